@@ -1,0 +1,23 @@
+// Where memory lives and where work runs.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace hone::device {
+
+enum class DeviceType { kCpu, kMeta };
+
+/// A place to compute. kMeta has shapes and no bytes: running the program on it counts memory and work without doing any.
+struct Device {
+  DeviceType type = DeviceType::kCpu;
+  int index = 0;
+  bool operator==(const Device&) const = default;
+};
+
+/// "cpu", "meta".
+std::string name_of(Device device);
+/// The inverse of name_of. Throws Error(kUser) that lists the known devices.
+Device parse_device(std::string_view name);
+
+}  // namespace hone::device

@@ -1,0 +1,78 @@
+// Memory and who holds it: buffers, the allocator that hands them out, and the ledger that counts them by purpose.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+#include "device/device.h"
+
+namespace hone::device {
+
+/// What a buffer is for. The ledger counts bytes by purpose; the memory forecast and the start card print them so.
+enum class Purpose { kWeights, kGradients, kOptimizer, kActivations, kWorkspace, kCache, kData };
+inline constexpr std::size_t kNumPurposes = 7;
+std::string_view name_of(Purpose purpose);
+
+/// Bytes held now and at most, by purpose and in all. Counts what was asked for, not what the allocator keeps in reserve.
+/// Safe to use from several threads.
+class MemoryLedger {
+ public:
+  void add(Purpose purpose, std::int64_t bytes);
+  void subtract(Purpose purpose, std::int64_t bytes);
+  std::int64_t current(Purpose purpose) const;
+  /// The most bytes this purpose held at once since the last reset_peak().
+  std::int64_t peak(Purpose purpose) const;
+  std::int64_t current_total() const { return total_.load(); }
+  std::int64_t peak_total() const { return total_peak_.load(); }
+  void reset_peak();
+
+ private:
+  std::array<std::atomic<std::int64_t>, kNumPurposes> current_{};
+  std::array<std::atomic<std::int64_t>, kNumPurposes> peak_{};
+  std::atomic<std::int64_t> total_{0};
+  std::atomic<std::int64_t> total_peak_{0};
+};
+
+/// A piece of device memory with one owner: an allocator, a memory map or somebody else. Shared by the tensors that view it.
+class Buffer {
+ public:
+  /// Memory owned elsewhere; `owner` is held as long as the buffer lives. Not counted by any ledger.
+  static std::shared_ptr<Buffer> wrap(Device device, void* data, std::size_t size_bytes, std::shared_ptr<const void> owner);
+  virtual ~Buffer() = default;
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+
+  /// Null on the meta device, and for an empty buffer.
+  void* data() const { return data_; }
+  std::size_t size_bytes() const { return size_bytes_; }
+  Device device() const { return device_; }
+
+ protected:
+  Buffer(Device device, void* data, std::size_t size_bytes) : device_(device), data_(data), size_bytes_(size_bytes) {}
+  Device device_;
+  void* data_;
+  std::size_t size_bytes_;
+};
+
+/// Hands out buffers of one device and counts them. Freed blocks are kept and used again, because a training step asks for
+/// nearly the same sizes every time and fresh pages cost a page fault per 4 KiB. Safe to use from several threads.
+class Allocator {
+ public:
+  virtual ~Allocator() = default;
+  /// Uninitialised memory, aligned to 64 bytes (2 MiB for large blocks). The buffer may outlive the allocator.
+  /// Throws Error(kUser) with the sizes held by purpose when the machine has no more memory.
+  virtual std::shared_ptr<Buffer> allocate(std::size_t size_bytes, Purpose purpose) = 0;
+  /// Returns the kept blocks to the system.
+  virtual void trim() {}
+  virtual MemoryLedger& ledger() = 0;
+  virtual Device device() const = 0;
+};
+
+/// The allocator for a device.
+std::shared_ptr<Allocator> make_allocator(Device device);
+
+}  // namespace hone::device
