@@ -1,0 +1,24 @@
+// Operations element by element or row by row: SwiGLU, gates, sums, clamps, casts.
+#pragma once
+
+#include "ops/autograd.h"
+
+namespace hone::ops {
+
+/// silu(gate) * up, (rows, cols) T each (Shazeer, arXiv:2002.05202). Keeps gate and up.
+Tensor silu_mul(Context& context, const Tensor& gate, const Tensor& up);
+
+/// residual + sigmoid(gate) * x. x: (rows, cols) T. gate: (rows, 1) f32. residual: (rows, cols) f32 or undefined. Result: f32 with a residual, else
+/// x's dtype. Keeps x and gate.
+Tensor row_gate(Context& context, const Tensor& x, const Tensor& gate, const Tensor& residual);
+
+/// a + b: equal shapes; f32 or T each. Result: a's dtype. Keeps nothing.
+Tensor add(Context& context, const Tensor& a, const Tensor& b);
+
+/// min(max(x, -limit), limit), limit > 0 (OLMoE's clip_qkv). Keeps x.
+Tensor clamp(Context& context, const Tensor& x, float limit);
+
+/// x in another floating dtype. Returns x itself if it has it already. Keeps nothing.
+Tensor cast(Context& context, const Tensor& x, DType dtype);
+
+}  // namespace hone::ops
