@@ -1,0 +1,354 @@
+"""The table of model goldens: which tiny checkpoints exist, and what each of them is there to catch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+# One row with nothing supervised, one short, one with a label on its very first token (which the shift ignores).
+DEFAULT_ROWS = (13, 29, 7, 5)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One directory under tests/data/golden."""
+
+    name: str
+    family: str
+    why: str
+    config: dict[str, Any] = field(default_factory=dict)
+    dtype: str = "bfloat16"  # how the weights are stored
+    rows: tuple[int, ...] = DEFAULT_ROWS
+    layout: str = "hub"  # "hub": one tensor per expert; "fused": Transformers 5's stacked tensors
+    config_style: str = "v5"  # "v4": num_experts, rope_theta, rope_scaling, torch_dtype as older files have them
+    legacy_rope_key: str = "rope_type"  # the older name is "type"
+    max_shard_size: str | None = None
+    stored_head: str | None = None  # with tied embeddings: store lm_head.weight too, "equal" or "different"
+    drop_config_keys: tuple[str, ...] = ()
+    generate: bool = True
+
+    @property
+    def depends_on_row_length(self) -> bool:
+        """Rope types whose frequencies change with the longest row seen: run on a fresh model, row by row."""
+        return self.config.get("rope_parameters", {}).get("rope_type") in ("dynamic", "longrope")
+
+
+DENSE = dict(
+    vocab_size=128,
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=128,
+    rms_norm_eps=1e-5,
+    bos_token_id=1,
+    eos_token_id=2,
+    rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+)
+MOE = DENSE | dict(moe_intermediate_size=16, num_experts=8, num_experts_per_tok=2)
+BASES: dict[str, dict[str, Any]] = {
+    "llama": DENSE,
+    "mistral": DENSE | dict(sliding_window=None),
+    "qwen2": DENSE | dict(rms_norm_eps=1e-6),
+    "qwen3": DENSE | dict(head_dim=12, rms_norm_eps=1e-6),
+    "mixtral": DENSE | dict(intermediate_size=24, num_local_experts=6, num_experts_per_tok=2),
+    "qwen2_moe": MOE | dict(shared_expert_intermediate_size=24),
+    "qwen3_moe": MOE | dict(head_dim=12, rms_norm_eps=1e-6, norm_topk_prob=True),
+    "olmoe": DENSE | dict(intermediate_size=16, num_experts=8, num_experts_per_tok=3, num_key_value_heads=4),
+}
+
+
+def rope(rope_type: str, theta: float = 10000.0, **kwargs: Any) -> dict[str, Any]:
+    return {"rope_parameters": {"rope_type": rope_type, "rope_theta": theta} | kwargs}
+
+
+LLAMA = [
+    Case("llama-default", "llama", "grouped-query attention, f32 storage", dtype="float32"),
+    Case(
+        "llama-rope-llama3",
+        "llama",
+        "llama3 rope with all three bands, config as Transformers 4 wrote it",
+        rope("llama3", 500.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)
+        | dict(head_dim=16),
+        config_style="v4",
+    ),
+    Case(
+        "llama-rope-linear",
+        "llama",
+        "linear rope; rope_scaling spelled with the old key `type`",
+        rope("linear", factor=2.5),
+        config_style="v4",
+        legacy_rope_key="type",
+    ),
+    Case(
+        "llama-rope-dynamic",
+        "llama",
+        "dynamic NTK rope on one row longer than max_position_embeddings",
+        rope("dynamic", factor=2.0) | dict(max_position_embeddings=16),
+        rows=(29,),
+        generate=False,
+    ),
+    Case(
+        "llama-rope-dynamic-short",
+        "llama",
+        "dynamic NTK rope on one row within max_position_embeddings",
+        rope("dynamic", factor=2.0) | dict(max_position_embeddings=64),
+        rows=(29,),
+        generate=False,
+    ),
+    Case(
+        "llama-rope-yarn",
+        "llama",
+        "yarn rope with the default betas and the implied attention factor",
+        rope("yarn", factor=4.0, original_max_position_embeddings=32) | dict(head_dim=16),
+    ),
+    Case(
+        "llama-rope-yarn-mscale",
+        "llama",
+        "yarn rope with mscale, mscale_all_dim, own betas, no truncation",
+        rope(
+            "yarn",
+            1000.0,
+            factor=8.0,
+            original_max_position_embeddings=16,
+            beta_fast=8.0,
+            beta_slow=0.5,
+            mscale=0.7,
+            mscale_all_dim=1.0,
+            truncate=False,
+        )
+        | dict(head_dim=16),
+    ),
+    Case(
+        "llama-rope-yarn-factor",
+        "llama",
+        "yarn rope with an explicit attention_factor",
+        rope("yarn", factor=4.0, original_max_position_embeddings=32, attention_factor=1.3) | dict(head_dim=16),
+    ),
+    Case(
+        "llama-rope-longrope-long",
+        "llama",
+        "longrope on one row longer than original_max_position_embeddings",
+        rope(
+            "longrope",
+            factor=8.0,
+            original_max_position_embeddings=16,
+            short_factor=[1.0, 1.1, 1.25, 1.5],
+            long_factor=[1.0, 2.0, 4.5, 8.0],
+        ),
+        rows=(29,),
+        generate=False,
+    ),
+    Case(
+        "llama-rope-longrope-short",
+        "llama",
+        "longrope on one row within original_max_position_embeddings",
+        rope(
+            "longrope",
+            factor=2.0,
+            original_max_position_embeddings=64,
+            short_factor=[1.0, 1.1, 1.25, 1.5],
+            long_factor=[1.0, 2.0, 4.5, 8.0],
+        ),
+        rows=(29,),
+        generate=False,
+    ),
+    Case("llama-bias", "llama", "attention_bias (q, k, v, o) and mlp_bias", dict(attention_bias=True, mlp_bias=True)),
+    Case("llama-tied", "llama", "tied embeddings, lm_head absent", dict(tie_word_embeddings=True)),
+    Case(
+        "llama-tied-stored-equal",
+        "llama",
+        "tied embeddings although an equal lm_head.weight is stored",
+        dict(tie_word_embeddings=True),
+        stored_head="equal",
+    ),
+    Case(
+        "llama-tied-stored-different",
+        "llama",
+        "tie_word_embeddings is true but a different lm_head.weight is stored: it stays untied",
+        dict(tie_word_embeddings=True),
+        stored_head="different",
+    ),
+    Case(
+        "llama-headdim",
+        "llama",
+        "head_dim other than hidden_size / heads, multi-head attention",
+        dict(head_dim=20, num_key_value_heads=4),
+    ),
+    Case(
+        "llama-odd",
+        "llama",
+        "sizes that no vector width divides; multi-query attention; f32",
+        dict(hidden_size=40, intermediate_size=58, vocab_size=131, num_key_value_heads=1, head_dim=10),
+        dtype="float32",
+    ),
+    Case("llama-f16", "llama", "float16 storage", dtype="float16"),
+    Case(
+        "llama-pad",
+        "llama",
+        "pad_token_id: the row of the embedding gets no gradient from the input side",
+        dict(pad_token_id=5),
+    ),
+    Case(
+        "llama-pad-tied",
+        "llama",
+        "pad_token_id with tied embeddings: the row's gradient comes from the output side alone",
+        dict(pad_token_id=5, tie_word_embeddings=True),
+    ),
+    Case("llama-sharded", "llama", "several shards and an index", max_shard_size="24KB"),
+]
+MISTRAL = [
+    Case("mistral-default", "mistral", "no window (null), f32 storage", dtype="float32"),
+    Case("mistral-window", "mistral", "sliding window shorter than the row", dict(sliding_window=8)),
+    Case(
+        "mistral-window-absent",
+        "mistral",
+        "sliding_window absent from config.json means 4096",
+        drop_config_keys=("sliding_window",),
+    ),
+    Case("mistral-headdim", "mistral", "head_dim other than hidden_size / heads", dict(head_dim=16), config_style="v4"),
+]
+QWEN2 = [
+    Case("qwen2-default", "qwen2", "biases on q, k, v alone, f32 storage", dtype="float32"),
+    Case(
+        "qwen2-window",
+        "qwen2",
+        "window on the layers from max_window_layers on",
+        dict(num_hidden_layers=3, use_sliding_window=True, sliding_window=6, max_window_layers=1),
+    ),
+    Case(
+        "qwen2-window-v4",
+        "qwen2",
+        "the same rule with layer_types absent from config.json",
+        dict(num_hidden_layers=3, use_sliding_window=True, sliding_window=6, max_window_layers=2),
+        config_style="v4",
+    ),
+    Case(
+        "qwen2-window-off",
+        "qwen2",
+        "sliding_window is set but use_sliding_window is false",
+        dict(use_sliding_window=False, sliding_window=6, max_window_layers=0),
+        config_style="v4",
+    ),
+    Case("qwen2-tied", "qwen2", "tied embeddings", dict(tie_word_embeddings=True)),
+]
+QWEN3 = [
+    Case("qwen3-default", "qwen3", "norms of q and k per head, head_dim of its own, f32 storage", dtype="float32"),
+    Case("qwen3-tied", "qwen3", "tied embeddings", dict(tie_word_embeddings=True)),
+    Case(
+        "qwen3-window",
+        "qwen3",
+        "window on the layers from max_window_layers on, attention_bias",
+        dict(use_sliding_window=True, sliding_window=6, max_window_layers=1, attention_bias=True),
+    ),
+]
+MIXTRAL = [
+    Case("mixtral-default", "mixtral", "one tensor per expert (w1, w2, w3), f32 storage", dtype="float32"),
+    Case("mixtral-fused", "mixtral", "stacked experts as Transformers 5 keeps them", layout="fused"),
+    Case(
+        "mixtral-window-aux",
+        "mixtral",
+        "sliding window shorter than the row; auxiliary loss",
+        dict(sliding_window=8, output_router_logits=True, router_aux_loss_coef=0.02),
+    ),
+    Case("mixtral-v4", "mixtral", "config as Transformers 4 wrote it; top-1 of 5 experts",
+         dict(num_local_experts=5, num_experts_per_tok=1), config_style="v4"),
+]
+QWEN2_MOE = [
+    Case("qwen2_moe-default", "qwen2_moe", "shared expert and its gate, norm_topk_prob false, f32 storage", dtype="float32"),
+    Case("qwen2_moe-norm", "qwen2_moe", "norm_topk_prob true, no q, k, v biases", dict(norm_topk_prob=True, qkv_bias=False)),
+    Case(
+        "qwen2_moe-sparse-step",
+        "qwen2_moe",
+        "decoder_sparse_step 2: layers 0 and 2 dense, layer 1 sparse",
+        dict(num_hidden_layers=3, decoder_sparse_step=2, num_experts=4),
+        config_style="v4",
+    ),
+    Case("qwen2_moe-mlp-only", "qwen2_moe", "mlp_only_layers [0]", dict(mlp_only_layers=[0])),
+    Case(
+        "qwen2_moe-window",
+        "qwen2_moe",
+        "windows on even layers below max_window_layers",
+        dict(
+            num_hidden_layers=4,
+            num_experts=4,
+            use_sliding_window=True,
+            sliding_window=6,
+            max_window_layers=2,
+        ),
+    ),
+    Case(
+        "qwen2_moe-aux",
+        "qwen2_moe",
+        "auxiliary loss, with one dense layer that has no router",
+        dict(output_router_logits=True, router_aux_loss_coef=0.05, mlp_only_layers=[1]),
+        layout="fused",
+    ),
+]
+QWEN3_MOE = [
+    Case("qwen3_moe-default", "qwen3_moe", "norm_topk_prob true, one tensor per expert, f32 storage", dtype="float32"),
+    Case("qwen3_moe-norm-false", "qwen3_moe", "norm_topk_prob false", dict(norm_topk_prob=False)),
+    Case(
+        "qwen3_moe-aux",
+        "qwen3_moe",
+        "auxiliary loss over ragged rows",
+        dict(output_router_logits=True, router_aux_loss_coef=0.02),
+    ),
+    Case(
+        "qwen3_moe-sparse-step",
+        "qwen3_moe",
+        "decoder_sparse_step 2 with mlp_only_layers [3]: only layer 1 is sparse",
+        dict(num_hidden_layers=4, decoder_sparse_step=2, mlp_only_layers=[3]),
+    ),
+    Case("qwen3_moe-fused", "qwen3_moe", "stacked experts as Transformers 5 keeps them", layout="fused"),
+    Case(
+        "qwen3_moe-v4",
+        "qwen3_moe",
+        "config as Transformers 4 wrote it: num_experts, rope_theta, torch_dtype; no head_dim",
+        dict(head_dim=8),
+        config_style="v4",
+    ),
+    Case("qwen3_moe-sharded", "qwen3_moe", "several shards and an index", max_shard_size="24KB"),
+    Case(
+        "qwen3_moe-odd",
+        "qwen3_moe",
+        "sizes that no vector width divides; 5 experts, top-3",
+        dict(
+            vocab_size=131,
+            hidden_size=36,
+            num_attention_heads=3,
+            num_key_value_heads=1,
+            head_dim=10,
+            intermediate_size=42,
+            moe_intermediate_size=13,
+            num_experts=5,
+            num_experts_per_tok=3,
+        ),
+        dtype="float32",
+    ),
+    Case("qwen3_moe-tied", "qwen3_moe", "tied embeddings, all experts chosen (top-k = experts)",
+         dict(tie_word_embeddings=True, num_experts=4, num_experts_per_tok=4)),
+    Case(
+        "qwen3_moe-window",
+        "qwen3_moe",
+        "sliding window on all layers; yarn rope; attention_bias; float16 storage",
+        dict(use_sliding_window=True, sliding_window=6, attention_bias=True, max_window_layers=28)
+        | rope("yarn", 10000.0, factor=4.0, original_max_position_embeddings=32),
+        dtype="float16",
+    ),
+]
+OLMOE = [
+    Case("olmoe-default", "olmoe", "norms of q and k over the full width, top-3, f32 storage", dtype="float32"),
+    Case("olmoe-clip", "olmoe", "clip_qkv with grouped-query attention", dict(clip_qkv=0.8, num_key_value_heads=2)),
+    Case(
+        "olmoe-aux",
+        "olmoe",
+        "auxiliary loss, norm_topk_prob, attention_bias; config as Transformers 4 wrote it",
+        dict(output_router_logits=True, router_aux_loss_coef=0.01, norm_topk_prob=True, attention_bias=True),
+        config_style="v4",
+    ),
+    Case("olmoe-fused", "olmoe", "stacked experts as Transformers 5 keeps them; clip_qkv", dict(clip_qkv=1.1), layout="fused"),
+]
+# The first two of the list are what a new model class is tried on first.
+CASES = [QWEN3_MOE[0], *LLAMA, *MISTRAL, *QWEN2, *QWEN3, *MIXTRAL, *QWEN2_MOE, *QWEN3_MOE[1:], *OLMOE]
