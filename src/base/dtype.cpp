@@ -31,7 +31,9 @@ constexpr std::array<Info, 12> kInfos{{{DType::kF32, "f32", "float32", 4, true},
                                        {DType::kU8, "u8", "uint8", 1, false},
                                        {DType::kBool, "bool", "bool", 1, false}}};
 
-const Info& info(DType dtype) { return kInfos.at(static_cast<std::size_t>(dtype)); }
+const Info& info(DType dtype) {
+  return kInfos.at(static_cast<std::size_t>(dtype));
+}
 
 template <typename To, typename From>
 void convert_elements(const void* source, void* target, std::size_t n) {
@@ -43,19 +45,30 @@ void convert_elements(const void* source, void* target, std::size_t n) {
 template <typename From>
 void convert_from(const void* source, DType to, void* target, std::size_t n) {
   switch (to) {
-    case DType::kF32: return convert_elements<float, From>(source, target, n);
-    case DType::kBF16: return convert_elements<BFloat16, From>(source, target, n);
-    case DType::kF16: return convert_elements<Float16, From>(source, target, n);
-    case DType::kF64: return convert_elements<double, From>(source, target, n);
-    default: HONE_CHECK(false, "no conversion to {}", name_of(to));
+    case DType::kF32:
+      return convert_elements<float, From>(source, target, n);
+    case DType::kBF16:
+      return convert_elements<BFloat16, From>(source, target, n);
+    case DType::kF16:
+      return convert_elements<Float16, From>(source, target, n);
+    case DType::kF64:
+      return convert_elements<double, From>(source, target, n);
+    default:
+      HONE_CHECK(false, "no conversion to {}", name_of(to));
   }
 }
 
 }  // namespace
 
-std::size_t size_of(DType dtype) { return info(dtype).size; }
-bool is_floating(DType dtype) { return info(dtype).floating; }
-std::string_view name_of(DType dtype) { return info(dtype).name; }
+std::size_t size_of(DType dtype) {
+  return info(dtype).size;
+}
+bool is_floating(DType dtype) {
+  return info(dtype).floating;
+}
+std::string_view name_of(DType dtype) {
+  return info(dtype).name;
+}
 
 std::optional<DType> parse_dtype(std::string_view name) {
   for (const auto& i : kInfos)
@@ -98,11 +111,16 @@ void convert(DType from, const void* source, DType to, void* target, std::size_t
     return;
   }
   switch (from) {
-    case DType::kF32: return convert_from<float>(source, to, target, n);
-    case DType::kBF16: return convert_from<BFloat16>(source, to, target, n);
-    case DType::kF16: return convert_from<Float16>(source, to, target, n);
-    case DType::kF64: return convert_from<double>(source, to, target, n);
-    default: HONE_CHECK(false, "no conversion from {}", name_of(from));
+    case DType::kF32:
+      return convert_from<float>(source, to, target, n);
+    case DType::kBF16:
+      return convert_from<BFloat16>(source, to, target, n);
+    case DType::kF16:
+      return convert_from<Float16>(source, to, target, n);
+    case DType::kF64:
+      return convert_from<double>(source, to, target, n);
+    default:
+      HONE_CHECK(false, "no conversion from {}", name_of(from));
   }
 }
 

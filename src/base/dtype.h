@@ -1,4 +1,5 @@
-// Element types and the conversions between them. bfloat16 and float16 are storage types: arithmetic is in float.
+// Element types and the conversions between them. bfloat16 and float16 are storage types: arithmetic is in
+// float.
 #pragma once
 
 #include <bit>
@@ -11,7 +12,20 @@
 namespace hone {
 
 /// Element types a Tensor or a checkpoint entry may have.
-enum class DType : std::uint8_t { kF32, kBF16, kF16, kF64, kF8E4M3, kF8E5M2, kI64, kI32, kI16, kI8, kU8, kBool };
+enum class DType : std::uint8_t {
+  kF32,
+  kBF16,
+  kF16,
+  kF64,
+  kF8E4M3,
+  kF8E5M2,
+  kI64,
+  kI32,
+  kI16,
+  kI8,
+  kU8,
+  kBool
+};
 
 /// Bytes of one element.
 std::size_t size_of(DType dtype);
@@ -19,7 +33,8 @@ std::size_t size_of(DType dtype);
 bool is_floating(DType dtype);
 /// "f32", "bf16", "i64" …: hone's own short names, as in recipes and messages.
 std::string_view name_of(DType dtype);
-/// The inverse of name_of; also takes Transformers' words ("float32", "bfloat16", "float16"). nullopt for an unknown name.
+/// The inverse of name_of; also takes Transformers' words ("float32", "bfloat16", "float16"). nullopt for an
+/// unknown name.
 std::optional<DType> parse_dtype(std::string_view name);
 
 /// A bfloat16 number: the upper half of a float. Rounds to nearest even; NaN stays NaN.

@@ -18,7 +18,8 @@ namespace {
 
 class Descriptor {
  public:
-  Descriptor(const std::filesystem::path& path, int flags, mode_t mode = 0) : fd_(::open(path.c_str(), flags, mode)) {}
+  Descriptor(const std::filesystem::path& path, int flags, mode_t mode = 0)
+      : fd_(::open(path.c_str(), flags, mode)) {}
   ~Descriptor() {
     if (fd_ >= 0) ::close(fd_);
   }
@@ -69,7 +70,8 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view c
 
 void sync_directory(const std::filesystem::path& directory) {
   const Descriptor d(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (d.get() >= 0) ::fsync(d.get());  // some file systems refuse to sync a directory; nothing more can be done there
+  if (d.get() >= 0)
+    ::fsync(d.get());  // some file systems refuse to sync a directory; nothing more can be done there
 }
 
 std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& path) {

@@ -12,8 +12,9 @@ namespace hone {
 /// The bytes of a file. Throws Error(kUser) that names the path and the reason.
 std::string read_file(const std::filesystem::path& path);
 
-/// Writes `content` beside `path`, syncs it and renames it into place: a reader sees the old file or the new one, never a part.
-/// Throws Error(kUser) that names the path and the reason (no space, no permission); the old file is then untouched.
+/// Writes `content` beside `path`, syncs it and renames it into place: a reader sees the old file or the new
+/// one, never a part. Throws Error(kUser) that names the path and the reason (no space, no permission); the
+/// old file is then untouched.
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
 
 /// Flushes a directory's entries (after a rename) to the disk.

@@ -1,4 +1,5 @@
-// Messages for the person at the terminal, on stderr; stdout is for results. Levels are set once by the program.
+// Messages for the person at the terminal, on stderr; stdout is for results. Levels are set once by the
+// program.
 #pragma once
 
 #include <fmt/format.h>

@@ -5,7 +5,8 @@
 
 namespace hone {
 
-std::array<std::uint32_t, 4> philox(std::uint64_t key, std::uint64_t counter_low, std::uint64_t counter_high) {
+std::array<std::uint32_t, 4> philox(std::uint64_t key, std::uint64_t counter_low,
+                                    std::uint64_t counter_high) {
   constexpr std::uint64_t kMultiplier0 = 0xD2511F53u;
   constexpr std::uint64_t kMultiplier1 = 0xCD9E8D57u;
   auto k0 = static_cast<std::uint32_t>(key);
@@ -32,7 +33,9 @@ std::uint64_t CounterRng::bits(std::uint64_t index) const {
   return static_cast<std::uint64_t>(w[1]) << 32 | w[0];
 }
 
-double CounterRng::uniform(std::uint64_t index) const { return static_cast<double>(bits(index) >> 11) * 0x1p-53; }
+double CounterRng::uniform(std::uint64_t index) const {
+  return static_cast<double>(bits(index) >> 11) * 0x1p-53;
+}
 
 double CounterRng::normal(std::uint64_t index) const {
   const auto w = philox(key_, index, stream_);

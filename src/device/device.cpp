@@ -4,7 +4,9 @@
 
 namespace hone::device {
 
-std::string name_of(Device device) { return device.type == DeviceType::kCpu ? "cpu" : "meta"; }
+std::string name_of(Device device) {
+  return device.type == DeviceType::kCpu ? "cpu" : "meta";
+}
 
 Device parse_device(std::string_view name) {
   if (name == "cpu") return {DeviceType::kCpu, 0};

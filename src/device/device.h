@@ -8,7 +8,8 @@ namespace hone::device {
 
 enum class DeviceType { kCpu, kMeta };
 
-/// A place to compute. kMeta has shapes and no bytes: running the program on it counts memory and work without doing any.
+/// A place to compute. kMeta has shapes and no bytes: running the program on it counts memory and work
+/// without doing any.
 struct Device {
   DeviceType type = DeviceType::kCpu;
   int index = 0;

@@ -32,7 +32,8 @@ class ForeignBuffer final : public Buffer {
 
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
-/// Rounds a size up to one of eight steps per power of two: at most 12.5 % is lost and freed blocks find new users.
+/// Rounds a size up to one of eight steps per power of two: at most 12.5 % is lost and freed blocks find new
+/// users.
 std::size_t block_size(std::size_t bytes) {
   constexpr std::size_t kSmallest = 256;
   if (bytes <= kSmallest) return kSmallest;
@@ -60,8 +61,9 @@ class CpuPool {
     return fresh(size);
   }
 
-  /// Keeps a freed block for the next user, as long as the blocks kept idle stay below a quarter of the most that was ever
-  /// in use: ragged batches ask for ever new sizes, and without a limit the pool would grow with every one of them.
+  /// Keeps a freed block for the next user, as long as the blocks kept idle stay below a quarter of the most
+  /// that was ever in use: ragged batches ask for ever new sizes, and without a limit the pool would grow
+  /// with every one of them.
   void put_back(void* block, std::size_t size) {
     {
       const std::lock_guard lock(mutex_);
@@ -90,7 +92,8 @@ class CpuPool {
     const bool large = size >= 2 * kHugePage;
     const std::size_t alignment = large ? kHugePage : 64;
     void* block = std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
-    if (block != nullptr && large) ::madvise(block, size, MADV_HUGEPAGE);  // 2 MiB pages: fewer faults and TLB misses
+    if (block != nullptr && large)
+      ::madvise(block, size, MADV_HUGEPAGE);  // 2 MiB pages: fewer faults and TLB misses
     return block;
   }
 
@@ -101,8 +104,12 @@ class CpuPool {
 
 class CpuBuffer final : public Buffer {
  public:
-  CpuBuffer(std::shared_ptr<CpuPool> pool, void* data, std::size_t size_bytes, std::size_t block, Purpose purpose)
-      : Buffer(Device{DeviceType::kCpu, 0}, data, size_bytes), pool_(std::move(pool)), block_(block), purpose_(purpose) {
+  CpuBuffer(std::shared_ptr<CpuPool> pool, void* data, std::size_t size_bytes, std::size_t block,
+            Purpose purpose)
+      : Buffer(Device{DeviceType::kCpu, 0}, data, size_bytes),
+        pool_(std::move(pool)),
+        block_(block),
+        purpose_(purpose) {
     pool_->ledger.add(purpose_, static_cast<std::int64_t>(size_bytes_));
   }
   ~CpuBuffer() override {
@@ -125,10 +132,13 @@ class CpuAllocator final : public Allocator {
       std::string held;
       for (std::size_t i = 0; i < kNumPurposes; ++i) {
         const auto p = static_cast<Purpose>(i);
-        held += fmt::format("{}{} {:.1f}", i > 0 ? ", " : "", name_of(p), static_cast<double>(ledger().current(p)) / 0x1p20);
+        held += fmt::format("{}{} {:.1f}", i > 0 ? ", " : "", name_of(p),
+                            static_cast<double>(ledger().current(p)) / 0x1p20);
       }
-      fail("out of memory: {:.1f} MiB more for {} were refused (held, MiB: {}); use a smaller micro_batch or seq_len",
-           static_cast<double>(size_bytes) / 0x1p20, name_of(purpose), held);
+      fail(
+          "out of memory: {:.1f} MiB more for {} were refused (held, MiB: {}); use a smaller micro_batch or "
+          "seq_len",
+          static_cast<double>(size_bytes) / 0x1p20, name_of(purpose), held);
     }
     return std::make_shared<CpuBuffer>(pool_, data, size_bytes, block, purpose);
   }
@@ -143,7 +153,9 @@ class CpuAllocator final : public Allocator {
 class MetaBuffer final : public Buffer {
  public:
   MetaBuffer(std::shared_ptr<MemoryLedger> ledger, std::size_t size_bytes, Purpose purpose)
-      : Buffer(Device{DeviceType::kMeta, 0}, nullptr, size_bytes), ledger_(std::move(ledger)), purpose_(purpose) {
+      : Buffer(Device{DeviceType::kMeta, 0}, nullptr, size_bytes),
+        ledger_(std::move(ledger)),
+        purpose_(purpose) {
     ledger_->add(purpose_, static_cast<std::int64_t>(size_bytes_));
   }
   ~MetaBuffer() override { ledger_->subtract(purpose_, static_cast<std::int64_t>(size_bytes_)); }
@@ -168,8 +180,8 @@ class MetaAllocator final : public Allocator {
 }  // namespace
 
 std::string_view name_of(Purpose purpose) {
-  constexpr std::array<std::string_view, kNumPurposes> kNames{"weights",   "gradients", "optimizer", "activations",
-                                                              "workspace", "cache",     "data"};
+  constexpr std::array<std::string_view, kNumPurposes> kNames{
+      "weights", "gradients", "optimizer", "activations", "workspace", "cache", "data"};
   return kNames.at(static_cast<std::size_t>(purpose));
 }
 
@@ -184,15 +196,20 @@ void MemoryLedger::subtract(Purpose purpose, std::int64_t bytes) {
   total_.fetch_sub(bytes);
 }
 
-std::int64_t MemoryLedger::current(Purpose purpose) const { return current_[static_cast<std::size_t>(purpose)].load(); }
-std::int64_t MemoryLedger::peak(Purpose purpose) const { return peak_[static_cast<std::size_t>(purpose)].load(); }
+std::int64_t MemoryLedger::current(Purpose purpose) const {
+  return current_[static_cast<std::size_t>(purpose)].load();
+}
+std::int64_t MemoryLedger::peak(Purpose purpose) const {
+  return peak_[static_cast<std::size_t>(purpose)].load();
+}
 
 void MemoryLedger::reset_peak() {
   for (std::size_t i = 0; i < kNumPurposes; ++i) peak_[i] = current_[i].load();
   total_peak_ = total_.load();
 }
 
-std::shared_ptr<Buffer> Buffer::wrap(Device device, void* data, std::size_t size_bytes, std::shared_ptr<const void> owner) {
+std::shared_ptr<Buffer> Buffer::wrap(Device device, void* data, std::size_t size_bytes,
+                                     std::shared_ptr<const void> owner) {
   return std::make_shared<ForeignBuffer>(device, data, size_bytes, std::move(owner));
 }
 

@@ -1,4 +1,5 @@
-// Memory and who holds it: buffers, the allocator that hands them out, and the ledger that counts them by purpose.
+// Memory and who holds it: buffers, the allocator that hands them out, and the ledger that counts them by
+// purpose.
 #pragma once
 
 #include <array>
@@ -12,13 +13,14 @@
 
 namespace hone::device {
 
-/// What a buffer is for. The ledger counts bytes by purpose; the memory forecast and the start card print them so.
+/// What a buffer is for. The ledger counts bytes by purpose; the memory forecast and the start card print
+/// them so.
 enum class Purpose { kWeights, kGradients, kOptimizer, kActivations, kWorkspace, kCache, kData };
 inline constexpr std::size_t kNumPurposes = 7;
 std::string_view name_of(Purpose purpose);
 
-/// Bytes held now and at most, by purpose and in all. Counts what was asked for, not what the allocator keeps in reserve.
-/// Safe to use from several threads.
+/// Bytes held now and at most, by purpose and in all. Counts what was asked for, not what the allocator keeps
+/// in reserve. Safe to use from several threads.
 class MemoryLedger {
  public:
   void add(Purpose purpose, std::int64_t bytes);
@@ -37,11 +39,13 @@ class MemoryLedger {
   std::atomic<std::int64_t> total_peak_{0};
 };
 
-/// A piece of device memory with one owner: an allocator, a memory map or somebody else. Shared by the tensors that view it.
+/// A piece of device memory with one owner: an allocator, a memory map or somebody else. Shared by the
+/// tensors that view it.
 class Buffer {
  public:
   /// Memory owned elsewhere; `owner` is held as long as the buffer lives. Not counted by any ledger.
-  static std::shared_ptr<Buffer> wrap(Device device, void* data, std::size_t size_bytes, std::shared_ptr<const void> owner);
+  static std::shared_ptr<Buffer> wrap(Device device, void* data, std::size_t size_bytes,
+                                      std::shared_ptr<const void> owner);
   virtual ~Buffer() = default;
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
@@ -52,19 +56,21 @@ class Buffer {
   Device device() const { return device_; }
 
  protected:
-  Buffer(Device device, void* data, std::size_t size_bytes) : device_(device), data_(data), size_bytes_(size_bytes) {}
+  Buffer(Device device, void* data, std::size_t size_bytes)
+      : device_(device), data_(data), size_bytes_(size_bytes) {}
   Device device_;
   void* data_;
   std::size_t size_bytes_;
 };
 
-/// Hands out buffers of one device and counts them. Freed blocks are kept and used again, because a training step asks for
-/// nearly the same sizes every time and fresh pages cost a page fault per 4 KiB. Safe to use from several threads.
+/// Hands out buffers of one device and counts them. Freed blocks are kept and used again, because a training
+/// step asks for nearly the same sizes every time and fresh pages cost a page fault per 4 KiB. Safe to use
+/// from several threads.
 class Allocator {
  public:
   virtual ~Allocator() = default;
-  /// Uninitialised memory, aligned to 64 bytes (2 MiB for large blocks). The buffer may outlive the allocator.
-  /// Throws Error(kUser) with the sizes held by purpose when the machine has no more memory.
+  /// Uninitialised memory, aligned to 64 bytes (2 MiB for large blocks). The buffer may outlive the
+  /// allocator. Throws Error(kUser) with the sizes held by purpose when the machine has no more memory.
   virtual std::shared_ptr<Buffer> allocate(std::size_t size_bytes, Purpose purpose) = 0;
   /// Returns the kept blocks to the system.
   virtual void trim() {}

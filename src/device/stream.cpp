@@ -26,7 +26,9 @@ void* Stream::workspace(int thread, std::size_t size_bytes) {
   return grow(workspaces_[static_cast<std::size_t>(thread)], size_bytes);
 }
 
-void* Stream::shared_workspace(std::size_t size_bytes) { return grow(shared_workspace_, size_bytes); }
+void* Stream::shared_workspace(std::size_t size_bytes) {
+  return grow(shared_workspace_, size_bytes);
+}
 
 void Stream::release_workspaces() {
   for (auto& w : workspaces_) w.reset();

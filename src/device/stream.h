@@ -1,4 +1,5 @@
-// A stream: the order in which a device's work runs, the threads that run it, and the scratch memory it may use meanwhile.
+// A stream: the order in which a device's work runs, the threads that run it, and the scratch memory it may
+// use meanwhile.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +10,8 @@
 
 namespace hone::device {
 
-/// Work that a kernel does: floating-point operations and bytes moved to and from memory. On the meta device, a step's cost is summed here.
+/// Work that a kernel does: floating-point operations and bytes moved to and from memory. On the meta device,
+/// a step's cost is summed here.
 struct Cost {
   double flops = 0;
   double bytes = 0;
@@ -20,7 +22,8 @@ struct Cost {
   }
 };
 
-/// In-order work queue of one device. On the CPU work runs at once, on num_threads() threads, and returns when it is done.
+/// In-order work queue of one device. On the CPU work runs at once, on num_threads() threads, and returns
+/// when it is done.
 class Stream {
  public:
   /// num_threads 0: one per core that this process may use.
@@ -29,8 +32,9 @@ class Stream {
   int num_threads() const { return num_threads_; }
   Allocator& allocator() const { return *allocator_; }
 
-  /// Scratch memory of thread `thread` (0 … num_threads-1), 64-byte aligned, uninitialised, at least size_bytes. It is valid until the next
-  /// call with the same thread; grows and is kept. Different threads may call at the same time. Null on the meta device.
+  /// Scratch memory of thread `thread` (0 … num_threads-1), 64-byte aligned, uninitialised, at least
+  /// size_bytes. It is valid until the next call with the same thread; grows and is kept. Different threads
+  /// may call at the same time. Null on the meta device.
   void* workspace(int thread, std::size_t size_bytes);
   /// The scratch memory that all threads of one kernel share; as above, called outside parallel regions.
   void* shared_workspace(std::size_t size_bytes);

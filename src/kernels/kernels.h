@@ -1,9 +1,11 @@
-// The one table of device work: every kernel that a device can run, as a function over raw pointers. No Tensor, no ownership, no model.
+// The one table of device work: every kernel that a device can run, as a function over raw pointers. No
+// Tensor, no ownership, no model.
 //
-// Conventions. T is the compute dtype (f32 or bf16); all arithmetic and accumulation is f32 whatever the storage. Matrices are row-major
-// with a row stride in elements. A null pointer where the comment says "or null" leaves that part out. `accumulate` adds to the
-// output instead of overwriting it. Row counts may be 0. Results do not depend on the thread count: work is cut into fixed tiles,
-// each computed by one thread, and reductions over tiles run in tile order.
+// Conventions. T is the compute dtype (f32 or bf16); all arithmetic and accumulation is f32 whatever the
+// storage. Matrices are row-major with a row stride in elements. A null pointer where the comment says "or
+// null" leaves that part out. `accumulate` adds to the output instead of overwriting it. Row counts may be 0.
+// Results do not depend on the thread count: work is cut into fixed tiles, each computed by one thread, and
+// reductions over tiles run in tile order.
 #pragma once
 
 #include <cstdint>
@@ -24,78 +26,82 @@ struct Matrix {
   std::int64_t rows = 0, cols = 0, stride = 0;  // stride: elements from one row to the next
 };
 
-/// What changes from one optimizer step to the next. Lives in device memory, so that a step's kernels need no host values.
+/// What changes from one optimizer step to the next. Lives in device memory, so that a step's kernels need no
+/// host values.
 struct StepScalars {
-  double sum_of_squares = 0;      // of all gradients, before clipping
-  float grad_norm = 0;            // its root
-  float clip_factor = 1;          // every gradient is multiplied by this
+  double sum_of_squares = 0;  // of all gradients, before clipping
+  float grad_norm = 0;        // its root
+  float clip_factor = 1;      // every gradient is multiplied by this
   float learning_rate = 0;
-  float bias_correction1 = 1;     // 1 - beta1^t
-  float bias_correction2 = 1;     // 1 - beta2^t
-  std::int32_t skip = 0;          // not 0: a gradient is not finite; the update leaves everything as it is
+  float bias_correction1 = 1;  // 1 - beta1^t
+  float bias_correction2 = 1;  // 1 - beta2^t
+  std::int32_t skip = 0;       // not 0: a gradient is not finite; the update leaves everything as it is
 };
 
 /// c = [c +] op(a) op(b) [+ bias] [+ residual].
 struct MatmulArgs {
-  Matrix a;                       // (m, k) T, or (k, m) if transpose_a
-  Matrix b;                       // (k, n) T, or (n, k) if transpose_b
-  Matrix c;                       // (m, n) f32 or T
-  bool transpose_a = false;       // used: forward x Wt (0,1), input gradient dy W (0,0), weight gradient dyt x (1,0)
+  Matrix a;  // (m, k) T, or (k, m) if transpose_a
+  Matrix b;  // (k, n) T, or (n, k) if transpose_b
+  Matrix c;  // (m, n) f32 or T
+  bool transpose_a =
+      false;  // used: forward x Wt (0,1), input gradient dy W (0,0), weight gradient dyt x (1,0)
   bool transpose_b = false;
-  const void* bias = nullptr;     // (n) T, or null
-  Matrix residual;                // (m, n) f32 or T, or null data
+  const void* bias = nullptr;  // (n) T, or null
+  Matrix residual;             // (m, n) f32 or T, or null data
   bool accumulate = false;
 };
 
 /// out[i] = table[ids[i]].
 struct EmbeddingArgs {
-  const void* table = nullptr;    // (vocab, hidden) T
+  const void* table = nullptr;  // (vocab, hidden) T
   const std::int32_t* ids = nullptr;
-  void* out = nullptr;            // (rows, hidden) f32 or T
+  void* out = nullptr;  // (rows, hidden) f32 or T
   std::int64_t rows = 0, hidden = 0, vocab = 0;
-  DType dtype = DType::kF32;      // of table
+  DType dtype = DType::kF32;  // of table
   DType out_dtype = DType::kF32;
 };
 
-/// dtable[ids[i]] += dout[i], in the order of i, summed in f32 and rounded once. Rows with no id become 0 unless accumulating.
+/// dtable[ids[i]] += dout[i], in the order of i, summed in f32 and rounded once. Rows with no id become 0
+/// unless accumulating.
 struct EmbeddingGradArgs {
-  const void* dout = nullptr;     // (rows, hidden) f32 or T
+  const void* dout = nullptr;  // (rows, hidden) f32 or T
   const std::int32_t* ids = nullptr;
-  void* dtable = nullptr;         // (vocab, hidden) f32 or bf16
+  void* dtable = nullptr;  // (vocab, hidden) f32 or bf16
   std::int64_t rows = 0, hidden = 0, vocab = 0;
-  std::int64_t padding_id = -1;   // this id's row gets nothing (torch.nn.Embedding's padding_idx); -1: none
+  std::int64_t padding_id = -1;  // this id's row gets nothing (torch.nn.Embedding's padding_idx); -1: none
   DType dout_dtype = DType::kF32, dtable_dtype = DType::kF32;
   bool accumulate = false;
 };
 
 /// y = x * rstd * weight, rstd = 1/sqrt(mean(x^2) + eps), over the last dimension.
 struct RmsNormArgs {
-  Matrix x;                       // (rows, cols) f32 or T
-  const void* weight = nullptr;   // (cols) T
-  Matrix y;                       // (rows, cols) f32 or T
-  float* rstd = nullptr;          // (rows), or null
+  Matrix x;                      // (rows, cols) f32 or T
+  const void* weight = nullptr;  // (cols) T
+  Matrix y;                      // (rows, cols) f32 or T
+  float* rstd = nullptr;         // (rows), or null
   DType weight_dtype = DType::kF32;
   float eps = 0;
 };
 
 struct RmsNormGradArgs {
-  Matrix dy;                      // (rows, cols) f32 or T
+  Matrix dy;  // (rows, cols) f32 or T
   Matrix x;
   const void* weight = nullptr;
   const float* rstd = nullptr;
-  Matrix dx;                      // (rows, cols) f32 or T, or null data
-  void* dweight = nullptr;        // (cols) f32 or bf16, or null
+  Matrix dx;                // (rows, cols) f32 or T, or null data
+  void* dweight = nullptr;  // (cols) f32 or bf16, or null
   DType weight_dtype = DType::kF32, dweight_dtype = DType::kF32;
   bool accumulate_dx = false, accumulate_dweight = false;
 };
 
-/// Rotary position embedding over the first `rotary_dim` elements of every head (halves rotated: Transformers' rotate_half), after an
-/// optional RMS norm of every head (Qwen3's q_norm and k_norm). y may be x itself when weight is null.
+/// Rotary position embedding over the first `rotary_dim` elements of every head (halves rotated:
+/// Transformers' rotate_half), after an optional RMS norm of every head (Qwen3's q_norm and k_norm). y may be
+/// x itself when weight is null.
 struct HeadNormRopeArgs {
-  Matrix x;                       // (tokens, heads * head_dim) T
-  Matrix y;                       // the same shape, T
-  const void* weight = nullptr;   // (head_dim) T, or null: no norm
-  const float* cos = nullptr;     // (max_position, rotary_dim / 2)
+  Matrix x;                      // (tokens, heads * head_dim) T
+  Matrix y;                      // the same shape, T
+  const void* weight = nullptr;  // (head_dim) T, or null: no norm
+  const float* cos = nullptr;    // (max_position, rotary_dim / 2)
   const float* sin = nullptr;
   const std::int32_t* positions = nullptr;  // (tokens): the row of cos and sin
   std::int64_t heads = 0, head_dim = 0, rotary_dim = 0;
@@ -104,11 +110,11 @@ struct HeadNormRopeArgs {
 };
 
 struct HeadNormRopeGradArgs {
-  Matrix dy;                      // (tokens, heads * head_dim) f32 or T
-  Matrix x;                       // read only if weight is given
-  Matrix dx;                      // T or f32; may be dy itself when weight is null
+  Matrix dy;  // (tokens, heads * head_dim) f32 or T
+  Matrix x;   // read only if weight is given
+  Matrix dx;  // T or f32; may be dy itself when weight is null
   const void* weight = nullptr;
-  void* dweight = nullptr;        // (head_dim) f32 or bf16, or null
+  void* dweight = nullptr;  // (head_dim) f32 or bf16, or null
   const float* cos = nullptr;
   const float* sin = nullptr;
   const std::int32_t* positions = nullptr;
@@ -118,54 +124,56 @@ struct HeadNormRopeGradArgs {
   bool accumulate_dx = false, accumulate_dweight = false;
 };
 
-/// Causal grouped-query attention over sequences of different lengths. Sequence s has queries q_offsets[s] … q_offsets[s+1]-1 and
-/// the keys key_begin[s] … key_begin[s]+key_length[s]-1; its last query sees its last key (so a cache may hold earlier keys). A query at
-/// key position p sees keys p-window+1 … p. Nothing crosses a sequence. Head h reads kv head h / (heads / kv_heads).
+/// Causal grouped-query attention over sequences of different lengths. Sequence s has queries q_offsets[s] …
+/// q_offsets[s+1]-1 and the keys key_begin[s] … key_begin[s]+key_length[s]-1; its last query sees its last
+/// key (so a cache may hold earlier keys). A query at key position p sees keys p-window+1 … p. Nothing
+/// crosses a sequence. Head h reads kv head h / (heads / kv_heads).
 struct AttentionArgs {
-  Matrix q;                       // (tokens, heads * head_dim) T
-  Matrix k, v;                    // (key tokens, kv_heads * head_dim) T
-  Matrix out;                     // (tokens, heads * head_dim) T
-  float* lse = nullptr;           // (tokens, heads): log of the sum of exp of the scaled scores, or null
+  Matrix q;              // (tokens, heads * head_dim) T
+  Matrix k, v;           // (key tokens, kv_heads * head_dim) T
+  Matrix out;            // (tokens, heads * head_dim) T
+  float* lse = nullptr;  // (tokens, heads): log of the sum of exp of the scaled scores, or null
   const std::int32_t* q_offsets = nullptr;   // (sequences + 1)
   const std::int32_t* key_begin = nullptr;   // (sequences)
   const std::int32_t* key_length = nullptr;  // (sequences), each at least the sequence's query count
   std::int64_t sequences = 0, heads = 0, kv_heads = 0, head_dim = 0;
-  std::int64_t window = 0;        // 0: none
+  std::int64_t window = 0;  // 0: none
   float scale = 1;
 };
 
 struct AttentionGradArgs {
-  AttentionArgs forward;          // as it was called, out and lse filled; every key belongs to a query (no cache)
-  Matrix dout;                    // (tokens, heads * head_dim) T
-  Matrix dq, dk, dv;              // as q, k, v; T; overwritten
+  AttentionArgs forward;  // as it was called, out and lse filled; every key belongs to a query (no cache)
+  Matrix dout;            // (tokens, heads * head_dim) T
+  Matrix dq, dk, dv;      // as q, k, v; T; overwritten
 };
 
 /// y = silu(gate) * up.
 struct SiluMulArgs {
-  Matrix gate, up, y;             // (rows, cols) T
+  Matrix gate, up, y;  // (rows, cols) T
 };
 struct SiluMulGradArgs {
   Matrix gate, up;
-  Matrix dy;                      // f32 or T
-  Matrix dgate, dup;              // T
+  Matrix dy;          // f32 or T
+  Matrix dgate, dup;  // T
 };
 
 /// y = [residual +] sigmoid(gate) * x, gate one number a row (Qwen2-MoE's shared expert).
 struct RowGateArgs {
-  Matrix x;                       // (rows, cols) f32 or T
-  Matrix gate;                    // (rows, 1) f32
-  Matrix residual;                // (rows, cols) f32, or null data
-  Matrix y;                       // (rows, cols) f32 or T
+  Matrix x;         // (rows, cols) f32 or T
+  Matrix gate;      // (rows, 1) f32
+  Matrix residual;  // (rows, cols) f32, or null data
+  Matrix y;         // (rows, cols) f32 or T
 };
 struct RowGateGradArgs {
-  Matrix dy;                      // (rows, cols) f32 or T
+  Matrix dy;  // (rows, cols) f32 or T
   Matrix x, gate;
-  Matrix dx;                      // as x
-  Matrix dgate;                   // (rows, 1) f32
+  Matrix dx;     // as x
+  Matrix dgate;  // (rows, 1) f32
   bool accumulate_dx = false;
 };
 
-/// y = [y +] alpha * x, converting between f32 and bf16; shapes equal. With clamp > 0, y = min(max(x, -clamp), clamp) instead.
+/// y = [y +] alpha * x, converting between f32 and bf16; shapes equal. With clamp > 0, y = min(max(x,
+/// -clamp), clamp) instead.
 struct CopyArgs {
   Matrix x, y;
   float alpha = 1;
@@ -179,10 +187,23 @@ struct ClampGradArgs {
   bool accumulate = false;
 };
 
+/// y_i = x at row index[i], converting between f32 and bf16.
+struct TakeRowsArgs {
+  Matrix x, y;                          // y: (n, cols)
+  const std::int32_t* index = nullptr;  // (n)
+};
+/// The gradient of TakeRowsArgs: dx at row index[i] = [itself +] dy_i; rows that no index names become 0
+/// unless accumulating. No index twice.
+struct PutRowsArgs {
+  Matrix dy, dx;
+  const std::int32_t* index = nullptr;
+  bool accumulate = false;
+};
+
 /// out[j] = [out[j] +] sum over rows of x(row, j): the gradient of a bias.
 struct ColumnSumArgs {
-  Matrix x;                       // (rows, cols) f32 or T
-  void* out = nullptr;            // (cols) f32 or bf16
+  Matrix x;             // (rows, cols) f32 or T
+  void* out = nullptr;  // (cols) f32 or bf16
   DType out_dtype = DType::kF32;
   bool accumulate = false;
 };
@@ -191,9 +212,9 @@ struct ColumnSumArgs {
 struct RouterArgs {
   const float* logits = nullptr;  // (tokens, experts)
   std::int64_t tokens = 0, experts = 0, top_k = 0;
-  bool normalize = false;         // divide the weights by their sum (norm_topk_prob; always for mixtral)
-  float* probabilities = nullptr; // (tokens, experts)
-  float* weights = nullptr;       // (tokens, top_k), largest first
+  bool normalize = false;              // divide the weights by their sum (norm_topk_prob; always for mixtral)
+  float* probabilities = nullptr;      // (tokens, experts)
+  float* weights = nullptr;            // (tokens, top_k), largest first
   std::int32_t* experts_of = nullptr;  // (tokens, top_k)
   float* probability_sums = nullptr;   // (experts): sum over tokens, for the auxiliary loss
 };
@@ -201,96 +222,104 @@ struct RouterGradArgs {
   const float* probabilities = nullptr;
   const std::int32_t* experts_of = nullptr;
   const float* weights = nullptr;
-  const float* dweights = nullptr;          // (tokens, top_k), or null
-  const float* dprobability_sums = nullptr; // (experts), or null
-  void* dlogits = nullptr;                  // (tokens, experts) f32 or T, overwritten
+  const float* dweights = nullptr;           // (tokens, top_k), or null
+  const float* dprobability_sums = nullptr;  // (experts), or null
+  void* dlogits = nullptr;                   // (tokens, experts) f32 or T, overwritten
   DType dlogits_dtype = DType::kF32;
   std::int64_t tokens = 0, experts = 0, top_k = 0;
   bool normalize = false;
 };
 
-/// Orders the (token, slot) pairs by expert: slot pair i = token * top_k + slot goes to row inverse[i], and permutation[row] = i. Stable.
+/// Orders the (token, slot) pairs by expert: slot pair i = token * top_k + slot goes to row inverse[i], and
+/// permutation[row] = i. Stable.
 struct MoePlanArgs {
   const std::int32_t* experts_of = nullptr;  // (tokens, top_k)
   std::int64_t tokens = 0, top_k = 0, experts = 0;
-  std::int32_t* counts = nullptr;            // (experts)
-  std::int32_t* offsets = nullptr;           // (experts + 1): first row of each expert
-  std::int32_t* permutation = nullptr;       // (tokens * top_k)
-  std::int32_t* inverse = nullptr;           // (tokens * top_k)
+  std::int32_t* counts = nullptr;       // (experts)
+  std::int32_t* offsets = nullptr;      // (experts + 1): first row of each expert
+  std::int32_t* permutation = nullptr;  // (tokens * top_k)
+  std::int32_t* inverse = nullptr;      // (tokens * top_k)
 };
 
-/// All experts of one layer: y_t = [residual_t +] sum over slots of weight * down_e( silu(gate_e x_t) * up_e x_t ). Gather, SwiGLU and combine
-/// are part of it. Keeps only pre_activation (performance.md 4.1: the weight's gradient is <d activation, activation>).
+/// All experts of one layer: y_t = [residual_t +] sum over slots of weight * down_e( silu(gate_e x_t) * up_e
+/// x_t ). Gather, SwiGLU and combine are part of it. Keeps only pre_activation (performance.md 4.1: the
+/// weight's gradient is <d activation, activation>).
 struct ExpertsArgs {
-  Matrix x;                                  // (tokens, hidden) T
-  const void* gate_up = nullptr;             // (experts, 2 * ffn, hidden) T, the gate's rows first
-  const void* down = nullptr;                // (experts, hidden, ffn) T
-  const float* weights = nullptr;            // (tokens, top_k)
-  const std::int32_t* offsets = nullptr;     // the plan
+  Matrix x;                               // (tokens, hidden) T
+  const void* gate_up = nullptr;          // (experts, 2 * ffn, hidden) T, the gate's rows first
+  const void* down = nullptr;             // (experts, hidden, ffn) T
+  const float* weights = nullptr;         // (tokens, top_k)
+  const std::int32_t* offsets = nullptr;  // the plan
   const std::int32_t* permutation = nullptr;
   const std::int32_t* inverse = nullptr;
-  void* pre_activation = nullptr;            // (tokens * top_k, 2 * ffn) T: gate | up in expert order, or null when no gradient is wanted
-  Matrix residual;                           // (tokens, hidden) f32, or null data
-  Matrix y;                                  // (tokens, hidden) f32
+  void* pre_activation =
+      nullptr;  // (tokens * top_k, 2 * ffn) T: gate | up in expert order, or null when no gradient is wanted
+  Matrix residual;  // (tokens, hidden) f32, or null data
+  Matrix y;         // (tokens, hidden) f32
   std::int64_t experts = 0, top_k = 0, ffn = 0;
 };
 struct ExpertsGradArgs {
-  ExpertsArgs forward;                       // as it was called; y and residual are not read
-  Matrix dy;                                 // (tokens, hidden) f32 or T
-  Matrix dx;                                 // (tokens, hidden) f32 or T, or null data
-  float* dweights = nullptr;                 // (tokens, top_k), or null
-  void* dgate_up = nullptr;                  // as gate_up, f32 or bf16, or null
-  void* ddown = nullptr;                     // as down, f32 or bf16, or null
+  ExpertsArgs forward;        // as it was called; y and residual are not read
+  Matrix dy;                  // (tokens, hidden) f32 or T
+  Matrix dx;                  // (tokens, hidden) f32 or T, or null data
+  float* dweights = nullptr;  // (tokens, top_k), or null
+  void* dgate_up = nullptr;   // as gate_up, f32 or bf16, or null
+  void* ddown = nullptr;      // as down, f32 or bf16, or null
   DType dgate_up_dtype = DType::kF32, ddown_dtype = DType::kF32;
   bool accumulate_dx = false, accumulate_dgate_up = false, accumulate_ddown = false;
 };
 
 /// The auxiliary (load-balancing) loss of Transformers over all MoE layers at once, and its gradient:
-/// loss = coefficient * experts * sum_e f_e P_e, f_e = counts_e / n, P_e = probability_sums_e / n, n = layers * tokens (sums over layers).
+/// loss = coefficient * experts * sum_e f_e P_e, f_e = counts_e / n, P_e = probability_sums_e / n, n = layers
+/// * tokens (sums over layers).
 struct LoadBalancingArgs {
-  const float* const* probability_sums = nullptr;   // layers pointers to (experts); the array itself is host memory
-  const std::int32_t* const* counts = nullptr;      // layers pointers to (experts)
+  const float* const* probability_sums =
+      nullptr;  // layers pointers to (experts); the array itself is host memory
+  const std::int32_t* const* counts = nullptr;  // layers pointers to (experts)
   std::int64_t layers = 0, experts = 0, tokens = 0;
   float coefficient = 1;
-  float* loss = nullptr;                            // (1)
-  float* dprobability_sums = nullptr;               // (experts): the same for every layer, or null
+  float* loss = nullptr;               // (1)
+  float* dprobability_sums = nullptr;  // (experts): the same for every layer, or null
 };
 
 /// Language-model head and cross-entropy in one, over chunks of rows, so that all logits never exist at once:
-/// nll_i = logsumexp(hidden_i weight^T) - logit of target_i; the gradients of `scale * sum nll` come along where asked for.
+/// nll_i = logsumexp(hidden_i weight^T) - logit of target_i; the gradients of `scale * sum nll` come along
+/// where asked for.
 struct LinearCrossEntropyArgs {
-  Matrix hidden;                             // (rows, hidden) T
-  Matrix weight;                             // (vocab, hidden) T
-  const std::int32_t* targets = nullptr;     // (rows), each in [0, vocab)
+  Matrix hidden;                          // (rows, hidden) T
+  Matrix weight;                          // (vocab, hidden) T
+  const std::int32_t* targets = nullptr;  // (rows), each in [0, vocab)
   float scale = 1;
-  float* nll = nullptr;                      // (rows)
-  float* loss = nullptr;                     // (1): scale * sum of nll
-  Matrix dhidden;                            // (rows, hidden) f32 or T, overwritten, or null data
-  void* dweight = nullptr;                   // (vocab, hidden) f32 or bf16, or null
+  float* nll = nullptr;     // (rows)
+  float* loss = nullptr;    // (1): scale * sum of nll
+  Matrix dhidden;           // (rows, hidden) f32 or T, overwritten, or null data
+  void* dweight = nullptr;  // (vocab, hidden) f32 or bf16, or null
   DType dweight_dtype = DType::kF32;
   bool accumulate_dweight = false;
 };
 
 /// StepScalars::sum_of_squares += sum of x^2 (partial sums in double over fixed chunks).
 struct SumOfSquaresArgs {
-  const void* x = nullptr;                   // (n) f32 or bf16
+  const void* x = nullptr;  // (n) f32 or bf16
   std::int64_t n = 0;
   DType dtype = DType::kF32;
   StepScalars* scalars = nullptr;
 };
-/// From sum_of_squares: grad_norm, clip_factor = min(1, max_norm / (grad_norm + 1e-6)) as torch.nn.utils.clip_grad_norm_ (1 if max_norm <= 0), skip.
+/// From sum_of_squares: grad_norm, clip_factor = min(1, max_norm / (grad_norm + 1e-6)) as
+/// torch.nn.utils.clip_grad_norm_ (1 if max_norm <= 0), skip.
 struct FinishNormArgs {
   StepScalars* scalars = nullptr;
   float max_norm = 0;
 };
 
-/// AdamW as torch.optim.AdamW: decoupled decay, bias-corrected. The master weight is f32; for a bf16 weight it is a second copy.
+/// AdamW as torch.optim.AdamW: decoupled decay, bias-corrected. The master weight is f32; for a bf16 weight
+/// it is a second copy.
 struct AdamWArgs {
-  float* master = nullptr;                   // (n)
-  void* weight = nullptr;                    // (n) bf16: set to the rounded master; null when the master is the weight
-  const void* grad = nullptr;                // (n) f32 or bf16
-  float* exp_avg = nullptr;                  // (n)
-  float* exp_avg_sq = nullptr;               // (n)
+  float* master = nullptr;      // (n)
+  void* weight = nullptr;       // (n) bf16: set to the rounded master; null when the master is the weight
+  const void* grad = nullptr;   // (n) f32 or bf16
+  float* exp_avg = nullptr;     // (n)
+  float* exp_avg_sq = nullptr;  // (n)
   std::int64_t n = 0;
   DType grad_dtype = DType::kF32;
   float beta1 = 0.9F, beta2 = 0.999F, eps = 1e-8F, weight_decay = 0;
@@ -301,11 +330,11 @@ struct SgdArgs {
   float* master = nullptr;
   void* weight = nullptr;
   const void* grad = nullptr;
-  float* momentum_buffer = nullptr;          // (n), or null when momentum is 0
+  float* momentum_buffer = nullptr;  // (n), or null when momentum is 0
   std::int64_t n = 0;
   DType grad_dtype = DType::kF32;
   float momentum = 0, weight_decay = 0;
-  bool first = false;                        // the buffer holds nothing yet
+  bool first = false;  // the buffer holds nothing yet
   const StepScalars* scalars = nullptr;
 };
 
@@ -325,6 +354,8 @@ Cost cost(const RowGateArgs& a);
 Cost cost(const RowGateGradArgs& a);
 Cost cost(const CopyArgs& a);
 Cost cost(const ClampGradArgs& a);
+Cost cost(const TakeRowsArgs& a);
+Cost cost(const PutRowsArgs& a);
 Cost cost(const ColumnSumArgs& a);
 Cost cost(const RouterArgs& a);
 Cost cost(const RouterGradArgs& a);
@@ -358,6 +389,8 @@ struct KernelTable {
   Kernel<RowGateGradArgs> row_gate_grad = nullptr;
   Kernel<CopyArgs> copy = nullptr;
   Kernel<ClampGradArgs> clamp_grad = nullptr;
+  Kernel<TakeRowsArgs> take_rows = nullptr;
+  Kernel<PutRowsArgs> put_rows = nullptr;
   Kernel<ColumnSumArgs> column_sum = nullptr;
   Kernel<RouterArgs> router = nullptr;
   Kernel<RouterGradArgs> router_grad = nullptr;
@@ -372,11 +405,12 @@ struct KernelTable {
   Kernel<SgdArgs> sgd = nullptr;
 };
 
-/// The instruction sets that the CPU kernels are written for, best last. kReference is plain C++ and the oracle of the others.
+/// The instruction sets that the CPU kernels are written for, best last. kReference is plain C++ and the
+/// oracle of the others.
 enum class CpuIsa { kReference, kAvx2, kAvx512, kAvx512Bf16 };
 std::string_view name_of(CpuIsa isa);
-/// The best this processor runs, or what the environment variable HONE_CPU_ISA (reference, avx2, avx512, avx512_bf16) asks for.
-/// Throws Error(kUser) where that is unknown or this processor lacks it.
+/// The best this processor runs, or what the environment variable HONE_CPU_ISA (reference, avx2, avx512,
+/// avx512_bf16) asks for. Throws Error(kUser) where that is unknown or this processor lacks it.
 CpuIsa choose_cpu_isa();
 
 /// The tables. cpu_kernels throws Error(kUser) where this processor lacks the instruction set.

@@ -20,18 +20,22 @@ struct Routing {
   Tensor inverse;           // (tokens * top_k) i32
 };
 
-/// logits: (tokens, experts) f32. normalize: divide the chosen weights by their sum. Keeps the probabilities (tokens, experts) f32, and the routing.
-/// (Shazeer et al., arXiv:1701.06538; exactly as Transformers' softmax routers.)
+/// logits: (tokens, experts) f32. normalize: divide the chosen weights by their sum. Keeps the probabilities
+/// (tokens, experts) f32, and the routing. (Shazeer et al., arXiv:1701.06538; exactly as Transformers'
+/// softmax routers.)
 Routing route(Context& context, const Tensor& logits, std::int64_t top_k, bool normalize);
 
-/// All experts in one operation with one gradient. x: (tokens, hidden) T. gate_up: (experts, 2 * ffn, hidden) T. down: (experts, hidden, ffn) T.
-/// residual: (tokens, hidden) f32 or undefined. Result: (tokens, hidden) f32. Keeps x, the pre-activation (tokens * top_k, 2 * ffn) T and the routing.
-/// (Guo et al., SonicMoE; performance notes in kernels::ExpertsArgs.)
-Tensor experts(Context& context, const Tensor& x, const Tensor& gate_up, const Tensor& down, const Routing& routing,
-               const Tensor& residual);
+/// All experts in one operation with one gradient. x: (tokens, hidden) T. gate_up: (experts, 2 * ffn, hidden)
+/// T. down: (experts, hidden, ffn) T. residual: (tokens, hidden) f32 or undefined. Result: (tokens, hidden)
+/// f32. Keeps x, the pre-activation (tokens * top_k, 2 * ffn) T and the routing. (Guo et al., SonicMoE;
+/// performance notes in kernels::ExpertsArgs.)
+Tensor experts(Context& context, const Tensor& x, const Tensor& gate_up, const Tensor& down,
+               const Routing& routing, const Tensor& residual);
 
-/// Transformers' load-balancing loss over all MoE layers of one micro-step, times `coefficient` (kernels::LoadBalancingArgs). Result: (1) f32.
-/// tokens: non-padding tokens that each layer routed. (Fedus et al., arXiv:2101.03961, eq. 4-6.)
-Tensor load_balancing_loss(Context& context, const std::vector<Routing>& layers, std::int64_t tokens, float coefficient);
+/// Transformers' load-balancing loss over all MoE layers of one micro-step, times `coefficient`
+/// (kernels::LoadBalancingArgs). Result: (1) f32. tokens: non-padding tokens that each layer routed. (Fedus
+/// et al., arXiv:2101.03961, eq. 4-6.)
+Tensor load_balancing_loss(Context& context, const std::vector<Routing>& layers, std::int64_t tokens,
+                           float coefficient);
 
 }  // namespace hone::moe

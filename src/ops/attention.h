@@ -5,16 +5,18 @@
 
 namespace hone::ops {
 
-/// Where sequences begin and end (kernels::AttentionArgs says how). For training, keys and queries are the same rows.
+/// Where sequences begin and end (kernels::AttentionArgs says how). For training, keys and queries are the
+/// same rows.
 struct SequenceLayout {
   Tensor q_offsets;   // (sequences + 1) i32
   Tensor key_begin;   // (sequences) i32
   Tensor key_length;  // (sequences) i32
 };
 
-/// q: (tokens, heads * head_dim) T. k, v: (key tokens, kv_heads * head_dim) T. Result: as q. window: keys a query sees, itself included;
-/// 0: all. Keeps q, k, v, the result and lse (tokens, heads) f32. (Dao, arXiv:2307.08691, for the gradient from lse.)
-Tensor attention(Context& context, const Tensor& q, const Tensor& k, const Tensor& v, const SequenceLayout& layout,
-                 std::int64_t head_dim, std::int64_t window, float scale);
+/// q: (tokens, heads * head_dim) T. k, v: (key tokens, kv_heads * head_dim) T. Result: as q. window: keys a
+/// query sees, itself included; 0: all. Keeps q, k, v, the result and lse (tokens, heads) f32. (Dao,
+/// arXiv:2307.08691, for the gradient from lse.)
+Tensor attention(Context& context, const Tensor& q, const Tensor& k, const Tensor& v,
+                 const SequenceLayout& layout, std::int64_t head_dim, std::int64_t window, float scale);
 
 }  // namespace hone::ops

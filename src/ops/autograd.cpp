@@ -11,12 +11,14 @@ namespace {
 void add_into(Context& context, const Tensor& from, const Tensor& to, bool accumulate) {
   const kernels::Matrix x = as_matrix(from);
   const kernels::Matrix y = as_matrix(to);
-  HONE_CHECK(x.rows == y.rows && x.cols == y.cols, "[ops.autograd] a gradient {} for a value {}", from.shape().str(),
-             to.shape().str());
+  HONE_CHECK(x.rows == y.rows && x.cols == y.cols, "[ops.autograd] a gradient {} for a value {}",
+             from.shape().str(), to.shape().str());
   context.kernels().copy({.x = x, .y = y, .accumulate = accumulate}, context.stream());
 }
 
-std::shared_ptr<GradSlot> slot_of(const Tensor* tensor) { return tensor->defined() ? tensor->grad_slot() : nullptr; }
+std::shared_ptr<GradSlot> slot_of(const Tensor* tensor) {
+  return tensor->defined() ? tensor->grad_slot() : nullptr;
+}
 
 }  // namespace
 
@@ -34,7 +36,8 @@ void GradSlot::reset() {
 
 GradTarget GradTarget::of(Context& context, GradSlot& slot) {
   if (slot.is_leaf_) {
-    if (!slot.grad_.defined()) slot.grad_ = context.empty(slot.shape_, slot.dtype_, device::Purpose::kGradients);
+    if (!slot.grad_.defined())
+      slot.grad_ = context.empty(slot.shape_, slot.dtype_, device::Purpose::kGradients);
     return {slot.grad_, std::exchange(slot.written_, true)};
   }
   if (!slot.written_) {
@@ -59,9 +62,13 @@ Backward::Backward(Context& context, const std::vector<std::shared_ptr<GradSlot>
   }
 }
 
-const Tensor& Backward::grad(std::size_t output) const { return grads_.at(output); }
+const Tensor& Backward::grad(std::size_t output) const {
+  return grads_.at(output);
+}
 
-bool Backward::wants(std::size_t input) const { return inputs_.at(input) != nullptr; }
+bool Backward::wants(std::size_t input) const {
+  return inputs_.at(input) != nullptr;
+}
 
 GradTarget Backward::target(std::size_t input) {
   HONE_CHECK(wants(input), "[ops.autograd] input {} wants no gradient", input);
@@ -81,8 +88,9 @@ void Backward::give(std::size_t input, const Tensor& grad) {
 }
 
 void Tape::backward(Context& context, const Tensor& loss) {
-  HONE_CHECK(loss.numel() == 1 && loss.dtype() == DType::kF32, "[ops.autograd] backward from {} {}; give its gradient",
-             name_of(loss.dtype()), loss.shape().str());
+  HONE_CHECK(loss.numel() == 1 && loss.dtype() == DType::kF32,
+             "[ops.autograd] backward from {} {}; give its gradient", name_of(loss.dtype()),
+             loss.shape().str());
   const Tensor one = context.empty(loss.shape(), DType::kF32);
   if (one.data() != nullptr) *one.as<float>() = 1.0F;
   backward(context, {{loss, one}});
@@ -128,8 +136,8 @@ bool needs_grad(const Context& context, std::initializer_list<const Tensor*> inp
   return false;
 }
 
-void record(Context& context, std::string_view op, std::vector<const Tensor*> inputs, std::vector<Tensor*> outputs,
-            GradFn grad_fn) {
+void record(Context& context, std::string_view op, std::vector<const Tensor*> inputs,
+            std::vector<Tensor*> outputs, GradFn grad_fn) {
   Tape* tape = context.tape();
   HONE_CHECK(tape != nullptr, "[ops.{}] recorded without a tape", op);
   Tape::Node node{.op = op, .inputs = {}, .outputs = {}, .grad_fn = std::move(grad_fn)};
@@ -190,7 +198,8 @@ std::vector<Tensor> checkpoint(Context& context, const std::vector<Tensor>& inpu
     again.clear();
     inner.backward(b.context(), seeds);
     for (std::size_t i = 0; i < kept.size(); ++i)
-      if (kept[i].grad_slot() && kept[i].grad_slot()->grad().defined()) b.give(i, kept[i].grad_slot()->grad());
+      if (kept[i].grad_slot() && kept[i].grad_slot()->grad().defined())
+        b.give(i, kept[i].grad_slot()->grad());
   });
   return outputs;
 }

@@ -1,5 +1,5 @@
-// Context: everything an operation needs besides its arguments, passed down explicitly. There are no process globals, so several models,
-// and several ranks as threads, can live side by side.
+// Context: everything an operation needs besides its arguments, passed down explicitly. There are no process
+// globals, so several models, and several ranks as threads, can live side by side.
 #pragma once
 
 #include <cstdint>
@@ -45,7 +45,9 @@ class Context {
 /// Records on `tape` (or on none, for nullptr) while it lives, then restores what was there.
 class TapeScope {
  public:
-  TapeScope(Context& context, Tape* tape) : context_(context), before_(context.tape()) { context.set_tape(tape); }
+  TapeScope(Context& context, Tape* tape) : context_(context), before_(context.tape()) {
+    context.set_tape(tape);
+  }
   ~TapeScope() { context_.set_tape(before_); }
   TapeScope(const TapeScope&) = delete;
   TapeScope& operator=(const TapeScope&) = delete;

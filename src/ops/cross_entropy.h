@@ -1,4 +1,5 @@
-// linear_cross_entropy — the language-model head and its loss in one, chunk by chunk, so that all logits never exist at once.
+// linear_cross_entropy — the language-model head and its loss in one, chunk by chunk, so that all logits
+// never exist at once.
 #pragma once
 
 #include "ops/autograd.h"
@@ -10,11 +11,12 @@ struct CrossEntropy {
   Tensor nll;   // (rows) f32: -log softmax(hidden weightT)[target]; no gradient
 };
 
-/// hidden: (rows, hidden) T, the supervised rows only. weight: (vocab, hidden) T. targets: (rows) i32. The gradients are made together with
-/// the loss (the logits are at hand then), so `loss` must reach backward() with gradient 1: put factors into `scale`.
-/// Keeps the gradient of hidden (rows, hidden). Writes the weight's gradient at once.
-CrossEntropy linear_cross_entropy(Context& context, const Tensor& hidden, const Tensor& weight, const Tensor& targets,
-                                  float scale);
+/// hidden: (rows, hidden) T, the supervised rows only. weight: (vocab, hidden) T. targets: (rows) i32. The
+/// gradients are made together with the loss (the logits are at hand then), so `loss` must reach backward()
+/// with gradient 1: put factors into `scale`. Keeps the gradient of hidden (rows, hidden). Writes the
+/// weight's gradient at once.
+CrossEntropy linear_cross_entropy(Context& context, const Tensor& hidden, const Tensor& weight,
+                                  const Tensor& targets, float scale);
 
 /// The rows `index` (n) i32 of x (rows, hidden); each row at most once. Result: (n, hidden) T. Keeps index.
 Tensor take_rows(Context& context, const Tensor& x, const Tensor& index);

@@ -8,8 +8,8 @@ namespace hone::ops {
 /// silu(gate) * up, (rows, cols) T each (Shazeer, arXiv:2002.05202). Keeps gate and up.
 Tensor silu_mul(Context& context, const Tensor& gate, const Tensor& up);
 
-/// residual + sigmoid(gate) * x. x: (rows, cols) T. gate: (rows, 1) f32. residual: (rows, cols) f32 or undefined. Result: f32 with a residual, else
-/// x's dtype. Keeps x and gate.
+/// residual + sigmoid(gate) * x. x: (rows, cols) T. gate: (rows, 1) f32. residual: (rows, cols) f32 or
+/// undefined. Result: f32 with a residual, else x's dtype. Keeps x and gate.
 Tensor row_gate(Context& context, const Tensor& x, const Tensor& gate, const Tensor& residual);
 
 /// a + b: equal shapes; f32 or T each. Result: a's dtype. Keeps nothing.

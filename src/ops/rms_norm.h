@@ -5,7 +5,8 @@
 
 namespace hone::ops {
 
-/// x: (rows, hidden) f32 or T. weight: (hidden) T. Result: (rows, hidden) T, the weight's dtype. Keeps x and rstd (rows) f32.
+/// x: (rows, hidden) f32 or T. weight: (hidden) T. Result: (rows, hidden) T, the weight's dtype. Keeps x and
+/// rstd (rows) f32.
 Tensor rms_norm(Context& context, const Tensor& x, const Tensor& weight, float eps);
 
 }  // namespace hone::ops

@@ -1,17 +1,19 @@
-// head_norm_rope — an optional RMS norm of every head, then rotary position embedding (Su et al., arXiv:2104.09864; halves rotated).
+// head_norm_rope — an optional RMS norm of every head, then rotary position embedding (Su et al.,
+// arXiv:2104.09864; halves rotated).
 #pragma once
 
 #include "ops/autograd.h"
 
 namespace hone::ops {
 
-/// cos and sin of every position, (max_position, rotary_dim / 2) f32 each, already multiplied by the attention scaling.
+/// cos and sin of every position, (max_position, rotary_dim / 2) f32 each, already multiplied by the
+/// attention scaling.
 struct RotaryTable {
   Tensor cos, sin;
 };
 
-/// x: (tokens, heads * head_dim) T. weight: (head_dim) T, or undefined for no norm. positions: (tokens) i32. Result: as x. Keeps x if there is
-/// a weight, and positions.
+/// x: (tokens, heads * head_dim) T. weight: (head_dim) T, or undefined for no norm. positions: (tokens) i32.
+/// Result: as x. Keeps x if there is a weight, and positions.
 Tensor head_norm_rope(Context& context, const Tensor& x, const Tensor& weight, const RotaryTable& table,
                       const Tensor& positions, std::int64_t head_dim, float eps);
 

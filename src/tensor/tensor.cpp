@@ -4,15 +4,17 @@
 
 namespace hone {
 
-Tensor Tensor::view_buffer(std::shared_ptr<device::Buffer> buffer, std::size_t offset_bytes, Shape shape, DType dtype) {
+Tensor Tensor::view_buffer(std::shared_ptr<device::Buffer> buffer, std::size_t offset_bytes, Shape shape,
+                           DType dtype) {
   Tensor t;
   t.buffer_ = std::move(buffer);
   t.offset_bytes_ = offset_bytes;
   t.shape_ = std::move(shape);
   t.dtype_ = dtype;
   t.row_stride_ = t.rank() > 0 ? t.size(-1) : 1;
-  HONE_CHECK(offset_bytes + t.size_bytes() <= t.buffer_->size_bytes(), "a tensor {} {} at byte {} of a buffer of {} bytes",
-             name_of(dtype), t.shape_.str(), offset_bytes, t.buffer_->size_bytes());
+  HONE_CHECK(offset_bytes + t.size_bytes() <= t.buffer_->size_bytes(),
+             "a tensor {} {} at byte {} of a buffer of {} bytes", name_of(dtype), t.shape_.str(),
+             offset_bytes, t.buffer_->size_bytes());
   return t;
 }
 
@@ -27,7 +29,9 @@ Tensor Tensor::zeros(device::Allocator& allocator, Shape shape, DType dtype, dev
   return t;
 }
 
-bool Tensor::is_contiguous() const { return rank() != 2 || row_stride_ == size(1) || size(0) <= 1; }
+bool Tensor::is_contiguous() const {
+  return rank() != 2 || row_stride_ == size(1) || size(0) <= 1;
+}
 
 void* Tensor::data() const {
   auto* base = static_cast<std::byte*>(buffer_->data());
@@ -44,7 +48,8 @@ Tensor Tensor::reshape(Shape shape) const {
 }
 
 Tensor Tensor::rows(std::int64_t begin, std::int64_t end) const {
-  HONE_CHECK(rank() >= 1 && begin >= 0 && begin <= end && end <= size(0), "rows {}..{} of {}", begin, end, shape_.str());
+  HONE_CHECK(rank() >= 1 && begin >= 0 && begin <= end && end <= size(0), "rows {}..{} of {}", begin, end,
+             shape_.str());
   Tensor t = detach();
   std::vector<std::int64_t> dims = shape_.dims();
   std::int64_t stride = rank() == 2 ? row_stride_ : 1;
@@ -56,7 +61,8 @@ Tensor Tensor::rows(std::int64_t begin, std::int64_t end) const {
 }
 
 Tensor Tensor::columns(std::int64_t begin, std::int64_t end) const {
-  HONE_CHECK(rank() == 2 && begin >= 0 && begin <= end && end <= size(1), "columns {}..{} of {}", begin, end, shape_.str());
+  HONE_CHECK(rank() == 2 && begin >= 0 && begin <= end && end <= size(1), "columns {}..{} of {}", begin, end,
+             shape_.str());
   Tensor t = detach();
   t.shape_ = Shape{size(0), end - begin};
   t.offset_bytes_ += static_cast<std::size_t>(begin) * size_of(dtype_);

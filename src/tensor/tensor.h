@@ -1,4 +1,5 @@
-// Tensor: a shape, a dtype and maybe a row stride over a Buffer. Knows what its bytes mean, not who computes with them.
+// Tensor: a shape, a dtype and maybe a row stride over a Buffer. Knows what its bytes mean, not who computes
+// with them.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +17,9 @@ namespace ops {
 class GradSlot;  // ops/autograd.h; a Tensor only carries it along
 }
 
-/// A cheap handle: copies share the bytes. Dense and row-major, except that a matrix (rank 2) may have a row stride above
-/// its number of columns, which is enough to split a fused projection without a copy. A default-constructed Tensor is undefined.
+/// A cheap handle: copies share the bytes. Dense and row-major, except that a matrix (rank 2) may have a row
+/// stride above its number of columns, which is enough to split a fused projection without a copy. A
+/// default-constructed Tensor is undefined.
 class Tensor {
  public:
   Tensor() = default;
@@ -31,7 +33,8 @@ class Tensor {
   static Tensor from(device::Allocator& allocator, std::span<const T> values, Shape shape,
                      device::Purpose purpose = device::Purpose::kActivations);
   /// A view of memory owned by `buffer`, offset_bytes into it. Throws where it does not fit.
-  static Tensor view_buffer(std::shared_ptr<device::Buffer> buffer, std::size_t offset_bytes, Shape shape, DType dtype);
+  static Tensor view_buffer(std::shared_ptr<device::Buffer> buffer, std::size_t offset_bytes, Shape shape,
+                            DType dtype);
 
   bool defined() const { return buffer_ != nullptr; }
   const Shape& shape() const { return shape_; }
@@ -50,12 +53,15 @@ class Tensor {
 
   /// Address of the first element; null on the meta device.
   void* data() const;
-  /// data() as T*, which must be this tensor's element type (float for f32, BFloat16, std::int32_t for i32, …).
+  /// data() as T*, which must be this tensor's element type (float for f32, BFloat16, std::int32_t for i32,
+  /// …).
   template <typename T>
   T* as() const;
   /// All elements of a contiguous tensor.
   template <typename T>
-  std::span<T> span() const { return {as<T>(), static_cast<std::size_t>(numel())}; }
+  std::span<T> span() const {
+    return {as<T>(), static_cast<std::size_t>(numel())};
+  }
 
   /// Views: the same bytes, no gradient slot. reshape needs a contiguous tensor of as many elements.
   Tensor reshape(Shape shape) const;
@@ -84,17 +90,29 @@ class Tensor {
 template <typename T>
 constexpr DType dtype_of();
 template <>
-constexpr DType dtype_of<float>() { return DType::kF32; }
+constexpr DType dtype_of<float>() {
+  return DType::kF32;
+}
 template <>
-constexpr DType dtype_of<double>() { return DType::kF64; }
+constexpr DType dtype_of<double>() {
+  return DType::kF64;
+}
 template <>
-constexpr DType dtype_of<BFloat16>() { return DType::kBF16; }
+constexpr DType dtype_of<BFloat16>() {
+  return DType::kBF16;
+}
 template <>
-constexpr DType dtype_of<std::int32_t>() { return DType::kI32; }
+constexpr DType dtype_of<std::int32_t>() {
+  return DType::kI32;
+}
 template <>
-constexpr DType dtype_of<std::int64_t>() { return DType::kI64; }
+constexpr DType dtype_of<std::int64_t>() {
+  return DType::kI64;
+}
 template <>
-constexpr DType dtype_of<std::uint8_t>() { return DType::kU8; }
+constexpr DType dtype_of<std::uint8_t>() {
+  return DType::kU8;
+}
 
 template <typename T>
 T* Tensor::as() const {
@@ -106,10 +124,11 @@ T* Tensor::as() const {
 void copy_bytes(const Tensor& source, const Tensor& target);
 
 template <typename T>
-Tensor Tensor::from(device::Allocator& allocator, std::span<const T> values, Shape shape, device::Purpose purpose) {
+Tensor Tensor::from(device::Allocator& allocator, std::span<const T> values, Shape shape,
+                    device::Purpose purpose) {
   Tensor t = empty(allocator, std::move(shape), dtype_of<T>(), purpose);
-  HONE_CHECK(static_cast<std::int64_t>(values.size()) == t.numel(), "{} values for a tensor {}", values.size(),
-             t.shape().str());
+  HONE_CHECK(static_cast<std::int64_t>(values.size()) == t.numel(), "{} values for a tensor {}",
+             values.size(), t.shape().str());
   if (t.data() != nullptr) std::copy(values.begin(), values.end(), t.as<T>());
   return t;
 }
