@@ -61,7 +61,7 @@ def write_manifest(root: Path) -> None:
 
 
 def differences(made: Path, committed: Path) -> list[str]:
-    """What differs between two directories of one case. Weights must be equal to the bit, figures to rounding."""
+    """What differs between two directories of a case: weights to the bit, figures beyond rounding."""
     names = {f.name for f in made.iterdir()} ^ {f.name for f in committed.iterdir()}
     found = [f"{name} is in one of the two only" for name in sorted(names)]
     for file in sorted(made.iterdir()):
@@ -83,7 +83,9 @@ def differences(made: Path, committed: Path) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", nargs="*", default=None, metavar="NAME")
     parser.add_argument("--verify", action="store_true")
     args = parser.parse_args()
