@@ -1,0 +1,104 @@
+// A Hugging Face checkpoint directory, written: tensors streamed into their shards, every other file copied,
+// the whole directory published in one step (staged_directory.h).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "hub/checkpoint.h"
+#include "hub/safetensors.h"
+#include "hub/staged_directory.h"
+
+namespace hone::hub {
+
+/// A tensor of a fresh checkpoint.
+struct NewTensor {
+  TensorSpec spec;
+  /// Tensors of one group (not 0) stay in one shard and count together towards its size, as tensors that
+  /// share a storage do in huggingface_hub: Transformers splits a fused expert weight into such views.
+  int group = 0;
+};
+
+/// Which tensors go to which file.
+struct ShardLayout {
+  std::vector<std::vector<std::size_t>> shards;  ///< indices of tensors, per file
+  std::vector<std::string> file_names;  ///< "model.safetensors", or "model-00001-of-0000N.safetensors" …
+  std::uint64_t total_bytes = 0;
+};
+
+/// Shards as huggingface_hub's split_torch_state_dict_into_shards: greedy in the given order; a tensor larger
+/// than `max_shard_bytes` gets a shard of its own at once, before the one still open.
+ShardLayout plan_shards(const std::vector<NewTensor>& tensors, std::uint64_t max_shard_bytes);
+
+/// The text of model.safetensors.index.json as Transformers 5 writes it.
+std::string make_index_text(const std::map<std::string, std::string>& weight_map, std::uint64_t total_bytes,
+                            std::uint64_t total_parameters);
+
+/// save_pretrained's default ("50GB").
+inline constexpr std::uint64_t kDefaultMaxShardBytes = 50'000'000'000;
+
+/// Writes one checkpoint directory. Every method throws Error(kUser) for what the system refuses; destroyed
+/// without publish(), it leaves nothing behind and the old directory as it was.
+class CheckpointWriter {
+ public:
+  /// Same files, keys, order, dtypes, shapes, metadata and index as `source`: headers and index are copied
+  /// byte for byte.
+  static CheckpointWriter like(const Checkpoint& source, const std::filesystem::path& target,
+                               IfExists if_exists = IfExists::kRefuse);
+  /// A new checkpoint with metadata {"format": "pt"}, sharded as plan_shards does. `total_parameters` goes
+  /// into the index (unique parameters; tied ones count once); without it, the elements of all tensors.
+  static CheckpointWriter fresh(const std::vector<NewTensor>& tensors, const std::filesystem::path& target,
+                                IfExists if_exists = IfExists::kRefuse,
+                                std::uint64_t max_shard_bytes = kDefaultMaxShardBytes,
+                                std::optional<std::uint64_t> total_parameters = std::nullopt);
+
+  /// All bytes of one tensor; each tensor once, in any order. A shard is synced and closed when its last
+  /// tensor arrives.
+  void write(std::string_view name, std::span<const std::byte> bytes);
+  /// A part of a tensor; parts in any order, not overlapping.
+  void write_part(std::string_view name, std::uint64_t offset, std::span<const std::byte> bytes);
+
+  /// A file beside the weights, e.g. "config.json". `name` may have sub-directories but does not lead out.
+  void add_file(const std::filesystem::path& name, std::string_view content);
+  /// Copies, byte for byte, every file of `source_directory` that is not weights (see is_left_out), and
+  /// returns the relative paths left out, sorted, for the caller to print; the weights of
+  /// `source_directory`'s own checkpoint are not among them.
+  std::vector<std::string> copy_other_files(const std::filesystem::path& source_directory);
+
+  /// Throws Error(kInternal) where a tensor has not been written.
+  void publish();
+
+  const std::filesystem::path& target() const { return staged_.target(); }
+
+ private:
+  struct Shard {
+    std::string file_name;
+    std::optional<SafetensorsWriter> writer;        // from the first byte to the last
+    std::vector<TensorSpec> tensors;                // of a fresh checkpoint
+    std::shared_ptr<const SafetensorsFile> source;  // of one written like another
+    bool is_finished = false;
+  };
+  CheckpointWriter(const std::filesystem::path& target, IfExists if_exists) : staged_(target, if_exists) {}
+  SafetensorsWriter& writer_of(Shard& shard);
+
+  StagedDirectory staged_;
+  std::vector<Shard> shards_;
+  std::unordered_map<std::string, std::size_t> shard_of_;
+};
+
+/// True for files and directories that copy_other_files leaves out: weights of any format and what belongs to
+/// them
+/// (*.safetensors, *.bin, *.pt, *.gguf, *.onnx …, their index files, original/, onnx/, openvino/ …),
+/// Trainer's checkpoint-N/ directories, and hidden files. `relative` is a path inside the checkpoint
+/// directory.
+bool is_left_out(const std::filesystem::path& relative);
+
+}  // namespace hone::hub
