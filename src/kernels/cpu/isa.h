@@ -1,0 +1,28 @@
+// The instruction sets as types. Every template that an instruction-set unit instantiates has one of these
+// among its arguments, so that the linker can never take code made for one processor for another.
+//
+// A unit is a file in src/kernels/cpu/ISA/; cmake/isa.cmake gives that folder its -m flags. It includes the
+// matching simd_ISA.h, the header with the kernel, and instantiates the kernel for its type. Such units (and
+// the headers they share) call no inline function or template of std that the compiler might leave out of
+// line: the linker keeps one copy of those, and an older processor could meet an instruction it lacks.
+// tests/kernels/isa_symbols_test.cpp looks for that in the object files.
+#pragma once
+
+#include <cstdint>
+
+namespace hone::kernels::cpu {
+
+struct Avx2;        // simd_avx2.h
+struct Avx512;      // simd_avx512.h: F, BW, DQ, VL
+struct Avx512Bf16;  // simd_avx512_bf16.h: also BF16
+
+/// Counts, indices and strides.
+using Index = std::int64_t;
+
+/// The smaller and the larger of two counts; std::min may be left out of line (see above).
+[[gnu::always_inline]] constexpr Index least(Index a, Index b) { return a < b ? a : b; }
+[[gnu::always_inline]] constexpr Index most(Index a, Index b) { return a > b ? a : b; }
+[[gnu::always_inline]] constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
+[[gnu::always_inline]] constexpr Index round_up(Index a, Index b) { return ceil_div(a, b) * b; }
+
+}  // namespace hone::kernels::cpu
