@@ -33,7 +33,7 @@ class Rejected(Exception):
 
 
 def fill(model: torch.nn.Module, generator: torch.Generator) -> None:
-    """Random weights that make every part matter: logits of std 1, sharp routers, norms off 1, biases off 0."""
+    """Random weights that make every part matter: logits of std 1, norms off 1, biases off 0."""
     tied = model.config.tie_word_embeddings
     for name, p in model.named_parameters():
         noise = torch.randn(p.shape, generator=generator)
@@ -116,7 +116,7 @@ def stored_keys(directory: Path) -> set[str]:
 
 
 def in_checkpoint_layout(model, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Values by parameter name, renamed and split as in the model's own checkpoint (save_pretrained does it)."""
+    """Values by parameter name, renamed and split as in the model's checkpoint, by save_pretrained."""
     twin = copy.deepcopy(model)
     with torch.no_grad():
         for name, p in twin.named_parameters():
