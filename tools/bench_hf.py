@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""hone and Transformers side by side: one full training step of the same model, in turns, each in a process of its own.
+"""hone and Transformers side by side: full training steps of one model, in turns, each in its own process.
 
     bench_hf.py --hone build/hone [--turns 3] [--steps 8] [--out result.json] [--check]
 
-Transformers runs at its best on the CPU: grouped_mm experts, sdpa attention, fused AdamW, gradients clipped to norm 1,
-all weights in the compute dtype. Memory is measured alike on both sides: the peak of the resident set during the steps
-less the resident set when the weights exist in the compute dtype. `--check` exits 1 if a ratio misses its target.
+Transformers runs at its best on the CPU: grouped_mm experts, sdpa attention, fused AdamW, gradients clipped to
+norm 1, all weights in the compute dtype. Memory is measured alike on both sides: the peak of the resident set
+during the steps less the resident set when the weights exist in the compute dtype. `--check` exits 1 if a ratio
+misses its target.
 Needs transformers==5.23.0 and torch==2.13.0.
 """
 
@@ -140,9 +141,8 @@ def print_summary(result: dict) -> bool:
     for dtype in result:
         if "ratio" not in result[dtype]:
             for side, figures in result[dtype].items():
-                print(
-                    f"{dtype:5} {side}: {figures['tok_s']:.0f} tok/s, {figures['peak_above_weights_mib']:.0f} MiB"
-                )
+                mib = figures["peak_above_weights_mib"]
+                print(f"{dtype:5} {side}: {figures['tok_s']:.0f} tok/s, {mib:.0f} MiB")
             continue
         ours, theirs, ratio = (result[dtype][key] for key in ("hone", "transformers", "ratio"))
         good = ratio["speed"] >= TARGETS[dtype]["speed"] and ratio["memory"] <= TARGETS[dtype]["memory"]
@@ -200,7 +200,7 @@ def main() -> int:
     met = print_summary(result)
     if args.out:
         record = {
-            "when": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "processor": processor(),
             "shape": {key: getattr(args, key) for key in ("batch", "seq", "steps", "threads", "turns")},
             "medians": result,
