@@ -1,0 +1,100 @@
+#include "model/causal_lm.h"
+
+#include "base/error.h"
+#include "model/families/family.h"
+
+namespace hone::model {
+
+namespace {
+
+constexpr const char* kHead = "lm_head.weight";
+constexpr const char* kEmbedding = "model.embed_tokens.weight";
+
+std::vector<hub::WantedParameter> wanted_parameters(const DecoderSpec& spec, bool untied_head) {
+  std::vector<hub::WantedParameter> wanted;
+  for (auto& p : list_parameters(spec, untied_head))
+    wanted.push_back({std::move(p.name), std::move(p.shape)});
+  return wanted;
+}
+
+/// The dtype to compute in when nobody said.
+DType own_dtype(const ModelDescription& description, const hub::Checkpoint& checkpoint) {
+  std::optional<DType> dtype = description.config.dtype();
+  for (const auto& tensor : checkpoint.tensors()) {
+    if (dtype) break;
+    const auto stored = tensor.type().dtype;
+    if (stored && is_floating(*stored)) dtype = stored;
+  }
+  return dtype == DType::kBF16 ? DType::kBF16 : DType::kF32;
+}
+
+}  // namespace
+
+ModelDescription describe(const std::filesystem::path& directory) {
+  auto config = hub::ModelConfig::read(directory);
+  DecoderSpec spec = find_family(config).spec(config);
+  auto unknown = config.unread_keys();
+  return {std::move(config), std::move(spec), std::move(unknown)};
+}
+
+CausalLM CausalLM::from_pretrained(ops::Context& context, const std::filesystem::path& directory,
+                                   const LoadOptions& options) {
+  ModelDescription description = describe(directory);
+  const DecoderSpec& spec = description.spec;
+  const hub::Checkpoint checkpoint = hub::Checkpoint::open(directory);
+  hub::WeightRules rules = find_family(description.config).rules(spec);
+  const bool untied_head =
+      spec.tied && hub::tie_state(checkpoint, kHead, kEmbedding) == hub::TieState::kDifferent;
+  if (spec.tied && !untied_head) rules.tie(kHead, kEmbedding);
+  hub::WeightPlan plan = rules.plan(checkpoint, wanted_parameters(spec, untied_head));
+
+  const DType dtype = options.dtype.value_or(own_dtype(description, checkpoint));
+  Decoder decoder(spec, context, dtype, untied_head);
+  plan.load([&](std::size_t i) {
+    const Tensor& value = decoder.parameters().value(plan.parameters()[i].name);
+    return hub::Destination{value.data(), value.dtype()};
+  });
+  CausalLM model(std::move(description), directory, std::move(plan), std::move(decoder));
+  model.from_checkpoint_ = true;
+  return model;
+}
+
+CausalLM CausalLM::from_config(ops::Context& context, const std::filesystem::path& directory, DType dtype,
+                               std::uint64_t seed) {
+  ModelDescription description = describe(directory);
+  const DecoderSpec& spec = description.spec;
+  hub::WeightPlan plan =
+      find_family(description.config).rules(spec).fresh_plan(wanted_parameters(spec, false), dtype);
+  Decoder decoder(spec, context, dtype);
+  decoder.parameters().initialize(spec, seed);
+  return {std::move(description), directory, std::move(plan), std::move(decoder)};
+}
+
+CausalLM::SaveReport CausalLM::save_pretrained(const std::filesystem::path& target,
+                                               const Values& values) const {
+  hub::CheckpointWriter writer = plan_.writer(target, hub::IfExists::kReplace);
+  SaveReport report;
+  const std::filesystem::path source =
+      std::filesystem::is_directory(directory_) ? directory_ : directory_.parent_path();
+  report.left_out = writer.copy_other_files(source.empty() ? "." : source);
+  report.overflowed = plan_
+                          .save(writer,
+                                [&](std::size_t i) -> std::optional<hub::Source> {
+                                  const Parameter* p = decoder_.parameters().find(plan_.parameters()[i].name);
+                                  if (values)
+                                    if (auto given = values(*p)) return given;
+                                  if (from_checkpoint_ && !p->trainable) return std::nullopt;
+                                  return hub::Source{p->value.data(), p->value.dtype()};
+                                })
+                          .overflowed;
+  writer.publish();
+  return report;
+}
+
+bool CausalLM::load_stored(const Parameter& parameter, float* target) const {
+  if (!from_checkpoint_) return false;
+  plan_.load_parameter(plan_.index_of(parameter.spec.name), {target, DType::kF32});
+  return true;
+}
+
+}  // namespace hone::model

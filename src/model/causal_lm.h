@@ -1,0 +1,82 @@
+// CausalLM: a Decoder together with the Hugging Face directory it came from and goes back to.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "hub/config.h"
+#include "hub/weight_rules.h"
+#include "model/decoder.h"
+
+namespace hone::model {
+
+struct LoadOptions {
+  /// Compute dtype, f32 or bf16; nullopt: the checkpoint's own (config.json's dtype, else that of its first
+  /// floating tensor; f16 is computed in f32).
+  std::optional<DType> dtype;
+};
+
+/// A family checked against a config.json, before any weight is opened.
+struct ModelDescription {
+  hub::ModelConfig config;
+  DecoderSpec spec;
+  std::vector<std::string> unknown_keys;  // of config.json: nobody asked for them
+};
+/// Reads DIR/config.json (or the file itself). Throws Error(kUser) as the families do.
+ModelDescription describe(const std::filesystem::path& directory);
+
+class CausalLM {
+ public:
+  /// Loads a checkpoint directory, streaming: host memory stays below the weights plus one tensor. Throws
+  /// Error(kUser) for whatever config.json or the checkpoint has wrong; tensors that hone does not compute
+  /// with pass through and are in plan().passed_through().
+  static CausalLM from_pretrained(ops::Context& context, const std::filesystem::path& directory,
+                                  const LoadOptions& options = {});
+  /// Random weights by config.json's initializer_range; a function of the seed alone. Saved in the hub's
+  /// layout, in `dtype`.
+  static CausalLM from_config(ops::Context& context, const std::filesystem::path& directory, DType dtype,
+                              std::uint64_t seed);
+
+  Decoder& decoder() { return decoder_; }
+  const Decoder& decoder() const { return decoder_; }
+  const DecoderSpec& spec() const { return decoder_.spec(); }
+  const ModelDescription& description() const { return description_; }
+  const hub::WeightPlan& plan() const { return plan_; }
+  const std::filesystem::path& directory() const { return directory_; }
+
+  /// Where a parameter's values are taken from when saving; nullopt: Decoder's own value if it is trainable,
+  /// else unchanged since it was read. The optimizer's f32 master weights come in here.
+  using Values = std::function<std::optional<hub::Source>(const Parameter&)>;
+  struct SaveReport {
+    std::vector<std::string>
+        left_out;  // files of the source directory that were not copied (weights in other formats)
+    std::vector<std::string> overflowed;  // hub::SaveReport
+  };
+  /// Writes a Hugging Face directory, whole or not at all: every tensor under the key, layout, dtype and
+  /// shard it was read from, all other files byte for byte. An existing `target` is replaced. Throws
+  /// Error(kUser) (disk full, no permission) with nothing changed.
+  SaveReport save_pretrained(const std::filesystem::path& target, const Values& values = nullptr) const;
+
+  /// The stored values of a parameter as f32, into memory for all its elements (an f32 master starts from
+  /// them, not from rounded compute weights). False where there is no checkpoint.
+  bool load_stored(const Parameter& parameter, float* target) const;
+
+ private:
+  CausalLM(ModelDescription description, std::filesystem::path directory, hub::WeightPlan plan,
+           Decoder decoder)
+      : description_(std::move(description)),
+        directory_(std::move(directory)),
+        plan_(std::move(plan)),
+        decoder_(std::move(decoder)) {}
+
+  ModelDescription description_;
+  std::filesystem::path directory_;
+  hub::WeightPlan plan_;
+  Decoder decoder_;
+  bool from_checkpoint_ = false;
+};
+
+}  // namespace hone::model

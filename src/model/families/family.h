@@ -1,0 +1,37 @@
+// Families: one file per model_type of Transformers, each a map from config.json to a DecoderSpec plus its
+// weight rules.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "hub/config.h"
+#include "hub/weight_rules.h"
+#include "model/spec.h"
+
+namespace hone::model {
+
+struct Family {
+  std::string model_type;
+  /// Reads config.json. Throws Error(kUser) with the key path for what is missing, of the wrong type or
+  /// impossible, and by name for what would act in training and hone does not do.
+  DecoderSpec (*spec)(const hub::ModelConfig& config);
+  /// How the hub's tensors make up the parameters. The tie of lm_head is not in it.
+  hub::WeightRules (*rules)(const DecoderSpec& spec);
+};
+
+/// All families, by model_type.
+const std::vector<Family>& families();
+/// Throws Error(kUser) that lists the known ones.
+const Family& find_family(const hub::ModelConfig& config);
+
+const Family& llama_family();
+const Family& mistral_family();
+const Family& qwen2_family();
+const Family& qwen3_family();
+const Family& mixtral_family();
+const Family& qwen2_moe_family();
+const Family& qwen3_moe_family();
+const Family& olmoe_family();
+
+}  // namespace hone::model

@@ -1,0 +1,32 @@
+// llama: Llama 1 to 3.x and the many checkpoints of its shape. Transformers: models/llama.
+#include "model/families/family.h"
+#include "model/families/reader.h"
+
+namespace hone::model {
+
+namespace {
+
+DecoderSpec read_spec(const hub::ModelConfig& config) {
+  const SpecReader reader(config, {.vocab_size = 32000,
+                                   .hidden_size = 4096,
+                                   .intermediate_size = 11008,
+                                   .num_hidden_layers = 32,
+                                   .num_attention_heads = 32,
+                                   .max_position_embeddings = 2048});
+  config.ignore({"pretraining_tp"});
+  DecoderSpec spec = reader.base();
+  AttentionSpec attention = reader.attention();
+  attention.qkv_bias = attention.output_bias = config.boolean("attention_bias", false);
+  const DenseSpec mlp{.ffn = reader.intermediate_size(), .bias = config.boolean("mlp_bias", false)};
+  spec.layers.assign(static_cast<std::size_t>(reader.num_layers()), make_layer(attention, mlp));
+  return spec;
+}
+
+}  // namespace
+
+const Family& llama_family() {
+  static const Family kFamily{"llama", read_spec, [](const DecoderSpec&) { return hub::WeightRules{}; }};
+  return kFamily;
+}
+
+}  // namespace hone::model

@@ -1,0 +1,212 @@
+#include "model/families/reader.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+
+namespace hone::model {
+
+SpecReader::SpecReader(const hub::ModelConfig& config, const ConfigDefaults& defaults) : config_(config) {
+  if (config.number_or_null("attention_dropout", 0.0).value_or(0.0) != 0.0)
+    config.refuse("attention_dropout", "hone trains without attention dropout; set it to 0.0");
+  const std::string activation = config.string("hidden_act", "silu");
+  if (activation != "silu" && activation != "swish") config.refuse("hidden_act", "hone computes silu only");
+  base_.model_type = config.model_type();
+  base_.vocab = count("vocab_size", defaults.vocab_size);
+  base_.hidden = count("hidden_size", defaults.hidden_size);
+  base_.max_positions = count("max_position_embeddings", defaults.max_position_embeddings);
+  base_.norm_eps = config.number("rms_norm_eps", defaults.rms_norm_eps);
+  base_.tied = config.boolean_or_null("tie_word_embeddings", false);
+  base_.initializer_range = config.number("initializer_range", 0.02);
+  // torch.nn.Embedding counts a negative padding_idx from the end.
+  const auto padding = config.integer_or_null("pad_token_id", std::nullopt);
+  if (padding) base_.padding_id = *padding < 0 ? *padding + base_.vocab : *padding;
+  if (base_.padding_id >= base_.vocab) base_.padding_id = -1;
+  num_layers_ = count("num_hidden_layers", defaults.num_hidden_layers);
+  intermediate_size_ = count("intermediate_size", defaults.intermediate_size);
+
+  attention_.heads = count("num_attention_heads", defaults.num_attention_heads);
+  const std::int64_t kv_default =
+      defaults.num_key_value_heads > 0 ? defaults.num_key_value_heads : attention_.heads;
+  attention_.kv_heads = config.has_value("num_key_value_heads") ? count("num_key_value_heads", 0)
+                        : config.has("num_key_value_heads")     ? attention_.heads
+                                                                : kv_default;
+  if (attention_.heads % attention_.kv_heads != 0)
+    fail("{}: num_attention_heads is {}, which num_key_value_heads {} does not divide", config.file(),
+         attention_.heads, attention_.kv_heads);
+  if (config.has_value("head_dim")) {
+    attention_.head_dim = count("head_dim", 0);
+  } else if (defaults.head_dim > 0 && !config.has("head_dim")) {
+    attention_.head_dim = defaults.head_dim;
+  } else {
+    if (base_.hidden % attention_.heads != 0)
+      fail("{}: hidden_size {} is not a multiple of num_attention_heads {} and there is no head_dim",
+           config.file(), base_.hidden, attention_.heads);
+    attention_.head_dim = base_.hidden / attention_.heads;
+  }
+  if (attention_.head_dim % 2 != 0)
+    fail("{}: head_dim is {}; rotary position embedding needs an even one", config.file(),
+         attention_.head_dim);
+  base_.rope = read_rope(defaults);
+}
+
+std::int64_t SpecReader::count(const hub::ConfigKey& key, std::int64_t if_absent, std::int64_t least) const {
+  const std::int64_t value = if_absent > 0 ? config_.integer(key, if_absent) : config_.integer(key);
+  // Larger sizes than these exist nowhere; the product of two must not overflow.
+  if (value < least || value > (std::int64_t{1} << 31))
+    config_.refuse(key, fmt::format("expected {} or more", least));
+  return value;
+}
+
+RopeSpec SpecReader::read_rope(const ConfigDefaults& defaults) const {
+  const hub::RopeConfig rope = config_.rope();
+  RopeSpec spec;
+  spec.type = rope.type;
+  spec.theta = rope.theta.value_or(defaults.rope_theta);
+  spec.rotary_dim = attention_.head_dim;
+  spec.max_positions = base_.max_positions;
+  const auto refuse = [&](const std::string& what) { fail("{}: rope_parameters: {}", config_.file(), what); };
+  if (!(spec.theta > 1.0) || !std::isfinite(spec.theta))
+    refuse(fmt::format("rope_theta is {}, expected more than 1", spec.theta));
+  if (rope.partial_rotary_factor.value_or(1.0) != 1.0)
+    refuse(fmt::format("partial_rotary_factor is {}; {} rotates whole heads", *rope.partial_rotary_factor,
+                       base_.model_type));
+  if (spec.type == "default") return spec;
+  if (spec.type != "linear" && spec.type != "dynamic" && spec.type != "llama3" && spec.type != "yarn" &&
+      spec.type != "longrope")
+    refuse(
+        fmt::format("rope_type is '{}', which hone does not know; known: default, linear, dynamic, llama3, "
+                    "yarn, longrope",
+                    spec.type));
+  if (!rope.parameters) refuse(fmt::format("rope_type '{}' needs its parameters", spec.type));
+  const hub::ConfigSection& p = *rope.parameters;
+
+  const auto max_positions = static_cast<double>(base_.max_positions);
+  const bool has_original = config_.has_value("original_max_position_embeddings");
+  if (spec.type == "llama3" || spec.type == "yarn" || spec.type == "longrope") {
+    spec.original_max_positions = has_original
+                                      ? config_.integer("original_max_position_embeddings")
+                                      : p.integer("original_max_position_embeddings", base_.max_positions);
+    if (spec.original_max_positions < 1) refuse("original_max_position_embeddings is not positive");
+  }
+  const auto original = static_cast<double>(spec.original_max_positions);
+  const std::optional<double> factor = p.number_or_null("factor", std::nullopt);
+  if (factor)
+    spec.factor = *factor;
+  else if (spec.type == "yarn" || spec.type == "longrope")
+    spec.factor = max_positions / original;
+  else
+    refuse(fmt::format("rope_type '{}' needs a factor", spec.type));
+  if (!(spec.factor > 0) || !std::isfinite(spec.factor)) refuse(fmt::format("factor is {}", spec.factor));
+
+  const std::optional<double> attention_factor = p.number_or_null("attention_factor", std::nullopt);
+  if (spec.type == "llama3") {
+    spec.low_freq_factor = p.number("low_freq_factor");
+    spec.high_freq_factor = p.number("high_freq_factor");
+    if (!(spec.low_freq_factor > 0) || spec.high_freq_factor <= spec.low_freq_factor)
+      refuse(fmt::format("high_freq_factor {} is not above low_freq_factor {}", spec.high_freq_factor,
+                         spec.low_freq_factor));
+  } else if (spec.type == "yarn") {
+    const auto nonzero = [&](const char* key, double otherwise) {
+      const double value = p.number_or_null(key, std::nullopt).value_or(0.0);
+      return value != 0.0 ? value : otherwise;
+    };
+    spec.beta_fast = nonzero("beta_fast", 32.0);
+    spec.beta_slow = nonzero("beta_slow", 1.0);
+    spec.truncate = p.boolean("truncate", true);
+    const double mscale = nonzero("mscale", 0.0);
+    const double mscale_all_dim = nonzero("mscale_all_dim", 0.0);
+    const auto scale = [&](double m) {
+      return spec.factor <= 1 ? 1.0 : 0.1 * m * std::log(spec.factor) + 1.0;
+    };
+    if (attention_factor)
+      spec.attention_factor = *attention_factor;
+    else
+      spec.attention_factor =
+          mscale != 0 && mscale_all_dim != 0 ? scale(mscale) / scale(mscale_all_dim) : scale(1.0);
+  } else if (spec.type == "longrope") {
+    spec.short_factor = p.numbers("short_factor");
+    spec.long_factor = p.numbers("long_factor");
+    const auto half = static_cast<std::size_t>(spec.rotary_dim / 2);
+    if (spec.short_factor.size() != half || spec.long_factor.size() != half)
+      refuse(fmt::format("short_factor and long_factor have {} and {} numbers, expected {} each",
+                         spec.short_factor.size(), spec.long_factor.size(), half));
+    spec.attention_factor = attention_factor.value_or(
+        spec.factor <= 1 ? 1.0 : std::sqrt(1 + std::log(spec.factor) / std::log(original)));
+  }
+  return spec;
+}
+
+std::vector<std::int64_t> SpecReader::windows(std::int64_t window,
+                                              const std::function<bool(std::int64_t)>& is_sliding) const {
+  std::vector<std::int64_t> result;
+  const auto types = config_.strings("layer_types");
+  if (!types.empty() && static_cast<std::int64_t>(types.size()) != num_layers_)
+    fail("{}: layer_types has {} entries for num_hidden_layers {}", config_.file(), types.size(),
+         num_layers_);
+  for (std::int64_t i = 0; i < num_layers_; ++i) {
+    bool sliding = false;
+    if (types.empty()) {
+      sliding = window > 0 && is_sliding(i);
+    } else {
+      const std::string& type = types[static_cast<std::size_t>(i)];
+      if (type != "full_attention" && type != "sliding_attention")
+        fail(
+            "{}: layer_types[{}] is '{}', which hone does not know; known: full_attention, sliding_attention",
+            config_.file(), i, type);
+      sliding = type == "sliding_attention";
+      if (sliding && window <= 0)
+        fail("{}: layer_types[{}] is 'sliding_attention', but no sliding_window is in force", config_.file(),
+             i);
+    }
+    result.push_back(sliding ? window : 0);
+  }
+  return result;
+}
+
+std::vector<std::int64_t> SpecReader::late_windows() const {
+  const bool use_window = config_.boolean("use_sliding_window", false);
+  const std::int64_t max_window_layers = config_.integer("max_window_layers", 28);
+  const std::int64_t window = config_.integer_or_null("sliding_window", 4096).value_or(0);
+  return windows(use_window ? window : 0, [&](std::int64_t i) { return i >= max_window_layers; });
+}
+
+MoeSpec SpecReader::moe(DecoderSpec& spec, const hub::ConfigKey& experts_key, std::int64_t experts,
+                        std::int64_t top_k, double aux_coefficient) const {
+  MoeSpec moe;
+  moe.experts = count(experts_key, experts);
+  moe.top_k = count("num_experts_per_tok", top_k);
+  if (moe.top_k > moe.experts)
+    fail("{}: num_experts_per_tok is {}, but there are only {} experts", config_.file(), moe.top_k,
+         moe.experts);
+  spec.output_router_logits = config_.boolean_or_null("output_router_logits", false);
+  spec.aux_coefficient = config_.number("router_aux_loss_coef", aux_coefficient);
+  return moe;
+}
+
+std::vector<bool> SpecReader::dense_layers() const {
+  const auto mlp_only = config_.integers("mlp_only_layers");
+  const std::int64_t step = count("decoder_sparse_step", 1);
+  std::vector<bool> dense;
+  for (std::int64_t i = 0; i < num_layers_; ++i)
+    dense.push_back(std::find(mlp_only.begin(), mlp_only.end(), i) != mlp_only.end() || (i + 1) % step != 0);
+  return dense;
+}
+
+LayerSpec make_layer(const AttentionSpec& attention,
+                     const std::variant<AttentionSpec, DenseSpec, MoeSpec>& mlp) {
+  return {{{.norm = "input_layernorm", .prefix = "self_attn", .mixer = attention},
+           {.norm = "post_attention_layernorm", .prefix = "mlp", .mixer = mlp}}};
+}
+
+hub::WeightRules qwen_moe_rules() {
+  const std::string at = "model.layers.{l}.mlp.experts.";
+  hub::WeightRules rules;
+  rules.expert_stack(at + "gate_up_proj", {at + "{e}.gate_proj.weight", at + "{e}.up_proj.weight"},
+                     at + "gate_up_proj");
+  rules.expert_stack(at + "down_proj", {at + "{e}.down_proj.weight"}, at + "down_proj");
+  return rules;
+}
+
+}  // namespace hone::model

@@ -1,0 +1,69 @@
+// What the families' configurations have in common.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "hub/config.h"
+#include "hub/weight_rules.h"
+#include "model/spec.h"
+
+namespace hone::model {
+
+/// Class defaults of a Transformers configuration: what an absent key means. 0: the key is required or
+/// derived.
+struct ConfigDefaults {
+  std::int64_t vocab_size = 0, hidden_size = 0, intermediate_size = 0, num_hidden_layers = 0;
+  std::int64_t num_attention_heads = 0;
+  std::int64_t num_key_value_heads = 0;  // 0: as many as query heads
+  std::int64_t head_dim = 0;             // 0: hidden_size / num_attention_heads
+  std::int64_t max_position_embeddings = 0;
+  double rms_norm_eps = 1e-6;
+  double rope_theta = 10000.0;
+};
+
+/// Reads the parts of a DecoderSpec that families share, and checks them.
+class SpecReader {
+ public:
+  /// Refuses what would act in training and hone does not do (attention_dropout, another hidden_act …).
+  SpecReader(const hub::ModelConfig& config, const ConfigDefaults& defaults);
+
+  const hub::ModelConfig& config() const { return config_; }
+  /// Vocabulary, sizes, rope, ties; no layers yet.
+  const DecoderSpec& base() const { return base_; }
+  std::int64_t num_layers() const { return num_layers_; }
+  std::int64_t intermediate_size() const { return intermediate_size_; }
+  /// Heads and head size; no biases, norms or windows.
+  const AttentionSpec& attention() const { return attention_; }
+
+  /// An integer of at least `least`.
+  std::int64_t count(const hub::ConfigKey& key, std::int64_t if_absent, std::int64_t least = 1) const;
+  /// The window of each layer by config.json's layer_types where it has them, else by `is_sliding`. window 0:
+  /// none anywhere.
+  std::vector<std::int64_t> windows(std::int64_t window,
+                                    const std::function<bool(std::int64_t)>& is_sliding) const;
+  /// Qwen2's and Qwen3's rule: where use_sliding_window is set, layers from max_window_layers on slide.
+  std::vector<std::int64_t> late_windows() const;
+  /// Top-k routing: experts, num_experts_per_tok, and the auxiliary loss (into `spec`).
+  MoeSpec moe(DecoderSpec& spec, const hub::ConfigKey& experts_key, std::int64_t experts, std::int64_t top_k,
+              double aux_coefficient) const;
+  /// True for layers that are dense in a Qwen MoE: in mlp_only_layers, or not every decoder_sparse_step-th.
+  std::vector<bool> dense_layers() const;
+
+ private:
+  RopeSpec read_rope(const ConfigDefaults& defaults) const;
+  const hub::ModelConfig& config_;
+  DecoderSpec base_;
+  AttentionSpec attention_;
+  std::int64_t num_layers_ = 0;
+  std::int64_t intermediate_size_ = 0;
+};
+
+/// A layer of Llama's shape: input_layernorm, self_attn, post_attention_layernorm, mlp.
+LayerSpec make_layer(const AttentionSpec& attention,
+                     const std::variant<AttentionSpec, DenseSpec, MoeSpec>& mlp);
+
+/// Per-expert hub keys PREFIX.experts.{e}.{gate,up,down}_proj.weight, or Transformers 5's stacked tensors.
+hub::WeightRules qwen_moe_rules();
+
+}  // namespace hone::model

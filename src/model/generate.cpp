@@ -1,0 +1,161 @@
+#include "model/generate.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "base/error.h"
+#include "base/rng.h"
+
+namespace hone::model {
+
+namespace {
+
+/// Sequences that run side by side: enough to fill the matrix kernels, few enough that their caches stay
+/// small.
+constexpr std::size_t kGroup = 64;
+
+struct Candidate {
+  std::int32_t id;
+  double weight;
+};
+
+/// Temperature, top_k, top_p: what may be drawn, likeliest first, with unnormalised probabilities.
+std::vector<Candidate> candidates(std::span<const float> logits, const GenerationOptions& options) {
+  std::vector<std::int32_t> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto likelier = [&](std::int32_t a, std::int32_t b) {
+    const float x = logits[static_cast<std::size_t>(a)];
+    const float y = logits[static_cast<std::size_t>(b)];
+    return x > y || (x == y && a < b);
+  };
+  const std::size_t kept =
+      options.top_k > 0 ? std::min(order.size(), static_cast<std::size_t>(options.top_k)) : order.size();
+  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(kept), order.end(), likelier);
+  order.resize(kept);
+  const double largest = logits[static_cast<std::size_t>(order.front())];
+  std::vector<Candidate> result;
+  double sum = 0;
+  for (const std::int32_t id : order) {
+    const double weight = std::exp((logits[static_cast<std::size_t>(id)] - largest) / options.temperature);
+    result.push_back({id, weight});
+    sum += weight;
+  }
+  double before = 0;
+  for (std::size_t i = 0; i < result.size(); ++i) {
+    if (i > 0 && before >= options.top_p * sum) {
+      result.resize(i);
+      break;
+    }
+    before += result[i].weight;
+  }
+  return result;
+}
+
+/// One group of prompts, side by side.
+class Group {
+ public:
+  Group(ops::Context& context, Decoder& decoder, const std::vector<std::vector<std::int32_t>>& prompts,
+        std::size_t first, const GenerationOptions& options, const OnToken& on_token)
+      : context_(context),
+        decoder_(decoder),
+        first_(first),
+        options_(options),
+        on_token_(on_token),
+        results_(std::min(kGroup, prompts.size() - first)),
+        cache_(context, decoder.spec(), decoder.dtype(), static_cast<std::int64_t>(results_.size()),
+               capacity(prompts)) {
+    for (std::size_t i = 0; i < results_.size(); ++i) {
+      next_.add(prompts[first + i]);
+      live_.push_back(static_cast<std::int32_t>(i));
+    }
+  }
+
+  std::vector<std::vector<std::int32_t>> run() {
+    for (std::int64_t step = 0; step < options_.max_new_tokens && !live_.empty(); ++step) advance(step);
+    return std::move(results_);
+  }
+
+ private:
+  std::int64_t capacity(const std::vector<std::vector<std::int32_t>>& prompts) const {
+    std::size_t longest = 0;
+    for (std::size_t i = 0; i < results_.size(); ++i) longest = std::max(longest, prompts[first_ + i].size());
+    return std::min(static_cast<std::int64_t>(longest) + options_.max_new_tokens,
+                    decoder_.spec().max_positions);
+  }
+
+  void advance(std::int64_t step) {
+    const auto states = decoder_.forward(context_, next_, false, &cache_, live_);
+    std::vector<std::int32_t> last;
+    for (const auto length : next_.lengths) last.push_back((last.empty() ? -1 : last.back()) + length);
+    const auto n = static_cast<std::int64_t>(last.size());
+    const Tensor rows =
+        Tensor::from<std::int32_t>(context_.allocator(), last, Shape{n}, device::Purpose::kData);
+    const Tensor logits = decoder_.logits(context_, states.residual, rows);
+
+    TokenBatch following;
+    std::vector<std::int32_t> still_live;
+    for (std::int64_t i = 0; i < n; ++i) {
+      const auto s = static_cast<std::size_t>(live_[static_cast<std::size_t>(i)]);
+      const std::int32_t id = choose_token(logits.rows(i, i + 1).span<float>(), options_, first_ + s,
+                                           static_cast<std::uint64_t>(step));
+      results_[s].push_back(id);
+      const bool wanted = !on_token_ || on_token_(first_ + s, id);
+      const bool stopped =
+          std::find(options_.stop_ids.begin(), options_.stop_ids.end(), id) != options_.stop_ids.end();
+      if (stopped || !wanted || cache_.lengths()[s] >= cache_.capacity()) continue;
+      following.add({id});
+      still_live.push_back(static_cast<std::int32_t>(s));
+    }
+    next_ = std::move(following);
+    live_ = std::move(still_live);
+  }
+
+  ops::Context& context_;
+  Decoder& decoder_;
+  std::size_t first_;
+  const GenerationOptions& options_;
+  const OnToken& on_token_;
+  std::vector<std::vector<std::int32_t>> results_;
+  KvCache cache_;
+  TokenBatch next_;
+  std::vector<std::int32_t> live_;
+};
+
+}  // namespace
+
+std::int32_t choose_token(std::span<const float> logits, const GenerationOptions& options,
+                          std::uint64_t sequence, std::uint64_t step) {
+  HONE_CHECK(!logits.empty(), "no logits");
+  if (options.temperature <= 0)
+    return static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  const auto drawable = candidates(logits, options);
+  double sum = 0;
+  for (const auto& c : drawable) sum += c.weight;
+  double at = CounterRng(options.seed, RngPurpose::kSampling, sequence).uniform(step) * sum;
+  for (const auto& c : drawable) {
+    at -= c.weight;
+    if (at < 0) return c.id;
+  }
+  return drawable.back().id;
+}
+
+std::vector<std::vector<std::int32_t>> generate(ops::Context& context, Decoder& decoder,
+                                                const std::vector<std::vector<std::int32_t>>& prompts,
+                                                const GenerationOptions& options, const OnToken& on_token) {
+  const ops::TapeScope no_gradients(context, nullptr);
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    if (prompts[i].empty()) fail("prompt {} has no tokens", i);
+    if (static_cast<std::int64_t>(prompts[i].size()) >= decoder.spec().max_positions)
+      fail("prompt {} has {} tokens; the model's context is {} (max_position_embeddings)", i,
+           prompts[i].size(), decoder.spec().max_positions);
+  }
+  std::vector<std::vector<std::int32_t>> results;
+  for (std::size_t first = 0; first < prompts.size(); first += kGroup) {
+    auto group = Group(context, decoder, prompts, first, options, on_token).run();
+    std::move(group.begin(), group.end(), std::back_inserter(results));
+  }
+  return results;
+}
+
+}  // namespace hone::model

@@ -1,0 +1,227 @@
+#include "model/parameters.h"
+
+#include <algorithm>
+#include <regex>
+
+#include "base/error.h"
+#include "base/rng.h"
+#include "base/suggest.h"
+
+namespace hone::model {
+
+namespace {
+
+/// Collects the parameters of a spec, in Transformers' order.
+class Lister {
+ public:
+  explicit Lister(const DecoderSpec& spec) : hidden_(spec.hidden) {}
+
+  void add(const std::string& name, Shape shape, Role role) {
+    list_.push_back({.name = name,
+                     .shape = std::move(shape),
+                     .role = role,
+                     .layer = layer_,
+                     .is_bias = name.ends_with(".bias")});
+  }
+
+  void linear(const std::string& name, std::int64_t out, std::int64_t in, bool bias, Role role) {
+    add(name + ".weight", Shape{out, in}, role);
+    if (bias) add(name + ".bias", Shape{out}, role);
+  }
+
+  void operator()(const AttentionSpec& a, const std::string& at) {
+    const std::int64_t q = a.heads * a.head_dim;
+    const std::int64_t kv = a.kv_heads * a.head_dim;
+    linear(at + ".q_proj", q, hidden_, a.qkv_bias, Role::kAttention);
+    linear(at + ".k_proj", kv, hidden_, a.qkv_bias, Role::kAttention);
+    linear(at + ".v_proj", kv, hidden_, a.qkv_bias, Role::kAttention);
+    linear(at + ".o_proj", hidden_, q, a.output_bias, Role::kAttention);
+    if (a.norm == AttentionSpec::Norm::kNone) return;
+    const bool full = a.norm == AttentionSpec::Norm::kFullWidth;
+    add(at + ".q_norm.weight", Shape{full ? q : a.head_dim}, Role::kNorm);
+    add(at + ".k_norm.weight", Shape{full ? kv : a.head_dim}, Role::kNorm);
+  }
+
+  void swiglu(const std::string& at, std::int64_t ffn, bool bias, Role role) {
+    linear(at + ".gate_proj", ffn, hidden_, bias, role);
+    linear(at + ".up_proj", ffn, hidden_, bias, role);
+    linear(at + ".down_proj", hidden_, ffn, bias, role);
+  }
+
+  void operator()(const DenseSpec& d, const std::string& at) { swiglu(at, d.ffn, d.bias, Role::kDense); }
+
+  void operator()(const MoeSpec& m, const std::string& at) {
+    add(at + ".gate.weight", Shape{m.experts, hidden_}, Role::kRouter);
+    add(at + ".experts.gate_up_proj", Shape{m.experts, 2 * m.ffn, hidden_}, Role::kExpert);
+    add(at + ".experts.down_proj", Shape{m.experts, hidden_, m.ffn}, Role::kExpert);
+    if (m.shared_ffn == 0) return;
+    swiglu(at + ".shared_expert", m.shared_ffn, false, Role::kSharedExpert);
+    add(at + ".shared_expert_gate.weight", Shape{1, hidden_}, Role::kSharedExpert);
+  }
+
+  void layer(const LayerSpec& spec, int index) {
+    layer_ = index;
+    const std::string at = "model.layers." + std::to_string(index) + ".";
+    for (const auto& branch : spec.branches)
+      std::visit([&](const auto& mixer) { (*this)(mixer, at + branch.prefix); }, branch.mixer);
+    for (const auto& branch : spec.branches) add(at + branch.norm + ".weight", Shape{hidden_}, Role::kNorm);
+    layer_ = -1;
+  }
+
+  std::vector<ParameterSpec> take() { return std::move(list_); }
+
+ private:
+  std::int64_t hidden_;
+  int layer_ = -1;
+  std::vector<ParameterSpec> list_;
+};
+
+std::uint64_t hash_name(std::string_view name) {  // FNV-1a: the random stream of a parameter is its name's
+  std::uint64_t h = 14695981039346656037ULL;
+  for (const char c : name) h = (h ^ static_cast<unsigned char>(c)) * 1099511628211ULL;
+  return h;
+}
+
+void fill_normal(const Tensor& t, const CounterRng& rng, float deviation) {
+  const std::int64_t n = t.numel();
+  const auto draw = [&](std::int64_t i) {
+    return static_cast<float>(rng.normal(static_cast<std::uint64_t>(i))) * deviation;
+  };
+  if (t.dtype() == DType::kF32) {
+    for (std::int64_t i = 0; i < n; ++i) t.as<float>()[i] = draw(i);
+  } else {
+    for (std::int64_t i = 0; i < n; ++i) t.as<BFloat16>()[i] = BFloat16(draw(i));
+  }
+}
+
+void fill_constant(const Tensor& t, float value) {
+  if (t.dtype() == DType::kF32)
+    std::fill_n(t.as<float>(), t.numel(), value);
+  else
+    std::fill_n(t.as<BFloat16>(), t.numel(), BFloat16(value));
+}
+
+}  // namespace
+
+std::string_view name_of(Role role) {
+  switch (role) {
+    case Role::kEmbedding:
+      return "embedding";
+    case Role::kNorm:
+      return "norms";
+    case Role::kAttention:
+      return "attention";
+    case Role::kRouter:
+      return "router";
+    case Role::kExpert:
+      return "experts";
+    case Role::kSharedExpert:
+      return "shared expert";
+    case Role::kDense:
+      return "dense mlp";
+    case Role::kHead:
+      return "lm_head";
+  }
+  return "";
+}
+
+std::int64_t DecoderSpec::num_moe_layers() const {
+  return std::count_if(layers.begin(), layers.end(), [](const LayerSpec& layer) {
+    return std::any_of(layer.branches.begin(), layer.branches.end(),
+                       [](const BranchSpec& b) { return std::holds_alternative<MoeSpec>(b.mixer); });
+  });
+}
+
+std::vector<ParameterSpec> list_parameters(const DecoderSpec& spec, bool untied_head) {
+  Lister list(spec);
+  list.add("model.embed_tokens.weight", Shape{spec.vocab, spec.hidden}, Role::kEmbedding);
+  for (std::size_t i = 0; i < spec.layers.size(); ++i) list.layer(spec.layers[i], static_cast<int>(i));
+  list.add("model.norm.weight", Shape{spec.hidden}, Role::kNorm);
+  if (!spec.tied || untied_head) list.add("lm_head.weight", Shape{spec.vocab, spec.hidden}, Role::kHead);
+  return list.take();
+}
+
+ParameterSet::ParameterSet(ops::Context& context, const std::vector<ParameterSpec>& specs, DType dtype) {
+  for (const auto& spec : specs) {
+    index_.emplace(spec.name, parameters_.size());
+    parameters_.push_back({.spec = spec,
+                           .value = context.empty(spec.shape, dtype, device::Purpose::kWeights),
+                           .trainable = false,
+                           .grad_slot = nullptr});
+  }
+}
+
+const Parameter* ParameterSet::find(std::string_view name) const {
+  const auto found = index_.find(std::string(name));
+  return found == index_.end() ? nullptr : &parameters_[found->second];
+}
+
+const Tensor& ParameterSet::value(std::string_view name) const {
+  const Parameter* p = find(name);
+  HONE_CHECK(p != nullptr, "no parameter {}", name);
+  return p->value;
+}
+
+std::vector<std::int64_t> ParameterSet::set_trainable(const std::vector<std::string>& freeze_patterns,
+                                                      DType grad_dtype) {
+  std::vector<std::regex> patterns;
+  for (const auto& pattern : freeze_patterns) {
+    try {
+      patterns.emplace_back(pattern);
+    } catch (const std::regex_error& e) {
+      fail("freeze pattern '{}' is not a regular expression: {}", pattern, e.what());
+    }
+  }
+  std::vector<std::int64_t> frozen(patterns.size(), 0);
+  for (auto& p : parameters_) {
+    p.trainable = true;
+    for (std::size_t i = 0; i < patterns.size(); ++i) {
+      if (!std::regex_search(p.spec.name, patterns[i])) continue;
+      p.trainable = false;
+      ++frozen[i];
+    }
+    p.grad_slot = p.trainable ? ops::require_grad(p.value, grad_dtype) : nullptr;
+    if (!p.trainable) p.value.set_grad_slot(nullptr);
+  }
+  for (std::size_t i = 0; i < patterns.size(); ++i) {
+    if (frozen[i] > 0) continue;
+    std::vector<std::string> names;
+    for (const auto& p : parameters_) names.push_back(p.spec.name);
+    fail("freeze pattern '{}' matches no parameter{}", freeze_patterns[i],
+         suggestion(freeze_patterns[i], names));
+  }
+  return frozen;
+}
+
+void ParameterSet::reset_grads() {
+  for (auto& p : parameters_)
+    if (p.grad_slot) p.grad_slot->reset();
+}
+
+std::int64_t ParameterSet::num_elements(bool trainable_only) const {
+  std::int64_t n = 0;
+  for (const auto& p : parameters_)
+    if (p.trainable || !trainable_only) n += p.value.numel();
+  return n;
+}
+
+void ParameterSet::initialize(const DecoderSpec& spec, std::uint64_t seed) {
+  const auto count = static_cast<std::int64_t>(parameters_.size());
+#pragma omp parallel for schedule(dynamic, 1)
+  for (std::int64_t i = 0; i < count; ++i) {
+    const auto& p = parameters_[static_cast<std::size_t>(i)];
+    if (p.value.data() == nullptr) continue;  // meta
+    if (p.spec.is_bias) {
+      fill_constant(p.value, 0.0F);
+    } else if (p.spec.role == Role::kNorm) {
+      fill_constant(p.value, 1.0F);
+    } else {
+      fill_normal(p.value, CounterRng(seed, RngPurpose::kInit, hash_name(p.spec.name)),
+                  static_cast<float>(spec.initializer_range));
+      if (p.spec.role == Role::kEmbedding && spec.padding_id >= 0)
+        fill_constant(p.value.rows(spec.padding_id, spec.padding_id + 1), 0.0F);
+    }
+  }
+}
+
+}  // namespace hone::model

@@ -1,0 +1,73 @@
+// The parameters of a model: one list that allocation, initialisation, loading, saving, freezing, decay and
+// checkpoints all read.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "model/spec.h"
+#include "ops/autograd.h"
+
+namespace hone::model {
+
+enum class Role { kEmbedding, kNorm, kAttention, kRouter, kExpert, kSharedExpert, kDense, kHead };
+std::string_view name_of(Role role);
+
+/// What a parameter is, before any memory is spent on it.
+struct ParameterSpec {
+  std::string name;  // Transformers' in-memory name: model.layers.0.self_attn.q_proj.weight
+  Shape shape;
+  Role role = Role::kDense;
+  int layer = -1;  // -1: not in a layer
+  bool is_bias = false;
+  /// Weight decay applies: not to norms, not to biases (Transformers' Trainer.get_decay_parameter_names).
+  bool decays() const { return role != Role::kNorm && !is_bias; }
+};
+
+/// All parameters of a model in Transformers' order. A tied lm_head has none of its own, unless `untied_head`
+/// (a stored one differs).
+std::vector<ParameterSpec> list_parameters(const DecoderSpec& spec, bool untied_head = false);
+
+/// A parameter: its description, its value, and where its gradient gathers.
+struct Parameter {
+  ParameterSpec spec;
+  Tensor value;  // compute dtype; carries the gradient slot while trainable
+  bool trainable = false;
+  std::shared_ptr<ops::GradSlot> grad_slot;  // null while frozen
+};
+
+/// The parameters of one model on one device.
+class ParameterSet {
+ public:
+  /// Allocates them all, uninitialised, frozen.
+  ParameterSet(ops::Context& context, const std::vector<ParameterSpec>& specs, DType dtype);
+
+  std::vector<Parameter>& all() { return parameters_; }
+  const std::vector<Parameter>& all() const { return parameters_; }
+  /// Null where there is no such parameter.
+  const Parameter* find(std::string_view name) const;
+  /// The value. Throws where there is no such parameter.
+  const Tensor& value(std::string_view name) const;
+
+  /// Makes the parameters trainable whose names match none of the patterns (regular expressions, searched
+  /// for; "*" alone is refused by nobody), with gradients of grad_dtype. Returns for each pattern how many
+  /// parameters it froze. Throws Error(kUser) for a pattern that is no regular expression or matches nothing.
+  std::vector<std::int64_t> set_trainable(const std::vector<std::string>& freeze_patterns, DType grad_dtype);
+  /// Forgets all gradients (their memory stays).
+  void reset_grads();
+  /// Total elements; trainable only, if asked.
+  std::int64_t num_elements(bool trainable_only = false) const;
+
+  /// Normal(0, initializer_range) for matrices, 1 for norms, 0 for biases and for the padding row of the
+  /// embedding, as Transformers initialises; a function of (seed, name, element) alone.
+  void initialize(const DecoderSpec& spec, std::uint64_t seed);
+
+ private:
+  std::vector<Parameter> parameters_;
+  std::unordered_map<std::string, std::size_t> index_;
+};
+
+}  // namespace hone::model
