@@ -34,7 +34,8 @@ Tensor experts(Context& context, const Tensor& x, const Tensor& gate_up, const T
 
 /// Transformers' load-balancing loss over all MoE layers of one micro-step, times `coefficient`
 /// (kernels::LoadBalancingArgs). Result: (1) f32. tokens: non-padding tokens that each layer routed. (Fedus
-/// et al., arXiv:2101.03961, eq. 4-6.)
+/// et al., arXiv:2101.03961, eq. 4-6.) The gradient is made together with the loss, so it must reach
+/// backward() with gradient 1: put factors into `coefficient`. Keeps the gradient (experts) f32.
 Tensor load_balancing_loss(Context& context, const std::vector<Routing>& layers, std::int64_t tokens,
                            float coefficient);
 

@@ -1,7 +1,8 @@
 #include "ops/autograd.h"
 
-#include <utility>
+#include <algorithm>
 
+#include "ops/launch.h"
 #include "ops/matrix.h"
 
 namespace hone::ops {
@@ -9,20 +10,33 @@ namespace hone::ops {
 namespace {
 
 void add_into(Context& context, const Tensor& from, const Tensor& to, bool accumulate) {
-  const kernels::Matrix x = as_matrix(from);
-  const kernels::Matrix y = as_matrix(to);
-  HONE_CHECK(x.rows == y.rows && x.cols == y.cols, "[ops.autograd] a gradient {} for a value {}",
-             from.shape().str(), to.shape().str());
-  context.kernels().copy({.x = x, .y = y, .accumulate = accumulate}, context.stream());
+  HONE_CHECK(from.shape() == to.shape(), "[ops.autograd] a gradient {} for a value {}", from.shape().str(),
+             to.shape().str());
+  launch(context, "ops.autograd", context.kernels().copy,
+         {.x = as_matrix(from), .y = as_matrix(to), .accumulate = accumulate});
 }
 
-std::shared_ptr<GradSlot> slot_of(const Tensor* tensor) {
-  return tensor->defined() ? tensor->grad_slot() : nullptr;
+const std::shared_ptr<GradSlot>& slot_of(const Tensor* tensor) {
+  static const std::shared_ptr<GradSlot> kNone;
+  return tensor->defined() ? tensor->grad_slot() : kNone;
+}
+
+/// The inputs of a recomputed block, cut off from the graph outside it: the same bytes, slots of their own.
+std::vector<Tensor> cut(const std::vector<Tensor>& inputs) {
+  std::vector<Tensor> copies;
+  for (const Tensor& t : inputs) {
+    Tensor copy = t.detach();
+    if (slot_of(&t)) copy.set_grad_slot(std::make_shared<GradSlot>(t.shape(), t.dtype()));
+    copies.push_back(std::move(copy));
+  }
+  return copies;
 }
 
 }  // namespace
 
 std::shared_ptr<GradSlot> GradSlot::leaf(Shape shape, DType grad_dtype) {
+  HONE_CHECK(grad_dtype == DType::kF32 || grad_dtype == DType::kBF16,
+             "[ops.autograd] gradients are f32 or bf16, not {}", name_of(grad_dtype));
   auto slot = std::make_shared<GradSlot>(std::move(shape), grad_dtype);
   slot->is_leaf_ = true;
   return slot;
@@ -30,7 +44,6 @@ std::shared_ptr<GradSlot> GradSlot::leaf(Shape shape, DType grad_dtype) {
 
 void GradSlot::reset() {
   written_ = false;
-  uses_ = 0;
   if (!is_leaf_) grad_ = Tensor();
 }
 
@@ -53,6 +66,21 @@ GradTarget GradTarget::of(Context& context, GradSlot& slot) {
   return {slot.grad_, true};
 }
 
+void GradSlot::add(Context& context, Tensor grad) {
+  HONE_CHECK(grad.shape() == shape_, "[ops.autograd] a gradient {} for a value {}", grad.shape().str(),
+             shape_.str());
+  // A sum of several is gathered in f32; and what consumes this gradient expects f32 or the value's dtype.
+  const bool fits = grad.dtype() == DType::kF32 || (grad.dtype() == dtype_ && uses_ <= 1);
+  if (!is_leaf_ && !written_ && fits && grad.is_contiguous()) {
+    grad_ = std::move(grad);
+    grad_.set_grad_slot(nullptr);
+    written_ = true;
+    return;
+  }
+  const GradTarget to = GradTarget::of(context, *this);
+  add_into(context, grad, to.grad, to.accumulate);
+}
+
 Backward::Backward(Context& context, const std::vector<std::shared_ptr<GradSlot>>& inputs,
                    const std::vector<std::shared_ptr<GradSlot>>& outputs)
     : context_(context), inputs_(inputs) {
@@ -66,6 +94,10 @@ const Tensor& Backward::grad(std::size_t output) const {
   return grads_.at(output);
 }
 
+Tensor Backward::take_grad(std::size_t output) {
+  return std::exchange(grads_.at(output), Tensor());
+}
+
 bool Backward::wants(std::size_t input) const {
   return inputs_.at(input) != nullptr;
 }
@@ -75,39 +107,54 @@ GradTarget Backward::target(std::size_t input) {
   return GradTarget::of(context_, *inputs_[input]);
 }
 
-void Backward::give(std::size_t input, const Tensor& grad) {
-  if (!wants(input)) return;
-  GradSlot& slot = *inputs_[input];
-  if (!slot.is_leaf_ && !slot.written_ && grad.is_contiguous()) {
-    slot.grad_ = grad.shape() == slot.shape_ ? grad.detach() : grad.reshape(slot.shape_);
-    slot.written_ = true;
-    return;
+void Backward::give(std::size_t input, Tensor grad) {
+  if (wants(input)) inputs_[input]->add(context_, std::move(grad));
+}
+
+void Tape::Uses::add(std::shared_ptr<GradSlot> slot) {
+  ++slot->uses_;
+  slots_.push_back(std::move(slot));
+}
+
+void Tape::Uses::take_back() {
+  for (const auto& slot : slots_)
+    if (slot) --slot->uses_;
+  slots_.clear();
+}
+
+void Tape::Uses::pass() {
+  for (auto& entry : slots_) {
+    const auto slot = std::exchange(entry, nullptr);  // passed, even if the hook throws
+    if (--slot->uses_ == 0 && slot->is_leaf_ && slot->written_ && slot->hook_) slot->hook_();
   }
-  const GradTarget to = GradTarget::of(context_, slot);
-  add_into(context_, grad, to.grad, to.accumulate);
+}
+
+std::size_t Tape::Uses::count_leaves() const {
+  return static_cast<std::size_t>(
+      std::count_if(slots_.begin(), slots_.end(), [](const auto& slot) { return slot && slot->is_leaf_; }));
 }
 
 void Tape::backward(Context& context, const Tensor& loss) {
   HONE_CHECK(loss.numel() == 1 && loss.dtype() == DType::kF32,
              "[ops.autograd] backward from {} {}; give its gradient", name_of(loss.dtype()),
              loss.shape().str());
-  const Tensor one = context.empty(loss.shape(), DType::kF32);
-  if (one.data() != nullptr) *one.as<float>() = 1.0F;
-  backward(context, {{loss, one}});
+  HONE_CHECK(loss.grad_slot() != nullptr, "[ops.autograd] the loss depends on nothing that wants a gradient");
+  const float one = 1;
+  std::vector<std::pair<Tensor, Tensor>> seeds;
+  seeds.emplace_back(loss, Tensor::from<float>(context.allocator(), {&one, 1}, loss.shape()));
+  backward(context, std::move(seeds));
 }
 
-void Tape::backward(Context& context, const std::vector<std::pair<Tensor, Tensor>>& outputs_and_grads) {
-  for (const auto& [output, grad] : outputs_and_grads) {
-    if (!grad.defined() || !output.grad_slot()) continue;
-    GradSlot& slot = *output.grad_slot();
-    if (!slot.written_) {
-      slot.grad_ = grad.detach();
-      slot.written_ = true;
-    } else {
-      const GradTarget to = GradTarget::of(context, slot);
-      add_into(context, grad, to.grad, to.accumulate);
-    }
+void Tape::backward(Context& context, std::vector<std::pair<Tensor, Tensor>> outputs_and_grads) {
+  HONE_CHECK(keeps_, "[ops.autograd] backward over a tape that only counts");
+  {
+    Uses seeds;  // a seed is one contribution among those of the later uses
+    for (const auto& [output, grad] : outputs_and_grads)
+      if (grad.defined() && slot_of(&output)) seeds.add(output.grad_slot());
+    for (auto& [output, grad] : outputs_and_grads)
+      if (grad.defined() && slot_of(&output)) output.grad_slot()->add(context, std::exchange(grad, Tensor()));
   }
+  outputs_and_grads.clear();
   run(context);
 }
 
@@ -116,43 +163,39 @@ void Tape::run(Context& context) {
   while (!nodes_.empty()) {
     Node node = std::move(nodes_.back());
     nodes_.pop_back();
-    bool reached = false;
-    for (const auto& slot : node.outputs) reached = reached || (slot && slot->written_);
+    const bool reached = std::any_of(node.outputs.begin(), node.outputs.end(),
+                                     [](const auto& slot) { return slot && slot->written_; });
     if (reached) {
       Backward backward_pass(context, node.inputs, node.outputs);
       node.grad_fn(backward_pass);
     }
-    for (const auto& slot : node.inputs) {
-      if (!slot) continue;
-      if (--slot->uses_ == 0 && slot->is_leaf_ && slot->written_ && slot->hook_) slot->hook_();
-    }
+    node.grad_fn = nullptr;  // what it kept is free before a hook asks for memory
+    node.uses.pass();
   }
 }
 
 bool needs_grad(const Context& context, std::initializer_list<const Tensor*> inputs) {
   if (context.tape() == nullptr) return false;
-  for (const Tensor* t : inputs)
-    if (slot_of(t)) return true;
-  return false;
+  return std::any_of(inputs.begin(), inputs.end(), [](const Tensor* t) { return slot_of(t) != nullptr; });
 }
 
 void record(Context& context, std::string_view op, std::vector<const Tensor*> inputs,
             std::vector<Tensor*> outputs, GradFn grad_fn) {
   Tape* tape = context.tape();
-  HONE_CHECK(tape != nullptr, "[ops.{}] recorded without a tape", op);
-  Tape::Node node{.op = op, .inputs = {}, .outputs = {}, .grad_fn = std::move(grad_fn)};
-  for (const Tensor* input : inputs) node.inputs.push_back(slot_of(input));
-  for (Tensor* output : outputs) {
-    if (!output->defined()) {
-      node.outputs.push_back(nullptr);
-      continue;
-    }
-    output->set_grad_slot(std::make_shared<GradSlot>(output->shape(), output->dtype()));
-    node.outputs.push_back(output->grad_slot());
+  HONE_CHECK(tape != nullptr, "[{}] recorded without a tape", op);
+  Tape::Node node{.op = op, .inputs = {}, .outputs = {}, .uses = {}, .grad_fn = std::move(grad_fn)};
+  for (const Tensor* input : inputs) {
+    const auto& slot = slot_of(input);
+    node.inputs.push_back(slot);
+    if (slot && tape->keeps_) node.uses.add(slot);
+    if (slot && !tape->keeps_ && slot->is_leaf()) tape->leaf_uses_.add(slot);
   }
-  for (const auto& slot : node.inputs)
-    if (slot && !(slot->is_leaf_ && tape->mode_ == Tape::Mode::kReplay)) ++slot->uses_;
-  if (tape->mode_ != Tape::Mode::kCountUses) tape->nodes_.push_back(std::move(node));
+  for (Tensor* output : outputs) {
+    if (output->defined())
+      output->set_grad_slot(std::make_shared<GradSlot>(output->shape(), output->dtype()));
+    node.outputs.push_back(slot_of(output));
+  }
+  if (tape->keeps_) tape->nodes_.push_back(std::move(node));
 }
 
 std::shared_ptr<GradSlot> require_grad(Tensor& tensor, DType grad_dtype) {
@@ -163,44 +206,50 @@ std::shared_ptr<GradSlot> require_grad(Tensor& tensor, DType grad_dtype) {
 
 std::vector<Tensor> checkpoint(Context& context, const std::vector<Tensor>& inputs,
                                std::function<std::vector<Tensor>(const std::vector<Tensor>&)> forward) {
-  if (context.tape() == nullptr) return forward(inputs);
-  const auto fresh_inputs = [&inputs] {
-    std::vector<Tensor> copies;
-    for (const Tensor& t : inputs) {
-      Tensor copy = t.detach();
-      if (t.grad_slot()) copy.set_grad_slot(std::make_shared<GradSlot>(t.shape(), t.dtype()));
-      copies.push_back(std::move(copy));
-    }
-    return copies;
-  };
+  // Inside the first pass of another recomputed block, this one's leaves are counted with that block's.
+  if (context.tape() == nullptr || !context.tape()->keeps()) return forward(inputs);
   std::vector<Tensor> outputs;
+  Tape counting;
+  counting.keeps_ = false;
   {
-    Tape counting(Tape::Mode::kCountUses);
     const TapeScope scope(context, &counting);
-    outputs = forward(fresh_inputs());
+    outputs = forward(cut(inputs));
   }
-  for (Tensor& t : outputs) t = t.detach();
+  std::vector<Tensor*> differentiable;
+  std::vector<std::size_t> indices;
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    const bool depends = slot_of(&outputs[i]) != nullptr;
+    outputs[i] = outputs[i].detach();
+    if (!depends) continue;
+    differentiable.push_back(&outputs[i]);
+    indices.push_back(i);
+  }
+  if (differentiable.empty()) return outputs;
 
   std::vector<const Tensor*> input_list;
   for (const Tensor& t : inputs) input_list.push_back(&t);
-  std::vector<Tensor*> output_list;
-  for (Tensor& t : outputs) output_list.push_back(&t);
-  const auto kept = fresh_inputs();
-  record(context, "checkpoint", input_list, output_list, [kept, forward = std::move(forward)](Backward& b) {
-    Tape inner(Tape::Mode::kReplay);
-    std::vector<Tensor> again;
+  // The uses counted now keep a tied weight's hook waiting; the second pass counts them again.
+  auto counted = std::make_shared<Tape::Uses>(std::move(counting.leaf_uses_));
+  const auto grad_fn = [kept = cut(inputs), indices, counted, forward = std::move(forward)](Backward& b) {
+    const std::size_t leaves = counted->count_leaves();
+    counted->take_back();
+    Tape inner;
+    std::vector<std::pair<Tensor, Tensor>> seeds;
     {
       const TapeScope scope(b.context(), &inner);
-      again = forward(kept);
+      std::vector<Tensor> again = forward(kept);
+      for (std::size_t j = 0; j < indices.size(); ++j)
+        seeds.emplace_back(std::move(again.at(indices[j])), b.take_grad(j));
     }
-    std::vector<std::pair<Tensor, Tensor>> seeds;
-    for (std::size_t i = 0; i < again.size(); ++i) seeds.emplace_back(again[i], b.grad(i));
-    again.clear();
-    inner.backward(b.context(), seeds);
+    std::size_t leaves_again = 0;
+    for (const auto& node : inner.nodes_) leaves_again += node.uses.count_leaves();
+    HONE_CHECK(leaves == leaves_again, "[ops.checkpoint] a block used {} parameters, and {} when run again",
+               leaves, leaves_again);
+    inner.backward(b.context(), std::move(seeds));
     for (std::size_t i = 0; i < kept.size(); ++i)
-      if (kept[i].grad_slot() && kept[i].grad_slot()->grad().defined())
-        b.give(i, kept[i].grad_slot()->grad());
-  });
+      if (slot_of(&kept[i]) && kept[i].grad_slot()->grad().defined()) b.give(i, kept[i].grad_slot()->grad());
+  };
+  record(context, "ops.checkpoint", input_list, differentiable, grad_fn);
   return outputs;
 }
 

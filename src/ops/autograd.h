@@ -20,6 +20,8 @@ namespace hone::ops {
 class GradSlot {
  public:
   GradSlot(Shape shape, DType value_dtype) : shape_(std::move(shape)), dtype_(value_dtype) {}
+  GradSlot(const GradSlot&) = delete;
+  GradSlot& operator=(const GradSlot&) = delete;
   /// A parameter's slot; grad_dtype is f32 or bf16. The storage is allocated (Purpose::kGradients) when the
   /// first gradient arrives.
   static std::shared_ptr<GradSlot> leaf(Shape shape, DType grad_dtype);
@@ -28,16 +30,19 @@ class GradSlot {
   /// The gradient gathered so far; undefined where none has arrived since the last reset().
   Tensor grad() const { return written_ ? grad_ : Tensor(); }
   DType grad_dtype() const { return dtype_; }
-  /// Forgets the gradient (a leaf keeps its storage) and any uses of an abandoned tape.
+  /// Forgets the gradient; a leaf keeps its storage. May come between forward and backward, but not after
+  /// linear_cross_entropy, which has written its weight's gradient by then.
   void reset();
-  /// Called in backward once the last recorded use of a leaf has contributed (a tied weight counts all its
-  /// uses).
+  /// Called in backward once the last recorded use of a leaf has contributed: once for all uses of a tied
+  /// weight, in every tape that is alive. What the passed operations kept is free by then. Not called for a
+  /// leaf that has no gradient.
   void set_hook(std::function<void()> hook) { hook_ = std::move(hook); }
 
  private:
   friend class Tape;
   friend class Backward;
   friend struct GradTarget;
+  void add(Context& context, Tensor grad);  // takes a gradient over, or adds it
   Shape shape_;
   DType dtype_;
   bool is_leaf_ = false;
@@ -62,13 +67,17 @@ class Backward {
   Context& context() { return context_; }
   /// The gradient of output i; undefined where nothing downstream depended on it.
   const Tensor& grad(std::size_t output = 0) const;
+  /// The same, moved out: its memory is free as soon as the caller lets go, or the caller's to overwrite
+  /// where owns_buffer_alone().
+  Tensor take_grad(std::size_t output = 0);
   /// True where input i needs a gradient.
   bool wants(std::size_t input) const;
   /// Where to write input i's gradient; only if wants(i).
   GradTarget target(std::size_t input);
-  /// Hands over a gradient that exists already (a residual's): moved where it is the first, else added.
-  /// Nothing happens unless wants(i).
-  void give(std::size_t input, const Tensor& grad);
+  /// Hands over a gradient that exists already (a residual's): moved where it is the first, else added. The
+  /// same tensor may be given to several inputs: whoever adds to it later makes a copy first. Nothing happens
+  /// unless wants(i).
+  void give(std::size_t input, Tensor grad);
 
  private:
   friend class Tape;
@@ -83,40 +92,62 @@ using GradFn = std::function<void(Backward&)>;
 
 class Tape {
  public:
-  enum class Mode {
-    kRecord,     // the usual
-    kCountUses,  // the first pass of a recomputed block: counts the uses of leaves, keeps nothing
-    kReplay,     // its second pass: records, the uses were counted already
-  };
-  explicit Tape(Mode mode = Mode::kRecord) : mode_(mode) {}
+  Tape() = default;
   Tape(const Tape&) = delete;
   Tape& operator=(const Tape&) = delete;
 
-  /// Differentiates from `loss` (one element, f32), whose gradient is 1.
+  /// Differentiates from `loss` (one element, f32), whose gradient is 1. Throws where loss depends on nothing
+  /// that wants a gradient.
   void backward(Context& context, const Tensor& loss);
-  /// Differentiates from given gradients of given values. Undefined gradients are left out.
-  void backward(Context& context, const std::vector<std::pair<Tensor, Tensor>>& outputs_and_grads);
+  /// Differentiates from given gradients of given values. Undefined gradients are left out. Move the vector
+  /// in, and each gradient is freed as soon as it has been used.
+  void backward(Context& context, std::vector<std::pair<Tensor, Tensor>> outputs_and_grads);
 
   std::size_t num_nodes() const { return nodes_.size(); }
+  /// False in the first pass of a recomputed block: operations record as ever (it counts the uses of the
+  /// leaves), but nothing is kept, so they leave out what only a gradient would read.
+  bool keeps() const { return keeps_; }
 
  private:
   friend void record(Context&, std::string_view, std::vector<const Tensor*>, std::vector<Tensor*>, GradFn);
+  friend std::vector<Tensor> checkpoint(Context&, const std::vector<Tensor>&,
+                                        std::function<std::vector<Tensor>(const std::vector<Tensor>&)>);
+
+  // Recorded uses of slots. Those that backward never passes (an abandoned tape, an exception) are taken back
+  // when this is destroyed.
+  class Uses {
+   public:
+    Uses() = default;
+    Uses(Uses&& other) noexcept : slots_(std::exchange(other.slots_, {})) {}
+    Uses& operator=(Uses&&) = delete;
+    ~Uses() { take_back(); }
+    void add(std::shared_ptr<GradSlot> slot);
+    void take_back();
+    void pass();  // backward has passed them: hooks of leaves fire on the last
+    std::size_t count_leaves() const;
+
+   private:
+    std::vector<std::shared_ptr<GradSlot>> slots_;
+  };
   struct Node {
     std::string_view op;
     std::vector<std::shared_ptr<GradSlot>> inputs, outputs;  // null where no gradient is wanted
+    Uses uses;
     GradFn grad_fn;
   };
   void run(Context& context);
-  Mode mode_;
+  bool keeps_ = true;
   std::vector<Node> nodes_;
+  Uses leaf_uses_;  // where !keeps_: what the nodes that were not kept have used
 };
 
 /// True where a tape is recording and one of the (defined) inputs needs a gradient. Operations ask before
 /// they keep anything.
 bool needs_grad(const Context& context, std::initializer_list<const Tensor*> inputs);
 
-/// Records one node: outputs get slots, and grad_fn will be called with their gradients. Call only if
-/// needs_grad(); inputs may be undefined. What grad_fn captures is what the operation keeps.
+/// Records one node: the defined outputs get slots, and grad_fn will be called with their gradients. Call
+/// only if needs_grad(); inputs may be undefined. What grad_fn captures is what the operation keeps. `op`
+/// must outlive the tape (a literal).
 void record(Context& context, std::string_view op, std::vector<const Tensor*> inputs,
             std::vector<Tensor*> outputs, GradFn grad_fn);
 
@@ -124,8 +155,9 @@ void record(Context& context, std::string_view op, std::vector<const Tensor*> in
 std::shared_ptr<GradSlot> require_grad(Tensor& tensor, DType grad_dtype);
 
 /// Recompute: runs forward(inputs) keeping only the inputs; backward runs the same forward again, now
-/// recording. `forward` must be a pure function of its inputs and of parameters. Without a tape it just runs
-/// it. (Chen et al., arXiv:1604.06174.)
+/// recording. `forward` must be a pure function of its inputs and of parameters (leaves). Calls may nest.
+/// Without a tape it just runs it. Gradients have the same bits as without recompute, except where an input
+/// is used outside the block as well: those uses are then summed apart. (Chen et al., arXiv:1604.06174.)
 std::vector<Tensor> checkpoint(Context& context, const std::vector<Tensor>& inputs,
                                std::function<std::vector<Tensor>(const std::vector<Tensor>&)> forward);
 

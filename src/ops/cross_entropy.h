@@ -13,8 +13,9 @@ struct CrossEntropy {
 
 /// hidden: (rows, hidden) T, the supervised rows only. weight: (vocab, hidden) T. targets: (rows) i32. The
 /// gradients are made together with the loss (the logits are at hand then), so `loss` must reach backward()
-/// with gradient 1: put factors into `scale`. Keeps the gradient of hidden (rows, hidden). Writes the
-/// weight's gradient at once.
+/// with gradient 1: put factors into `scale`. Keeps the gradient of hidden (rows, hidden) T. Writes the
+/// weight's gradient at once (under recompute, when the block runs again); its hook still waits for backward.
+/// Whatever is frozen costs nothing. rows may be 0: the loss is 0.
 CrossEntropy linear_cross_entropy(Context& context, const Tensor& hidden, const Tensor& weight,
                                   const Tensor& targets, float scale);
 

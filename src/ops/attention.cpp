@@ -1,0 +1,99 @@
+#include "ops/attention.h"
+
+#include "ops/launch.h"
+#include "ops/matrix.h"
+
+namespace hone::ops {
+
+namespace {
+
+constexpr std::string_view kOp = "ops.attention";
+
+void check(const Context& context, const Tensor& q, const Tensor& k, const Tensor& v,
+           const SequenceLayout& layout, std::int64_t head_dim, std::int64_t window) {
+  check_argument(context, kOp, "q", q, 2, kComputeTypes);
+  check_argument(context, kOp, "k", k, 2, {q.dtype()});
+  check_argument(context, kOp, "v", v, 2, {q.dtype()});
+  HONE_CHECK(k.shape() == v.shape(), "[ops.attention] k is {}, v {}", k.shape().str(), v.shape().str());
+  HONE_CHECK(head_dim > 0 && q.size(1) % head_dim == 0 && k.size(1) % head_dim == 0 && k.size(1) > 0 &&
+                 q.size(1) % k.size(1) == 0,
+             "[ops.attention] q {} and k {} do not make heads of {} in whole groups", q.shape().str(),
+             k.shape().str(), head_dim);
+  check_argument(context, kOp, "q_offsets", layout.q_offsets, 1, {DType::kI32});
+  check_argument(context, kOp, "key_begin", layout.key_begin, 1, {DType::kI32});
+  check_argument(context, kOp, "key_length", layout.key_length, 1, {DType::kI32});
+  const std::int64_t sequences = layout.key_begin.size(0);
+  HONE_CHECK(layout.q_offsets.size(0) == sequences + 1 && layout.key_length.size(0) == sequences,
+             "[ops.attention] {} q_offsets, {} key_begin, {} key_length", layout.q_offsets.size(0), sequences,
+             layout.key_length.size(0));
+  HONE_CHECK(window >= 0, "[ops.attention] window is {}", window);
+}
+
+struct Kept {
+  Tensor q, k, v, out, lse;
+  SequenceLayout layout;
+  std::int64_t head_dim = 0, window = 0;
+  float scale = 1;
+
+  kernels::AttentionArgs args() const {
+    return {.q = as_matrix(q),
+            .k = as_matrix(k),
+            .v = as_matrix(v),
+            .out = as_matrix(out),
+            .lse = lse.defined() ? lse.as<float>() : nullptr,
+            .q_offsets = layout.q_offsets.as<std::int32_t>(),
+            .key_begin = layout.key_begin.as<std::int32_t>(),
+            .key_length = layout.key_length.as<std::int32_t>(),
+            .sequences = layout.key_begin.size(0),
+            .heads = q.size(1) / head_dim,
+            .kv_heads = k.size(1) / head_dim,
+            .head_dim = head_dim,
+            .window = window,
+            .scale = scale};
+  }
+};
+
+void backward(Backward& b, const Kept& kept) {
+  Context& context = b.context();
+  const Tensor dout = converted(context, "ops.attention gradient", b.take_grad(), kept.q.dtype());
+  Tensor dq = context.empty(kept.q.shape(), kept.q.dtype());
+  Tensor dk = context.empty(kept.k.shape(), kept.k.dtype());
+  Tensor dv = context.empty(kept.v.shape(), kept.v.dtype());
+  launch(context, "ops.attention gradient", context.kernels().attention_grad,
+         {.forward = kept.args(),
+          .dout = as_matrix(dout),
+          .dq = as_matrix(dq),
+          .dk = as_matrix(dk),
+          .dv = as_matrix(dv)});
+  b.give(0, std::move(dq));
+  b.give(1, std::move(dk));
+  b.give(2, std::move(dv));
+}
+
+}  // namespace
+
+Tensor attention(Context& context, const Tensor& q, const Tensor& k, const Tensor& v,
+                 const SequenceLayout& layout, std::int64_t head_dim, std::int64_t window, float scale) {
+  check(context, q, k, v, layout, head_dim, window);
+  const bool recording = needs_grad(context, {&q, &k, &v});
+  HONE_CHECK(!recording || q.size(0) == k.size(0),
+             "[ops.attention] {} queries and {} keys: no gradient through a cache", q.size(0), k.size(0));
+  Tensor out = context.empty(q.shape(), q.dtype());
+  Kept kept{.q = q.detach(),
+            .k = k.detach(),
+            .v = v.detach(),
+            .out = out,
+            .lse = {},
+            .layout = layout,
+            .head_dim = head_dim,
+            .window = window,
+            .scale = scale};
+  if (recording && context.tape()->keeps())
+    kept.lse = context.empty({q.size(0), q.size(1) / head_dim}, DType::kF32);
+  launch(context, kOp, context.kernels().attention, kept.args());
+  if (recording)
+    record(context, kOp, {&q, &k, &v}, {&out}, [kept = std::move(kept)](Backward& b) { backward(b, kept); });
+  return out;
+}
+
+}  // namespace hone::ops

@@ -1,0 +1,67 @@
+#include "ops/cross_entropy.h"
+
+#include "ops/launch.h"
+#include "ops/matrix.h"
+
+namespace hone::ops {
+
+CrossEntropy linear_cross_entropy(Context& context, const Tensor& hidden, const Tensor& weight,
+                                  const Tensor& targets, float scale) {
+  constexpr std::string_view kOp = "ops.linear_cross_entropy";
+  check_argument(context, kOp, "hidden", hidden, 2, kComputeTypes);
+  check_argument(context, kOp, "weight", weight, 2, {hidden.dtype()});
+  check_argument(context, kOp, "targets", targets, 1, {DType::kI32});
+  HONE_CHECK(weight.size(1) == hidden.size(1), "[{}] weight {} takes {} features, hidden {} has {}", kOp,
+             weight.shape().str(), weight.size(1), hidden.shape().str(), hidden.size(1));
+  HONE_CHECK(targets.size(0) == hidden.size(0), "[{}] {} targets, hidden {}", kOp, targets.size(0),
+             hidden.shape().str());
+  const bool recording = needs_grad(context, {&hidden, &weight});
+  const bool keeps = recording && context.tape()->keeps();
+  const Tensor dhidden =
+      keeps && hidden.grad_slot() ? context.empty(hidden.shape(), hidden.dtype()) : Tensor();
+  const GradTarget dweight =
+      keeps && weight.grad_slot() ? GradTarget::of(context, *weight.grad_slot()) : GradTarget();
+  CrossEntropy result{.loss = context.empty({1}, DType::kF32),
+                      .nll = context.empty({hidden.size(0)}, DType::kF32)};
+  launch(context, kOp, context.kernels().linear_cross_entropy,
+         {.hidden = as_matrix(hidden),
+          .weight = as_matrix(weight),
+          .targets = targets.as<std::int32_t>(),
+          .scale = scale,
+          .nll = result.nll.as<float>(),
+          .loss = result.loss.as<float>(),
+          .dhidden = as_matrix(dhidden),
+          .dweight = dweight.grad.defined() ? dweight.grad.data() : nullptr,
+          .dweight_dtype = dweight.grad.defined() ? dweight.grad.dtype() : DType::kF32,
+          .accumulate_dweight = dweight.accumulate});
+  if (!recording) return result;
+  // The weight is an input although its gradient is written already: its hook waits for this node.
+  record(context, kOp, {&hidden, &weight}, {&result.loss}, [dhidden](Backward& b) {
+    check_unit_gradient("ops.linear_cross_entropy", b.grad());
+    if (dhidden.defined()) b.give(0, dhidden);
+  });
+  return result;
+}
+
+Tensor take_rows(Context& context, const Tensor& x, const Tensor& index) {
+  constexpr std::string_view kOp = "ops.take_rows";
+  check_argument(context, kOp, "x", x, 2, kComputeTypes);
+  check_argument(context, kOp, "index", index, 1, {DType::kI32});
+  HONE_CHECK(index.size(0) <= x.size(0), "[ops.take_rows] {} different rows of x {}", index.size(0),
+             x.shape().str());
+  Tensor y = context.empty({index.size(0), x.size(1)}, x.dtype());
+  launch(context, kOp, context.kernels().take_rows,
+         {.x = as_matrix(x), .y = as_matrix(y), .index = index.as<std::int32_t>()});
+  if (!needs_grad(context, {&x})) return y;
+  record(context, kOp, {&x}, {&y}, [index](Backward& b) {
+    const GradTarget to = b.target(0);
+    launch(b.context(), "ops.take_rows gradient", b.context().kernels().put_rows,
+           {.dy = as_matrix(b.grad()),
+            .dx = as_matrix(to.grad),
+            .index = index.as<std::int32_t>(),
+            .accumulate = to.accumulate});
+  });
+  return y;
+}
+
+}  // namespace hone::ops

@@ -1,0 +1,130 @@
+#include "ops/elementwise.h"
+
+#include "ops/launch.h"
+#include "ops/matrix.h"
+
+namespace hone::ops {
+
+namespace {
+
+void check_same_shape(std::string_view op, std::string_view a_name, const Tensor& a, std::string_view b_name,
+                      const Tensor& b) {
+  HONE_CHECK(a.shape() == b.shape(), "[{}] {} is {}, {} {}", op, a_name, a.shape().str(), b_name,
+             b.shape().str());
+}
+
+void copy(Context& context, std::string_view op, const Tensor& x, const Tensor& y, bool accumulate = false) {
+  launch(context, op, context.kernels().copy,
+         {.x = as_matrix(x), .y = as_matrix(y), .accumulate = accumulate});
+}
+
+}  // namespace
+
+Tensor silu_mul(Context& context, const Tensor& gate, const Tensor& up) {
+  constexpr std::string_view kOp = "ops.silu_mul";
+  check_argument(context, kOp, "gate", gate, 2, kComputeTypes);
+  check_argument(context, kOp, "up", up, 2, {gate.dtype()});
+  check_same_shape(kOp, "gate", gate, "up", up);
+  Tensor y = context.empty(gate.shape(), gate.dtype());
+  launch(context, kOp, context.kernels().silu_mul,
+         {.gate = as_matrix(gate), .up = as_matrix(up), .y = as_matrix(y)});
+  if (!needs_grad(context, {&gate, &up})) return y;
+  record(context, kOp, {&gate, &up}, {&y}, [gate = gate.detach(), up = up.detach()](Backward& b) {
+    Tensor dgate = b.context().empty(gate.shape(), gate.dtype());
+    Tensor dup = b.context().empty(up.shape(), up.dtype());
+    launch(b.context(), "ops.silu_mul gradient", b.context().kernels().silu_mul_grad,
+           {.gate = as_matrix(gate),
+            .up = as_matrix(up),
+            .dy = as_matrix(b.grad()),
+            .dgate = as_matrix(dgate),
+            .dup = as_matrix(dup)});
+    b.give(0, std::move(dgate));
+    b.give(1, std::move(dup));
+  });
+  return y;
+}
+
+Tensor row_gate(Context& context, const Tensor& x, const Tensor& gate, const Tensor& residual) {
+  constexpr std::string_view kOp = "ops.row_gate";
+  check_argument(context, kOp, "x", x, 2, kComputeTypes);
+  check_argument(context, kOp, "gate", gate, 2, {DType::kF32});
+  HONE_CHECK(gate.size(0) == x.size(0) && gate.size(1) == 1, "[ops.row_gate] gate is {}, x {}",
+             gate.shape().str(), x.shape().str());
+  if (residual.defined()) {
+    check_argument(context, kOp, "residual", residual, 2, {DType::kF32});
+    check_same_shape(kOp, "residual", residual, "x", x);
+  }
+  Tensor y = context.empty(x.shape(), residual.defined() ? DType::kF32 : x.dtype());
+  launch(context, kOp, context.kernels().row_gate,
+         {.x = as_matrix(x), .gate = as_matrix(gate), .residual = as_matrix(residual), .y = as_matrix(y)});
+  if (!needs_grad(context, {&x, &gate, &residual})) return y;
+  const bool gated = x.grad_slot() || gate.grad_slot();
+  const Tensor kept_x = gated ? x.detach() : Tensor();
+  const Tensor kept_gate = gated ? gate.detach() : Tensor();
+  record(context, kOp, {&x, &gate, &residual}, {&y}, [kept_x, kept_gate](Backward& b) {
+    if (kept_x.defined()) {
+      Tensor dx = b.context().empty(kept_x.shape(), kept_x.dtype());
+      Tensor dgate = b.context().empty(kept_gate.shape(), DType::kF32);
+      launch(b.context(), "ops.row_gate gradient", b.context().kernels().row_gate_grad,
+             {.dy = as_matrix(b.grad()),
+              .x = as_matrix(kept_x),
+              .gate = as_matrix(kept_gate),
+              .dx = as_matrix(dx),
+              .dgate = as_matrix(dgate)});
+      b.give(0, std::move(dx));
+      b.give(1, std::move(dgate));
+    }
+    b.give(2, b.take_grad());
+  });
+  return y;
+}
+
+Tensor add(Context& context, const Tensor& a, const Tensor& b) {
+  constexpr std::string_view kOp = "ops.add";
+  check_argument(context, kOp, "a", a, a.defined() ? a.rank() : 1, kComputeTypes);
+  check_argument(context, kOp, "b", b, a.rank(), kComputeTypes);
+  check_same_shape(kOp, "a", a, "b", b);
+  Tensor y = context.empty(a.shape(), a.dtype());
+  copy(context, kOp, a, y);
+  copy(context, kOp, b, y, true);
+  if (!needs_grad(context, {&a, &b})) return y;
+  record(context, kOp, {&a, &b}, {&y}, [](Backward& backward) {
+    backward.give(0, backward.grad());
+    backward.give(1, backward.take_grad());
+  });
+  return y;
+}
+
+Tensor clamp(Context& context, const Tensor& x, float limit) {
+  constexpr std::string_view kOp = "ops.clamp";
+  check_argument(context, kOp, "x", x, 2, kComputeTypes);
+  HONE_CHECK(limit > 0, "[ops.clamp] limit is {}", limit);
+  Tensor y = context.empty(x.shape(), x.dtype());
+  launch(context, kOp, context.kernels().copy, {.x = as_matrix(x), .y = as_matrix(y), .clamp = limit});
+  if (!needs_grad(context, {&x})) return y;
+  record(context, kOp, {&x}, {&y}, [x = x.detach(), limit](Backward& b) {
+    const GradTarget to = b.target(0);
+    launch(b.context(), "ops.clamp gradient", b.context().kernels().clamp_grad,
+           {.dy = as_matrix(b.grad()),
+            .x = as_matrix(x),
+            .dx = as_matrix(to.grad),
+            .clamp = limit,
+            .accumulate = to.accumulate});
+  });
+  return y;
+}
+
+Tensor cast(Context& context, const Tensor& x, DType dtype) {
+  constexpr std::string_view kOp = "ops.cast";
+  check_argument(context, kOp, "x", x, x.defined() ? x.rank() : 1, kComputeTypes);
+  HONE_CHECK(dtype == DType::kF32 || dtype == DType::kBF16, "[ops.cast] to {}; only f32 and bf16 compute",
+             name_of(dtype));
+  if (x.dtype() == dtype) return x;
+  Tensor y = context.empty(x.shape(), dtype);
+  copy(context, kOp, x, y);
+  if (!needs_grad(context, {&x})) return y;
+  record(context, kOp, {&x}, {&y}, [](Backward& b) { b.give(0, b.take_grad()); });
+  return y;
+}
+
+}  // namespace hone::ops

@@ -1,0 +1,42 @@
+#include "ops/embedding.h"
+
+#include "ops/launch.h"
+#include "ops/matrix.h"
+
+namespace hone::ops {
+
+Tensor embedding(Context& context, const Tensor& table, const Tensor& ids, std::int64_t padding_id) {
+  constexpr std::string_view kOp = "ops.embedding";
+  check_dense_argument(context, kOp, "table", table, 2, kComputeTypes);
+  check_argument(context, kOp, "ids", ids, 1, {DType::kI32});
+  HONE_CHECK(padding_id >= -1 && padding_id < table.size(0), "[ops.embedding] padding id {}, table {}",
+             padding_id, table.shape().str());
+  Tensor out = context.empty({ids.size(0), table.size(1)}, DType::kF32);
+  launch(context, kOp, context.kernels().embedding,
+         {.table = table.data(),
+          .ids = ids.as<std::int32_t>(),
+          .out = out.data(),
+          .rows = ids.size(0),
+          .hidden = table.size(1),
+          .vocab = table.size(0),
+          .dtype = table.dtype(),
+          .out_dtype = out.dtype()});
+  if (!needs_grad(context, {&table})) return out;
+  record(context, kOp, {&table}, {&out}, [ids, padding_id](Backward& b) {
+    const GradTarget to = b.target(0);
+    launch(b.context(), "ops.embedding gradient", b.context().kernels().embedding_grad,
+           {.dout = b.grad().data(),
+            .ids = ids.as<std::int32_t>(),
+            .dtable = to.grad.data(),
+            .rows = ids.size(0),
+            .hidden = to.grad.size(1),
+            .vocab = to.grad.size(0),
+            .padding_id = padding_id,
+            .dout_dtype = b.grad().dtype(),
+            .dtable_dtype = to.grad.dtype(),
+            .accumulate = to.accumulate});
+  });
+  return out;
+}
+
+}  // namespace hone::ops

@@ -1,0 +1,91 @@
+#include "ops/linear.h"
+
+#include "ops/launch.h"
+#include "ops/matrix.h"
+
+namespace hone::ops {
+
+namespace {
+
+constexpr std::string_view kOp = "ops.linear";
+enum Input : std::size_t { kX, kWeight, kBias, kResidual };
+
+void check(const Context& context, const Tensor& x, const Tensor& weight, const Tensor& bias,
+           const Tensor& residual, DType out_dtype) {
+  check_argument(context, kOp, "x", x, 2, kComputeTypes);
+  check_argument(context, kOp, "weight", weight, 2, {x.dtype()});
+  HONE_CHECK(weight.size(1) == x.size(1), "[ops.linear] weight {} takes {} features, x {} has {}",
+             weight.shape().str(), weight.size(1), x.shape().str(), x.size(1));
+  if (bias.defined()) {
+    check_argument(context, kOp, "bias", bias, 1, {x.dtype()});
+    HONE_CHECK(bias.size(0) == weight.size(0), "[ops.linear] bias has {} elements, weight {} gives {}",
+               bias.size(0), weight.shape().str(), weight.size(0));
+  }
+  if (residual.defined()) {
+    check_argument(context, kOp, "residual", residual, 2, {DType::kF32});
+    HONE_CHECK(residual.size(0) == x.size(0) && residual.size(1) == weight.size(0),
+               "[ops.linear] residual is {}, the result ({}, {})", residual.shape().str(), x.size(0),
+               weight.size(0));
+  }
+  HONE_CHECK(out_dtype == DType::kF32 || out_dtype == x.dtype(), "[ops.linear] result {} for x {}",
+             name_of(out_dtype), name_of(x.dtype()));
+}
+
+// x where the weight's gradient is wanted, weight where x's is; else undefined.
+void backward(Backward& b, const Tensor& x, const Tensor& weight) {
+  Context& context = b.context();
+  Tensor dy = b.take_grad();
+  if (b.wants(kBias)) {
+    const GradTarget to = b.target(kBias);
+    launch(context, "ops.linear gradient", context.kernels().column_sum,
+           {.x = as_matrix(dy),
+            .out = to.grad.data(),
+            .out_dtype = to.grad.dtype(),
+            .accumulate = to.accumulate});
+  }
+  b.give(kResidual, dy);
+  if (!b.wants(kX) && !b.wants(kWeight)) return;
+  dy = converted(context, "ops.linear gradient", dy, x.defined() ? x.dtype() : weight.dtype());
+  if (b.wants(kWeight)) {
+    const GradTarget to = b.target(kWeight);
+    launch(context, "ops.linear gradient", context.kernels().matmul,
+           {.a = as_matrix(dy),
+            .b = as_matrix(x),
+            .c = as_matrix(to.grad),
+            .transpose_a = true,
+            .residual = {},
+            .accumulate = to.accumulate});
+  }
+  if (b.wants(kX)) {
+    const GradTarget to = b.target(kX);
+    launch(context, "ops.linear gradient", context.kernels().matmul,
+           {.a = as_matrix(dy),
+            .b = as_matrix(weight),
+            .c = as_matrix(to.grad),
+            .residual = {},
+            .accumulate = to.accumulate});
+  }
+}
+
+}  // namespace
+
+Tensor linear(Context& context, const Tensor& x, const Tensor& weight, const Tensor& bias,
+              const Tensor& residual, DType out_dtype) {
+  check(context, x, weight, bias, residual, out_dtype);
+  Tensor y = context.empty({x.size(0), weight.size(0)}, out_dtype);
+  launch(context, kOp, context.kernels().matmul,
+         {.a = as_matrix(x),
+          .b = as_matrix(weight),
+          .c = as_matrix(y),
+          .transpose_b = true,
+          .bias = bias.defined() ? bias.data() : nullptr,
+          .residual = as_matrix(residual)});
+  if (!needs_grad(context, {&x, &weight, &bias, &residual})) return y;
+  const Tensor kept_x = weight.grad_slot() ? x.detach() : Tensor();
+  const Tensor kept_weight = x.grad_slot() ? weight.detach() : Tensor();
+  record(context, kOp, {&x, &weight, &bias, &residual}, {&y},
+         [kept_x, kept_weight](Backward& b) { backward(b, kept_x, kept_weight); });
+  return y;
+}
+
+}  // namespace hone::ops

@@ -1,0 +1,97 @@
+#include "ops/rope.h"
+
+#include "ops/launch.h"
+#include "ops/matrix.h"
+
+namespace hone::ops {
+
+namespace {
+
+constexpr std::string_view kOp = "ops.head_norm_rope";
+
+void check(const Context& context, const Tensor& x, const Tensor& weight, const RotaryTable& table,
+           const Tensor& positions, std::int64_t head_dim) {
+  check_argument(context, kOp, "x", x, 2, kComputeTypes);
+  HONE_CHECK(head_dim > 0 && x.size(1) % head_dim == 0,
+             "[ops.head_norm_rope] last dim of x is {}, not a multiple of head_dim {}", x.size(1), head_dim);
+  if (weight.defined()) {
+    check_argument(context, kOp, "weight", weight, 1, {x.dtype()});
+    HONE_CHECK(weight.size(0) == head_dim, "[ops.head_norm_rope] weight has {} elements, head_dim is {}",
+               weight.size(0), head_dim);
+  }
+  check_dense_argument(context, kOp, "cos", table.cos, 2, {DType::kF32});
+  check_dense_argument(context, kOp, "sin", table.sin, 2, {DType::kF32});
+  HONE_CHECK(table.sin.shape() == table.cos.shape() && 2 * table.cos.size(1) <= head_dim,
+             "[ops.head_norm_rope] cos is {}, sin {}, head_dim {}", table.cos.shape().str(),
+             table.sin.shape().str(), head_dim);
+  check_argument(context, kOp, "positions", positions, 1, {DType::kI32});
+  HONE_CHECK(positions.size(0) == x.size(0), "[ops.head_norm_rope] {} positions, x {}", positions.size(0),
+             x.shape().str());
+}
+
+void backward(Backward& b, const Tensor& x, const Tensor& weight, const RotaryTable& table,
+              const Tensor& positions, std::int64_t head_dim, float eps) {
+  const bool norm = weight.defined();
+  const GradTarget dweight = norm && b.wants(1) ? b.target(1) : GradTarget();
+  const Tensor dy = b.take_grad();
+  // A rotation alone turns the gradient in place where nobody else reads it.
+  const bool in_place = !norm && dy.owns_buffer_alone() && dy.is_contiguous();
+  GradTarget dx;
+  if (in_place)
+    dx.grad = dy;
+  else if (b.wants(0))
+    dx = b.target(0);
+  else  // the kernel always makes both
+    dx.grad = b.context().empty(dy.shape(), x.dtype(), device::Purpose::kWorkspace);
+  launch(b.context(), "ops.head_norm_rope gradient", b.context().kernels().head_norm_rope_grad,
+         {.dy = as_matrix(dy),
+          .x = as_matrix(x),
+          .dx = as_matrix(dx.grad),
+          .weight = norm ? weight.data() : nullptr,
+          .dweight = dweight.grad.defined() ? dweight.grad.data() : nullptr,
+          .cos = table.cos.as<float>(),
+          .sin = table.sin.as<float>(),
+          .positions = positions.as<std::int32_t>(),
+          .heads = dy.size(1) / head_dim,
+          .head_dim = head_dim,
+          .rotary_dim = 2 * table.cos.size(1),
+          .weight_dtype = norm ? weight.dtype() : DType::kF32,
+          .dweight_dtype = dweight.grad.defined() ? dweight.grad.dtype() : DType::kF32,
+          .eps = eps,
+          .accumulate_dx = dx.accumulate,
+          .accumulate_dweight = dweight.accumulate});
+  if (in_place) {
+    dx.grad = Tensor();
+    b.give(0, dy);
+  }
+}
+
+}  // namespace
+
+Tensor head_norm_rope(Context& context, const Tensor& x, const Tensor& weight, const RotaryTable& table,
+                      const Tensor& positions, std::int64_t head_dim, float eps) {
+  check(context, x, weight, table, positions, head_dim);
+  const bool norm = weight.defined();
+  Tensor y = context.empty(x.shape(), x.dtype());
+  launch(context, kOp, context.kernels().head_norm_rope,
+         {.x = as_matrix(x),
+          .y = as_matrix(y),
+          .weight = norm ? weight.data() : nullptr,
+          .cos = table.cos.as<float>(),
+          .sin = table.sin.as<float>(),
+          .positions = positions.as<std::int32_t>(),
+          .heads = x.size(1) / head_dim,
+          .head_dim = head_dim,
+          .rotary_dim = 2 * table.cos.size(1),
+          .weight_dtype = norm ? weight.dtype() : DType::kF32,
+          .eps = eps});
+  if (!needs_grad(context, {&x, &weight})) return y;
+  const Tensor kept_x = norm ? x.detach() : Tensor();
+  record(context, kOp, {&x, &weight}, {&y},
+         [kept_x, weight = weight.detach(), table, positions, head_dim, eps](Backward& b) {
+           backward(b, kept_x, weight, table, positions, head_dim, eps);
+         });
+  return y;
+}
+
+}  // namespace hone::ops
