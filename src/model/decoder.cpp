@@ -183,11 +183,14 @@ Decoder::Pass Decoder::prepare(ops::Context& context, const TokenBatch& batch, K
   Pass pass{.rotary = {}, .layout = {}, .cache = cache};
   if (cache != nullptr) {
     std::vector<std::int32_t> first;
-    for (const auto s : live) first.push_back(cache->lengths().at(static_cast<std::size_t>(s)));
+    std::vector<std::int32_t> full;
+    for (const auto s : live) {
+      first.push_back(cache->lengths().at(static_cast<std::size_t>(s)));
+      // Frequencies that depend on the length are those of the longest the sequence may become: cached keys
+      // cannot be turned again.
+      full.push_back(cache->capacities()[static_cast<std::size_t>(s)]);
+    }
     cache->begin(context, live, batch.lengths);
-    // Frequencies that depend on the length are those of the longest the sequence may become: cached keys
-    // cannot be turned again.
-    const std::vector<std::int32_t> full(batch.lengths.size(), static_cast<std::int32_t>(cache->capacity()));
     pass.rotary = rotary_.prepare(context, batch.lengths, first, full);
     return pass;
   }

@@ -63,8 +63,7 @@ class Group {
         options_(options),
         on_token_(on_token),
         results_(std::min(kGroup, prompts.size() - first)),
-        cache_(context, decoder.spec(), decoder.dtype(), static_cast<std::int64_t>(results_.size()),
-               capacity(prompts)) {
+        cache_(context, decoder.spec(), decoder.dtype(), capacities(prompts)) {
     for (std::size_t i = 0; i < results_.size(); ++i) {
       next_.add(prompts[first + i]);
       live_.push_back(static_cast<std::int32_t>(i));
@@ -77,11 +76,13 @@ class Group {
   }
 
  private:
-  std::int64_t capacity(const std::vector<std::vector<std::int32_t>>& prompts) const {
-    std::size_t longest = 0;
-    for (std::size_t i = 0; i < results_.size(); ++i) longest = std::max(longest, prompts[first_ + i].size());
-    return std::min(static_cast<std::int64_t>(longest) + options_.max_new_tokens,
-                    decoder_.spec().max_positions);
+  std::vector<std::int32_t> capacities(const std::vector<std::vector<std::int32_t>>& prompts) const {
+    std::vector<std::int32_t> result;
+    for (std::size_t i = 0; i < results_.size(); ++i) {
+      const auto wanted = static_cast<std::int64_t>(prompts[first_ + i].size()) + options_.max_new_tokens;
+      result.push_back(static_cast<std::int32_t>(std::min(wanted, decoder_.spec().max_positions)));
+    }
+    return result;
   }
 
   void advance(std::int64_t step) {
@@ -103,7 +104,7 @@ class Group {
       const bool wanted = !on_token_ || on_token_(first_ + s, id);
       const bool stopped =
           std::find(options_.stop_ids.begin(), options_.stop_ids.end(), id) != options_.stop_ids.end();
-      if (stopped || !wanted || cache_.lengths()[s] >= cache_.capacity()) continue;
+      if (stopped || !wanted || cache_.lengths()[s] >= cache_.capacities()[s]) continue;
       following.add({id});
       still_live.push_back(static_cast<std::int32_t>(s));
     }

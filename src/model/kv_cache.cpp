@@ -4,14 +4,19 @@
 
 namespace hone::model {
 
-KvCache::KvCache(ops::Context& context, const DecoderSpec& spec, DType dtype, std::int64_t sequences,
-                 std::int64_t capacity)
-    : capacity_(capacity), lengths_(static_cast<std::size_t>(sequences), 0) {
+KvCache::KvCache(ops::Context& context, const DecoderSpec& spec, DType dtype,
+                 std::vector<std::int32_t> capacities)
+    : capacities_(std::move(capacities)), lengths_(capacities_.size(), 0) {
+  std::int32_t rows = 0;
+  for (const auto capacity : capacities_) {
+    begins_.push_back(rows);
+    rows += capacity;
+  }
   for (const auto& layer : spec.layers) {
     for (const auto& branch : layer.branches) {
       const auto* attention = std::get_if<AttentionSpec>(&branch.mixer);
       if (attention == nullptr) continue;
-      const Shape shape{sequences * capacity, attention->kv_heads * attention->head_dim};
+      const Shape shape{rows, attention->kv_heads * attention->head_dim};
       keys_.push_back(context.empty(shape, dtype, device::Purpose::kCache));
       values_.push_back(context.empty(shape, dtype, device::Purpose::kCache));
     }
@@ -27,11 +32,11 @@ void KvCache::begin(ops::Context& context, const std::vector<std::int32_t>& live
   std::vector<std::int32_t> held;
   for (std::size_t i = 0; i < live.size(); ++i) {
     const auto s = static_cast<std::size_t>(live[i]);
-    HONE_CHECK(lengths_.at(s) + new_tokens[i] <= capacity_,
+    HONE_CHECK(lengths_.at(s) + new_tokens[i] <= capacities_[s],
                "sequence {} of the cache grows to {} of {} tokens", s, lengths_[s] + new_tokens[i],
-               capacity_);
+               capacities_[s]);
     offsets.push_back(offsets.back() + new_tokens[i]);
-    begins.push_back(static_cast<std::int32_t>(live[i] * capacity_));
+    begins.push_back(begins_[s]);
     held.push_back(lengths_[s] + new_tokens[i]);
   }
   const auto n = static_cast<std::int64_t>(live.size());
@@ -46,7 +51,8 @@ KvCache::Held KvCache::append(ops::Context& context, std::int64_t attention_laye
   const auto layer = static_cast<std::size_t>(attention_layer);
   std::int64_t at = 0;
   for (std::size_t i = 0; i < live_.size(); ++i) {
-    const std::int64_t row = live_[i] * capacity_ + lengths_[static_cast<std::size_t>(live_[i])];
+    const auto s = static_cast<std::size_t>(live_[i]);
+    const std::int64_t row = begins_[s] + lengths_[s];
     const std::int64_t n = new_tokens_[i];
     const auto copy = [&](const Tensor& from, const Tensor& to) {
       context.kernels().copy(

@@ -8,16 +8,15 @@
 
 namespace hone::model {
 
-/// Caches of `sequences` sequences that grow side by side, up to `capacity` tokens each. A forward pass with
-/// a cache takes for every live sequence its next tokens.
+/// Caches of several sequences that grow side by side. A forward pass with a cache takes for every live
+/// sequence its next tokens.
 class KvCache {
  public:
-  /// Allocates layers * sequences * capacity * 2 * kv_heads * head_dim elements of dtype (Purpose::kCache).
-  KvCache(ops::Context& context, const DecoderSpec& spec, DType dtype, std::int64_t sequences,
-          std::int64_t capacity);
+  /// Sequence s may hold up to capacities[s] tokens. Allocates layers * sum of capacities * 2 * kv_heads *
+  /// head_dim elements of dtype (Purpose::kCache).
+  KvCache(ops::Context& context, const DecoderSpec& spec, DType dtype, std::vector<std::int32_t> capacities);
 
-  std::int64_t capacity() const { return capacity_; }
-  std::int64_t sequences() const { return static_cast<std::int64_t>(lengths_.size()); }
+  const std::vector<std::int32_t>& capacities() const { return capacities_; }
   /// Tokens held of every sequence.
   const std::vector<std::int32_t>& lengths() const { return lengths_; }
 
@@ -36,9 +35,10 @@ class KvCache {
   void commit();
 
  private:
-  std::int64_t capacity_;
+  std::vector<std::int32_t> capacities_;
+  std::vector<std::int32_t> begins_;  // first row of each sequence
   std::vector<std::int32_t> lengths_;
-  std::vector<Tensor> keys_, values_;  // per attention layer: (sequences * capacity, kv_heads * head_dim)
+  std::vector<Tensor> keys_, values_;  // per attention layer: (sum of capacities, kv_heads * head_dim)
   std::vector<std::int32_t> live_, new_tokens_;
   ops::SequenceLayout layout_;
 };

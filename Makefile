@@ -1,0 +1,50 @@
+# The front door. `make demo` and `make test` install what is missing, build, and run; nothing else is needed on a fresh Debian 12.
+BUILD  ?= build
+WERROR ?= OFF
+PYTHON ?= python3
+
+.PHONY: all setup configure demo test bench bench-hf verify-hf lint format clean
+
+all: configure
+	@cmake --build $(BUILD)
+
+setup:
+	@scripts/setup.sh
+
+configure: setup
+	@[ -f $(BUILD)/build.ninja ] && grep -q 'HONE_WERROR:BOOL=$(WERROR)' $(BUILD)/CMakeCache.txt || \
+	  cmake --preset release -B $(BUILD) -DHONE_WERROR=$(WERROR) >$(BUILD).configure.log 2>&1 || { cat $(BUILD).configure.log; exit 1; }
+	@mkdir -p $(BUILD) && rm -f $(BUILD).configure.log
+
+## The main job: make a small mixture-of-experts checkpoint, fine-tune it on a chat data set, show what it learnt.
+demo: configure
+	@cmake --build $(BUILD) --target hone
+	@demo/run.sh $(BUILD)/hone
+
+## Every test.
+test: all
+	@scripts/test.sh $(BUILD)
+
+## Each kernel beside the machine's ceiling, then a training step.
+bench: configure
+	@cmake --build $(BUILD) --target hone
+	@scripts/bench.sh $(BUILD)/hone
+
+## A training step side by side with Transformers (PYTHON names an interpreter that has torch and transformers).
+bench-hf: configure
+	@cmake --build $(BUILD) --target hone
+	@$(PYTHON) tools/bench_hf.py --hone $(BUILD)/hone
+
+## What hone writes, read by Transformers (PYTHON as above).
+verify-hf: configure
+	@cmake --build $(BUILD) --target hone
+	@$(PYTHON) tools/verify_hf.py --hone $(BUILD)/hone --goldens tests/data/golden
+
+lint:
+	@scripts/lint.sh $(BUILD)
+
+format:
+	@git ls-files '*.h' '*.cpp' | xargs clang-format -i
+
+clean:
+	@rm -rf $(BUILD)
