@@ -1,0 +1,132 @@
+#include "train/optimizer.h"
+
+#include <cmath>
+#include <new>
+
+#include "base/error.h"
+#include "ops/matrix.h"
+
+namespace hone::train {
+
+Optimizer::Optimizer(ops::Context& context, model::CausalLM& model, const OptimizerOptions& options)
+    : options_(options),
+      scalars_(context.empty(Shape{static_cast<std::int64_t>(sizeof(kernels::StepScalars))}, DType::kU8,
+                             device::Purpose::kOptimizer)) {
+  const bool adamw = options.type == OptimizerOptions::Type::kAdamW;
+  for (auto& p : model.decoder().parameters().all()) {
+    if (!p.trainable) continue;
+    const auto zeros = [&] {
+      return Tensor::zeros(context.allocator(), p.spec.shape, DType::kF32, device::Purpose::kOptimizer);
+    };
+    Slot slot{.parameter = &p, .master = p.value.detach(), .first = {}, .second = {}};
+    if (p.value.dtype() != DType::kF32) {
+      slot.master = context.empty(p.spec.shape, DType::kF32, device::Purpose::kOptimizer);
+      if (slot.master.data() != nullptr && !model.load_stored(p, slot.master.as<float>()))
+        context.kernels().copy({.x = ops::as_matrix(p.value), .y = ops::as_matrix(slot.master)},
+                               context.stream());
+    }
+    if (adamw || options.momentum != 0) slot.first = zeros();
+    if (adamw) slot.second = zeros();
+    slots_.push_back(std::move(slot));
+  }
+}
+
+UpdateResult Optimizer::step(ops::Context& context, double learning_rate, double clip) {
+  auto* scalars = reinterpret_cast<kernels::StepScalars*>(scalars_.data());
+  const auto t = static_cast<double>(updates_ + 1);
+  if (scalars != nullptr)
+    new (scalars)
+        kernels::StepScalars{.learning_rate = static_cast<float>(learning_rate),
+                             .bias_correction1 = static_cast<float>(1 - std::pow(options_.beta1, t)),
+                             .bias_correction2 = static_cast<float>(1 - std::pow(options_.beta2, t))};
+  for (const auto& slot : slots_) {
+    const Tensor grad = slot.parameter->grad_slot->grad();
+    if (!grad.defined()) continue;
+    context.kernels().sum_of_squares(
+        {.x = grad.data(), .n = grad.numel(), .dtype = grad.dtype(), .scalars = scalars}, context.stream());
+  }
+  context.kernels().finish_norm({.scalars = scalars, .max_norm = static_cast<float>(clip)}, context.stream());
+  for (const auto& slot : slots_) {
+    const Tensor grad = slot.parameter->grad_slot->grad();
+    if (grad.defined()) update(context, slot, grad, scalars);
+  }
+  if (scalars == nullptr) return {};  // meta
+  if (scalars->skip == 0) ++updates_;
+  return {.grad_norm = scalars->grad_norm, .skipped = scalars->skip != 0};
+}
+
+void Optimizer::update(ops::Context& context, const Slot& slot, const Tensor& grad,
+                       const kernels::StepScalars* scalars) const {
+  const Tensor& value = slot.parameter->value;
+  void* copy = value.dtype() == DType::kF32 ? nullptr : value.data();
+  const auto decay = static_cast<float>(slot.parameter->spec.decays() ? options_.weight_decay : 0.0);
+  if (options_.type == OptimizerOptions::Type::kAdamW) {
+    context.kernels().adamw({.master = slot.master.as<float>(),
+                             .weight = copy,
+                             .grad = grad.data(),
+                             .exp_avg = slot.first.as<float>(),
+                             .exp_avg_sq = slot.second.as<float>(),
+                             .n = grad.numel(),
+                             .grad_dtype = grad.dtype(),
+                             .beta1 = static_cast<float>(options_.beta1),
+                             .beta2 = static_cast<float>(options_.beta2),
+                             .eps = static_cast<float>(options_.eps),
+                             .weight_decay = decay,
+                             .scalars = scalars},
+                            context.stream());
+    return;
+  }
+  context.kernels().sgd({.master = slot.master.as<float>(),
+                         .weight = copy,
+                         .grad = grad.data(),
+                         .momentum_buffer = slot.first.defined() ? slot.first.as<float>() : nullptr,
+                         .n = grad.numel(),
+                         .grad_dtype = grad.dtype(),
+                         .momentum = static_cast<float>(options_.momentum),
+                         .weight_decay = decay,
+                         .first = updates_ == 0,
+                         .scalars = scalars},
+                        context.stream());
+}
+
+std::vector<Optimizer::NamedTensor> Optimizer::state() const {
+  const bool adamw = options_.type == OptimizerOptions::Type::kAdamW;
+  std::vector<NamedTensor> tensors;
+  for (const auto& slot : slots_) {
+    const std::string& name = slot.parameter->spec.name;
+    tensors.push_back({"master." + name, slot.master});
+    if (slot.first.defined()) tensors.push_back({(adamw ? "exp_avg." : "momentum.") + name, slot.first});
+    if (slot.second.defined()) tensors.push_back({"exp_avg_sq." + name, slot.second});
+  }
+  return tensors;
+}
+
+void Optimizer::masters_changed(ops::Context& context) {
+  for (const auto& slot : slots_) {
+    const Tensor& value = slot.parameter->value;
+    if (value.dtype() == DType::kF32) continue;
+    context.kernels().copy({.x = ops::as_matrix(slot.master), .y = ops::as_matrix(value)}, context.stream());
+  }
+}
+
+std::optional<hub::Source> Optimizer::master_of(const model::Parameter& parameter) const {
+  for (const auto& slot : slots_)
+    if (slot.parameter == &parameter) return hub::Source{slot.master.data(), DType::kF32};
+  return std::nullopt;
+}
+
+std::string Optimizer::first_nonfinite(ops::Context& context) const {
+  const Tensor scratch = context.empty(scalars_.shape(), DType::kU8, device::Purpose::kWorkspace);
+  auto* scalars = reinterpret_cast<kernels::StepScalars*>(scratch.data());
+  for (const auto& slot : slots_) {
+    const Tensor grad = slot.parameter->grad_slot->grad();
+    if (!grad.defined() || scalars == nullptr) continue;
+    new (scalars) kernels::StepScalars{};
+    context.kernels().sum_of_squares(
+        {.x = grad.data(), .n = grad.numel(), .dtype = grad.dtype(), .scalars = scalars}, context.stream());
+    if (!std::isfinite(scalars->sum_of_squares)) return slot.parameter->spec.name;
+  }
+  return "";
+}
+
+}  // namespace hone::train

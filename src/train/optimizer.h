@@ -1,0 +1,73 @@
+// Optimizers: from gathered gradients to new weights, with honest f32 master weights.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "model/causal_lm.h"
+
+namespace hone::train {
+
+struct OptimizerOptions {
+  enum class Type { kAdamW, kSgd };
+  Type type = Type::kAdamW;
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;  // AdamW
+  double momentum = 0;                            // SGD
+  double weight_decay = 0;                        // of parameters that decay: not norms, not biases
+};
+
+/// What one update did.
+struct UpdateResult {
+  double grad_norm = 0;  // before clipping, over all trainable parameters
+  bool skipped = false;  // a gradient was not finite: nothing was changed
+};
+
+/// The optimizer of one model: state for every trainable parameter. AdamW and SGD are torch.optim's, norm and
+/// clipping are torch.nn.utils.clip_grad_norm_'s.
+class Optimizer {
+ public:
+  /// Call after ParameterSet::set_trainable. Allocates (Purpose::kOptimizer), per element of a trainable
+  /// parameter: AdamW two f32, SGD one with momentum; and for bf16 weights an f32 master, started from the
+  /// stored values.
+  Optimizer(ops::Context& context, model::CausalLM& model, const OptimizerOptions& options);
+
+  /// One update from the gradients that have arrived; clip <= 0: none. Reads one struct back, at the end.
+  UpdateResult step(ops::Context& context, double learning_rate, double clip);
+
+  /// Updates done so far.
+  std::int64_t updates() const { return updates_; }
+  void set_updates(std::int64_t updates) { updates_ = updates; }
+
+  /// Everything that a resumed run needs, besides updates(): named f32 tensors, `master.NAME`,
+  /// `exp_avg.NAME`, `exp_avg_sq.NAME`, `momentum.NAME`. Where the compute dtype is f32 the master is the
+  /// weight itself.
+  struct NamedTensor {
+    std::string name;
+    Tensor tensor;
+  };
+  std::vector<NamedTensor> state() const;
+  /// After state() was overwritten from a checkpoint: brings bf16 weights in step with their masters.
+  void masters_changed(ops::Context& context);
+
+  /// A parameter's value in full precision, for saving.
+  std::optional<hub::Source> master_of(const model::Parameter& parameter) const;
+  /// The first trainable parameter whose gradient is not finite; "" where all are.
+  std::string first_nonfinite(ops::Context& context) const;
+
+ private:
+  struct Slot {
+    model::Parameter* parameter;
+    Tensor master;         // f32; the weight itself where that is f32
+    Tensor first, second;  // AdamW: exp_avg, exp_avg_sq. SGD: momentum buffer, none
+  };
+  void update(ops::Context& context, const Slot& slot, const Tensor& grad,
+              const kernels::StepScalars* scalars) const;
+
+  OptimizerOptions options_;
+  std::vector<Slot> slots_;
+  std::int64_t updates_ = 0;
+  Tensor scalars_;  // one kernels::StepScalars
+};
+
+}  // namespace hone::train
