@@ -1,0 +1,93 @@
+// Datasets: rows of JSONL files as tokenised examples, ordered into packs and batches, with a cursor that a run can resume from.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "text/pretrained_tokenizer.h"
+
+namespace hone::data {
+
+/// A label that is not learnt from, as in Transformers.
+inline constexpr std::int32_t kIgnoredLabel = -100;
+
+/// What becomes of a row longer than seq_len.
+enum class Overlong { kError, kTruncate, kDrop };
+
+struct DatasetOptions {
+  std::int64_t seq_len = 2048;
+  bool packing = true;   // several rows share a pack of seq_len tokens, isolated from each other
+  bool shuffle = true;   // a new order every epoch
+  Overlong overlong = Overlong::kError;
+  std::uint64_t seed = 0;
+  std::int64_t vocab = 0;        // ids and labels must lie below it; 0: not checked
+  bool for_training = true;      // masks that are all zeros or all ones on chat and prompt/completion data are errors
+};
+
+/// One row, tokenised. labels are aligned with ids; kIgnoredLabel where not supervised.
+struct Example {
+  std::vector<std::int32_t> ids;
+  std::vector<std::int32_t> labels;
+};
+
+/// Where a row came from.
+struct RowSource {
+  std::string file;
+  std::int64_t line = 0;  // 1-based
+};
+
+struct DatasetStatistics {
+  std::int64_t rows = 0;        // read
+  std::int64_t examples = 0;    // kept
+  std::int64_t tokens = 0;      // of the kept examples
+  std::int64_t supervised = 0;  // labels learnt from (a document's first is not)
+  std::int64_t longest = 0;     // tokens, before any truncation
+  std::int64_t dropped = 0, truncated = 0;
+  std::int64_t packs = 0;
+  double fill = 1;  // tokens / (packs * seq_len) when packing
+};
+
+/// Where the next batch begins: a pack of an epoch's order.
+struct Cursor {
+  std::int64_t epoch = 0;
+  std::int64_t pack = 0;
+  bool operator==(const Cursor&) const = default;
+};
+
+/// All examples of a dataset in memory (ids as 32-bit integers, labels as runs), and their order.
+class Dataset {
+ public:
+  using Progress = std::function<void(std::int64_t rows, double share)>;
+  /// `path`: a JSONL file, a glob, or a directory with train/valid/test.jsonl (`split` names which: "train", "valid" or "test"; for a file or a
+  /// glob it does not matter). Throws Error(kUser) at file:line for a row that is not valid, and for a dataset without examples.
+  static Dataset load(const std::string& path, const std::string& split, const text::PretrainedTokenizer& tokenizer,
+                      const DatasetOptions& options, const Progress& progress = nullptr);
+
+  const DatasetStatistics& statistics() const { return statistics_; }
+  std::int64_t num_examples() const;
+  Example example(std::int64_t index) const;
+  RowSource source(std::int64_t index) const;
+
+  /// Packs an epoch has (rows, when not packing).
+  std::int64_t num_packs() const;
+  /// The examples of pack number `pack` of `epoch`'s order; a function of (seed, epoch, pack) alone.
+  std::vector<std::int64_t> pack(std::int64_t epoch, std::int64_t pack) const;
+
+  /// The packs of the next optimizer step: up to global_batch of them, never across an epoch's end; moves the cursor behind them.
+  std::vector<std::vector<std::int64_t>> next_batch(Cursor& cursor, std::int64_t global_batch) const;
+  /// ceil(num_packs / global_batch).
+  std::int64_t steps_per_epoch(std::int64_t global_batch) const;
+  /// A hash of everything that decides the order and the content: a resumed run must find the same.
+  std::uint64_t fingerprint() const;
+
+ private:
+  struct State;
+  explicit Dataset(std::shared_ptr<const State> state, DatasetStatistics statistics);
+  std::shared_ptr<const State> state_;
+  DatasetStatistics statistics_;
+};
+
+}  // namespace hone::data
