@@ -1,0 +1,95 @@
+// The kernel tables of this program's devices, and the choice of the processor's instruction set.
+#include <array>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/suggest.h"
+#include "kernels/kernels.h"
+#include "kernels/reference/reference.h"
+
+namespace hone::kernels {
+
+namespace {
+
+constexpr std::array kAllIsas{CpuIsa::kReference, CpuIsa::kAvx2, CpuIsa::kAvx512, CpuIsa::kAvx512Bf16};
+
+/// What the processor has and the operating system keeps across context switches.
+bool processor_has(CpuIsa isa) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") != 0 &&
+                      __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512dq") != 0 &&
+                      __builtin_cpu_supports("avx512vl") != 0;
+  switch (isa) {
+    case CpuIsa::kReference:
+      return true;
+    case CpuIsa::kAvx2:
+      return avx2;
+    case CpuIsa::kAvx512:
+      return avx512;
+    case CpuIsa::kAvx512Bf16:
+      return avx512 && __builtin_cpu_supports("avx512bf16") != 0;
+  }
+#endif
+  return isa == CpuIsa::kReference;
+}
+
+CpuIsa best_isa() {
+  CpuIsa best = CpuIsa::kReference;
+  for (const CpuIsa isa : kAllIsas)
+    if (processor_has(isa)) best = isa;
+  return best;
+}
+
+void require(CpuIsa isa, std::string_view asked_by) {
+  if (processor_has(isa)) return;
+  std::string has;
+  for (const CpuIsa other : kAllIsas)
+    if (processor_has(other)) has += (has.empty() ? "" : ", ") + std::string(name_of(other));
+  fail("{}: this processor has no {}; it has {}", asked_by, name_of(isa), has);
+}
+
+KernelTable make_cpu_table(CpuIsa isa) {
+  (void)isa;  // the fast kernels enter here
+  return reference::table();
+}
+
+}  // namespace
+
+std::string_view name_of(CpuIsa isa) {
+  constexpr std::array<std::string_view, 4> kNames{"reference", "avx2", "avx512", "avx512_bf16"};
+  return kNames.at(static_cast<std::size_t>(isa));
+}
+
+CpuIsa choose_cpu_isa() {
+  const char* asked = std::getenv("HONE_CPU_ISA");
+  if (asked == nullptr || *asked == '\0') return best_isa();
+  std::vector<std::string> known;
+  for (const CpuIsa isa : kAllIsas) {
+    known.emplace_back(name_of(isa));
+    if (known.back() != asked) continue;
+    require(isa, "HONE_CPU_ISA");
+    return isa;
+  }
+  fail("HONE_CPU_ISA: unknown instruction set '{}'{}; this processor's best is {}", asked,
+       suggestion(asked, known), name_of(best_isa()));
+}
+
+const KernelTable& cpu_kernels(CpuIsa isa) {
+  static const std::array<KernelTable, kAllIsas.size()> kTables = [] {
+    std::array<KernelTable, kAllIsas.size()> tables;
+    for (const CpuIsa each : kAllIsas) tables.at(static_cast<std::size_t>(each)) = make_cpu_table(each);
+    return tables;
+  }();
+  require(isa, "cpu kernels");
+  return kTables.at(static_cast<std::size_t>(isa));
+}
+
+const KernelTable& kernels_for(device::Device device) {
+  return device.type == device::DeviceType::kMeta ? meta_kernels() : cpu_kernels(choose_cpu_isa());
+}
+
+}  // namespace hone::kernels
