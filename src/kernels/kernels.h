@@ -310,6 +310,7 @@ struct SumOfSquaresArgs {
 struct FinishNormArgs {
   StepScalars* scalars = nullptr;
   float max_norm = 0;
+  const float* loss = nullptr;  // (1), or null: the step's loss; one that is not finite skips the update too
 };
 
 /// AdamW as torch.optim.AdamW: decoupled decay, bias-corrected. The master weight is f32; for a bf16 weight

@@ -31,7 +31,7 @@ Optimizer::Optimizer(ops::Context& context, model::CausalLM& model, const Optimi
   }
 }
 
-UpdateResult Optimizer::step(ops::Context& context, double learning_rate, double clip) {
+UpdateResult Optimizer::step(ops::Context& context, double learning_rate, double clip, const Tensor& loss) {
   auto* scalars = reinterpret_cast<kernels::StepScalars*>(scalars_.data());
   const auto t = static_cast<double>(updates_ + 1);
   if (scalars != nullptr)
@@ -45,7 +45,10 @@ UpdateResult Optimizer::step(ops::Context& context, double learning_rate, double
     context.kernels().sum_of_squares(
         {.x = grad.data(), .n = grad.numel(), .dtype = grad.dtype(), .scalars = scalars}, context.stream());
   }
-  context.kernels().finish_norm({.scalars = scalars, .max_norm = static_cast<float>(clip)}, context.stream());
+  context.kernels().finish_norm({.scalars = scalars,
+                                 .max_norm = static_cast<float>(clip),
+                                 .loss = loss.defined() ? loss.as<float>() : nullptr},
+                                context.stream());
   for (const auto& slot : slots_) {
     const Tensor grad = slot.parameter->grad_slot->grad();
     if (grad.defined()) update(context, slot, grad, scalars);

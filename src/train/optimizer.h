@@ -20,7 +20,7 @@ struct OptimizerOptions {
 /// What one update did.
 struct UpdateResult {
   double grad_norm = 0;  // before clipping, over all trainable parameters
-  bool skipped = false;  // a gradient was not finite: nothing was changed
+  bool skipped = false;  // a gradient or the loss was not finite: nothing was changed
 };
 
 /// The optimizer of one model: state for every trainable parameter. AdamW and SGD are torch.optim's, norm and
@@ -32,8 +32,10 @@ class Optimizer {
   /// stored values.
   Optimizer(ops::Context& context, model::CausalLM& model, const OptimizerOptions& options);
 
-  /// One update from the gradients that have arrived; clip <= 0: none. Reads one struct back, at the end.
-  UpdateResult step(ops::Context& context, double learning_rate, double clip);
+  /// One update from the gradients that have arrived; clip <= 0: none. `loss` (1) f32, or undefined: one that
+  /// is not finite skips the update, as a gradient that is not finite does. Reads one struct back, at the
+  /// end.
+  UpdateResult step(ops::Context& context, double learning_rate, double clip, const Tensor& loss = {});
 
   /// Updates done so far.
   std::int64_t updates() const { return updates_; }

@@ -18,7 +18,8 @@ void sum_of_squares(const SumOfSquaresArgs& a, Stream&) {
 void finish_norm(const FinishNormArgs& a, Stream&) {
   StepScalars& s = *a.scalars;
   s.grad_norm = static_cast<float>(std::sqrt(s.sum_of_squares));
-  s.skip = std::isfinite(s.grad_norm) ? 0 : 1;
+  const bool finite = std::isfinite(s.grad_norm) && (a.loss == nullptr || std::isfinite(*a.loss));
+  s.skip = finite ? 0 : 1;
   s.clip_factor = 1;
   if (a.max_norm > 0 && s.skip == 0 && a.max_norm < s.grad_norm + 1e-6F)
     s.clip_factor = a.max_norm / (s.grad_norm + 1e-6F);

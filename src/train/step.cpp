@@ -1,0 +1,138 @@
+#include "train/step.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "base/error.h"
+#include "ops/matrix.h"
+
+namespace hone::train {
+
+namespace {
+
+class Stopwatch {
+ public:
+  /// Milliseconds since the last call.
+  double lap() {
+    const auto now = std::chrono::steady_clock::now();
+    const double ms = std::chrono::duration<double, std::milli>(now - start_).count();
+    start_ = now;
+    return ms;
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+/// One f32 on the device to which losses are added, read once at the end of the step.
+class LossSum {
+ public:
+  explicit LossSum(ops::Context& context) : sum_(Tensor::zeros(context.allocator(), Shape{1}, DType::kF32)) {}
+  void add(ops::Context& context, const Tensor& loss) {
+    if (!loss.defined()) return;
+    context.kernels().copy({.x = ops::as_matrix(loss), .y = ops::as_matrix(sum_), .accumulate = true},
+                           context.stream());
+  }
+  const Tensor& tensor() const { return sum_; }
+  double read() const { return sum_.data() == nullptr ? 0.0 : static_cast<double>(*sum_.as<float>()); }
+
+ private:
+  Tensor sum_;
+};
+
+/// Documents with a supervised token whose loss is not finite.
+void find_nonfinite(const model::TokenBatch& batch, const Tensor& nll, std::int64_t first_document,
+                    std::vector<std::int64_t>& documents) {
+  std::size_t at = 0;
+  std::size_t row = 0;
+  for (std::size_t d = 0; d < batch.lengths.size(); ++d) {
+    bool finite = true;
+    for (std::size_t i = 1; i < static_cast<std::size_t>(batch.lengths[d]); ++i) {
+      if (batch.labels[at + i] == model::kIgnoredLabel) continue;
+      finite = finite && std::isfinite(nll.span<float>()[row++]);
+    }
+    if (!finite) documents.push_back(first_document + static_cast<std::int64_t>(d));
+    at += static_cast<std::size_t>(batch.lengths[d]);
+  }
+}
+
+void add_counts(const std::vector<moe::Routing>& routings, std::vector<std::vector<std::int64_t>>& totals) {
+  totals.resize(std::max(totals.size(), routings.size()));
+  for (std::size_t layer = 0; layer < routings.size(); ++layer) {
+    const Tensor& counts = routings[layer].counts;
+    if (counts.data() == nullptr) continue;
+    totals[layer].resize(static_cast<std::size_t>(counts.numel()));
+    for (std::size_t e = 0; e < totals[layer].size(); ++e) totals[layer][e] += counts.span<std::int32_t>()[e];
+  }
+}
+
+}  // namespace
+
+StepResult train_step(ops::Context& context, model::Decoder& decoder, Optimizer& optimizer,
+                      std::span<const model::TokenBatch> micro_batches, const StepOptions& options) {
+  StepResult result;
+  for (const auto& batch : micro_batches) {
+    result.tokens += batch.tokens();
+    result.supervised += batch.supervised();
+  }
+  HONE_CHECK(result.supervised > 0, "a step without supervised tokens");
+  decoder.parameters().reset_grads();
+
+  LossSum total(context);
+  LossSum aux(context);
+  struct MicroResult {
+    Tensor nll;
+    std::vector<moe::Routing> routings;
+  };
+  std::vector<MicroResult> micro_results;
+  Stopwatch watch;
+  for (const auto& batch : micro_batches) {
+    ops::Tape tape;
+    const ops::TapeScope recording(context, &tape);
+    const double share = static_cast<double>(batch.tokens()) / static_cast<double>(result.tokens);
+    auto loss = decoder.loss(context, batch,
+                             {.lm_scale = 1.0 / static_cast<double>(result.supervised),
+                              .aux_scale = options.aux_coefficient * share,
+                              .recompute = options.recompute});
+    total.add(context, loss.total.detach());
+    if (loss.aux.defined()) aux.add(context, loss.aux.detach());
+    for (auto& routing : loss.routings) routing.probability_sums = Tensor();
+    micro_results.push_back({std::move(loss.nll), std::move(loss.routings)});
+    const Tensor differentiated = std::move(loss.total);
+    loss = {};
+    result.forward_ms += watch.lap();
+    tape.backward(context, differentiated);
+    result.backward_ms += watch.lap();
+  }
+  const UpdateResult update = optimizer.step(context, options.learning_rate, options.clip, total.tensor());
+  result.optimizer_ms = watch.lap();
+
+  result.loss = total.read();
+  const double scaled_aux = aux.read();
+  result.lm_loss = result.loss - scaled_aux;
+  if (options.aux_coefficient != 0) result.aux_loss = scaled_aux / options.aux_coefficient;
+  result.grad_norm = update.grad_norm;
+  result.skipped = update.skipped;
+  for (const auto& micro : micro_results) add_counts(micro.routings, result.expert_counts);
+  if (result.skipped) {
+    std::int64_t documents = 0;
+    for (std::size_t i = 0; i < micro_batches.size(); ++i) {
+      find_nonfinite(micro_batches[i], micro_results[i].nll, documents, result.nonfinite_documents);
+      documents += static_cast<std::int64_t>(micro_batches[i].lengths.size());
+    }
+    result.nonfinite = std::isfinite(result.loss) ? optimizer.first_nonfinite(context) : "loss";
+  }
+  return result;
+}
+
+EvalResult evaluate(ops::Context& context, model::Decoder& decoder, const model::TokenBatch& batch) {
+  const ops::TapeScope no_gradients(context, nullptr);
+  const auto loss = decoder.loss(context, batch, {.lm_scale = 1.0});
+  const Tensor nll = loss.nll;
+  EvalResult result{.loss = 0, .tokens = batch.tokens(), .supervised = batch.supervised()};
+  for (const float x : nll.span<float>()) result.loss += static_cast<double>(x);
+  return result;
+}
+
+}  // namespace hone::train

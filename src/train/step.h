@@ -1,0 +1,50 @@
+// One optimizer step: micro-batches in, new weights out. What `hone train`, `hone bench step` and the library
+// all run.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "model/decoder.h"
+#include "train/optimizer.h"
+
+namespace hone::train {
+
+struct StepOptions {
+  double learning_rate = 0;
+  double clip = 1;             // largest gradient norm; <= 0: no clipping
+  bool recompute = false;      // keep only every layer's input for the gradient
+  double aux_coefficient = 0;  // of the load-balancing loss; 0: none
+};
+
+struct StepResult {
+  double loss = 0;      // lm_loss + aux_coefficient * aux_loss
+  double lm_loss = 0;   // mean over the step's supervised tokens
+  double aux_loss = 0;  // Transformers' formula per micro-batch, averaged by tokens
+  double grad_norm = 0;
+  bool skipped = false;   // the loss or a gradient was not finite: nothing was changed
+  std::string nonfinite;  // then: the first such tensor ("loss", or a parameter's name)
+  std::vector<std::int64_t>
+      nonfinite_documents;  // then: the documents of the step with a loss that is not finite, in order
+  std::int64_t tokens = 0, supervised = 0;
+  std::vector<std::vector<std::int64_t>>
+      expert_counts;  // per MoE layer: (token, slot) pairs that each expert got
+  double forward_ms = 0, backward_ms = 0, optimizer_ms = 0;
+};
+
+/// Forward, loss and backward of every micro-batch, then one update. The loss is the sum over all supervised
+/// tokens of the step divided by their count, so any split into micro-batches gives the same gradient; the
+/// auxiliary loss of a micro-batch counts by its share of the tokens.
+StepResult train_step(ops::Context& context, model::Decoder& decoder, Optimizer& optimizer,
+                      std::span<const model::TokenBatch> micro_batches, const StepOptions& options);
+
+struct EvalResult {
+  double loss = 0;  // mean over supervised tokens, language model only
+  std::int64_t tokens = 0, supervised = 0;
+};
+/// The loss of a batch without gradients, to be summed: loss here is the sum, not the mean.
+EvalResult evaluate(ops::Context& context, model::Decoder& decoder, const model::TokenBatch& batch);
+
+}  // namespace hone::train
