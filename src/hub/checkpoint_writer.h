@@ -69,8 +69,9 @@ class CheckpointWriter {
   /// A file beside the weights, e.g. "config.json". `name` may have sub-directories but does not lead out.
   void add_file(const std::filesystem::path& name, std::string_view content);
   /// Copies, byte for byte, every file of `source_directory` that is not weights (see is_left_out), and
-  /// returns the relative paths left out, sorted, for the caller to print; the weights of
-  /// `source_directory`'s own checkpoint are not among them.
+  /// returns the relative paths left out, sorted, for the caller to print. Files that this writer writes
+  /// itself, or that add_file() has written, are neither copied nor listed; hidden directories (.git, .cache)
+  /// are not listed either.
   std::vector<std::string> copy_other_files(const std::filesystem::path& source_directory);
 
   /// Throws Error(kInternal) where a tensor has not been written.
@@ -88,6 +89,7 @@ class CheckpointWriter {
   };
   CheckpointWriter(const std::filesystem::path& target, IfExists if_exists) : staged_(target, if_exists) {}
   SafetensorsWriter& writer_of(Shard& shard);
+  static void finish_if_complete(Shard& shard);
 
   StagedDirectory staged_;
   std::vector<Shard> shards_;

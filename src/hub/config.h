@@ -23,6 +23,7 @@ class ConfigKey {
  public:
   ConfigKey(const char* key) : spellings_{key} {}                    // NOLINT: implicit on purpose
   ConfigKey(std::string_view key) : spellings_{std::string(key)} {}  // NOLINT
+  ConfigKey(const std::string& key) : spellings_{key} {}             // NOLINT
   ConfigKey(std::initializer_list<const char*> spellings) : spellings_(spellings.begin(), spellings.end()) {}
   const std::vector<std::string>& spellings() const { return spellings_; }
 
@@ -109,7 +110,7 @@ class ModelConfig : public ConfigSection {
   const std::string& model_type() const { return model_type_; }
   /// `dtype` (v5) or `torch_dtype` (v4), "auto" and null as nullopt. Throws for a name that is not a dtype.
   std::optional<DType> dtype() const;
-  /// Throws Error(kUser) for rotary parameters nested by layer type, and for two types that disagree.
+  /// Throws Error(kUser) for rotary parameters that differ by layer type.
   RopeConfig rope() const;
 
   /// Key paths that no getter asked for and that are not known to be inert (fields of Transformers'

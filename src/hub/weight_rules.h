@@ -15,6 +15,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "base/dtype.h"
@@ -115,6 +116,8 @@ class WeightPlan {
   friend class PlanBuilder;
   std::optional<Checkpoint> checkpoint_;
   std::vector<PlannedParameter> parameters_;
+  std::unordered_map<std::string, std::size_t> index_of_;
+  std::vector<std::size_t> write_order_;  // of a fresh plan: the order in which Transformers would shard
   std::vector<TiedCopy> tied_copies_;
   std::vector<const CheckpointTensor*> passed_through_;
   std::vector<const CheckpointTensor*> silent_;
@@ -170,8 +173,8 @@ class WeightRules {
   friend class PlanBuilder;
   struct Rule {
     KeyPattern logical;
-    std::vector<std::string> whole;    // patterns of keys that hold the parameter whole, preferred first
-    std::vector<std::string> sources;  // patterns of per-expert keys; empty for rename()
+    std::vector<KeyPattern> whole;    // keys that hold the parameter whole, preferred first
+    std::vector<KeyPattern> sources;  // per-expert keys; empty for rename()
   };
   struct Tie {
     std::string copy;

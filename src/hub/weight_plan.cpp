@@ -1,0 +1,240 @@
+// Walking a WeightPlan: loading, saving, and comparing tied tensors.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "base/error.h"
+#include "hub/message.h"
+#include "hub/tolerant_lookup.h"
+#include "hub/weight_rules.h"
+
+namespace hone::hub {
+
+namespace {
+
+constexpr std::size_t kChunk = std::size_t{1} << 16;  // elements converted at a time
+
+/// Converts elements of a mapped tensor, which need not be aligned. Both types are weight types.
+void convert_unaligned(DType from, const std::byte* source, DType to, std::byte* target, std::size_t n) {
+  const std::size_t from_size = size_of(from);
+  const std::size_t to_size = size_of(to);
+  if (from == to || reinterpret_cast<std::uintptr_t>(source) % from_size == 0)
+    return convert(from, source, to, target, n);
+  std::vector<std::uint64_t> aligned((std::min(n, kChunk) * from_size + 7) / 8);
+  for (std::size_t done = 0; done < n; done += kChunk) {
+    const std::size_t count = std::min(kChunk, n - done);
+    std::memcpy(aligned.data(), source + done * from_size, count * from_size);
+    convert(from, aligned.data(), to, target + done * to_size, count);
+  }
+}
+
+/// The first finite value that becomes infinite in half precision, if any.
+std::optional<float> overflow_to_f16(DType from, const std::byte* values, std::size_t n) {
+  if (from == DType::kF16) return std::nullopt;
+  std::array<float, 1024> chunk;
+  for (std::size_t done = 0; done < n; done += chunk.size()) {
+    const std::size_t count = std::min(chunk.size(), n - done);
+    convert(from, values + done * size_of(from), DType::kF32, chunk.data(), count);
+    for (std::size_t i = 0; i < count; ++i)
+      if (std::isfinite(chunk[i]) && std::abs(chunk[i]) >= 65520.0F) return chunk[i];
+  }
+  return std::nullopt;
+}
+
+/// One save under way.
+class Saver {
+ public:
+  Saver(CheckpointWriter& writer, const std::optional<Checkpoint>& checkpoint)
+      : writer_(writer), checkpoint_(checkpoint) {}
+
+  /// `values`: the tensor's elements in another dtype.
+  void write(const TensorSpec& hub, DType from, const std::byte* values) {
+    const DType to = *hub.type->dtype;
+    const auto n = static_cast<std::size_t>(hub.shape.numel());
+    if (from == to) return writer_.write(hub.name, {values, n * size_of(to)});
+    if (to == DType::kF16)
+      if (const auto value = overflow_to_f16(from, values, n))
+        report_.overflowed.push_back(fmt::format("{}: {}", hub.name, *value));
+    buffer_.resize(std::min(n, kChunk) * size_of(to));
+    if (n == 0) writer_.write(hub.name, {});
+    for (std::size_t done = 0; done < n; done += kChunk) {
+      const std::size_t count = std::min(kChunk, n - done);
+      convert(from, values + done * size_of(from), to, buffer_.data(), count);
+      writer_.write_part(hub.name, done * size_of(to), {buffer_.data(), count * size_of(to)});
+    }
+  }
+
+  void copy(const CheckpointTensor* source, std::string_view name) {
+    HONE_CHECK(source != nullptr && checkpoint_.has_value(), "{} was read from nowhere and has no value",
+               name);
+    writer_.write(name, checkpoint_->bytes(*source));
+    checkpoint_->release(*source);
+  }
+
+  SaveReport take_report() { return std::move(report_); }
+
+ private:
+  CheckpointWriter& writer_;
+  const std::optional<Checkpoint>& checkpoint_;
+  SaveReport report_;
+  std::vector<std::byte> buffer_;
+};
+
+bool same_values(const Checkpoint& checkpoint, const CheckpointTensor& a, const CheckpointTensor& b) {
+  if (a.shape() != b.shape()) return false;
+  const auto a_bytes = checkpoint.bytes(a);
+  const auto b_bytes = checkpoint.bytes(b);
+  if (&a.type() == &b.type())
+    return std::equal(a_bytes.begin(), a_bytes.end(), b_bytes.begin(), b_bytes.end());
+  if (!is_weight_type(a.type()) || !is_weight_type(b.type())) return false;
+  const auto n = static_cast<std::size_t>(a.shape().numel());
+  std::array<std::vector<float>, 2> values;
+  for (std::size_t done = 0; done < n; done += kChunk) {
+    const std::size_t count = std::min(kChunk, n - done);
+    for (std::size_t side = 0; side < 2; ++side) {
+      const DType from = *(side == 0 ? a : b).type().dtype;
+      values[side].resize(count);
+      convert_unaligned(from, (side == 0 ? a_bytes : b_bytes).data() + done * size_of(from), DType::kF32,
+                        reinterpret_cast<std::byte*>(values[side].data()), count);
+    }
+    if (values[0] != values[1]) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+const CheckpointTensor* find_tolerant(const Checkpoint& checkpoint, std::string_view key) {
+  constexpr std::string_view kPrefix = "model.";
+  const CheckpointTensor* found = checkpoint.find(key);
+  const auto consider = [&](const CheckpointTensor* other) {
+    if (other == nullptr) return;
+    if (found != nullptr)
+      fail("{}: {} and {} are both stored; they are two names of one tensor",
+           checkpoint.file_of(*other).string(), shown(other->name()), shown(found->name()));
+    found = other;
+  };
+  if (key.starts_with(kPrefix)) consider(checkpoint.find(key.substr(kPrefix.size())));
+  consider(checkpoint.find(std::string(kPrefix) + std::string(key)));
+  return found;
+}
+
+TieState tie_state(const Checkpoint& checkpoint, std::string_view copy, std::string_view original) {
+  const auto* a = find_tolerant(checkpoint, copy);
+  const auto* b = find_tolerant(checkpoint, original);
+  if (a == nullptr || b == nullptr) return TieState::kAbsent;
+  const bool is_same = same_values(checkpoint, *a, *b);
+  checkpoint.release(*a);
+  checkpoint.release(*b);
+  return is_same ? TieState::kEqual : TieState::kDifferent;
+}
+
+std::size_t WeightPlan::index_of(std::string_view name) const {
+  const auto found = index_of_.find(std::string(name));
+  HONE_CHECK(found != index_of_.end(), "no parameter {}", name);
+  return found->second;
+}
+
+void WeightPlan::load(const std::function<Destination(std::size_t)>& destination,
+                      const std::function<void(std::size_t)>& done) const {
+  struct Read {
+    const WeightPiece* piece;
+    std::size_t parameter;
+  };
+  std::vector<Read> reads;
+  for (std::size_t p = 0; p < parameters_.size(); ++p)
+    for (const auto& piece : parameters_[p].pieces) {
+      HONE_CHECK(piece.source != nullptr, "{} was read from nowhere", piece.hub.name);
+      reads.push_back({&piece, p});
+    }
+  std::sort(reads.begin(), reads.end(), [](const Read& a, const Read& b) {
+    const auto place = [](const Read& r) {
+      return std::tuple(r.piece->source->shard, r.piece->source->stored->begin, r.parameter);
+    };
+    return place(a) < place(b);
+  });
+  struct Open {
+    Destination to;
+    std::size_t pieces_left = 0;
+  };
+  std::unordered_map<std::size_t, Open> open;
+  for (std::size_t i = 0; i < reads.size(); ++i) {
+    const auto [piece, p] = reads[i];
+    const auto [at, is_new] = open.try_emplace(p);
+    if (is_new) at->second = {destination(p), parameters_[p].pieces.size()};
+    const Destination to = at->second.to;
+    if (i + 1 < reads.size()) checkpoint_->will_need(*reads[i + 1].piece->source);
+    if (to.data != nullptr)
+      load_piece(
+          *piece,
+          static_cast<std::byte*>(to.data) + static_cast<std::size_t>(piece->offset) * size_of(to.dtype),
+          to.dtype);
+    if (--at->second.pieces_left > 0) continue;
+    open.erase(at);
+    if (done) done(p);
+  }
+}
+
+void WeightPlan::load_parameter(std::size_t parameter, const Destination& destination) const {
+  for (const auto& piece : parameters_.at(parameter).pieces)
+    load_piece(piece,
+               static_cast<std::byte*>(destination.data) +
+                   static_cast<std::size_t>(piece.offset) * size_of(destination.dtype),
+               destination.dtype);
+}
+
+void WeightPlan::load_piece(const WeightPiece& piece, void* target, DType dtype) const {
+  HONE_CHECK(piece.source != nullptr && checkpoint_.has_value(), "{} was read from nowhere", piece.hub.name);
+  convert_unaligned(*piece.hub.type->dtype, checkpoint_->bytes(*piece.source).data(), dtype,
+                    static_cast<std::byte*>(target), static_cast<std::size_t>(piece.count));
+  checkpoint_->release(*piece.source);
+}
+
+SaveReport WeightPlan::save(CheckpointWriter& writer,
+                            const std::function<std::optional<Source>(std::size_t)>& source) const {
+  Saver saver(writer, checkpoint_);
+  for (std::size_t p = 0; p < parameters_.size(); ++p) {
+    const auto from = source(p);
+    const auto* values = from ? static_cast<const std::byte*>(from->data) : nullptr;
+    for (const auto& piece : parameters_[p].pieces) {
+      if (from) {
+        saver.write(piece.hub, from->dtype,
+                    values + static_cast<std::size_t>(piece.offset) * size_of(from->dtype));
+      } else {
+        saver.copy(piece.source, piece.hub.name);
+      }
+    }
+    for (const auto& copy : tied_copies_) {
+      if (copy.parameter != p) continue;
+      if (from) {
+        saver.write(copy.hub, from->dtype, values);
+      } else {
+        saver.copy(copy.source, copy.hub.name);
+      }
+    }
+  }
+  for (const auto* tensor : passed_through_) saver.copy(tensor, tensor->name());
+  for (const auto* tensor : silent_) saver.copy(tensor, tensor->name());
+  return saver.take_report();
+}
+
+CheckpointWriter WeightPlan::writer(const std::filesystem::path& target, IfExists if_exists,
+                                    std::uint64_t max_shard_bytes) const {
+  if (checkpoint_) return CheckpointWriter::like(*checkpoint_, target, if_exists);
+  std::vector<NewTensor> tensors;
+  for (const std::size_t p : write_order_)
+    for (const auto& piece : parameters_[p].pieces) tensors.push_back({piece.hub, piece.group});
+  return CheckpointWriter::fresh(tensors, target, if_exists, max_shard_bytes);
+}
+
+std::uint64_t WeightPlan::total_bytes() const {
+  if (checkpoint_) return checkpoint_->total_bytes();
+  std::uint64_t total = 0;
+  for (const auto& parameter : parameters_)
+    for (const auto& piece : parameter.pieces) total += piece.hub.size_bytes();
+  return total;
+}
+
+}  // namespace hone::hub

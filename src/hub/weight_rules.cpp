@@ -1,0 +1,309 @@
+#include "hub/weight_rules.h"
+
+#include <algorithm>
+#include <set>
+#include <unordered_set>
+#include <utility>
+
+#include "base/error.h"
+#include "hub/message.h"
+#include "hub/tolerant_lookup.h"
+
+namespace hone::hub {
+
+namespace {
+
+/// A hub tensor that a layout expects.
+struct Expected {
+  std::string key;
+  Shape shape;
+  std::int64_t offset = 0;
+  int part = 0;  // which source pattern
+};
+
+/// One way in which a parameter may be stored.
+using Layout = std::vector<Expected>;
+
+std::string_view parent_of(std::string_view key) {
+  return key.substr(0, key.rfind('.'));
+}
+
+/// "model.layers.3" of "model.layers.3.mlp.gate.weight": up to the first number; "" where there is none.
+std::string_view block_of(std::string_view key) {
+  for (std::size_t start = 0; start < key.size();) {
+    const auto dot = std::min(key.find('.', start), key.size());
+    const auto component = key.substr(start, dot - start);
+    if (!component.empty() && component.find_first_not_of("0123456789") == std::string_view::npos)
+      return key.substr(0, dot);
+    start = dot + 1;
+  }
+  return "";
+}
+
+}  // namespace
+
+/// Matches the wanted parameters of one model; makes one WeightPlan.
+class PlanBuilder {
+ public:
+  PlanBuilder(const WeightRules& rules, const std::vector<WantedParameter>& wanted)
+      : rules_(rules), wanted_(wanted) {
+    for (const auto& parameter : wanted) {
+      const bool is_new = plan_.index_of_.emplace(parameter.name, plan_.index_of_.size()).second;
+      HONE_CHECK(is_new, "parameter {} is wanted twice", parameter.name);
+    }
+  }
+
+  WeightPlan from_checkpoint(const Checkpoint& checkpoint) {
+    checkpoint_ = &checkpoint;
+    plan_.checkpoint_ = checkpoint;
+    for (const auto& parameter : wanted_) match(parameter);
+    if (!missing_.empty()) fail_missing();
+    for (const auto& tie : rules_.ties_) place_copy(tie);
+    for (const auto& tensor : checkpoint.tensors()) place_rest(tensor);
+    return std::move(plan_);
+  }
+
+  WeightPlan fresh(DType dtype) {
+    int group = 0;
+    for (const auto& parameter : wanted_) {
+      const auto layouts = layouts_of(parameter);
+      const Layout& layout = layouts.front();
+      PlannedParameter planned{parameter.name, parameter.shape, {}};
+      int parts = 0;
+      for (const auto& expected : layout) {
+        const int piece_group = layout.size() > 1 ? group + 1 + expected.part : 0;
+        parts = std::max(parts, expected.part + 1);
+        planned.pieces.push_back({{expected.key, &stored_type(dtype), expected.shape},
+                                  nullptr,
+                                  expected.offset,
+                                  expected.shape.numel(),
+                                  piece_group});
+      }
+      group += parts;
+      plan_.write_order_.push_back(plan_.parameters_.size());
+      plan_.parameters_.push_back(std::move(planned));
+    }
+    // Transformers sorts the keys of a model that has weight conversions, and keeps the module order of one
+    // that has none.
+    if (!rules_.rules_.empty())
+      std::stable_sort(plan_.write_order_.begin(), plan_.write_order_.end(),
+                       [&](std::size_t a, std::size_t b) {
+                         return natural_key_less(plan_.parameters_[a].name, plan_.parameters_[b].name);
+                       });
+    return std::move(plan_);
+  }
+
+ private:
+  struct Missing {
+    std::string key;
+    Shape shape;
+  };
+
+  /// The layouts a parameter may have, the hub's own first.
+  std::vector<Layout> layouts_of(const WantedParameter& wanted) const {
+    for (const auto& rule : rules_.rules_) {
+      const auto captures = rule.logical.match(wanted.name);
+      if (!captures) continue;
+      std::vector<Layout> layouts;
+      if (!rule.sources.empty()) layouts.push_back(expert_layout(rule, *captures, wanted));
+      for (const auto& key : rule.whole) layouts.push_back({{key.expand(*captures), wanted.shape, 0, 0}});
+      return layouts;
+    }
+    return {{{wanted.name, wanted.shape, 0, 0}}};
+  }
+
+  Layout expert_layout(const WeightRules::Rule& rule, KeyPattern::Captures captures,
+                       const WantedParameter& wanted) const {
+    const auto parts = static_cast<std::int64_t>(rule.sources.size());
+    HONE_CHECK(wanted.shape.rank() == 3 && wanted.shape[0] > 0 && wanted.shape[1] % parts == 0,
+               "{} of shape {} is not {} parts per expert", wanted.name, wanted.shape.str(), parts);
+    const Shape shape{wanted.shape[1] / parts, wanted.shape[2]};
+    Layout layout;
+    std::int64_t offset = 0;
+    for (std::int64_t expert = 0; expert < wanted.shape[0]; ++expert) {
+      captures.insert_or_assign("e", std::to_string(expert));
+      for (std::size_t part = 0; part < rule.sources.size(); ++part) {
+        layout.push_back({rule.sources[part].expand(captures), shape, offset, static_cast<int>(part)});
+        offset += shape.numel();
+      }
+    }
+    return layout;
+  }
+
+  /// Decides a parameter's layout by which keys there are.
+  void match(const WantedParameter& wanted) {
+    auto layouts = layouts_of(wanted);
+    for (const auto& tie : rules_.ties_)  // a checkpoint may hold only the copy of a tied pair
+      if (tie.original == wanted.name && find_tolerant(*checkpoint_, wanted.name) == nullptr)
+        layouts.push_back({{tie.copy, wanted.shape, 0, 0}});
+    std::optional<std::size_t> chosen;
+    const CheckpointTensor* chosen_tensor = nullptr;
+    std::size_t chosen_count = 0;
+    for (std::size_t i = 0; i < layouts.size(); ++i) {
+      const CheckpointTensor* any = nullptr;
+      std::size_t count = 0;
+      for (const auto& expected : layouts[i])
+        if (const auto* tensor = find_tolerant(*checkpoint_, expected.key)) {
+          any = tensor;
+          ++count;
+        }
+      if (count == 0) continue;
+      if (chosen)
+        fail("{}: {} and {} ({}) both hold parameter {}; a checkpoint has it in one layout only",
+             file_of(*any), shown(any->name()), shown(chosen_tensor->name()),
+             checkpoint_->file_of(*chosen_tensor).filename().string(), wanted.name);
+      chosen = i;
+      chosen_tensor = any;
+      chosen_count = count;
+    }
+    if (!chosen) {
+      const auto& expected = layouts[std::min(last_layout_, layouts.size() - 1)].front();
+      missing_.push_back({expected.key, expected.shape});
+      return;
+    }
+    if (layouts.size() > 1) last_layout_ = *chosen;
+    add(wanted, layouts[*chosen], chosen_count);
+  }
+
+  void add(const WantedParameter& wanted, const Layout& layout, std::size_t present) {
+    PlannedParameter planned{wanted.name, wanted.shape, {}};
+    for (const auto& expected : layout) {
+      const auto* tensor = find_tolerant(*checkpoint_, expected.key);
+      if (tensor == nullptr)
+        fail("{}: {} is missing, expected shape {}; {} of the {} tensors of {} are there",
+             checkpoint_->listing().string(), expected.key, expected.shape.str(), present, layout.size(),
+             wanted.name);
+      check(*tensor, expected.shape);
+      use(*tensor);
+      planned.pieces.push_back({tensor->stored->spec, tensor, expected.offset, expected.shape.numel(), 0});
+    }
+    plan_.parameters_.push_back(std::move(planned));
+  }
+
+  void check(const CheckpointTensor& tensor, const Shape& shape) const {
+    if (tensor.shape() != shape)
+      fail("{}: {} has shape {}, expected {} by config.json", file_of(tensor), shown(tensor.name()),
+           shown(tensor.shape().str()), shape.str());
+    if (!is_weight_type(tensor.type()))
+      fail(
+          "{}: {} has dtype {}; weights are read from F32, BF16, F16 and F64 (take the unquantised "
+          "checkpoint)",
+          file_of(tensor), shown(tensor.name()), tensor.type().name);
+  }
+
+  void use(const CheckpointTensor& tensor) {
+    used_.insert(&tensor);
+    computed_modules_.emplace(parent_of(tensor.name()));
+    if (const auto block = block_of(tensor.name()); !block.empty()) computed_blocks_.emplace(block);
+  }
+
+  [[noreturn]] void fail_missing() const {
+    const auto& first = missing_.front();
+    const std::string more =
+        missing_.size() > 1 ? fmt::format(" ({} more parameters are missing)", missing_.size() - 1) : "";
+    const char* hint =
+        first.key == "lm_head.weight" ? "; a model without one has tie_word_embeddings in config.json" : "";
+    fail("{}: {} is missing, expected shape {}{}{}", checkpoint_->listing().string(), first.key,
+         first.shape.str(), more, hint);
+  }
+
+  void place_copy(const WeightRules::Tie& tie) {
+    const auto* copy = find_tolerant(*checkpoint_, tie.copy);
+    if (copy == nullptr || used_.contains(copy)) return;
+    const auto original = plan_.index_of_.find(tie.original);
+    HONE_CHECK(original != plan_.index_of_.end(), "{} is tied to {}, which is not wanted", tie.copy,
+               tie.original);
+    HONE_CHECK(tie_state(*checkpoint_, tie.copy, tie.original) != TieState::kDifferent,
+               "{} is stored with other values than {}", tie.copy, tie.original);
+    use(*copy);
+    plan_.tied_copies_.push_back({copy->stored->spec, copy, original->second});
+  }
+
+  /// A tensor that nothing takes: harmless, or part of something that the model computes without it.
+  void place_rest(const CheckpointTensor& tensor) {
+    if (used_.contains(&tensor)) return;
+    const std::string& name = tensor.name();
+    const auto& silent = rules_.silent_suffixes_;
+    if (std::any_of(silent.begin(), silent.end(),
+                    [&](const auto& suffix) { return name.ends_with(suffix); })) {
+      plan_.silent_.push_back(&tensor);
+      return;
+    }
+    const std::string_view module = parent_of(name);
+    const std::string_view block = block_of(name);
+    if (computed_modules_.contains(module) || (!block.empty() && computed_blocks_.contains(block)))
+      fail(
+          "{}: {} {} belongs to {}, which the model computes without it; config.json does not describe these "
+          "weights{}",
+          file_of(tensor), shown(name), shown(tensor.shape().str()),
+          computed_modules_.contains(module) ? shown(module) : shown(block), expert_hint(name));
+    plan_.passed_through_.push_back(&tensor);
+  }
+
+  /// For the tensor of an expert that the configuration does not count.
+  std::string expert_hint(const std::string& name) const {
+    for (const auto& rule : rules_.rules_)
+      for (const auto& source : rule.sources) {
+        auto captures = source.match(name);
+        if (!captures) captures = source.match("model." + name);
+        if (!captures) continue;
+        const auto wanted = plan_.index_of_.find(rule.logical.expand(*captures));
+        if (wanted != plan_.index_of_.end())
+          return fmt::format(" (it gives {} experts)", plan_.parameters_[wanted->second].shape[0]);
+      }
+    return "";
+  }
+
+  std::string file_of(const CheckpointTensor& tensor) const { return checkpoint_->file_of(tensor).string(); }
+
+  const WeightRules& rules_;
+  const std::vector<WantedParameter>& wanted_;
+  const Checkpoint* checkpoint_ = nullptr;
+  WeightPlan plan_;
+  std::vector<Missing> missing_;
+  std::size_t last_layout_ =
+      0;  // what the parameters with a choice are stored as, for the name of a missing one
+  std::unordered_set<const CheckpointTensor*> used_;
+  std::set<std::string, std::less<>> computed_modules_;
+  std::set<std::string, std::less<>> computed_blocks_;
+};
+
+WeightRules& WeightRules::rename(std::string_view logical, std::vector<std::string> hub_keys) {
+  HONE_CHECK(!hub_keys.empty(), "{} is stored under no key", logical);
+  Rule rule{KeyPattern(logical), {}, {}};
+  for (const auto& key : hub_keys) rule.whole.emplace_back(key);
+  rules_.push_back(std::move(rule));
+  return *this;
+}
+
+WeightRules& WeightRules::expert_stack(std::string_view logical, std::vector<std::string> sources,
+                                       std::string_view fused) {
+  HONE_CHECK(!sources.empty(), "{} has no sources", logical);
+  Rule rule{KeyPattern(logical), {KeyPattern(fused)}, {}};
+  for (const auto& source : sources) {
+    HONE_CHECK(source.find("{e}") != std::string::npos, "source {} of {} has no {{e}}", source, logical);
+    rule.sources.emplace_back(source);
+  }
+  rules_.push_back(std::move(rule));
+  return *this;
+}
+
+WeightRules& WeightRules::tie(std::string_view copy, std::string_view original) {
+  ties_.push_back({std::string(copy), std::string(original)});
+  return *this;
+}
+
+WeightRules& WeightRules::pass_silently(std::string_view suffix) {
+  silent_suffixes_.emplace_back(suffix);
+  return *this;
+}
+
+WeightPlan WeightRules::plan(const Checkpoint& checkpoint, const std::vector<WantedParameter>& wanted) const {
+  return PlanBuilder(*this, wanted).from_checkpoint(checkpoint);
+}
+
+WeightPlan WeightRules::fresh_plan(const std::vector<WantedParameter>& wanted, DType dtype) const {
+  return PlanBuilder(*this, wanted).fresh(dtype);
+}
+
+}  // namespace hone::hub
