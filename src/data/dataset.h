@@ -1,13 +1,17 @@
-// Datasets: rows of JSONL files as tokenised examples, ordered into packs and batches, with a cursor that a run can resume from.
+// Datasets: rows of JSONL files as tokenised examples, ordered into packs and batches, with a cursor that a
+// run can resume from.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "text/pretrained_tokenizer.h"
+namespace hone::text {
+class PretrainedTokenizer;
+}
 
 namespace hone::data {
 
@@ -19,12 +23,13 @@ enum class Overlong { kError, kTruncate, kDrop };
 
 struct DatasetOptions {
   std::int64_t seq_len = 2048;
-  bool packing = true;   // several rows share a pack of seq_len tokens, isolated from each other
-  bool shuffle = true;   // a new order every epoch
+  bool packing = true;  // several rows share a pack of seq_len tokens, isolated from each other
+  bool shuffle = true;  // a new order every epoch
   Overlong overlong = Overlong::kError;
   std::uint64_t seed = 0;
-  std::int64_t vocab = 0;        // ids and labels must lie below it; 0: not checked
-  bool for_training = true;      // masks that are all zeros or all ones on chat and prompt/completion data are errors
+  std::int64_t vocab = 0;  // ids and labels must lie below it; 0: not checked
+  bool for_training =
+      true;  // masks that are all zeros or all ones on chat and prompt/completion data are errors
 };
 
 /// One row, tokenised. labels are aligned with ids; kIgnoredLabel where not supervised.
@@ -61,10 +66,12 @@ struct Cursor {
 class Dataset {
  public:
   using Progress = std::function<void(std::int64_t rows, double share)>;
-  /// `path`: a JSONL file, a glob, or a directory with train/valid/test.jsonl (`split` names which: "train", "valid" or "test"; for a file or a
-  /// glob it does not matter). Throws Error(kUser) at file:line for a row that is not valid, and for a dataset without examples.
-  static Dataset load(const std::string& path, const std::string& split, const text::PretrainedTokenizer& tokenizer,
-                      const DatasetOptions& options, const Progress& progress = nullptr);
+  /// `path`: a JSONL file, a glob, or a directory with train/valid/test.jsonl (`split` names which: "train",
+  /// "valid" or "test"; for a file or a glob it does not matter). Throws Error(kUser) at file:line for a row
+  /// that is not valid, and for a dataset without examples.
+  static Dataset load(const std::string& path, const std::string& split,
+                      const text::PretrainedTokenizer& tokenizer, const DatasetOptions& options,
+                      const Progress& progress = nullptr);
 
   const DatasetStatistics& statistics() const { return statistics_; }
   std::int64_t num_examples() const;
@@ -76,7 +83,8 @@ class Dataset {
   /// The examples of pack number `pack` of `epoch`'s order; a function of (seed, epoch, pack) alone.
   std::vector<std::int64_t> pack(std::int64_t epoch, std::int64_t pack) const;
 
-  /// The packs of the next optimizer step: up to global_batch of them, never across an epoch's end; moves the cursor behind them.
+  /// The packs of the next optimizer step: up to global_batch of them, never across an epoch's end; moves the
+  /// cursor behind them.
   std::vector<std::vector<std::int64_t>> next_batch(Cursor& cursor, std::int64_t global_batch) const;
   /// ceil(num_packs / global_batch).
   std::int64_t steps_per_epoch(std::int64_t global_batch) const;

@@ -80,6 +80,7 @@ StepResult train_step(ops::Context& context, model::Decoder& decoder, Optimizer&
   decoder.parameters().reset_grads();
 
   LossSum total(context);
+  LossSum lm(context);
   LossSum aux(context);
   struct MicroResult {
     Tensor nll;
@@ -96,7 +97,8 @@ StepResult train_step(ops::Context& context, model::Decoder& decoder, Optimizer&
                               .aux_scale = options.aux_coefficient * share,
                               .recompute = options.recompute});
     total.add(context, loss.total.detach());
-    if (loss.aux.defined()) aux.add(context, loss.aux.detach());
+    lm.add(context, loss.lm.detach());
+    aux.add(context, loss.aux.detach());
     for (auto& routing : loss.routings) routing.probability_sums = Tensor();
     micro_results.push_back({std::move(loss.nll), std::move(loss.routings)});
     const Tensor differentiated = std::move(loss.total);
@@ -109,9 +111,8 @@ StepResult train_step(ops::Context& context, model::Decoder& decoder, Optimizer&
   result.optimizer_ms = watch.lap();
 
   result.loss = total.read();
-  const double scaled_aux = aux.read();
-  result.lm_loss = result.loss - scaled_aux;
-  if (options.aux_coefficient != 0) result.aux_loss = scaled_aux / options.aux_coefficient;
+  result.lm_loss = lm.read();
+  if (options.aux_coefficient != 0) result.aux_loss = aux.read() / options.aux_coefficient;
   result.grad_norm = update.grad_norm;
   result.skipped = update.skipped;
   for (const auto& micro : micro_results) add_counts(micro.routings, result.expert_counts);

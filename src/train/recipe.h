@@ -1,0 +1,66 @@
+// Recipes: what a run is, as strict YAML. One table of options is the parser, the validator, the help text
+// and the resolved recipe.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+#include "data/dataset.h"
+#include "train/optimizer.h"
+#include "train/schedule.h"
+
+namespace hone::train {
+
+struct Recipe {
+  // model
+  std::string model_path;
+  std::optional<DType> dtype;  // nullopt: the checkpoint's own
+  // data
+  std::string train_data, eval_data;  // eval_data: "" for none
+  std::int64_t seq_len = 0;           // 0: the smaller of 2048 and the model's context
+  bool packing = true, shuffle = true;
+  data::Overlong overlong = data::Overlong::kError;
+  // method
+  std::vector<std::string> freeze;  // regular expressions on parameter names
+  // train
+  std::optional<std::int64_t> steps;
+  double epochs = 1;  // where steps is not given
+  std::int64_t global_batch = 8, micro_batch = 1;
+  OptimizerOptions optimizer;
+  double learning_rate = 2e-5;
+  ScheduleOptions schedule;
+  std::optional<double> clip = 1.0;  // nullopt: off
+  std::uint64_t seed = 0;
+  bool recompute = false;
+  std::optional<double> aux_coefficient;  // nullopt: the config's, where output_router_logits is true
+  std::int64_t checkpoint_every = 100;    // steps; 0: only at the end
+  std::int64_t keep_last = 2;
+  std::int64_t eval_every = 0;    // steps; 0: before the first and after the last
+  std::int64_t eval_samples = 3;  // prompts of the eval data that are answered at every evaluation
+  int threads = 0;                // 0: one per core
+  std::string output;
+
+  /// Every option with its value and where that came from ("recipe.yaml:3", "command line", "default"), as
+  /// YAML that reads back to the same.
+  std::string resolved;
+};
+
+/// Reads a recipe file and `a.b=c` overrides (YAML values). Throws Error(kUser) at file:line for YAML that is
+/// not valid, keys that are unknown (with the nearest known one), duplicate or of the wrong type, values out
+/// of range, and what does not exist yet (lora, meshes other than ones), by name.
+Recipe read_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides);
+/// The same from text; `name` stands for the file.
+Recipe parse_recipe(const std::string& text, const std::string& name,
+                    const std::vector<std::string>& overrides);
+
+/// One option, for help texts.
+struct RecipeOption {
+  std::string key, type, default_text, help;
+};
+std::vector<RecipeOption> recipe_options();
+
+}  // namespace hone::train

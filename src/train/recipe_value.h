@@ -1,0 +1,39 @@
+// One value of a recipe while it is being read: typed access whose errors name the place and the key.
+#pragma once
+
+#include <yaml-cpp/yaml.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace hone::train {
+
+class RecipeValue {
+ public:
+  /// `where` is "recipe.yaml:3" or "command line".
+  RecipeValue(YAML::Node node, std::string key, std::string where)
+      : node_(std::move(node)), key_(std::move(key)), where_(std::move(where)) {}
+
+  const std::string& where() const { return where_; }
+  bool is_null() const { return node_.IsNull(); }
+  std::int64_t integer(std::int64_t least, std::int64_t most) const;
+  double number(double least, double most) const;
+  bool boolean() const;
+  std::string string() const;
+  /// A string, or one of a list of strings.
+  std::vector<std::string> strings() const;
+  std::vector<double> numbers(std::size_t count, double least, double most) const;
+  /// One of `words`. Returns its index.
+  std::size_t word(const std::vector<std::string>& words) const;
+  /// Throws Error(kUser) "WHERE: KEY is VALUE, expected WHAT".
+  [[noreturn]] void expected(const std::string& what) const;
+
+ private:
+  std::string text() const;
+  YAML::Node node_;
+  std::string key_;
+  std::string where_;
+};
+
+}  // namespace hone::train
