@@ -20,9 +20,17 @@ struct Avx512Bf16;  // simd_avx512_bf16.h: also BF16
 using Index = std::int64_t;
 
 /// The smaller and the larger of two counts; std::min may be left out of line (see above).
-[[gnu::always_inline]] constexpr Index least(Index a, Index b) { return a < b ? a : b; }
-[[gnu::always_inline]] constexpr Index most(Index a, Index b) { return a > b ? a : b; }
-[[gnu::always_inline]] constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
-[[gnu::always_inline]] constexpr Index round_up(Index a, Index b) { return ceil_div(a, b) * b; }
+[[gnu::always_inline]] constexpr Index least(Index a, Index b) {
+  return a < b ? a : b;
+}
+[[gnu::always_inline]] constexpr Index most(Index a, Index b) {
+  return a > b ? a : b;
+}
+[[gnu::always_inline]] constexpr Index ceil_div(Index a, Index b) {
+  return (a + b - 1) / b;
+}
+[[gnu::always_inline]] constexpr Index round_up(Index a, Index b) {
+  return ceil_div(a, b) * b;
+}
 
 }  // namespace hone::kernels::cpu

@@ -1,0 +1,89 @@
+// Products of very few rows (a token being generated): dot products straight from memory, so that the weights
+// stream through once and nothing is packed.
+#pragma once
+
+#include "kernels/cpu/gemm.h"
+
+namespace hone::kernels::cpu {
+
+/// As many rows as dot_block takes: with so few, packing the right operand would cost more than it saves.
+inline constexpr Index kMaxDotRows = 4;
+
+/// Row of the right operand that is panel column j, or null where the panel has none.
+template <class Isa, class T>
+[[gnu::always_inline]] inline const T* row_of(const AlongK<T>& b, Index j) {
+  return b.data + j * b.stride;
+}
+template <class Isa, class T>
+[[gnu::always_inline]] inline const T* row_of(const GateUp<T>& b, Index j) {
+  const Index lane = j % kPanel<Isa>, row = j / kPanel<Isa> * Isa::kLanes + lane % Isa::kLanes;
+  return row < b.ffn ? b.data + (lane < Isa::kLanes ? row : b.ffn + row) * b.stride : nullptr;
+}
+
+/// kRows rows of a times four rows of b (null: 0), over k elements: out[row * kPanel + column].
+template <class Isa, class T, int kRows>
+[[gnu::noinline]] void dot_rows(const T* a, Index a_stride, const T* const (&b)[4], Index k, float* out) {
+  using E = Compute<Isa, T>;
+  using Vec = typename Isa::Vec;
+  constexpr Index kStep = Isa::kLanes * kPerWord<E>;
+  Vec sum[kRows][4];
+  for (auto& row : sum) {
+    for (Vec& s : row) s = Isa::zero();
+  }
+  const T* const rows[4] = {b[0] != nullptr ? b[0] : a, b[1] != nullptr ? b[1] : a,
+                            b[2] != nullptr ? b[2] : a, b[3] != nullptr ? b[3] : a};
+  Index i = 0;
+  for (; i + kStep <= k; i += kStep) {
+    Vec y[4];
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; c++) y[c] = load_words<Isa, E>(rows[c] + i);
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; r++) {
+      const Vec x = load_words<Isa, E>(a + r * a_stride + i);
+#pragma GCC unroll 4
+      for (int c = 0; c < 4; c++) sum[r][c] = multiply_add<Isa, E>(x, y[c], sum[r][c]);
+    }
+  }
+  if (i < k) {
+    for (int r = 0; r < kRows; r++) {
+      const Vec x = load_words<Isa, E>(a + r * a_stride + i, k - i);
+      for (int c = 0; c < 4; c++) {
+        sum[r][c] = multiply_add<Isa, E>(x, load_words<Isa, E>(rows[c] + i, k - i), sum[r][c]);
+      }
+    }
+  }
+  for (int r = 0; r < kRows; r++) {
+    for (int c = 0; c < 4; c++) out[r * kPanel<Isa> + c] = b[c] != nullptr ? Isa::sum(sum[r][c]) : 0.0F;
+  }
+}
+
+/// gemm_block for 1 … kMaxDotRows rows: the same sinks, through finish. tile: kMaxDotRows * kPanel floats.
+template <class Isa, class T, class B, class Sink>
+void dot_block(const AlongK<T>& a, const B& b, Range rows, Range columns, Index k, float* tile, Sink& sink) {
+  constexpr Index kWidth = kPanel<Isa>;
+  const T* start = a.data + rows.begin * a.stride;
+  for (Index j = columns.begin; j < columns.end; j += kWidth) {
+    const Index width = least(kWidth, columns.end - j);
+    for (Index c = 0; c < width; c += 4) {
+      const T* four[4];
+      for (Index i = 0; i < 4; i++) four[i] = c + i < width ? row_of<Isa>(b, j + c + i) : nullptr;
+      switch (rows.size()) {
+        case 1:
+          dot_rows<Isa, T, 1>(start, a.stride, four, k, tile + c);
+          break;
+        case 2:
+          dot_rows<Isa, T, 2>(start, a.stride, four, k, tile + c);
+          break;
+        case 3:
+          dot_rows<Isa, T, 3>(start, a.stride, four, k, tile + c);
+          break;
+        default:
+          dot_rows<Isa, T, 4>(start, a.stride, four, k, tile + c);
+          break;
+      }
+    }
+    sink.finish(rows.begin, rows.size(), j, width, tile);
+  }
+}
+
+}  // namespace hone::kernels::cpu

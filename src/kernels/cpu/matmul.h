@@ -1,0 +1,109 @@
+// matmul: the product with everything that may be added to it.
+#pragma once
+
+#include "kernels/cpu/matrix_kernels.h"
+#include "kernels/cpu/product.h"
+
+namespace hone::kernels::cpu {
+
+/// Loads or stores n lanes, all of them without a mask.
+template <class Isa, class S>
+[[gnu::always_inline]] inline typename Isa::Vec load_lanes(const S* p, Index n) {
+  return n == Isa::kLanes ? Isa::load(p) : Isa::load(p, n);
+}
+template <class Isa, class S>
+[[gnu::always_inline]] inline void store_lanes(S* p, typename Isa::Vec v, Index n) {
+  if (n == Isa::kLanes) {
+    Isa::store(p, v);
+  } else {
+    Isa::store(p, v, n);
+  }
+}
+
+/// Stores c = sum [+ bias] [+ residual] [+ c].
+template <class Isa, class T, class C>
+struct MatmulSink {
+  C* c;
+  Index stride;
+  bool accumulate = false;
+  bool stream = false;  // c goes past the caches: every panel of it must be aligned to 64 bytes
+  const T* bias = nullptr;
+  const float* residual_f32 = nullptr;  // at most one of the two
+  const T* residual = nullptr;
+  Index residual_stride = 0;
+
+  [[gnu::always_inline]] bool direct(Index /*j*/, Index columns) const {
+    return columns == kPanel<Isa> && !accumulate && bias == nullptr && residual_f32 == nullptr &&
+           residual == nullptr;
+  }
+  [[gnu::always_inline]] TileOut<Isa, C> target(Index row, Index j) const {
+    return {c + row * stride + j, stride, stream};
+  }
+  void finish(Index row, Index rows, Index j, Index columns, const float* tile) {
+    for (Index i = row; i < row + rows; i++, tile += kPanel<Isa>) {
+      for (Index h = 0; h < columns; h += Isa::kLanes) {
+        const Index n = least(Isa::kLanes, columns - h);
+        typename Isa::Vec v = Isa::load(tile + h);
+        if (bias != nullptr) v = v + load_lanes<Isa>(bias + j + h, n);
+        if (residual_f32 != nullptr) v = v + load_lanes<Isa>(residual_f32 + i * residual_stride + j + h, n);
+        if (residual != nullptr) v = v + load_lanes<Isa>(residual + i * residual_stride + j + h, n);
+        C* out = c + i * stride + j + h;
+        if (accumulate) v = v + load_lanes<Isa>(out, n);
+        store_lanes<Isa>(out, v, n);
+      }
+    }
+  }
+};
+
+/// Whether a result that nobody reads soon should go past the caches, and can.
+template <class C>
+bool worth_streaming(const C* c, Index stride, Index m, Index n) {
+  return reinterpret_cast<std::uintptr_t>(c) % 64 == 0 && stride * Index{sizeof(C)} % 64 == 0 &&
+         m * n * Index{sizeof(C)} >= 1 << 20;
+}
+
+template <class Isa, class T, class C>
+void matmul_as(const MatmulArgs& args, device::Stream& stream) {
+  const Index m = args.c.rows, n = args.c.cols, k = args.transpose_a ? args.a.rows : args.a.cols;
+  const auto* a = static_cast<const T*>(args.a.data);
+  const auto* b = static_cast<const T*>(args.b.data);
+  MatmulSink<Isa, T, C> sink{static_cast<C*>(args.c.data), args.c.stride};
+  sink.accumulate = args.accumulate;
+  sink.bias = static_cast<const T*>(args.bias);
+  if (args.residual.data != nullptr && args.residual.dtype == DType::kF32) {
+    sink.residual_f32 = static_cast<const float*>(args.residual.data);
+  } else {
+    sink.residual = static_cast<const T*>(args.residual.data);
+  }
+  sink.residual_stride = args.residual.stride;
+  // A product whose left operand is transposed is a weight's gradient: the optimizer reads it much later.
+  sink.stream = args.transpose_a && worth_streaming<C>(sink.c, sink.stride, m, n);
+  if (args.transpose_a) {
+    const AcrossK<T> left{a, args.a.stride};
+    if (args.transpose_b) {
+      product<Isa, T>(left, AlongK<T>{b, args.b.stride}, m, n, k, sink, stream);
+    } else {
+      product<Isa, T>(left, AcrossK<T>{b, args.b.stride}, m, n, k, sink, stream);
+    }
+  } else {
+    const AlongK<T> left{a, args.a.stride};
+    if (args.transpose_b) {
+      product<Isa, T>(left, AlongK<T>{b, args.b.stride}, m, n, k, sink, stream);
+    } else {
+      product<Isa, T>(left, AcrossK<T>{b, args.b.stride}, m, n, k, sink, stream);
+    }
+  }
+}
+
+template <class Isa>
+void MatrixKernels<Isa>::matmul(const MatmulArgs& args, device::Stream& stream) {
+  if (args.a.dtype == DType::kF32) {
+    matmul_as<Isa, float, float>(args, stream);
+  } else if (args.c.dtype == DType::kF32) {
+    matmul_as<Isa, BFloat16, float>(args, stream);
+  } else {
+    matmul_as<Isa, BFloat16, BFloat16>(args, stream);
+  }
+}
+
+}  // namespace hone::kernels::cpu

@@ -1,0 +1,118 @@
+// The micro-kernel: up to kTileRows rows times one panel of 2 * kLanes columns, all sums in registers.
+//
+// Every element of a product is one chain of fused multiply-adds over k in order (in pairs for bf16),
+// whatever tile it falls into; how a product is cut into tiles therefore never changes its result.
+#pragma once
+
+#include <utility>
+
+#include "kernels/cpu/operand.h"
+
+namespace hone::kernels::cpu {
+
+/// What the micro-kernel multiplies. Strides in bytes for the left operand, in floats elsewhere.
+struct MicroArgs {
+  const char* a = nullptr;  // rows, or a packed tile
+  Index a_stride = 0;       // from row to row; not used for a packed tile
+  const float* b = nullptr;
+  Index words = 0;               // whole words of k
+  bool half_word = false;        // rows of bf16 pairs only: one more element follows, half a word
+  const float* start = nullptr;  // what the sums start from, [row][column], or null for zeros
+  Index start_stride = 0;
+  PrefetchPlan prefetch;
+};
+
+/// Where a tile goes: rows of full panel width.
+template <class Isa, class C>
+struct TileOut {
+  C* c;
+  Index stride;
+  bool stream;  // past the caches
+
+  [[gnu::always_inline]] void store(Index row, typename Isa::Vec low, typename Isa::Vec high) const {
+    C* p = c + row * stride;
+    if (stream) {
+      Isa::stream(p, low, high);
+    } else {
+      Isa::store(p, low);
+      Isa::store(p + Isa::kLanes, high);
+    }
+  }
+};
+
+template <class Isa, class E>
+[[gnu::always_inline]] inline typename Isa::Vec multiply_add(typename Isa::Vec a, typename Isa::Vec b,
+                                                             typename Isa::Vec c) {
+  if constexpr (kPerWord<E> == 2) {
+    return Isa::dot(a, b, c);
+  } else {
+    return Isa::fma(a, b, c);
+  }
+}
+
+template <class Isa, class E, bool kPackedA, int kRows, class C>
+[[gnu::noinline]] void micro_kernel(const MicroArgs& args, const TileOut<Isa, C>& out) {
+  using Vec = typename Isa::Vec;
+  Vec sum[kRows][2];
+  if (args.start != nullptr) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; i++) {
+      sum[i][0] = Isa::load(args.start + i * args.start_stride);
+      sum[i][1] = Isa::load(args.start + i * args.start_stride + Isa::kLanes);
+    }
+  } else {
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; i++) sum[i][0] = sum[i][1] = Isa::zero();
+  }
+  const char* a = args.a;
+  const float* b = args.b;
+  // Without a plan, the panel itself: a prefetch from nowhere would walk the page tables in vain.
+  const char* ahead = args.prefetch.start != nullptr ? args.prefetch.start : reinterpret_cast<const char*>(b);
+  const Index a_stride = kPackedA ? Index{sizeof(float)} : args.a_stride, ahead_step = args.prefetch.step;
+  for (Index w = args.words; w > 0; w--) {
+    const Vec low = Isa::load(b), high = Isa::load(b + Isa::kLanes);
+    __builtin_prefetch(ahead, 0, 2);
+    ahead += ahead_step;
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; i++) {
+      const Vec x = Isa::broadcast(a + i * a_stride);
+      sum[i][0] = multiply_add<Isa, E>(x, low, sum[i][0]);
+      sum[i][1] = multiply_add<Isa, E>(x, high, sum[i][1]);
+    }
+    a += kPackedA ? Isa::kLanes * Index{sizeof(float)} : Index{sizeof(float)};
+    b += kPanel<Isa>;
+  }
+  if constexpr (kPerWord<E> == 2 && !kPackedA) {
+    if (args.half_word) {
+      const Vec low = Isa::load(b), high = Isa::load(b + Isa::kLanes);
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; i++) {
+        std::uint16_t element;
+        __builtin_memcpy(&element, a + i * a_stride, sizeof element);
+        const std::uint32_t word = element;
+        const Vec x = Isa::broadcast(&word);
+        sum[i][0] = multiply_add<Isa, E>(x, low, sum[i][0]);
+        sum[i][1] = multiply_add<Isa, E>(x, high, sum[i][1]);
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; i++) out.store(i, sum[i][0], sum[i][1]);
+}
+
+/// Calls the micro-kernel for `rows` rows, 1 … kTileRows.
+template <class Isa, class E, bool kPackedA, class C>
+[[gnu::always_inline]] inline void run_micro_kernel(Index rows, const MicroArgs& args,
+                                                    const TileOut<Isa, C>& out) {
+  using Function = void (*)(const MicroArgs&, const TileOut<Isa, C>&);
+  static constexpr auto kTable = []<int... kRow>(std::integer_sequence<int, kRow...>) {
+    struct {
+      Function of[sizeof...(kRow)];
+    } table{{micro_kernel<Isa, E, kPackedA, kRow + 1, C>...}};
+    return table;
+  }
+  (std::make_integer_sequence<int, Isa::kTileRows>{});
+  kTable.of[rows - 1](args, out);
+}
+
+}  // namespace hone::kernels::cpu

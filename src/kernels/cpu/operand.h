@@ -1,0 +1,215 @@
+// The operands of a matrix product as they lie in memory, and how a piece of one is brought into the form
+// that the micro-kernel reads.
+//
+// A product sums over k. The micro-kernel works on 32-bit words: a float, or where the processor multiplies
+// bf16 itself, a pair of bf16 that are neighbours along k (an odd k is filled up with 0). The right operand
+// is read as panels of 2 * kLanes columns, [word][column]; the left one either straight from its rows, or,
+// where k does not run along them, as packed tiles [word][kLanes], a column for each row of the tile.
+#pragma once
+
+#include <type_traits>
+
+#include "base/dtype.h"
+#include "kernels/cpu/isa.h"
+
+namespace hone::kernels::cpu {
+
+/// The element type that Isa multiplies when the operands are of type T.
+template <class Isa, class T>
+using Compute = std::conditional_t<Isa::kDotBf16, T, float>;
+
+/// How many elements a word holds.
+template <class E>
+inline constexpr Index kPerWord = std::is_same_v<E, BFloat16> ? 2 : 1;
+
+/// The width of a panel.
+template <class Isa>
+inline constexpr Index kPanel = 2 * Isa::kLanes;
+
+/// An operand whose k runs along its rows: (m, k) on the left, (n, k) on the right.
+template <class S>
+struct AlongK {
+  using Element = S;
+  const S* data;
+  Index stride;
+};
+/// An operand whose k runs down its columns: (k, m) on the left, (k, n) on the right. With an index, row k is
+/// row index[k] of the data.
+template <class S>
+struct AcrossK {
+  using Element = S;
+  const S* data;
+  Index stride;
+  const std::int32_t* index = nullptr;
+
+  [[gnu::always_inline]] const S* row(Index k) const {
+    return data + (index != nullptr ? Index{index[k]} : k) * stride;
+  }
+};
+/// A right operand of (2 * ffn, k), gate rows then up rows, whose panels are half gate and half up: panel
+/// column c of panel p is row p * kLanes + c, or ffn + p * kLanes + c - kLanes.
+template <class S>
+struct GateUp {
+  using Element = S;
+  const S* data;
+  Index stride;
+  Index ffn;
+};
+
+/// One step of a sequence of addresses, to be prefetched a line per word of k. Null: nothing.
+struct PrefetchPlan {
+  const char* start = nullptr;
+  Index step = 0;
+};
+
+/// Words of `count` elements from p, as a vector: kLanes words where whole, else what there is and zeros.
+template <class Isa, class E, class S>
+[[gnu::always_inline]] inline typename Isa::Vec load_words(const S* p, Index count) {
+  if constexpr (kPerWord<E> == 2) {
+    return Isa::load_pairs(p, least(count, 2 * Isa::kLanes));
+  } else {
+    return Isa::load(p, least(count, Isa::kLanes));
+  }
+}
+template <class Isa, class E, class S>
+[[gnu::always_inline]] inline typename Isa::Vec load_words(const S* p) {
+  if constexpr (kPerWord<E> == 2) {
+    return Isa::load_pairs(p);
+  } else {
+    return Isa::load(p);
+  }
+}
+
+/// Packs `rows` (at most kLanes) rows of k elements as columns of half a panel: target[word * width + row].
+template <class Isa, class E, class S>
+void pack_rows(const S* source, Index stride, Index rows, Index k, float* target, Index width) {
+  constexpr Index kLanes = Isa::kLanes;
+  const Index words = ceil_div(k, kPerWord<E>);
+  typename Isa::Vec block[kLanes];
+  for (Index w = 0; w < words; w += kLanes) {
+    const Index left = k - w * kPerWord<E>;
+    if (rows == kLanes && left >= kLanes * kPerWord<E>) [[likely]] {
+#pragma GCC unroll 16
+      for (Index i = 0; i < kLanes; i++) block[i] = load_words<Isa, E>(source + i * stride + w * kPerWord<E>);
+    } else {
+      for (Index i = 0; i < kLanes; i++) {
+        block[i] = i < rows ? load_words<Isa, E>(source + i * stride + w * kPerWord<E>, left) : Isa::zero();
+      }
+    }
+    Isa::transpose(block);
+    float* out = target + w * width;
+    if (words - w >= kLanes) [[likely]] {
+#pragma GCC unroll 16
+      for (Index i = 0; i < kLanes; i++) Isa::store(out + i * width, block[i]);
+    } else {
+      for (Index i = 0; i < words - w; i++) Isa::store(out + i * width, block[i]);
+    }
+  }
+}
+
+/// `count` (at most kLanes) words that start at column `column` of rows k and, for pairs, k + 1; `last` is
+/// true where there is no row k + 1.
+template <class Isa, class E, class S>
+[[gnu::always_inline]] inline typename Isa::Vec word_across(const AcrossK<S>& from, Index k, bool last,
+                                                            Index column, Index count) {
+  if constexpr (kPerWord<E> == 2) {
+    return Isa::zip(from.row(k) + column, last ? nullptr : from.row(k + 1) + column, count);
+  } else {
+    return Isa::load(from.row(k) + column, count);
+  }
+}
+
+/// Packs the panel whose first column is j (of n), from element k0 of k on, `k` elements.
+template <class Isa, class E, class S>
+void pack_panel(const AlongK<S>& b, Index j, Index n, Index k0, Index k, float* panel) {
+  constexpr Index kLanes = Isa::kLanes;
+  for (Index half = 0; half < 2; half++) {
+    const Index first = j + half * kLanes;
+    pack_rows<Isa, E>(b.data + first * b.stride + k0, b.stride, most(0, least(kLanes, n - first)), k,
+                      panel + half * kLanes, kPanel<Isa>);
+  }
+}
+template <class Isa, class E, class S>
+void pack_panel(const AcrossK<S>& b, Index j, Index n, Index k0, Index k, float* panel) {
+  constexpr Index kLanes = Isa::kLanes;
+  const Index low = least(kLanes, n - j), high = most(0, least(kLanes, n - j - kLanes));
+  for (Index i = 0; i < k; i += kPerWord<E>, panel += kPanel<Isa>) {
+    const bool last = i + 1 == k;
+    Isa::store(panel, word_across<Isa, E>(b, k0 + i, last, j, low));
+    Isa::store(panel + kLanes,
+               high > 0 ? word_across<Isa, E>(b, k0 + i, last, j + kLanes, high) : Isa::zero());
+  }
+}
+/// n and j count panel columns: 2 * round_up(ffn, kLanes) in all.
+template <class Isa, class E, class S>
+void pack_panel(const GateUp<S>& b, Index j, Index /*n*/, Index k0, Index k, float* panel) {
+  constexpr Index kLanes = Isa::kLanes;
+  const Index first = j / 2, rows = least(kLanes, b.ffn - first);
+  for (Index half = 0; half < 2; half++) {
+    pack_rows<Isa, E>(b.data + (half * b.ffn + first) * b.stride + k0, b.stride, rows, k,
+                      panel + half * kLanes, kPanel<Isa>);
+  }
+}
+
+/// The addresses to prefetch for panel j, as up to two sequences (which = 0, 1) of one line per word of k.
+template <class Isa, class E, class S>
+PrefetchPlan prefetch_plan(const AlongK<S>& b, Index j, Index k0, Index k, Index which) {
+  if (b.stride != k) return {};  // not in one piece
+  const Index half = Isa::kLanes * k;
+  return {reinterpret_cast<const char*>(b.data + j * b.stride + k0 + which * half),
+          half * Index{sizeof(S)} / ceil_div(k, kPerWord<E>)};
+}
+template <class Isa, class E, class S>
+PrefetchPlan prefetch_plan(const AcrossK<S>& b, Index j, Index k0, Index /*k*/, Index which) {
+  if (b.index != nullptr) return {};
+  const Index step = b.stride * kPerWord<E> * Index{sizeof(S)};
+  const char* start = reinterpret_cast<const char*>(b.row(k0) + j);
+  if (which == 0) return {start, step};
+  if (kPerWord<E> == 2) return {start + b.stride * Index{sizeof(S)}, step};
+  return kPanel<Isa> * Index{sizeof(S)} > 64 ? PrefetchPlan{start + 64, step} : PrefetchPlan{};
+}
+template <class Isa, class E, class S>
+PrefetchPlan prefetch_plan(const GateUp<S>& b, Index j, Index k0, Index k, Index which) {
+  return prefetch_plan<Isa, E>(AlongK<S>{b.data + which * b.ffn * b.stride, b.stride}, j / 2, k0, k, 0);
+}
+
+/// The tiles that m rows are cut into: as few as possible, of nearly equal height.
+template <class Isa>
+struct Tiles {
+  Index m, count;
+  explicit Tiles(Index rows) : m(rows), count(ceil_div(rows, Isa::kTileRows)) {}
+  [[gnu::always_inline]] Index begin(Index tile) const { return m * tile / count; }
+};
+
+/// Packs columns [i0, i0 + m) of a, elements k0 … k0 + k - 1, as tiles: target[(tile * words + word) *
+/// kLanes].
+template <class Isa, class E, class S>
+void pack_tiles(const AcrossK<S>& a, Index i0, Index m, Index k0, Index k, float* target) {
+  const Tiles<Isa> tiles(m);
+  const Index words = ceil_div(k, kPerWord<E>);
+  for (Index w = 0; w < words; w++) {
+    const Index i = k0 + w * kPerWord<E>;
+    const bool last = i + 1 == k0 + k;
+    Index begin = 0;
+    for (Index t = 0; t < tiles.count; t++) {
+      const Index end = tiles.begin(t + 1);
+      Isa::store(target + (t * words + w) * Isa::kLanes,
+                 word_across<Isa, E>(a, i, last, i0 + begin, end - begin));
+      begin = end;
+    }
+  }
+}
+
+/// Converts m rows of k elements; target rows lie `width` apart.
+template <class Isa, class S, class D>
+void convert_rows(const S* source, Index stride, Index m, Index k, D* target, Index width) {
+  for (Index i = 0; i < m; i++) {
+    const S* from = source + i * stride;
+    D* to = target + i * width;
+    Index j = 0;
+    for (; j + Isa::kLanes <= k; j += Isa::kLanes) Isa::store(to + j, Isa::load(from + j));
+    if (j < k) Isa::store(to + j, Isa::load(from + j, k - j), k - j);
+  }
+}
+
+}  // namespace hone::kernels::cpu

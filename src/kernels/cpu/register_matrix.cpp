@@ -1,0 +1,28 @@
+#include "kernels/cpu/matrix_kernels.h"
+#include "kernels/cpu/register.h"
+
+namespace hone::kernels {
+
+namespace {
+
+template <class Isa>
+void fill(KernelTable& table) {
+  table.matmul = cpu::MatrixKernels<Isa>::matmul;
+}
+
+}  // namespace
+
+void register_matrix_kernels(CpuIsa isa, KernelTable& table) {
+  switch (isa) {
+    case CpuIsa::kReference:
+      return;
+    case CpuIsa::kAvx2:
+      return fill<cpu::Avx2>(table);
+    case CpuIsa::kAvx512:
+      return fill<cpu::Avx512>(table);
+    case CpuIsa::kAvx512Bf16:
+      return fill<cpu::Avx512Bf16>(table);
+  }
+}
+
+}  // namespace hone::kernels

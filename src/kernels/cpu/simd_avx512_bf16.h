@@ -1,0 +1,36 @@
+// AVX-512 with BF16: products of bf16 pairs summed in f32 (VDPBF16PS), and rounding to bf16 in one
+// instruction. Both take numbers below 2^-126 for 0. For units in avx512_bf16/ only (see isa.h).
+#pragma once
+
+#include "kernels/cpu/simd_avx512.h"
+
+namespace hone::kernels::cpu {
+
+struct Avx512Bf16 : Avx512Ops<Avx512Bf16> {
+  static constexpr bool kDotBf16 = true;
+  [[gnu::always_inline]] static __m256i narrow(Vec v) {
+    return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v));
+  }
+  /// c + a.even * b.even + a.odd * b.odd, where a and b hold a pair of bf16 in each lane.
+  [[gnu::always_inline]] static Vec dot(Vec a, Vec b, Vec c) {
+    return _mm512_dpbf16_ps(c, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+  }
+  /// n bf16 (at most 32) as pairs.
+  [[gnu::always_inline]] static Vec load_pairs(const BFloat16* p, Index n) {
+    return _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(static_cast<__mmask32>((1ULL << n) - 1), p));
+  }
+  [[gnu::always_inline]] static Vec load_pairs(const BFloat16* p) {
+    return _mm512_castsi512_ps(_mm512_loadu_epi16(p));
+  }
+  /// n pairs (at most 16) of an element of `even` with the one below it in `odd`; odd may be null for zeros.
+  [[gnu::always_inline]] static Vec zip(const BFloat16* even, const BFloat16* odd, Index n) {
+    __m512i v = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first(n), even));
+    if (odd != nullptr) {
+      const __m512i high = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first(n), odd));
+      v = _mm512_or_si512(v, _mm512_slli_epi32(high, 16));
+    }
+    return _mm512_castsi512_ps(v);
+  }
+};
+
+}  // namespace hone::kernels::cpu
