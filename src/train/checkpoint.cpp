@@ -1,0 +1,163 @@
+#include "train/checkpoint.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "hub/json_file.h"
+#include "hub/safetensors.h"
+#include "hub/staged_directory.h"
+
+namespace hone::train {
+
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr const char* kShard = "rank-00000-of-00001.safetensors";
+constexpr const char* kIndex = "index.json";
+constexpr int kVersion = 1;
+
+ordered_json optional_number(const std::optional<double>& value) {
+  return value ? ordered_json(*value) : ordered_json(nullptr);
+}
+
+ordered_json state_json(const TrainState& s) {
+  return {{"step", s.step},
+          {"epoch", s.cursor.epoch},
+          {"pack", s.cursor.pack},
+          {"updates", s.updates},
+          {"tokens", s.tokens},
+          {"supervised", s.supervised},
+          {"seconds", s.seconds},
+          {"average_loss", optional_number(s.average_loss)},
+          {"consecutive_skips", s.consecutive_skips},
+          {"best_eval_loss", optional_number(s.best_eval_loss)},
+          {"best_step", s.best_step},
+          {"finished", s.finished},
+          {"run_key", s.run_key}};
+}
+
+std::optional<double> read_optional(const hub::JsonNode& node) {
+  return node.is_null() ? std::nullopt : std::optional(node.as_number());
+}
+
+ordered_json tensor_json(const Optimizer::NamedTensor& t) {
+  const std::vector<std::int64_t> zeros(t.tensor.shape().dims().size(), 0);
+  return {{"dtype", name_of(t.tensor.dtype())},
+          {"shape", t.tensor.shape().dims()},
+          {"pieces",
+           {{{"shard", kShard}, {"key", t.name}, {"offset", zeros}, {"shape", t.tensor.shape().dims()}}}}};
+}
+
+}  // namespace
+
+std::uint64_t CheckpointStore::size_bytes(const Optimizer& optimizer) {
+  std::uint64_t bytes = 1 << 16;  // headers and index
+  for (const auto& t : optimizer.state()) bytes += t.tensor.size_bytes() + 512;
+  return bytes;
+}
+
+void CheckpointStore::save(const TrainState& state, const Optimizer& optimizer) const {
+  std::filesystem::create_directories(directory_);
+  hub::StagedDirectory staged(path_of(state.step), hub::IfExists::kReplace);
+  const auto tensors = optimizer.state();
+  std::vector<hub::TensorSpec> specs;
+  ordered_json index{
+      {"format", "hone-checkpoint"}, {"version", kVersion}, {"ranks", 1}, {"state", state_json(state)}};
+  ordered_json& listed = index["tensors"] = ordered_json::object();
+  for (const auto& t : tensors) {
+    specs.push_back({t.name, &hub::stored_type(t.tensor.dtype()), t.tensor.shape()});
+    listed[t.name] = tensor_json(t);
+  }
+  hub::SafetensorsWriter writer(staged.path() / kShard, specs, std::nullopt);
+  for (const auto& t : tensors)
+    writer.write(t.name, {static_cast<const std::byte*>(t.tensor.data()), t.tensor.size_bytes()});
+  writer.finish();
+  write_file_atomically(staged.path() / kIndex, index.dump(1) + "\n");
+  staged.publish();
+}
+
+std::vector<std::int64_t> CheckpointStore::steps() const {
+  std::vector<std::int64_t> result;
+  if (!std::filesystem::is_directory(directory_)) return result;
+  for (const auto& entry : std::filesystem::directory_iterator(directory_)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with("step-")) continue;
+    std::int64_t step = 0;
+    const auto [end, error] = std::from_chars(name.data() + 5, name.data() + name.size(), step);
+    if (error == std::errc{} && end == name.data() + name.size()) result.push_back(step);
+  }
+  std::sort(result.begin(), result.end());
+  return result;
+}
+
+std::optional<std::filesystem::path> CheckpointStore::latest() const {
+  if (!std::filesystem::is_directory(directory_)) return std::nullopt;
+  std::vector<std::filesystem::path> leftovers;
+  for (const auto& entry : std::filesystem::directory_iterator(directory_)) {
+    const std::string name = entry.path().filename().string();  // .step-N.partial, .step-N.previous
+    if (name.starts_with(".step-")) leftovers.push_back(directory_ / name.substr(1, name.rfind('.') - 1));
+  }
+  for (const auto& target : leftovers) hub::StagedDirectory::clean_up(target);
+  const auto all = steps();
+  if (all.empty()) return std::nullopt;
+  return path_of(all.back());
+}
+
+TrainState CheckpointStore::load_state(const std::filesystem::path& checkpoint) {
+  const auto index = hub::JsonNode::read(checkpoint / kIndex);
+  if (index.at("format").as_string() != "hone-checkpoint" || index.at("version").as_integer() != kVersion)
+    fail("{}: is not a checkpoint of this version of hone", (checkpoint / kIndex).string());
+  const auto s = index.at("state");
+  TrainState state;
+  state.step = s.at("step").as_integer();
+  state.cursor = {s.at("epoch").as_integer(), s.at("pack").as_integer()};
+  state.updates = s.at("updates").as_integer();
+  state.tokens = s.at("tokens").as_integer();
+  state.supervised = s.at("supervised").as_integer();
+  state.seconds = s.at("seconds").as_number();
+  state.average_loss = read_optional(s.at("average_loss"));
+  state.consecutive_skips = s.at("consecutive_skips").as_integer();
+  state.best_eval_loss = read_optional(s.at("best_eval_loss"));
+  state.best_step = s.at("best_step").as_integer();
+  state.finished = s.at("finished").as_bool();
+  state.run_key = s.at("run_key").as_string();
+  return state;
+}
+
+void CheckpointStore::load_tensors(const std::filesystem::path& checkpoint, ops::Context& context,
+                                   Optimizer& optimizer) {
+  const auto file = hub::SafetensorsFile::open(checkpoint / kShard);
+  for (const auto& t : optimizer.state()) {
+    const auto* stored = file->find(t.name);
+    if (stored == nullptr) fail("{}: has no tensor {}", (checkpoint / kShard).string(), t.name);
+    if (stored->spec.shape != t.tensor.shape())
+      fail("{}: {} has shape {}, the model's has {}", (checkpoint / kShard).string(), t.name,
+           stored->spec.shape.str(), t.tensor.shape().str());
+    const auto bytes = file->bytes(*stored);
+    HONE_CHECK(bytes.size() == t.tensor.size_bytes(), "{} holds {} bytes", t.name, bytes.size());
+    std::memcpy(t.tensor.data(), bytes.data(), bytes.size());
+    file->release(*stored);
+  }
+  optimizer.masters_changed(context);
+}
+
+void CheckpointStore::prune(std::int64_t keep_last, std::int64_t best) const {
+  auto all = steps();
+  const auto kept = std::min<std::size_t>(all.size(), static_cast<std::size_t>(keep_last));
+  all.resize(all.size() - kept);
+  for (const std::int64_t step : all) {
+    if (step == best) continue;
+    // Renamed first: a kill in the middle of the deletion must not leave half a checkpoint under its name.
+    const auto doomed = directory_ / (".step-" + std::to_string(step) + ".partial");
+    std::error_code error;
+    std::filesystem::rename(path_of(step), doomed, error);
+    if (!error) std::filesystem::remove_all(doomed, error);
+  }
+}
+
+}  // namespace hone::train

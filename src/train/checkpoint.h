@@ -1,0 +1,60 @@
+// Checkpoints of a run: everything that the next start needs to continue with the same bits.
+//
+// checkpoints/step-N/ holds safetensors shards, one per rank, and index.json: for every tensor its global
+// shape, and the pieces of it with their shard, key and offset in every dimension. So a checkpoint written by
+// some ranks can be read by others. One rank so far.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <vector>
+
+#include "data/dataset.h"
+#include "train/optimizer.h"
+
+namespace hone::train {
+
+/// Where a run stands, besides the optimizer's tensors.
+struct TrainState {
+  std::int64_t step = 0;                    // steps done, skipped ones included
+  data::Cursor cursor;                      // where the next batch begins
+  std::int64_t updates = 0;                 // of the optimizer
+  std::int64_t tokens = 0, supervised = 0;  // seen so far
+  double seconds = 0;                       // of training so far
+  std::optional<double> average_loss;       // as the step line shows
+  std::int64_t consecutive_skips = 0;       // steps in a row that were not finite
+  std::optional<double> best_eval_loss;
+  std::int64_t best_step = -1;
+  bool finished = false;
+  std::string run_key;  // what must not change between starts: see RunKey in trainer.cpp
+};
+
+/// The checkpoints of one run directory.
+class CheckpointStore {
+ public:
+  explicit CheckpointStore(std::filesystem::path directory) : directory_(std::move(directory)) {}
+
+  /// Writes step-N whole or not at all, N = state.step. Throws Error(kUser) (disk full, no permission) with
+  /// the older ones intact.
+  void save(const TrainState& state, const Optimizer& optimizer) const;
+  /// Bytes that a save of this optimizer writes.
+  static std::uint64_t size_bytes(const Optimizer& optimizer);
+  /// The newest checkpoint, or nullopt. Removes what a killed save left behind.
+  std::optional<std::filesystem::path> latest() const;
+  /// Reads a checkpoint's state, and its tensors into the optimizer. Throws Error(kUser) where they do not
+  /// fit the model.
+  static TrainState load_state(const std::filesystem::path& checkpoint);
+  static void load_tensors(const std::filesystem::path& checkpoint, ops::Context& context,
+                           Optimizer& optimizer);
+  /// Deletes all but the newest `keep_last` and step `best`.
+  void prune(std::int64_t keep_last, std::int64_t best) const;
+
+ private:
+  std::vector<std::int64_t> steps() const;
+  std::filesystem::path path_of(std::int64_t step) const {
+    return directory_ / ("step-" + std::to_string(step));
+  }
+  std::filesystem::path directory_;
+};
+
+}  // namespace hone::train
