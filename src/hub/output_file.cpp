@@ -32,9 +32,9 @@ void OutputFile::reserve(std::uint64_t size_bytes) {
   const auto size = static_cast<off_t>(size_bytes);
   while (::fallocate(fd_, 0, 0, size) != 0) {
     if (errno == EINTR) continue;
-    if (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL) give_up("reserve space for", errno);
+    if (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL) give_up("reserve its space", errno);
     if (::ftruncate(fd_, size) != 0)
-      give_up("set the size of", errno);  // cannot reserve here; a full disk shows later
+      give_up("set its size", errno);  // cannot reserve here; a full disk shows later
     break;
   }
 }
@@ -71,7 +71,7 @@ void OutputFile::give_up(const char* what, int reason) {
   const char* fix = reason == ENOSPC || reason == EDQUOT ? "; free some space or write elsewhere"
                     : reason == EFBIG                    ? "; a file-size limit (ulimit -f) is set"
                                                          : "";
-  fail("{}: cannot {} this file: {}{}", path_.string(), what, std::strerror(reason), fix);
+  fail("{}: cannot {}: {}{}", path_.string(), what, std::strerror(reason), fix);
 }
 
 void OutputFile::discard() noexcept {
