@@ -3,10 +3,10 @@
 
     bench_hf.py --hone build/hone [--turns 3] [--steps 8] [--out result.json] [--check]
 
-Transformers runs at its best on the CPU: grouped_mm experts, sdpa attention, fused AdamW, gradients clipped to
-norm 1, all weights in the compute dtype. Memory is measured alike on both sides: the peak of the resident set
-during the steps less the resident set when the weights exist in the compute dtype. `--check` exits 1 if a ratio
-misses its target.
+Transformers runs at its best on the CPU: grouped_mm experts, sdpa attention, fused AdamW, gradients clipped
+to norm 1, all weights in the compute dtype. Memory is measured alike on both sides: the peak of the resident
+set during the steps less the resident set when the weights exist in the compute dtype. `--check` exits 1 if a
+ratio misses its target.
 Needs transformers==5.23.0 and torch==2.13.0.
 """
 

@@ -185,9 +185,14 @@ class RouterGap:
             hook.remove()
 
 
-def row_logits(model, case: Case, ids: torch.Tensor, least_gap: float = 0.0) -> torch.Tensor:
+def row_length_matters(model) -> bool:
+    """Whether the frequencies of this model's rope change with the longest row seen."""
+    return model.config.rope_parameters["rope_type"] in ("dynamic", "longrope")
+
+
+def row_logits(model, ids: torch.Tensor, least_gap: float = 0.0) -> torch.Tensor:
     """Logits (length, vocab) of one row run alone, in f32."""
-    if case.depends_on_row_length:
+    if row_length_matters(model):
         model = copy.deepcopy(model)  # dynamic rope remembers the longest row it has seen
     with torch.no_grad(), RouterGap(model) as gap:
         logits = model(input_ids=ids[None], use_cache=False).logits[0].float()
@@ -203,13 +208,15 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
 # ---- the figures
 
 
-def loss_and_gradients(model, case: Case, rows) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+def loss_and_gradients(
+    model, rows, least_gap: float = 1e-4
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Training loss over all rows as one batch, and its gradients by parameter name."""
     model = copy.deepcopy(model)
     batch = padded(rows)
     with RouterGap(model, batch["attention_mask"]) as gap:
         out = model(**batch, use_cache=False)
-    if gap.smallest < 1e-4:
+    if gap.smallest < least_gap:
         raise Rejected(f"router gap {gap.smallest:.1e}")
     out.loss.backward()
     figures = {"loss": out.loss.detach().reshape(1)}
@@ -223,7 +230,7 @@ def loss_and_gradients(model, case: Case, rows) -> tuple[dict[str, torch.Tensor]
     return figures, grads
 
 
-def check_rows_equal_batch(model, case: Case, rows, figures, grads) -> None:
+def check_rows_equal_batch(model, rows, figures, grads) -> None:
     """Without auxiliary loss, rows run alone must give the padded batch's loss and gradients."""
     model = copy.deepcopy(model)
     count = sum(int((labels[1:] != -100).sum()) for _, labels in rows)
@@ -241,7 +248,9 @@ def check_rows_equal_batch(model, case: Case, rows, figures, grads) -> None:
             assert distance(p.grad, grads[name]) < 1e-4, (name, distance(p.grad, grads[name]))
 
 
-def adam_steps(model, case: Case, rows) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+def adam_steps(
+    model, rows, least_gap: float = 2e-5
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Three steps on one batch as Trainer takes them: weights by parameter name, and each step's figures."""
     model = copy.deepcopy(model).train()
     decayed = set(get_parameter_names(model, [torch.nn.LayerNorm], NO_DECAY))
@@ -257,7 +266,7 @@ def adam_steps(model, case: Case, rows) -> tuple[dict[str, torch.Tensor], dict[s
     for _ in range(ADAM["steps"]):
         with RouterGap(model, batch["attention_mask"]) as gap:
             loss = model(**batch, use_cache=False).loss
-        if gap.smallest < 2e-5:
+        if gap.smallest < least_gap:
             raise Rejected(f"router gap {gap.smallest:.1e} while training")
         loss.backward()
         norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), ADAM["clip"])))
@@ -278,11 +287,11 @@ def digest(key: str, after: torch.Tensor, before: torch.Tensor) -> dict[str, tor
     return {f"adam.{key}.sample": after[where].float(), f"adam.{key}.stats": stats.float()}
 
 
-def bf16_figures(f32, bf16, case: Case, rows, vocab: int, generator) -> dict[str, torch.Tensor]:
+def bf16_figures(f32, bf16, rows, vocab: int, generator) -> dict[str, torch.Tensor]:
     """How far Transformers' own eager bf16 lies from f32, token by token."""
     ids = torch.randint(3, vocab, (BF16_ROWS, BF16_LENGTH), generator=generator)
-    truth = torch.stack([row_logits(f32, case, row, 5e-6) for row in ids])
-    rough = torch.stack([row_logits(bf16, case, row) for row in ids])
+    truth = torch.stack([row_logits(f32, row, 5e-6) for row in ids])
+    rough = torch.stack([row_logits(bf16, row) for row in ids])
     far = ((rough - truth).norm(dim=-1) / truth.norm(dim=-1)).reshape(-1)
     figures = {
         "bf16.ids": ids.int(),
@@ -291,7 +300,7 @@ def bf16_figures(f32, bf16, case: Case, rows, vocab: int, generator) -> dict[str
         "bf16.median": far.median().reshape(1),
     }
     for i, (row, _) in enumerate(rows):
-        figures[f"bf16.logits.{i}"] = row_logits(bf16, case, row).bfloat16()
+        figures[f"bf16.logits.{i}"] = row_logits(bf16, row).bfloat16()
     return figures
 
 
@@ -325,37 +334,37 @@ def figures_of(case: Case, directory: Path, generator: torch.Generator) -> dict[
     figures: dict[str, torch.Tensor] = {}
     for i, (ids, labels) in enumerate(rows):
         figures[f"ids.{i}"], figures[f"labels.{i}"] = ids.int(), labels.int()
-        figures[f"logits.{i}"] = row_logits(model, case, ids, 1e-4)
-        far = distance(row_logits(other, case, ids), figures[f"logits.{i}"])
+        figures[f"logits.{i}"] = row_logits(model, ids, 1e-4)
+        far = distance(row_logits(other, ids), figures[f"logits.{i}"])
         assert far < 1e-5, f"sdpa and batched_mm are {far:.1e} away from eager"
     std = torch.cat([figures[f"logits.{i}"] for i in range(len(rows))]).std()
     assert 0.5 < std < 4, f"degenerate logits: std {std:.2f}"
 
-    losses, grads = loss_and_gradients(model, case, rows)
+    losses, grads = loss_and_gradients(model, rows)
     if "aux_loss" not in losses:
-        check_rows_equal_batch(model, case, rows, losses, grads)
+        check_rows_equal_batch(model, rows, losses, grads)
     figures |= losses
     start = in_checkpoint_layout(model, dict(model.named_parameters()))
     expected = stored_keys(directory) - ({"lm_head.weight"} if case.stored_head == "equal" else set())
     assert set(start) == expected, set(start) ^ expected
     stored_grads = in_checkpoint_layout(model, grads)
     figures |= {f"grad.{key}": grad for key, grad in stored_grads.items()}
-    after, per_step = adam_steps(model, case, rows)
+    after, per_step = adam_steps(model, rows)
     stored_after = in_checkpoint_layout(model, after)
     figures |= per_step
     for key, value in stored_after.items():
         figures |= digest(key, value, start[key])
 
     # Adam's first steps turn rounding into whole steps where a gradient is next to nothing: no such case.
-    other_grads = in_checkpoint_layout(model, loss_and_gradients(other, case, rows)[1])
-    other_after = in_checkpoint_layout(model, adam_steps(other, case, rows)[0])
+    other_grads = in_checkpoint_layout(model, loss_and_gradients(other, rows)[1])
+    other_after = in_checkpoint_layout(model, adam_steps(other, rows)[0])
     for key in start:
         if (other_grads[key] - stored_grads[key]).norm() > 1e-5 * stored_grads[key].norm():
             raise Rejected(f"gradient of {key} is all rounding")
         if (other_after[key] - stored_after[key]).norm() > 1e-4 * (stored_after[key] - start[key]).norm():
             raise Rejected(f"update of {key} is uncertain")
 
-    figures |= bf16_figures(model, load(directory, torch.bfloat16), case, rows, vocab, generator)
+    figures |= bf16_figures(model, load(directory, torch.bfloat16), rows, vocab, generator)
     if case.generate:
         figures |= greedy(model, case, vocab, generator)
     return {k: v.detach().contiguous() for k, v in figures.items()}
