@@ -129,11 +129,6 @@ void Tape::Uses::pass() {
   }
 }
 
-std::size_t Tape::Uses::count_leaves() const {
-  return static_cast<std::size_t>(
-      std::count_if(slots_.begin(), slots_.end(), [](const auto& slot) { return slot && slot->is_leaf_; }));
-}
-
 void Tape::backward(Context& context, const Tensor& loss) {
   HONE_CHECK(loss.numel() == 1 && loss.dtype() == DType::kF32,
              "[ops.autograd] backward from {} {}; give its gradient", name_of(loss.dtype()),
@@ -171,6 +166,7 @@ void Tape::run(Context& context) {
     }
     node.grad_fn = nullptr;  // what it kept is free before a hook asks for memory
     node.uses.pass();
+    if (node.recomputed_uses) node.recomputed_uses->pass();  // of a block that was not reached
   }
 }
 
@@ -183,12 +179,21 @@ void record(Context& context, std::string_view op, std::vector<const Tensor*> in
             std::vector<Tensor*> outputs, GradFn grad_fn) {
   Tape* tape = context.tape();
   HONE_CHECK(tape != nullptr, "[{}] recorded without a tape", op);
-  Tape::Node node{.op = op, .inputs = {}, .outputs = {}, .uses = {}, .grad_fn = std::move(grad_fn)};
+  Tape::Node node{.op = op,
+                  .inputs = {},
+                  .outputs = {},
+                  .uses = {},
+                  .recomputed_uses = {},
+                  .grad_fn = std::move(grad_fn)};
   for (const Tensor* input : inputs) {
     const auto& slot = slot_of(input);
     node.inputs.push_back(slot);
-    if (slot && tape->keeps_) node.uses.add(slot);
-    if (slot && !tape->keeps_ && slot->is_leaf()) tape->leaf_uses_.add(slot);
+    if (!slot) continue;
+    if (slot->is_leaf()) ++tape->num_leaf_uses_;
+    if (tape->keeps_)
+      node.uses.add(slot);
+    else if (slot->is_leaf())
+      tape->leaf_uses_.add(slot);
   }
   for (Tensor* output : outputs) {
     if (output->defined())
@@ -215,6 +220,7 @@ std::vector<Tensor> checkpoint(Context& context, const std::vector<Tensor>& inpu
     const TapeScope scope(context, &counting);
     outputs = forward(cut(inputs));
   }
+  context.tape()->num_leaf_uses_ += counting.num_leaf_uses_;
   std::vector<Tensor*> differentiable;
   std::vector<std::size_t> indices;
   for (std::size_t i = 0; i < outputs.size(); ++i) {
@@ -230,8 +236,8 @@ std::vector<Tensor> checkpoint(Context& context, const std::vector<Tensor>& inpu
   for (const Tensor& t : inputs) input_list.push_back(&t);
   // The uses counted now keep a tied weight's hook waiting; the second pass counts them again.
   auto counted = std::make_shared<Tape::Uses>(std::move(counting.leaf_uses_));
-  const auto grad_fn = [kept = cut(inputs), indices, counted, forward = std::move(forward)](Backward& b) {
-    const std::size_t leaves = counted->count_leaves();
+  const auto grad_fn = [kept = cut(inputs), indices, counted, leaf_uses = counting.num_leaf_uses_,
+                        forward = std::move(forward)](Backward& b) {
     counted->take_back();
     Tape inner;
     std::vector<std::pair<Tensor, Tensor>> seeds;
@@ -241,15 +247,15 @@ std::vector<Tensor> checkpoint(Context& context, const std::vector<Tensor>& inpu
       for (std::size_t j = 0; j < indices.size(); ++j)
         seeds.emplace_back(std::move(again.at(indices[j])), b.take_grad(j));
     }
-    std::size_t leaves_again = 0;
-    for (const auto& node : inner.nodes_) leaves_again += node.uses.count_leaves();
-    HONE_CHECK(leaves == leaves_again, "[ops.checkpoint] a block used {} parameters, and {} when run again",
-               leaves, leaves_again);
+    HONE_CHECK(leaf_uses == inner.num_leaf_uses_,
+               "[ops.checkpoint] a block used parameters {} times, and {} times when run again", leaf_uses,
+               inner.num_leaf_uses_);
     inner.backward(b.context(), std::move(seeds));
     for (std::size_t i = 0; i < kept.size(); ++i)
       if (slot_of(&kept[i]) && kept[i].grad_slot()->grad().defined()) b.give(i, kept[i].grad_slot()->grad());
   };
   record(context, "ops.checkpoint", input_list, differentiable, grad_fn);
+  context.tape()->nodes_.back().recomputed_uses = counted;
   return outputs;
 }
 

@@ -124,7 +124,6 @@ class Tape {
     void add(std::shared_ptr<GradSlot> slot);
     void take_back();
     void pass();  // backward has passed them: hooks of leaves fire on the last
-    std::size_t count_leaves() const;
 
    private:
     std::vector<std::shared_ptr<GradSlot>> slots_;
@@ -133,12 +132,14 @@ class Tape {
     std::string_view op;
     std::vector<std::shared_ptr<GradSlot>> inputs, outputs;  // null where no gradient is wanted
     Uses uses;
+    std::shared_ptr<Uses> recomputed_uses;  // of a recomputed block: those of the leaves inside it
     GradFn grad_fn;
   };
   void run(Context& context);
   bool keeps_ = true;
   std::vector<Node> nodes_;
-  Uses leaf_uses_;  // where !keeps_: what the nodes that were not kept have used
+  Uses leaf_uses_;                 // where !keeps_: what the nodes that were not kept have used
+  std::size_t num_leaf_uses_ = 0;  // recorded so far, those inside recomputed blocks included
 };
 
 /// True where a tape is recording and one of the (defined) inputs needs a gradient. Operations ask before
