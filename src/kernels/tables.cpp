@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/suggest.h"
+#include "kernels/cpu/register.h"
 #include "kernels/kernels.h"
 #include "kernels/reference/reference.h"
 
@@ -53,8 +54,10 @@ void require(CpuIsa isa, std::string_view asked_by) {
 }
 
 KernelTable make_cpu_table(CpuIsa isa) {
-  (void)isa;  // the fast kernels enter here
-  return reference::table();
+  KernelTable table = reference::table();
+  if (isa == CpuIsa::kReference) return table;
+  register_matrix_kernels(isa, table);
+  return table;
 }
 
 }  // namespace

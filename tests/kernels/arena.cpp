@@ -1,0 +1,190 @@
+#include "tests/kernels/arena.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+#include "tests/tolerance.h"
+
+namespace hone::test {
+
+namespace {
+
+constexpr std::size_t kGuard = 128;
+constexpr unsigned char kGarbage = 0xff;  // as f32 and bf16: not a number
+
+std::size_t element_size(const Matrix& m) {
+  return size_of(m.dtype);
+}
+
+}  // namespace
+
+double get(const Matrix& m, std::int64_t row, std::int64_t col) {
+  const std::int64_t i = row * m.stride + col;
+  return m.dtype == DType::kBF16 ? static_cast<double>(static_cast<float>(static_cast<BFloat16*>(m.data)[i]))
+                                 : static_cast<double>(static_cast<float*>(m.data)[i]);
+}
+
+void set(const Matrix& m, std::int64_t row, std::int64_t col, double value) {
+  const std::int64_t i = row * m.stride + col;
+  if (m.dtype == DType::kBF16)
+    static_cast<BFloat16*>(m.data)[i] = BFloat16(static_cast<float>(value));
+  else
+    static_cast<float*>(m.data)[i] = static_cast<float>(value);
+}
+
+std::vector<double> values_of(const Matrix& m) {
+  std::vector<double> values;
+  for (std::int64_t i = 0; i < m.rows; ++i)
+    for (std::int64_t j = 0; j < m.cols; ++j) values.push_back(get(m, i, j));
+  return values;
+}
+
+Stream make_stream(int threads) {
+  return Stream(device::make_allocator({}), threads);
+}
+
+Arena::Block& Arena::add(std::string name, std::int64_t rows, std::int64_t cols, DType dtype,
+                         std::int64_t stride_pad) {
+  Block& block = blocks_.emplace_back();
+  block.name = std::move(name);
+  const std::int64_t stride = cols + stride_pad;
+  const std::size_t bytes = static_cast<std::size_t>(rows * stride) * size_of(dtype);
+  block.memory.assign(bytes + 2 * kGuard + 64, kGarbage);
+  // Aligned as the allocator aligns, so that kernels take the same path as in a run.
+  const auto address = reinterpret_cast<std::uintptr_t>(block.memory.data()) + kGuard;
+  block.matrix = {reinterpret_cast<void*>((address + 63) / 64 * 64), dtype, rows, cols, stride};
+  return block;
+}
+
+void Arena::fill_normal(const Matrix& m, double scale) {
+  std::normal_distribution<double> normal(0, scale);
+  for (std::int64_t i = 0; i < m.rows; ++i)
+    for (std::int64_t j = 0; j < m.cols; ++j) set(m, i, j, normal(random_));
+}
+
+Matrix Arena::input(std::int64_t rows, std::int64_t cols, DType dtype, std::int64_t stride_pad,
+                    double scale) {
+  Block& block = add("", rows, cols, dtype, stride_pad);
+  fill_normal(block.matrix, scale);
+  block.before = block.memory;
+  return block.matrix;
+}
+
+Matrix Arena::output(std::string name, std::int64_t rows, std::int64_t cols, DType dtype, bool accumulate,
+                     double tolerance, std::int64_t stride_pad) {
+  Block& block = add(std::move(name), rows, cols, dtype, stride_pad);
+  block.tolerance = tolerance;
+  if (accumulate) fill_normal(block.matrix, 1);
+  block.before = block.memory;
+  return block.matrix;
+}
+
+Matrix Arena::inout(std::string name, std::int64_t rows, std::int64_t cols, DType dtype, double tolerance,
+                    bool positive) {
+  Block& block = add(std::move(name), rows, cols, dtype, 0);
+  block.tolerance = tolerance;
+  fill_normal(block.matrix, 1);
+  if (positive)
+    for (std::int64_t i = 0; i < rows; ++i)
+      for (std::int64_t j = 0; j < cols; ++j) set(block.matrix, i, j, std::fabs(get(block.matrix, i, j)));
+  block.before = block.memory;
+  return block.matrix;
+}
+
+std::int32_t* Arena::integers(const std::vector<std::int32_t>& values) {
+  Block& block = add("", 1, static_cast<std::int64_t>(values.size()), DType::kI32, 0);
+  block.integers = true;
+  std::copy(values.begin(), values.end(), static_cast<std::int32_t*>(block.matrix.data));
+  block.before = block.memory;
+  return static_cast<std::int32_t*>(block.matrix.data);
+}
+
+std::int32_t* Arena::integer_output(std::string name, std::int64_t n) {
+  Block& block = add(std::move(name), 1, n, DType::kI32, 0);
+  block.integers = true;
+  block.before = block.memory;
+  return static_cast<std::int32_t*>(block.matrix.data);
+}
+
+float* Arena::floats(const std::vector<double>& values) {
+  Block& block = add("", 1, static_cast<std::int64_t>(values.size()), DType::kF32, 0);
+  for (std::size_t j = 0; j < values.size(); ++j)
+    set(block.matrix, 0, static_cast<std::int64_t>(j), values[j]);
+  block.before = block.memory;
+  return static_cast<float*>(block.matrix.data);
+}
+
+std::vector<std::int32_t> Arena::random_indices(std::int64_t n, std::int64_t below, bool distinct) {
+  std::vector<std::int32_t> indices(static_cast<std::size_t>(distinct ? below : n));
+  if (distinct) {
+    std::iota(indices.begin(), indices.end(), 0);
+    std::shuffle(indices.begin(), indices.end(), random_);
+    indices.resize(static_cast<std::size_t>(n));
+  } else {
+    std::uniform_int_distribution<std::int32_t> draw(0, static_cast<std::int32_t>(below - 1));
+    for (auto& index : indices) index = draw(random_);
+  }
+  return indices;
+}
+
+Outputs Arena::outputs() const {
+  Outputs outputs;
+  for (const Block& block : blocks_) {
+    const Matrix& m = block.matrix;
+    // Outside the matrix, nothing may have changed; of an input, nothing at all.
+    std::vector<unsigned char> expected = block.before;
+    const auto* base = block.memory.data();
+    Output output{block.name, {}, {}, block.tolerance};
+    for (std::int64_t i = 0; i < m.rows && !block.name.empty(); ++i) {
+      const auto* row = static_cast<const unsigned char*>(m.data) +
+                        static_cast<std::size_t>(i * m.stride) * element_size(m);
+      const std::size_t size = static_cast<std::size_t>(m.cols) * element_size(m);
+      std::memcpy(expected.data() + (row - base), row, size);
+      output.bytes.insert(output.bytes.end(), row, row + size);
+    }
+    EXPECT_TRUE(expected == block.memory)
+        << (block.name.empty() ? "an input" : block.name) << ": written outside of it";
+    if (block.name.empty()) continue;
+    if (block.integers) {
+      const auto* values = static_cast<const std::int32_t*>(m.data);
+      output.values.assign(values, values + m.cols);
+    } else {
+      output.values = values_of(m);
+    }
+    outputs.push_back(std::move(output));
+  }
+  return outputs;
+}
+
+void expect_near(const Outputs& got, const Outputs& want, const std::string& what) {
+  ASSERT_EQ(got.size(), want.size()) << what;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    const Output &a = got[i], &b = want[i];
+    ASSERT_EQ(a.values.size(), b.values.size()) << what << " " << a.name;
+    const double distance = relative_distance(a.values, b.values);
+    EXPECT_TRUE(distance <= b.tolerance)  // not EXPECT_LE: a NaN must fail
+        << what << ": " << a.name << " is off by " << distance << ", may be " << b.tolerance;
+    double squares = 0;
+    for (const double x : b.values) squares += x * x;
+    const double rms = b.values.empty() ? 0 : std::sqrt(squares / static_cast<double>(b.values.size()));
+    for (std::size_t j = 0; j < a.values.size(); ++j) {
+      const double allowed = 8 * b.tolerance * (std::fabs(b.values[j]) + rms);
+      if (std::fabs(a.values[j] - b.values[j]) <= allowed) continue;
+      ADD_FAILURE() << what << ": " << a.name << "[" << j << "] is " << a.values[j] << ", not "
+                    << b.values[j];
+      break;
+    }
+  }
+}
+
+void expect_equal(const Outputs& got, const Outputs& want, const std::string& what) {
+  ASSERT_EQ(got.size(), want.size()) << what;
+  for (std::size_t i = 0; i < got.size(); ++i)
+    EXPECT_TRUE(got[i].bytes == want[i].bytes) << what << ": the bits of " << got[i].name << " differ";
+}
+
+}  // namespace hone::test

@@ -1,0 +1,278 @@
+// Cases: router, plan, experts, load balancing.
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "tests/kernels/cases.h"
+#include "tests/tolerance.h"
+
+namespace hone::test {
+
+namespace {
+
+struct Shape {
+  std::int64_t tokens, experts, top_k, hidden, ffn;
+};
+
+const kernels::KernelTable& reference() {
+  return kernels::cpu_kernels(kernels::CpuIsa::kReference);
+}
+float* f32(const Matrix& m) {
+  return static_cast<float*>(m.data);
+}
+
+/// Logits with `ties` equal values in every row where ties > 0.
+Outputs run_router(const KernelTable& table, Stream& stream, Shape s, bool normalize, bool ties) {
+  Arena arena;
+  kernels::RouterArgs a;
+  const Matrix logits = arena.input(s.tokens, s.experts, DType::kF32, 0, 2);
+  if (ties)
+    for (std::int64_t i = 0; i < s.tokens; ++i)
+      for (std::int64_t j = 0; j < s.experts; ++j)
+        f32(logits)[i * s.experts + j] = std::round(f32(logits)[i * s.experts + j]);
+  Arena fixed;  // the rounding above is part of the input
+  std::vector<double> values = values_of(logits);
+  a.logits = fixed.floats(values);
+  a.tokens = s.tokens;
+  a.experts = s.experts;
+  a.top_k = s.top_k;
+  a.normalize = normalize;
+  const double tol = tolerance(DType::kF32, s.experts);
+  a.probabilities = f32(fixed.output("probabilities", s.tokens, s.experts, DType::kF32, false, tol));
+  a.weights = f32(fixed.output("weights", s.tokens, s.top_k, DType::kF32, false, tol));
+  a.experts_of = fixed.integer_output("experts_of", s.tokens * s.top_k);
+  a.probability_sums = f32(fixed.output("probability_sums", 1, s.experts, DType::kF32, false,
+                                        tolerance(DType::kF32, s.tokens + s.experts)));
+  table.router(a, stream);
+  return fixed.outputs();
+}
+
+/// A routing made by the reference: what the other cases start from.
+struct Routed {
+  Arena arena{3};
+  kernels::RouterArgs router;
+  kernels::MoePlanArgs plan;
+  Routed(Stream& stream, Shape s, bool normalize, bool skewed) {
+    const Matrix logits = arena.input(s.tokens, s.experts, DType::kF32);
+    if (skewed)  // most tokens choose the first experts, some experts get none
+      for (std::int64_t i = 0; i < s.tokens; ++i)
+        for (std::int64_t j = 0; j < s.experts; ++j)
+          f32(logits)[i * s.experts + j] -= static_cast<float>(3 * j);
+    router.logits = f32(logits);
+    router.tokens = plan.tokens = s.tokens;
+    router.experts = plan.experts = s.experts;
+    router.top_k = plan.top_k = s.top_k;
+    router.normalize = normalize;
+    router.probabilities = f32(arena.output("p", s.tokens, s.experts, DType::kF32, false, 1));
+    router.weights = f32(arena.output("w", s.tokens, s.top_k, DType::kF32, false, 1));
+    router.experts_of = arena.integer_output("e", s.tokens * s.top_k);
+    router.probability_sums = f32(arena.output("s", 1, s.experts, DType::kF32, false, 1));
+    reference().router(router, stream);
+    plan.experts_of = router.experts_of;
+    plan.counts = arena.integer_output("counts", s.experts);
+    plan.offsets = arena.integer_output("offsets", s.experts + 1);
+    plan.permutation = arena.integer_output("permutation", s.tokens * s.top_k);
+    plan.inverse = arena.integer_output("inverse", s.tokens * s.top_k);
+    reference().moe_plan(plan, stream);
+  }
+};
+
+Outputs run_router_grad(const KernelTable& table, Stream& stream, Shape s, bool normalize, DType dtype,
+                        int parts) {
+  const Routed routed(stream, s, normalize, false);
+  Arena arena;
+  kernels::RouterGradArgs a;
+  a.probabilities = routed.router.probabilities;
+  a.experts_of = routed.router.experts_of;
+  a.weights = routed.router.weights;
+  if ((parts & 1) != 0) a.dweights = f32(arena.input(s.tokens, s.top_k, DType::kF32));
+  if ((parts & 2) != 0) a.dprobability_sums = f32(arena.input(1, s.experts, DType::kF32));
+  a.tokens = s.tokens;
+  a.experts = s.experts;
+  a.top_k = s.top_k;
+  a.normalize = normalize;
+  a.dlogits_dtype = dtype;
+  // one expert, or all weights fixed by normalisation: the gradient is a difference of equals
+  const bool cancels = s.experts == 1 || (normalize && s.top_k == 1 && parts == 1);
+  const Matrix dlogits = arena.output("dlogits", s.tokens, s.experts, dtype, false,
+                                      cancels ? 1e-5 : tolerance(dtype, 4 * s.experts));
+  a.dlogits = dlogits.data;
+  table.router_grad(a, stream);
+  if (cancels)  // 0 up to rounding: compared as 1 + it
+    for (std::int64_t i = 0; i < s.tokens; ++i)
+      for (std::int64_t j = 0; j < s.experts; ++j) set(dlogits, i, j, 1 + get(dlogits, i, j));
+  return arena.outputs();
+}
+
+Outputs run_plan(const KernelTable& table, Stream& stream, Shape s, bool skewed) {
+  const Routed routed(stream, s, false, skewed);
+  Arena arena;
+  kernels::MoePlanArgs a = routed.plan;
+  a.counts = arena.integer_output("counts", s.experts);
+  a.offsets = arena.integer_output("offsets", s.experts + 1);
+  a.permutation = arena.integer_output("permutation", s.tokens * s.top_k);
+  a.inverse = arena.integer_output("inverse", s.tokens * s.top_k);
+  table.moe_plan(a, stream);
+  return arena.outputs();
+}
+
+struct Mode {
+  DType dtype, dweight, dy;
+  bool residual, keep, dx, accumulate;
+};
+
+kernels::ExpertsArgs experts_args(Arena& arena, const Routed& routed, Shape s, DType dtype) {
+  kernels::ExpertsArgs a;
+  a.x = arena.input(s.tokens, s.hidden, dtype);
+  a.gate_up =
+      arena.input(s.experts * 2 * s.ffn, s.hidden, dtype, 0, 1 / std::sqrt(static_cast<double>(s.hidden)))
+          .data;
+  a.down = arena.input(s.experts * s.hidden, s.ffn, dtype, 0, 1 / std::sqrt(static_cast<double>(s.ffn))).data;
+  a.weights = routed.router.weights;
+  a.offsets = routed.plan.offsets;
+  a.permutation = routed.plan.permutation;
+  a.inverse = routed.plan.inverse;
+  a.experts = s.experts;
+  a.top_k = s.top_k;
+  a.ffn = s.ffn;
+  return a;
+}
+
+Outputs run_experts(const KernelTable& table, Stream& stream, Shape s, Mode m, bool skewed) {
+  const Routed routed(stream, s, true, skewed);
+  Arena arena;
+  kernels::ExpertsArgs a = experts_args(arena, routed, s, m.dtype);
+  if (m.keep)
+    a.pre_activation = arena
+                           .output("pre_activation", s.tokens * s.top_k, 2 * s.ffn, m.dtype, false,
+                                   tolerance(m.dtype, s.hidden))
+                           .data;
+  if (m.residual) a.residual = arena.input(s.tokens, s.hidden, DType::kF32);
+  a.y = arena.output("y", s.tokens, s.hidden, DType::kF32, false, tolerance(m.dtype, s.hidden + s.ffn));
+  table.experts(a, stream);
+  return arena.outputs();
+}
+
+Outputs run_experts_grad(const KernelTable& table, Stream& stream, Shape s, Mode m, bool skewed,
+                         bool weights) {
+  const Routed routed(stream, s, true, skewed);
+  Arena forward, arena(2);
+  kernels::ExpertsGradArgs g;
+  g.forward = experts_args(forward, routed, s, m.dtype);
+  g.forward.pre_activation = forward.output("", s.tokens * s.top_k, 2 * s.ffn, m.dtype, false, 1).data;
+  g.forward.y = forward.output("", s.tokens, s.hidden, DType::kF32, false, 1);
+  reference().experts(g.forward, stream);
+  g.dy = arena.input(s.tokens, s.hidden, m.dy);
+  const std::int64_t length = s.hidden + s.ffn + s.tokens;
+  // bf16: the activation and both gradients around it are stored in bf16 on the way
+  const auto tol = [&](DType out) {
+    return (m.dtype == DType::kBF16 ? 2 : 1) * tolerance(narrower(m.dtype, out), length);
+  };
+  if (m.dx) g.dx = arena.output("dx", s.tokens, s.hidden, DType::kF32, m.accumulate, tol(DType::kF32));
+  g.accumulate_dx = g.accumulate_dgate_up = g.accumulate_ddown = m.accumulate;
+  g.dgate_up_dtype = g.ddown_dtype = m.dweight;
+  if (weights) {
+    g.dweights = f32(arena.output("dweights", s.tokens, s.top_k, DType::kF32, false, tol(DType::kF32)));
+    g.dgate_up =
+        arena.output("dgate_up", s.experts * 2 * s.ffn, s.hidden, m.dweight, m.accumulate, tol(m.dweight))
+            .data;
+    g.ddown =
+        arena.output("ddown", s.experts * s.hidden, s.ffn, m.dweight, m.accumulate, tol(m.dweight)).data;
+  }
+  table.experts_grad(g, stream);
+  return arena.outputs();
+}
+
+Outputs run_load_balancing(const KernelTable& table, Stream& stream, std::int64_t layers,
+                           std::int64_t experts, bool gradient) {
+  Arena arena;
+  std::vector<const float*> sums;
+  std::vector<const std::int32_t*> counts;
+  for (std::int64_t i = 0; i < layers; ++i) {
+    sums.push_back(f32(arena.input(1, experts, DType::kF32)));
+    counts.push_back(arena.integers(arena.random_indices(experts, 20, false)));
+  }
+  kernels::LoadBalancingArgs a;
+  a.probability_sums = sums.data();
+  a.counts = counts.data();
+  a.layers = layers;
+  a.experts = experts;
+  a.tokens = 40;
+  a.coefficient = 0.01F;
+  const double tol = tolerance(DType::kF32, 16 * layers * experts);  // the terms of the loss cancel here
+  a.loss = f32(arena.output("loss", 1, 1, DType::kF32, false, tol));
+  if (gradient)
+    a.dprobability_sums = f32(arena.output("dprobability_sums", 1, experts, DType::kF32, false, tol));
+  table.load_balancing(a, stream);
+  return arena.outputs();
+}
+
+void add_experts(std::vector<Case>& cases) {
+  const Shape shapes[] = {{1, 2, 1, 8, 8},     {0, 4, 2, 16, 8},    {5, 3, 2, 33, 17},
+                          {40, 8, 2, 64, 32},  {130, 4, 4, 40, 24}, {77, 32, 4, 48, 100},
+                          {200, 5, 1, 96, 64}, {64, 60, 4, 20, 30}};
+  constexpr DType kF = DType::kF32, kB = DType::kBF16;
+  const Mode modes[] = {{kF, kF, kF, true, true, true, false},
+                        {kF, kF, kF, false, false, true, true},
+                        {kB, kF, kF, true, true, true, false},
+                        {kB, kB, kB, false, true, true, true},
+                        {kB, kB, kF, true, false, false, false}};
+  for (const Shape& s : shapes)
+    for (std::size_t i = 0; i < std::size(modes); ++i)
+      for (const bool skewed : {false, true}) {
+        const Mode m = modes[i];
+        const auto name = fmt::format("{} tokens, {} experts top {}, hidden {} ffn {}, mode {}{}", s.tokens,
+                                      s.experts, s.top_k, s.hidden, s.ffn, i, skewed ? ", skewed" : "");
+        cases.push_back({"experts", "experts " + name,
+                         [=](const KernelTable& t, Stream& st) { return run_experts(t, st, s, m, skewed); }});
+        cases.push_back({"experts_grad", "experts_grad " + name, [=](const KernelTable& t, Stream& st) {
+                           return run_experts_grad(t, st, s, m, skewed, m.dx || i % 2 == 0);
+                         }});
+      }
+}
+
+}  // namespace
+
+std::vector<Case> moe_cases() {
+  std::vector<Case> cases;
+  for (const Shape& s : {Shape{1, 1, 1, 0, 0},
+                         {0, 8, 2, 0, 0},
+                         {5, 3, 3, 0, 0},
+                         {64, 8, 2, 0, 0},
+                         {130, 32, 4, 0, 0},
+                         {70, 60, 4, 0, 0},
+                         {33, 128, 8, 0, 0},
+                         {9, 512, 10, 0, 0},
+                         {40, 17, 16, 0, 0},
+                         {3000, 16, 2, 0, 0}})
+    for (const bool flag : {false, true}) {
+      const auto name = fmt::format("{} tokens, {} experts top {}", s.tokens, s.experts, s.top_k);
+      for (const bool ties : {false, true})
+        cases.push_back({"router",
+                         fmt::format("router {}{}{}", name, flag ? " normalize" : "", ties ? " ties" : ""),
+                         [=](const KernelTable& t, Stream& st) { return run_router(t, st, s, flag, ties); }});
+      cases.push_back({"moe_plan", fmt::format("moe_plan {}{}", name, flag ? " skewed" : ""),
+                       [=](const KernelTable& t, Stream& st) { return run_plan(t, st, s, flag); }});
+      for (const DType dtype : kBothDtypes)
+        for (const int parts : {0, 1, 2, 3})
+          cases.push_back({"router_grad",
+                           fmt::format("router_grad {}{} {} parts {}", name, flag ? " normalize" : "",
+                                       name_of(dtype), parts),
+                           [=](const KernelTable& t, Stream& st) {
+                             return run_router_grad(t, st, s, flag, dtype, parts);
+                           }});
+    }
+  for (const std::int64_t layers : {1, 3})
+    for (const std::int64_t experts : {1, 8, 60})
+      for (const bool gradient : {false, true})
+        cases.push_back({"load_balancing",
+                         fmt::format("load_balancing {} layers {} experts{}", layers, experts,
+                                     gradient ? " gradient" : ""),
+                         [=](const KernelTable& t, Stream& st) {
+                           return run_load_balancing(t, st, layers, experts, gradient);
+                         }});
+  add_experts(cases);
+  return cases;
+}
+
+}  // namespace hone::test

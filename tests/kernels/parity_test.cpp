@@ -1,0 +1,138 @@
+// Every table that this processor runs, against the reference, and against itself on other numbers of
+// threads.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <set>
+#include <tuple>
+
+#include "base/error.h"
+#include "tests/kernels/cases.h"
+
+namespace hone::test {
+namespace {
+
+using kernels::CpuIsa;
+
+std::vector<CpuIsa> isas_here() {
+  std::vector<CpuIsa> isas;
+  for (const CpuIsa isa : {CpuIsa::kReference, CpuIsa::kAvx2, CpuIsa::kAvx512, CpuIsa::kAvx512Bf16}) {
+    try {
+      kernels::cpu_kernels(isa);
+      isas.push_back(isa);
+    } catch (const Error&) {  // this processor lacks it
+    }
+  }
+  return isas;
+}
+
+constexpr const char* kSlots[] = {"matmul",
+                                  "embedding",
+                                  "embedding_grad",
+                                  "rms_norm",
+                                  "rms_norm_grad",
+                                  "attention",
+                                  "head_norm_rope",
+                                  "attention_grad",
+                                  "silu_mul",
+                                  "head_norm_rope_grad",
+                                  "row_gate",
+                                  "silu_mul_grad",
+                                  "row_gate_grad",
+                                  "copy",
+                                  "clamp_grad",
+                                  "take_rows",
+                                  "put_rows",
+                                  "column_sum",
+                                  "router",
+                                  "router_grad",
+                                  "moe_plan",
+                                  "experts",
+                                  "experts_grad",
+                                  "load_balancing",
+                                  "linear_cross_entropy",
+                                  "sum_of_squares",
+                                  "finish_norm",
+                                  "adamw",
+                                  "sgd"};
+
+/// One slot of one table.
+class Kernels : public testing::TestWithParam<std::tuple<CpuIsa, const char*>> {
+ protected:
+  const KernelTable& table() const { return kernels::cpu_kernels(std::get<0>(GetParam())); }
+  std::vector<Case> cases() const {
+    std::vector<Case> cases = all_cases();
+    std::erase_if(cases, [](const Case& c) { return c.slot != std::get<1>(GetParam()); });
+    return cases;
+  }
+};
+
+TEST_P(Kernels, AgreesWithTheReference) {
+  const KernelTable& reference = kernels::cpu_kernels(CpuIsa::kReference);
+  Stream stream = make_stream(2);
+  for (const Case& c : cases()) expect_near(c.run(table(), stream), c.run(reference, stream), c.name);
+}
+
+TEST_P(Kernels, GivesTheSameBitsOnAnyNumberOfThreads) {
+  Stream one = make_stream(1);
+  const std::vector<Case> all = cases();
+  std::vector<Outputs> want;
+  for (const Case& c : all) want.push_back(c.run(table(), one));
+  for (const int threads : {2, 3, 5}) {
+    Stream stream = make_stream(threads);
+    for (std::size_t i = 0; i < all.size(); ++i)
+      expect_equal(all[i].run(table(), stream), want[i],
+                   all[i].name + " on " + std::to_string(threads) + " threads");
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(EveryIsa, Kernels,
+                         testing::Combine(testing::ValuesIn(isas_here()), testing::ValuesIn(kSlots)),
+                         [](const auto& test) {
+                           return std::string(kernels::name_of(std::get<0>(test.param))) + "_" +
+                                  std::get<1>(test.param);
+                         });
+
+TEST(KernelCases, CoverEverySlot) {
+  std::set<std::string> slots;
+  for (const Case& c : all_cases()) slots.insert(c.slot);
+  EXPECT_EQ(slots, std::set<std::string>(std::begin(kSlots), std::end(kSlots)));
+  EXPECT_EQ(slots.size(), sizeof(KernelTable) / sizeof(void*));
+}
+
+/// Sets HONE_CPU_ISA while it lives.
+class IsaVariable {
+ public:
+  explicit IsaVariable(const char* value) {
+    if (const char* old = std::getenv("HONE_CPU_ISA")) before_ = old;
+    ::setenv("HONE_CPU_ISA", value, 1);
+  }
+  ~IsaVariable() {
+    if (before_.empty())
+      ::unsetenv("HONE_CPU_ISA");
+    else
+      ::setenv("HONE_CPU_ISA", before_.c_str(), 1);
+  }
+
+ private:
+  std::string before_;
+};
+
+TEST(CpuIsaChoice, FollowsTheEnvironmentVariable) {
+  const IsaVariable variable("reference");
+  EXPECT_EQ(kernels::choose_cpu_isa(), CpuIsa::kReference);
+}
+
+TEST(CpuIsaChoice, NamesTheNearestWhereItIsUnknown) {
+  const IsaVariable variable("avx513");
+  try {
+    kernels::choose_cpu_isa();
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::kUser);
+    EXPECT_NE(std::string(e.what()).find("did you mean 'avx512'"), std::string::npos) << e.what();
+  }
+}
+
+}  // namespace
+}  // namespace hone::test

@@ -1,0 +1,184 @@
+// Cases: element by element and row by row.
+#include <fmt/format.h>
+
+#include "tests/kernels/cases.h"
+#include "tests/tolerance.h"
+
+namespace hone::test {
+
+namespace {
+
+struct Shape {
+  std::int64_t rows, cols;
+};
+const Shape kShapes[] = {{0, 4}, {1, 1}, {3, 7}, {5, 16}, {2, 33}, {64, 31}, {65, 128}, {130, 70}, {7, 600}};
+
+void add_silu(std::vector<Case>& cases, Shape s, DType t, DType dy) {
+  const auto name = fmt::format(" {}x{} {} dy {}", s.rows, s.cols, name_of(t), name_of(dy));
+  cases.push_back({"silu_mul", "silu_mul" + name, [=](const KernelTable& table, Stream& stream) {
+                     Arena arena;
+                     kernels::SiluMulArgs a;
+                     a.gate = arena.input(s.rows, s.cols, t, 5, 4);
+                     a.up = arena.input(s.rows, s.cols, t, 5);
+                     a.y = arena.output("y", s.rows, s.cols, t, false, tolerance(t, 1), 2);
+                     table.silu_mul(a, stream);
+                     return arena.outputs();
+                   }});
+  cases.push_back({"silu_mul_grad", "silu_mul_grad" + name, [=](const KernelTable& table, Stream& stream) {
+                     Arena arena;
+                     kernels::SiluMulGradArgs a;
+                     a.gate = arena.input(s.rows, s.cols, t, 0, 4);
+                     a.up = arena.input(s.rows, s.cols, t);
+                     a.dy = arena.input(s.rows, s.cols, dy, 3);
+                     a.dgate = arena.output("dgate", s.rows, s.cols, t, false, tolerance(t, 4));
+                     a.dup = arena.output("dup", s.rows, s.cols, t, false, tolerance(t, 4), 1);
+                     table.silu_mul_grad(a, stream);
+                     return arena.outputs();
+                   }});
+}
+
+void add_gate(std::vector<Case>& cases, Shape s, DType x, DType y, bool flag) {
+  const auto name = fmt::format(" {}x{} x {} y {}{}", s.rows, s.cols, name_of(x), name_of(y),
+                                flag ? " residual/accumulate" : "");
+  cases.push_back({"row_gate", "row_gate" + name, [=](const KernelTable& table, Stream& stream) {
+                     Arena arena;
+                     kernels::RowGateArgs a;
+                     a.x = arena.input(s.rows, s.cols, x, 1);
+                     a.gate = arena.input(s.rows, 1, DType::kF32, 2, 3);
+                     if (flag) a.residual = arena.input(s.rows, s.cols, DType::kF32);
+                     a.y = arena.output("y", s.rows, s.cols, y, false, tolerance(y, 2), 4);
+                     table.row_gate(a, stream);
+                     return arena.outputs();
+                   }});
+  cases.push_back({"row_gate_grad", "row_gate_grad" + name, [=](const KernelTable& table, Stream& stream) {
+                     Arena arena;
+                     kernels::RowGateGradArgs a;
+                     a.dy = arena.input(s.rows, s.cols, y);
+                     a.x = arena.input(s.rows, s.cols, x, 1);
+                     a.gate = arena.input(s.rows, 1, DType::kF32, 0, 3);
+                     a.dx = arena.output("dx", s.rows, s.cols, x, flag, tolerance(x, 2), 3);
+                     a.accumulate_dx = flag;
+                     a.dgate = arena.output("dgate", s.rows, 1, DType::kF32, false,
+                                            tolerance(DType::kF32, s.cols), 2);
+                     table.row_gate_grad(a, stream);
+                     return arena.outputs();
+                   }});
+}
+
+void add_copy(std::vector<Case>& cases, Shape s, DType x, DType y, bool accumulate) {
+  const auto name =
+      fmt::format(" {}x{} {}->{}{}", s.rows, s.cols, name_of(x), name_of(y), accumulate ? " +" : "");
+  for (const float alpha : {1.0F, -0.75F})
+    for (const float clamp : {0.0F, 0.8F})
+      cases.push_back({"copy", fmt::format("copy{} alpha {} clamp {}", name, alpha, clamp),
+                       [=](const KernelTable& table, Stream& stream) {
+                         Arena arena;
+                         kernels::CopyArgs a;
+                         a.x = arena.input(s.rows, s.cols, x, 1);
+                         a.alpha = alpha;
+                         a.clamp = clamp;
+                         a.accumulate = accumulate && clamp == 0;
+                         a.y = arena.output("y", s.rows, s.cols, y, a.accumulate, tolerance(y, 2), 2);
+                         table.copy(a, stream);
+                         return arena.outputs();
+                       }});
+  cases.push_back({"clamp_grad", "clamp_grad" + name, [=](const KernelTable& table, Stream& stream) {
+                     Arena arena;
+                     kernels::ClampGradArgs a;
+                     a.dy = arena.input(s.rows, s.cols, y, 2);
+                     a.x = arena.input(s.rows, s.cols, x, 1);
+                     a.clamp = 0.8F;
+                     a.accumulate = accumulate;
+                     a.dx = arena.output("dx", s.rows, s.cols, x, accumulate, tolerance(x, 2));
+                     table.clamp_grad(a, stream);
+                     return arena.outputs();
+                   }});
+}
+
+void add_rows_by_index(std::vector<Case>& cases, Shape s, DType x, DType y, bool accumulate) {
+  const auto name =
+      fmt::format(" {}x{} {}->{}{}", s.rows, s.cols, name_of(x), name_of(y), accumulate ? " +" : "");
+  const std::int64_t all = 2 * s.rows + 1;
+  cases.push_back({"take_rows", "take_rows" + name, [=](const KernelTable& table, Stream& stream) {
+                     Arena arena;
+                     kernels::TakeRowsArgs a;
+                     a.x = arena.input(all, s.cols, x, 1);
+                     a.index = arena.integers(arena.random_indices(s.rows, all, true));
+                     a.y = arena.output("y", s.rows, s.cols, y, false, tolerance(y, 1));
+                     table.take_rows(a, stream);
+                     return arena.outputs();
+                   }});
+  cases.push_back({"put_rows", "put_rows" + name, [=](const KernelTable& table, Stream& stream) {
+                     Arena arena;
+                     kernels::PutRowsArgs a;
+                     a.dy = arena.input(s.rows, s.cols, y, 1);
+                     a.index = arena.integers(arena.random_indices(s.rows, all, true));
+                     a.accumulate = accumulate;
+                     a.dx = arena.output("dx", all, s.cols, x, accumulate, tolerance(x, 2), 2);
+                     table.put_rows(a, stream);
+                     return arena.outputs();
+                   }});
+}
+
+void add_embedding(std::vector<Case>& cases, Shape s, DType table_dtype, DType out, bool accumulate) {
+  // few words for many rows, so that ids repeat; and many words, so that most rows have none
+  for (const std::int64_t vocab : {std::int64_t{5}, s.rows * 4 + 1}) {
+    const auto name = fmt::format(" {}x{} of {} {}->{}{}", s.rows, s.cols, vocab, name_of(table_dtype),
+                                  name_of(out), accumulate ? " +" : "");
+    cases.push_back({"embedding", "embedding" + name, [=](const KernelTable& table, Stream& stream) {
+                       Arena arena;
+                       kernels::EmbeddingArgs a;
+                       a.rows = s.rows;
+                       a.hidden = s.cols;
+                       a.vocab = vocab;
+                       a.dtype = table_dtype;
+                       a.out_dtype = out;
+                       a.table = arena.input(vocab, s.cols, table_dtype).data;
+                       a.ids = arena.integers(arena.random_indices(s.rows, vocab, false));
+                       a.out = arena.output("out", s.rows, s.cols, out, false, tolerance(out, 1)).data;
+                       table.embedding(a, stream);
+                       return arena.outputs();
+                     }});
+    for (const std::int64_t padding : {std::int64_t{-1}, std::int64_t{3}})
+      cases.push_back({"embedding_grad", fmt::format("embedding_grad{} padding {}", name, padding),
+                       [=](const KernelTable& table, Stream& stream) {
+                         Arena arena;
+                         kernels::EmbeddingGradArgs a;
+                         a.rows = s.rows;
+                         a.hidden = s.cols;
+                         a.vocab = vocab;
+                         a.padding_id = padding;
+                         a.dout_dtype = out;
+                         a.dtable_dtype = table_dtype;
+                         a.dout = arena.input(s.rows, s.cols, out).data;
+                         a.ids = arena.integers(arena.random_indices(s.rows, vocab, false));
+                         a.accumulate = accumulate;
+                         a.dtable = arena
+                                        .output("dtable", vocab, s.cols, table_dtype, accumulate,
+                                                tolerance(table_dtype, s.rows))
+                                        .data;
+                         table.embedding_grad(a, stream);
+                         return arena.outputs();
+                       }});
+  }
+}
+
+}  // namespace
+
+std::vector<Case> row_cases() {
+  std::vector<Case> cases;
+  for (const Shape& s : kShapes)
+    for (const DType a : kBothDtypes)
+      for (const DType b : kBothDtypes) {
+        if (a == b || b == DType::kF32) add_silu(cases, s, a, b);
+        for (const bool flag : {false, true}) {
+          add_gate(cases, s, a, b, flag);
+          add_copy(cases, s, a, b, flag);
+          add_rows_by_index(cases, s, a, b, flag);
+          add_embedding(cases, s, a, b, flag);
+        }
+      }
+  return cases;
+}
+
+}  // namespace hone::test
