@@ -80,7 +80,7 @@ class Group {
     std::vector<std::int32_t> result;
     for (std::size_t i = 0; i < results_.size(); ++i) {
       const auto wanted = static_cast<std::int64_t>(prompts[first_ + i].size()) + options_.max_new_tokens;
-      result.push_back(static_cast<std::int32_t>(std::min(wanted, decoder_.spec().max_positions)));
+      result.push_back(static_cast<std::int32_t>(std::min(wanted, decoder_.spec().context_length())));
     }
     return result;
   }
@@ -147,9 +147,9 @@ std::vector<std::vector<std::int32_t>> generate(ops::Context& context, Decoder& 
   const ops::TapeScope no_gradients(context, nullptr);
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     if (prompts[i].empty()) fail("prompt {} has no tokens", i);
-    if (static_cast<std::int64_t>(prompts[i].size()) >= decoder.spec().max_positions)
+    if (static_cast<std::int64_t>(prompts[i].size()) >= decoder.spec().context_length())
       fail("prompt {} has {} tokens; the model's context is {} (max_position_embeddings)", i,
-           prompts[i].size(), decoder.spec().max_positions);
+           prompts[i].size(), decoder.spec().context_length());
   }
   std::vector<std::vector<std::int32_t>> results;
   for (std::size_t first = 0; first < prompts.size(); first += kGroup) {

@@ -125,13 +125,6 @@ std::string_view name_of(Role role) {
   return "";
 }
 
-std::int64_t DecoderSpec::num_moe_layers() const {
-  return std::count_if(layers.begin(), layers.end(), [](const LayerSpec& layer) {
-    return std::any_of(layer.branches.begin(), layer.branches.end(),
-                       [](const BranchSpec& b) { return std::holds_alternative<MoeSpec>(b.mixer); });
-  });
-}
-
 std::vector<ParameterSpec> list_parameters(const DecoderSpec& spec, bool untied_head) {
   Lister list(spec);
   list.add("model.embed_tokens.weight", Shape{spec.vocab, spec.hidden}, Role::kEmbedding);

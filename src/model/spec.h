@@ -72,6 +72,9 @@ struct DecoderSpec {
   double initializer_range = 0.02;
 
   std::int64_t num_moe_layers() const;
+  /// Tokens a document may have: max_positions, or factor times as many where the rope grows with the
+  /// document (dynamic).
+  std::int64_t context_length() const;
 };
 
 }  // namespace hone::model

@@ -1,0 +1,107 @@
+#include "train/console.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+namespace hone::train {
+
+namespace {
+
+double now_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
+
+std::string with_commas(std::int64_t n) {
+  std::string digits = std::to_string(n);
+  for (auto at = static_cast<std::ptrdiff_t>(digits.size()) - 3; at > (n < 0 ? 1 : 0); at -= 3)
+    digits.insert(static_cast<std::size_t>(at), ",");
+  return digits;
+}
+
+std::string short_count(double n) {
+  if (n < 1000) return fmt::format("{:.0f}", n);
+  constexpr const char* kUnits = "kMBT";
+  int unit = -1;
+  while (n >= 1000 && unit < 3) {
+    n /= 1000;
+    ++unit;
+  }
+  return fmt::format("{:.{}f}{}", n, n < 100 ? 1 : 0, kUnits[unit]);
+}
+
+std::string duration(double seconds) {
+  const auto s = static_cast<std::int64_t>(std::llround(std::max(0.0, seconds)));
+  if (s < 60) return fmt::format("{}s", s);
+  if (s < 3600) return fmt::format("{}m{:02}s", s / 60, s % 60);
+  if (s < 86400) return fmt::format("{}h{:02}m", s / 3600, s / 60 % 60);
+  return fmt::format("{}d{:02}h", s / 86400, s / 3600 % 24);
+}
+
+std::string bytes_text(double bytes) {
+  if (bytes < 0x1p30) return fmt::format("{:.1f} MiB", bytes / 0x1p20);
+  return fmt::format("{:.1f} GiB", bytes / 0x1p30);
+}
+
+void Card::row(const std::string& label, const std::string& text) {
+  constexpr std::size_t kLabel = 9;
+  constexpr std::size_t kWidth = 110;
+  std::string line = fmt::format("{:<{}}", label, kLabel);
+  std::size_t used = kLabel;
+  for (std::size_t at = 0; at < text.size();) {
+    const auto end = std::min(text.find(' ', at), text.size());
+    if (used > kLabel && used + (end - at) > kWidth) {
+      line += "\n" + std::string(kLabel, ' ');
+      used = kLabel;
+    }
+    line += text.substr(at, end - at) + " ";
+    used += end - at + 1;
+    at = end + 1;
+  }
+  while (!line.empty() && line.back() == ' ') line.pop_back();
+  text_ += line + "\n";
+}
+
+std::string format_step_line(const StepLine& l) {
+  const auto width = std::to_string(l.steps).size();
+  std::string text =
+      fmt::format("step {:>{}}/{}  loss {:.4f} (avg {:.4f})", l.step, width, l.steps, l.loss, l.average_loss);
+  if (l.aux_loss != 0) text += fmt::format("  aux {:.3f}", l.aux_loss);
+  text += fmt::format("  lr {:.2g}  |g| {:.2f}  {} tok/s", l.learning_rate, l.grad_norm,
+                      short_count(l.tokens_per_second));
+  if (l.speed_of_light > 0) text += fmt::format("  sol {:.0f}%", 100 * l.speed_of_light);
+  text += "  mem " + bytes_text(l.memory_bytes);
+  if (l.has_experts)
+    text += fmt::format("  experts max/mean {:.1f} dead {}", l.expert_imbalance, l.dead_experts);
+  text += "  eta " + duration(l.seconds_left);
+  if (l.skipped) text += "  SKIPPED: not finite";
+  return text;
+}
+
+Progress::Progress(std::string what)
+    : what_(std::move(what)),
+      started_(now_seconds()),
+      last_printed_(started_),
+      on_terminal_(::isatty(STDERR_FILENO) == 1) {}
+
+Progress::~Progress() {
+  if (printed_ && on_terminal_) fmt::print(stderr, "\r\033[K");
+}
+
+void Progress::update(double share, const std::string& detail) {
+  const double now = now_seconds();
+  if (now - last_printed_ < (on_terminal_ ? 0.2 : 10.0)) return;
+  last_printed_ = now;
+  std::string text = what_ + "  " + detail;
+  if (share > 0)
+    text += fmt::format("  {:.0f}%  eta {}", 100 * share, duration((now - started_) * (1 - share) / share));
+  fmt::print(stderr, on_terminal_ ? "\r\033[K{}" : "{}\n", text);
+  printed_ = true;
+}
+
+}  // namespace hone::train

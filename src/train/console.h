@@ -1,0 +1,63 @@
+// What a run shows at the terminal: the start card, a line per step, progress of long work.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace hone::train {
+
+/// "1,234,567".
+std::string with_commas(std::int64_t n);
+/// "41.2k", "3.3B".
+std::string short_count(double n);
+/// "8m45s", "2h03m", "3d04h".
+std::string duration(double seconds);
+/// "93.1 MiB", "1.2 GiB".
+std::string bytes_text(double bytes);
+
+/// Two columns: a short label, and text wrapped under itself.
+class Card {
+ public:
+  void row(const std::string& label, const std::string& text);
+  std::string str() const { return text_; }
+
+ private:
+  std::string text_;
+};
+
+/// What a step line prints.
+struct StepLine {
+  std::int64_t step = 0, steps = 0;
+  double loss = 0, average_loss = 0, aux_loss = 0, learning_rate = 0, grad_norm = 0;
+  double tokens_per_second = 0;
+  double speed_of_light = 0;  // share of the machine's measured peak; 0: not known
+  double memory_bytes = 0;
+  bool has_experts = false;
+  double expert_imbalance = 0;  // busiest expert over the mean, worst layer
+  std::int64_t dead_experts = 0;
+  double seconds_left = 0;
+  bool skipped = false;
+};
+std::string format_step_line(const StepLine& line);
+
+/// Progress of something long on stderr: one line rewritten in place on a terminal, a line now and then
+/// elsewhere. Shows an ETA.
+class Progress {
+ public:
+  explicit Progress(std::string what);
+  ~Progress();
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+  /// share: 0 to 1 of the work done; detail: what to print beside it.
+  void update(double share, const std::string& detail);
+
+ private:
+  std::string what_;
+  double started_ = 0;
+  double last_printed_ = 0;
+  bool on_terminal_ = false;
+  bool printed_ = false;
+};
+
+}  // namespace hone::train

@@ -1,0 +1,112 @@
+#include "train/evaluation.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+namespace hone::train {
+
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// Tokens that end an answer: the model's own, and the one that ends the reference (a template's end of
+/// turn).
+std::vector<std::int32_t> stop_ids(const text::PretrainedTokenizer& tokenizer, const Question& question) {
+  std::vector<std::int32_t> ids = tokenizer.eos_token_ids();
+  if (!question.answer.empty()) ids.push_back(question.answer.back());
+  return ids;
+}
+
+}  // namespace
+
+EvalSummary evaluate_dataset(ops::Context& context, model::Decoder& decoder, const data::Dataset& dataset,
+                             std::int64_t tokens_at_once, const EvalProgress& progress) {
+  const auto start = std::chrono::steady_clock::now();
+  EvalSummary summary{.examples = dataset.num_examples()};
+  double sum = 0;
+  model::TokenBatch batch;
+  const auto flush = [&] {
+    if (batch.ids.empty()) return;
+    const EvalResult result = evaluate(context, decoder, batch);
+    sum += result.loss;
+    summary.tokens += result.tokens;
+    summary.supervised += result.supervised;
+    batch = {};
+  };
+  for (std::int64_t i = 0; i < dataset.num_examples(); ++i) {
+    const auto example = dataset.example(i);
+    if (batch.tokens() > 0 &&
+        batch.tokens() + static_cast<std::int64_t>(example.ids.size()) > tokens_at_once) {
+      flush();
+      if (progress) progress(i, dataset.num_examples());
+    }
+    batch.add(example.ids, example.labels);
+  }
+  flush();
+  summary.loss = summary.supervised > 0 ? sum / static_cast<double>(summary.supervised) : 0.0;
+  summary.perplexity = std::exp(summary.loss);
+  summary.seconds = seconds_since(start);
+  return summary;
+}
+
+Question question_of(const data::Example& example) {
+  std::size_t end = example.labels.size();
+  while (end > 0 && example.labels[end - 1] == data::kIgnoredLabel) --end;
+  std::size_t begin = end;
+  while (begin > 0 && example.labels[begin - 1] != data::kIgnoredLabel) --begin;
+  const auto at = [&](std::size_t i) { return example.ids.begin() + static_cast<std::ptrdiff_t>(i); };
+  return {{at(0), at(begin)}, {at(begin), at(end)}};
+}
+
+std::vector<Sample> sample_answers(ops::Context& context, model::Decoder& decoder,
+                                   const data::Dataset& dataset, const text::PretrainedTokenizer& tokenizer,
+                                   std::int64_t count) {
+  std::vector<Sample> samples;
+  for (std::int64_t i = 0; i < dataset.num_examples() && static_cast<std::int64_t>(samples.size()) < count;
+       ++i) {
+    const Question question = question_of(dataset.example(i));
+    if (question.prompt.empty() || question.answer.empty()) continue;
+    if (static_cast<std::int64_t>(question.prompt.size()) >= decoder.spec().context_length()) continue;
+    const auto room = static_cast<std::int64_t>(question.answer.size()) * 2 + 16;
+    const auto answer = model::generate(
+        context, decoder, {question.prompt},
+        {.max_new_tokens = std::min<std::int64_t>(room, 256), .stop_ids = stop_ids(tokenizer, question)});
+    const auto text = [&](const std::vector<std::int32_t>& ids, bool skip) {
+      return tokenizer.tokenizer().decode(ids, skip);
+    };
+    samples.push_back({text(question.prompt, false), text(answer.at(0), true), text(question.answer, true)});
+  }
+  return samples;
+}
+
+ExactMatch exact_match(ops::Context& context, model::Decoder& decoder, const data::Dataset& dataset,
+                       const text::PretrainedTokenizer& tokenizer, const EvalProgress& progress) {
+  constexpr std::int64_t kGroup = 64;
+  ExactMatch result;
+  for (std::int64_t first = 0; first < dataset.num_examples(); first += kGroup) {
+    std::vector<std::vector<std::int32_t>> prompts;
+    std::vector<Question> questions;
+    std::vector<std::int32_t> stops;
+    std::size_t longest = 0;
+    for (std::int64_t i = first; i < std::min(first + kGroup, dataset.num_examples()); ++i) {
+      Question question = question_of(dataset.example(i));
+      if (question.prompt.empty() || question.answer.empty()) continue;
+      for (const auto id : stop_ids(tokenizer, question)) stops.push_back(id);
+      longest = std::max(longest, question.answer.size());
+      prompts.push_back(question.prompt);
+      questions.push_back(std::move(question));
+    }
+    const auto answers = model::generate(
+        context, decoder, prompts, {.max_new_tokens = static_cast<std::int64_t>(longest), .stop_ids = stops});
+    for (std::size_t i = 0; i < answers.size(); ++i)
+      result.matched += answers[i] == questions[i].answer ? 1 : 0;
+    result.asked += static_cast<std::int64_t>(answers.size());
+    if (progress) progress(std::min(first + kGroup, dataset.num_examples()), dataset.num_examples());
+  }
+  return result;
+}
+
+}  // namespace hone::train
