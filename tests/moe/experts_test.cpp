@@ -1,0 +1,248 @@
+// moe::experts against the definition in double, for every shape of routing.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "base/rng.h"
+#include "moe/moe.h"
+#include "tests/moe/naive_moe.h"
+#include "tests/ops/finite_difference.h"
+
+namespace hone::moe {
+namespace {
+
+using device::Purpose;
+using ops::Tape;
+using ops::TapeScope;
+using test::NaiveMoe;
+using test::random_tensor;
+using test::relative_error;
+using test::values_of;
+
+struct Sizes {
+  std::int64_t tokens, hidden, ffn, experts, top_k;
+  std::int64_t used = 0;  // experts that get any token; 0: all may
+};
+
+/// The routing of given choices, its weights in a leaf.
+Routing routing_of(Context& context, const Tensor& weights, const std::vector<std::int32_t>& experts_of,
+                   std::int64_t experts) {
+  const std::int64_t pairs = weights.numel();
+  const auto i32 = [&](std::int64_t n) { return context.empty({n}, DType::kI32, Purpose::kData); };
+  Routing r{.weights = weights,
+            .experts_of = test::ints(context, experts_of).reshape(weights.shape()),
+            .probability_sums = {},
+            .counts = i32(experts),
+            .offsets = i32(experts + 1),
+            .permutation = i32(pairs),
+            .inverse = i32(pairs)};
+  context.kernels().moe_plan({.experts_of = r.experts_of.as<std::int32_t>(),
+                              .tokens = weights.size(0),
+                              .top_k = weights.size(1),
+                              .experts = experts,
+                              .counts = r.counts.as<std::int32_t>(),
+                              .offsets = r.offsets.as<std::int32_t>(),
+                              .permutation = r.permutation.as<std::int32_t>(),
+                              .inverse = r.inverse.as<std::int32_t>()},
+                             context.stream());
+  return r;
+}
+
+/// top_k different experts for every token; of `used` experts, so spread that empty ones lie between them.
+std::vector<std::int32_t> choose(const Sizes& sizes, std::uint64_t seed) {
+  const CounterRng random(seed, RngPurpose::kBench);
+  const std::int64_t among = sizes.used > 0 ? sizes.used : sizes.experts;
+  const std::int64_t gap = sizes.experts / among;
+  std::vector<std::int32_t> chosen;
+  std::uint64_t at = 0;
+  for (std::int64_t t = 0; t < sizes.tokens; ++t) {
+    std::vector<std::int32_t> mine;
+    while (static_cast<std::int64_t>(mine.size()) < sizes.top_k) {
+      const auto pick = static_cast<std::int64_t>(random.below(at++, static_cast<std::uint64_t>(among)));
+      const auto expert = static_cast<std::int32_t>(pick * gap + gap / 2);
+      if (std::find(mine.begin(), mine.end(), expert) == mine.end()) mine.push_back(expert);
+    }
+    chosen.insert(chosen.end(), mine.begin(), mine.end());
+  }
+  return chosen;
+}
+
+void check_against_definition(kernels::CpuIsa isa, const Sizes& s, DType dtype, double tolerance) {
+  SCOPED_TRACE(fmt::format("{} {}: {} tokens, {} of {} experts", kernels::name_of(isa), name_of(dtype),
+                           s.tokens, s.top_k, s.experts));
+  Context context({}, 2);
+  context.set_kernels(kernels::cpu_kernels(isa));
+  const auto leaf = [&](const Shape& shape, std::uint64_t seed, double scale, DType type) {
+    Tensor t = random_tensor(context, shape, seed, scale, 0, type);
+    ops::require_grad(t, DType::kF32);
+    return t;
+  };
+  const Tensor x = leaf({s.tokens, s.hidden}, 1, 1, dtype);
+  const Tensor gate_up = leaf({s.experts, 2 * s.ffn, s.hidden}, 2, 0.5, dtype);
+  const Tensor down = leaf({s.experts, s.hidden, s.ffn}, 3, 0.5, dtype);
+  const Tensor weights = leaf({s.tokens, s.top_k}, 4, 0.7, DType::kF32);
+  const Tensor residual = leaf({s.tokens, s.hidden}, 5, 1, DType::kF32);
+  const auto experts_of = choose(s, 6);
+  const Routing routing = routing_of(context, weights, experts_of, s.experts);
+  const Tensor dy = random_tensor(context, {s.tokens, s.hidden}, 7);
+
+  NaiveMoe naive{.tokens = static_cast<std::size_t>(s.tokens),
+                 .hidden = static_cast<std::size_t>(s.hidden),
+                 .ffn = static_cast<std::size_t>(s.ffn),
+                 .experts = static_cast<std::size_t>(s.experts),
+                 .top_k = static_cast<std::size_t>(s.top_k),
+                 .x = values_of(x),
+                 .gate_up = values_of(gate_up),
+                 .down = values_of(down),
+                 .weights = values_of(weights),
+                 .residual = values_of(residual),
+                 .experts_of = experts_of,
+                 .y = {},
+                 .dx = {},
+                 .dgate_up = {},
+                 .ddown = {},
+                 .dweights = {}};
+  naive.forward();
+  naive.backward(values_of(dy));
+
+  Tape tape;
+  const TapeScope scope(context, &tape);
+  const Tensor y = experts(context, x, gate_up, down, routing, residual);
+  tape.backward(context, {{y, dy}});
+  const auto grad = [](const Tensor& t) { return values_of(t.grad_slot()->grad()); };
+  EXPECT_LE(relative_error(values_of(y), naive.y), tolerance);
+  EXPECT_LE(relative_error(grad(x), naive.dx), tolerance);
+  EXPECT_LE(relative_error(grad(gate_up), naive.dgate_up), tolerance);
+  EXPECT_LE(relative_error(grad(down), naive.ddown), tolerance);
+  EXPECT_LE(relative_error(grad(weights), naive.dweights), tolerance);
+  EXPECT_EQ(grad(residual), values_of(dy));
+  const std::size_t expert_size = naive.ddown.size() / naive.experts;
+  for (std::size_t e = 0; e < naive.experts; ++e) {  // exactly zero, not nearly
+    if (std::find(experts_of.begin(), experts_of.end(), static_cast<std::int32_t>(e)) != experts_of.end())
+      continue;
+    const auto d = grad(down);
+    EXPECT_TRUE(std::all_of(d.begin() + static_cast<std::ptrdiff_t>(e * expert_size),
+                            d.begin() + static_cast<std::ptrdiff_t>((e + 1) * expert_size),
+                            [](double v) { return v == 0; }))
+        << "expert " << e << " saw no token";
+  }
+}
+
+void check_all(const Sizes& sizes) {
+  for (const auto isa : test::available_isas()) {
+    // f32: round-off of sums as long as the longest dimension here, times a small constant. bf16: the
+    // pre-activation is rounded when it is kept, the activation before the second product, the routing
+    // weight's product with dy before the third.
+    check_against_definition(isa, sizes, DType::kF32, 16 * 0x1p-24);
+    check_against_definition(isa, sizes, DType::kBF16, 3 * 0x1p-9);
+  }
+}
+
+TEST(Experts, MatchTheirDefinition) {
+  check_all({.tokens = 23, .hidden = 10, .ffn = 7, .experts = 6, .top_k = 2});
+}
+TEST(Experts, MatchTheirDefinitionAtSizesOfWholeTiles) {
+  check_all({.tokens = 64, .hidden = 64, .ffn = 32, .experts = 8, .top_k = 4});
+}
+TEST(Experts, MatchTheirDefinitionWithEmptyExperts) {
+  check_all({.tokens = 9, .hidden = 17, .ffn = 5, .experts = 40, .top_k = 2, .used = 5});
+}
+TEST(Experts, MatchTheirDefinitionWithOneExpert) {
+  check_all({.tokens = 11, .hidden = 9, .ffn = 6, .experts = 1, .top_k = 1});
+}
+TEST(Experts, MatchTheirDefinitionWhereEveryTokenSeesEveryExpert) {
+  check_all({.tokens = 5, .hidden = 9, .ffn = 6, .experts = 4, .top_k = 4});
+}
+TEST(Experts, MatchTheirDefinitionForOneToken) {
+  check_all({.tokens = 1, .hidden = 33, .ffn = 12, .experts = 16, .top_k = 3});
+}
+TEST(Experts, MatchTheirDefinitionWhereOneExpertHasAllTokens) {
+  check_all({.tokens = 70, .hidden = 20, .ffn = 9, .experts = 5, .top_k = 1, .used = 1});
+}
+
+TEST(Experts, NoTokensGiveNoOutputAndZeroGradients) {
+  for (const auto isa : test::available_isas()) {
+    Context context({}, 1);
+    context.set_kernels(kernels::cpu_kernels(isa));
+    Tensor gate_up = random_tensor(context, {3, 8, 5}, 1);
+    Tensor down = random_tensor(context, {3, 5, 4}, 2);
+    ops::require_grad(gate_up, DType::kF32);
+    ops::require_grad(down, DType::kF32);
+    const Tensor x = context.empty({0, 5}, DType::kF32);
+    const Routing routing = routing_of(context, context.empty({0, 2}, DType::kF32), {}, 3);
+    Tape tape;
+    const TapeScope scope(context, &tape);
+    const Tensor y = experts(context, x, gate_up, down, routing, {});
+    EXPECT_EQ(y.shape(), (Shape{0, 5}));
+    tape.backward(context, {{y, context.empty({0, 5}, DType::kF32)}});
+    EXPECT_THAT(values_of(gate_up.grad_slot()->grad()), testing::Each(0.0));
+    EXPECT_THAT(values_of(down.grad_slot()->grad()), testing::Each(0.0));
+  }
+}
+
+TEST(Experts, KeepThePreActivationOnlyWhereItsGradientIsWanted) {
+  Context context({}, 1);
+  const std::int64_t before = context.ledger().current(Purpose::kActivations);
+  const Tensor x = random_tensor(context, {6, 8}, 1, 1, 0, DType::kF32, Purpose::kData);
+  const Tensor gate_up = random_tensor(context, {3, 8, 8}, 2, 1, 0, DType::kF32, Purpose::kWeights);
+  const Tensor down = random_tensor(context, {3, 8, 4}, 3, 1, 0, DType::kF32, Purpose::kWeights);
+  const Tensor weights = random_tensor(context, {6, 2}, 4, 1, 0, DType::kF32, Purpose::kData);
+  const Routing routing = routing_of(context, weights, {0, 1, 1, 2, 2, 0, 0, 2, 1, 0, 2, 1}, 3);
+  Tensor residual = random_tensor(context, {6, 8}, 5, 1, 0, DType::kF32, Purpose::kData);
+  const auto activations = [&] { return context.ledger().peak(Purpose::kActivations) - before; };
+  experts(context, x, gate_up, down, routing, residual);
+  EXPECT_EQ(activations(), 6 * 8 * 4) << "inference";
+  ops::require_grad(residual, DType::kF32);
+  Tape tape;
+  const TapeScope scope(context, &tape);
+  const Tensor y = experts(context, x, gate_up, down, routing, residual);
+  EXPECT_EQ(activations(), 6 * 8 * 4) << "only the residual learns";
+  tape.backward(context, {{y, y.detach()}});
+  EXPECT_EQ(values_of(residual.grad_slot()->grad()), values_of(y));
+}
+
+TEST(Experts, GradMatchesFiniteDifference) {
+  constexpr std::int64_t kTokens = 4;
+  test::check_op({.inputs = {{.name = "x", .shape = {kTokens, 5}},
+                             {.name = "gate_up", .shape = {4, 6, 5}, .scale = 0.5, .is_weight = true},
+                             {.name = "down", .shape = {4, 5, 3}, .scale = 0.5, .is_weight = true},
+                             {.name = "weights", .shape = {kTokens, 2}, .scale = 0.7, .is_f32 = true},
+                             {.name = "residual", .shape = {kTokens, 5}, .is_f32 = true}},
+                  .program = [](Context& c, const std::vector<Tensor>& in) -> std::vector<Tensor> {
+                    const Routing routing = routing_of(c, in[3], {3, 0, 0, 1, 1, 0, 3, 1}, 4);
+                    return {experts(c, in[0], in[1], in[2], routing, in[4])};
+                  },
+                  .kept_bytes = (kTokens * 5 + kTokens * 2 * 6 + kTokens * 2) * 4});
+}
+
+TEST(Experts, ArgumentsAreChecked) {
+  Context context({}, 1);
+  const auto zeros = [&](Shape shape) {
+    return Tensor::zeros(context.allocator(), std::move(shape), DType::kF32);
+  };
+  const Routing routing = routing_of(context, zeros({2, 1}), {0, 2}, 3);
+  const auto message = [&](const Tensor& x, const Tensor& gate_up, const Tensor& down,
+                           const Tensor& residual) {
+    try {
+      experts(context, x, gate_up, down, routing, residual);
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+    return std::string("no error");
+  };
+  using testing::StartsWith;
+  EXPECT_THAT(message(zeros({2, 4}), zeros({3, 6, 4}), zeros({3, 4, 2}), {}),
+              StartsWith("[moe.experts] gate_up is (3, 6, 4), down (3, 4, 2), x (2, 4)"));
+  EXPECT_THAT(message(zeros({3, 4}), zeros({3, 4, 4}), zeros({3, 4, 2}), {}),
+              StartsWith("[moe.experts] routing of 2 tokens, x (3, 4)"));
+  EXPECT_THAT(message(zeros({2, 4}), zeros({2, 4, 4}), zeros({2, 4, 2}), {}),
+              StartsWith("[moe.experts] routing to 3 experts, down (2, 4, 2)"));
+  EXPECT_THAT(message(zeros({2, 4}), zeros({3, 4, 4}), zeros({3, 4, 2}), zeros({4, 2})),
+              StartsWith("[moe.experts] residual is (4, 2), x (2, 4)"));
+  EXPECT_THAT(message(zeros({2, 4}), zeros({12, 4}), zeros({3, 4, 2}), {}),
+              StartsWith("[moe.experts] gate_up is f32 (12, 4), wanted rank 3, f32"));
+}
+
+}  // namespace
+}  // namespace hone::moe
