@@ -100,7 +100,7 @@ void Progress::update(double share, const std::string& detail) {
   std::string text = what_ + "  " + detail;
   if (share > 0)
     text += fmt::format("  {:.0f}%  eta {}", 100 * share, duration((now - started_) * (1 - share) / share));
-  fmt::print(stderr, on_terminal_ ? "\r\033[K{}" : "{}\n", text);
+  fmt::print(stderr, "{}{}{}", on_terminal_ ? "\r\033[K" : "", text, on_terminal_ ? "" : "\n");
   printed_ = true;
 }
 

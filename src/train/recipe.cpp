@@ -378,7 +378,7 @@ void check(const Recipe& r, const std::map<std::string, RecipeValue>& values, co
 
 /// The recipe with every option and its origin, as YAML.
 std::string resolve(const Recipe& recipe, const std::map<std::string, RecipeValue>& values) {
-  std::string text;
+  std::string text = std::string(kResolvedRecipeHeader) + "; every option with where its value came from\n";
   std::vector<std::string> open;
   for (const auto& option : all_options()) {
     const std::string value = option.get(recipe);

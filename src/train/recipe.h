@@ -15,6 +15,9 @@
 
 namespace hone::train {
 
+/// How every resolved recipe begins.
+inline constexpr const char* kResolvedRecipeHeader = "# hone: resolved recipe";
+
 struct Recipe {
   // model
   std::string model_path;

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -11,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "train/recipe.h"
 
 namespace hone::train {
 
@@ -18,28 +20,57 @@ namespace {
 
 constexpr const char* kLock = ".lock";
 
+/// An empty directory, or one in which a run began: it has a resolved recipe, or a killed start's lock and
+/// nothing else.
+bool is_run(const std::filesystem::path& path) {
+  if (std::filesystem::exists(path / "recipe.yaml"))
+    return read_file(path / "recipe.yaml").starts_with(kResolvedRecipeHeader);
+  for (const auto& entry : std::filesystem::directory_iterator(path)) {
+    const auto name = entry.path().filename();
+    if (name != kLock && name != "checkpoints") return false;
+    if (name == "checkpoints" && !std::filesystem::is_empty(entry.path())) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 RunDirectory::RunDirectory(const std::filesystem::path& path) : path_(path) {
   std::error_code error;
-  if (std::filesystem::exists(path) && !std::filesystem::is_directory(path))
+  created_ = !std::filesystem::exists(path);
+  if (!created_ && !std::filesystem::is_directory(path))
     fail("output {}: is a file, expected a directory", path.string());
-  const bool is_new = !std::filesystem::exists(path) || std::filesystem::is_empty(path, error);
-  if (!is_new && !std::filesystem::exists(path / kLock))
+  if (!created_ && !is_run(path))
     fail("output {}: holds something that is not a run of hone; choose another output, or empty it",
          path.string());
   std::filesystem::create_directories(path, error);
   if (error) fail("output {}: cannot be created: {}", path.string(), error.message());
-  lock_ = ::open((path / kLock).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (lock_ < 0) fail("output {}: cannot be written: {}", path.string(), std::strerror(errno));
-  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
-    ::close(lock_);
-    fail("output {}: is in use by another hone process", path.string());
+  lock();
+}
+
+void RunDirectory::lock() {
+  const auto file = path_ / kLock;
+  for (;;) {
+    lock_ = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (lock_ < 0) fail("output {}: cannot be written: {}", path_.string(), std::strerror(errno));
+    if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
+      ::close(lock_);
+      fail("output {}: is in use by another hone process", path_.string());
+    }
+    struct stat held {};
+    struct stat named {};
+    if (::fstat(lock_, &held) == 0 && ::stat(file.c_str(), &named) == 0 && held.st_ino == named.st_ino)
+      return;
+    ::close(lock_);  // its owner removed it between our open and our lock
   }
 }
 
 RunDirectory::~RunDirectory() {
+  std::error_code error;
+  std::filesystem::remove(path_ / kLock, error);
   ::close(lock_);
+  if (created_ && std::filesystem::is_empty(path_, error))
+    std::filesystem::remove(path_, error);  // nothing came of it
 }
 
 StepLog::StepLog(const std::filesystem::path& path, std::int64_t last_step) : path_(path) {

@@ -30,8 +30,10 @@ class RunDirectory {
   std::filesystem::path model() const { return path_ / "model"; }
 
  private:
+  void lock();
   std::filesystem::path path_;
   int lock_ = -1;
+  bool created_ = false;
 };
 
 /// A JSONL file with one row per step, each on the disk when the step ends.

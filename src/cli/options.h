@@ -1,0 +1,36 @@
+// Options that several verbs share.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/dtype.h"
+#include "ops/context.h"
+
+namespace hone::cli {
+
+/// --dtype f32|bf16 and --threads N.
+struct ComputeOptions {
+  std::string dtype = "auto";
+  int threads = 0;
+
+  void add_to(CLI::App& verb) {
+    verb.add_option("--dtype", dtype, "what to compute in: f32, bf16, or auto (the checkpoint's own)")
+        ->check(CLI::IsMember({"f32", "bf16", "auto"}))
+        ->capture_default_str();
+    add_threads_to(verb);
+  }
+  void add_threads_to(CLI::App& verb) {
+    verb.add_option("--threads", threads, "CPU threads; 0: one per core")
+        ->check(CLI::Range(0, 4096))
+        ->capture_default_str();
+  }
+  std::optional<DType> compute_dtype() const { return dtype == "auto" ? std::nullopt : parse_dtype(dtype); }
+  /// A CPU context with pinned threads.
+  ops::Context context() const;
+};
+
+}  // namespace hone::cli

@@ -1,0 +1,64 @@
+#include <CLI/CLI.hpp>
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <new>
+
+#include "base/error.h"
+#include "cli/verbs.h"
+
+namespace hone::cli {
+
+namespace {
+
+constexpr std::size_t kLongestMessage = 600;
+
+/// The last line on stderr, one line whatever the message holds.
+int report(const char* kind, std::string message, int code) {
+  for (char& c : message)
+    if (c == '\n' || c == '\r') c = ' ';
+  const std::string text = fmt::format("hone: {}: {}", kind, message);
+  std::size_t end = std::min(text.size(), kLongestMessage);
+  while (end < text.size() && end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0U) == 0x80U)
+    --end;  // whole characters
+  std::fflush(stdout);
+  fmt::print(stderr, "{}\n", text.substr(0, end));
+  return code;
+}
+
+}  // namespace
+
+int run(int argc, const char* const* argv) {
+  CLI::App app{
+      "hone fine-tunes Hugging Face checkpoints, mixture-of-experts first. A Hugging Face directory goes in "
+      "and comes out."};
+  app.name("hone");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", "hone 0.1.0");
+  app.failure_message([](const CLI::App*, const CLI::Error& e) { return std::string(e.what()); });
+  for (auto* add : {add_train, add_generate, add_eval, add_check, add_tokenize, add_logits, add_inspect,
+                    add_init, add_bench, add_doctor})
+    add(app);
+  try {
+    app.parse(argc, argv);
+    return 0;
+  } catch (const CLI::Success& e) {  // --help, --version
+    return app.exit(e);
+  } catch (const CLI::ParseError& e) {
+    return report("error", std::string(e.what()) + " (see hone --help)", 2);
+  } catch (const Error& e) {
+    return e.kind() == ErrorKind::kUser ? report("error", e.what(), 2)
+                                        : report("internal error", e.what(), 1);
+  } catch (const std::bad_alloc&) {
+    return report("error", "out of memory; use a smaller micro_batch or seq_len", 2);
+  } catch (const std::filesystem::filesystem_error& e) {
+    return report("error", e.what(), 2);
+  } catch (const std::exception& e) {
+    return report("internal error", e.what(), 1);
+  }
+}
+
+}  // namespace hone::cli

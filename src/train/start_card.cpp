@@ -1,0 +1,119 @@
+#include "train/start_card.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "train/console.h"
+
+namespace hone::train {
+
+namespace {
+
+std::string list_names(const std::vector<std::string>& names, std::size_t most = 6) {
+  std::string text;
+  for (std::size_t i = 0; i < std::min(most, names.size()); ++i) text += (i > 0 ? ", " : "") + names[i];
+  if (names.size() > most) text += fmt::format(" and {} more", names.size() - most);
+  return text;
+}
+
+std::string model_text(const StartCardFacts& f) {
+  const auto& spec = f.model->spec();
+  const auto total = f.model->decoder().parameters().num_elements();
+  std::string text = fmt::format("{}  {} layers, hidden {}, vocabulary {}", spec.model_type,
+                                 spec.layers.size(), spec.hidden, with_commas(spec.vocab));
+  for (const auto& layer : spec.layers) {
+    const auto* moe =
+        layer.branches.size() > 1 ? std::get_if<model::MoeSpec>(&layer.branches[1].mixer) : nullptr;
+    if (moe == nullptr) continue;
+    text += fmt::format(", {} experts top-{} in {} layers", moe->experts, moe->top_k, spec.num_moe_layers());
+    break;
+  }
+  return text + fmt::format("  {} parameters, {} active  computed in {}",
+                            short_count(static_cast<double>(total)),
+                            short_count(static_cast<double>(active_parameters(spec))),
+                            name_of(f.model->decoder().dtype()));
+}
+
+std::string data_text(const data::Dataset& dataset, const std::string& path, bool packing) {
+  const auto& s = dataset.statistics();
+  std::string text = fmt::format(
+      "{}  {} rows, {} tokens, {:.1f}% supervised", path, with_commas(s.rows), with_commas(s.tokens),
+      s.tokens > 0 ? 100.0 * static_cast<double>(s.supervised) / static_cast<double>(s.tokens) : 0.0);
+  if (packing) text += fmt::format(", {} packs {:.1f}% full", with_commas(s.packs), 100 * s.fill);
+  return text + fmt::format(", dropped {}, truncated {}, longest {}", s.dropped, s.truncated,
+                            with_commas(s.longest));
+}
+
+std::string trained_text(const StartCardFacts& f) {
+  const auto& parameters = f.model->decoder().parameters();
+  const auto trainable = parameters.num_elements(true);
+  const auto total = parameters.num_elements();
+  std::string text =
+      fmt::format("full fine-tuning, {} of {} parameters ({:.1f}%)", with_commas(trainable),
+                  with_commas(total), 100.0 * static_cast<double>(trainable) / static_cast<double>(total));
+  for (std::size_t i = 0; i < f.recipe->freeze.size(); ++i)
+    text += fmt::format(", '{}' freezes {} tensors", f.recipe->freeze[i], f.frozen_by_pattern.at(i));
+  return text + (f.aux_coefficient != 0 ? fmt::format(", auxiliary loss x {}", f.aux_coefficient) : "");
+}
+
+std::string batch_text(const StartCardFacts& f) {
+  const auto accumulate = f.recipe->global_batch / f.recipe->micro_batch;
+  const char* unit = f.recipe->packing ? "packs" : "rows";
+  const auto& s = f.train->statistics();
+  const double tokens_per_unit =
+      static_cast<double>(s.tokens) / static_cast<double>(std::max<std::int64_t>(1, f.train->num_packs()));
+  return fmt::format(
+      "{} {} x {} accumulated x 1 rank x {:.0f} tokens = {} tokens a step; {} steps an epoch, {} in all",
+      f.recipe->micro_batch, unit, accumulate, tokens_per_unit,
+      with_commas(static_cast<std::int64_t>(tokens_per_unit * static_cast<double>(f.recipe->global_batch))),
+      with_commas(f.steps_per_epoch), with_commas(f.steps));
+}
+
+}  // namespace
+
+std::int64_t active_parameters(const model::DecoderSpec& spec) {
+  std::int64_t active = 0;
+  for (const auto& p : model::list_parameters(spec)) active += p.shape.numel();
+  for (const auto& layer : spec.layers) {
+    for (const auto& branch : layer.branches) {
+      const auto* moe = std::get_if<model::MoeSpec>(&branch.mixer);
+      if (moe != nullptr) active -= (moe->experts - moe->top_k) * 3 * moe->ffn * spec.hidden;
+    }
+  }
+  return active;
+}
+
+std::string start_card(const StartCardFacts& f) {
+  Card card;
+  card.row("hone", model_text(f));
+  card.row("device", fmt::format("cpu, {} threads, {} kernels, {:.0f} GFLOP/s measured peak", f.threads,
+                                 f.isa, f.peak_gflops));
+  card.row("data", data_text(*f.train, f.recipe->train_data, f.recipe->packing));
+  if (f.eval != nullptr) card.row("eval", data_text(*f.eval, f.recipe->eval_data, false));
+  card.row("train", trained_text(f));
+  card.row("batch", batch_text(f));
+  const auto master =
+      f.model->decoder().dtype() == DType::kF32 ? "weights are their own f32 masters" : "f32 masters kept";
+  double sum = f.activation_bytes;
+  for (const auto bytes : f.held_bytes) sum += static_cast<double>(bytes);
+  card.row("memory", fmt::format("weights {} + optimizer {} + gradients {} + activations {} = {} ({})",
+                                 bytes_text(static_cast<double>(f.held_bytes[0])),
+                                 bytes_text(static_cast<double>(f.held_bytes[1])),
+                                 bytes_text(static_cast<double>(f.held_bytes[2])),
+                                 bytes_text(f.activation_bytes), bytes_text(sum), master));
+  card.row("save",
+           fmt::format(
+               "rehearsed: {} to {}{}", bytes_text(static_cast<double>(f.save_bytes)), f.recipe->output,
+               f.first_step > 0 ? fmt::format("; continues after step {}", with_commas(f.first_step)) : ""));
+  std::vector<std::string> passed;
+  for (const auto* tensor : f.model->plan().passed_through()) passed.push_back(tensor->name());
+  if (!passed.empty())
+    card.row("passes",
+             fmt::format("{} tensors hone does not compute with: {}", passed.size(), list_names(passed)));
+  const auto& unknown = f.model->description().unknown_keys;
+  if (!unknown.empty()) card.row("config", "keys without effect here: " + list_names(unknown));
+  return card.str();
+}
+
+}  // namespace hone::train

@@ -1,0 +1,36 @@
+// The start card: what this run is, before its first step.
+#pragma once
+
+#include <string>
+
+#include "data/dataset.h"
+#include "model/causal_lm.h"
+#include "train/recipe.h"
+
+namespace hone::train {
+
+struct StartCardFacts {
+  const Recipe* recipe = nullptr;
+  const model::CausalLM* model = nullptr;
+  const data::Dataset* train = nullptr;
+  const data::Dataset* eval = nullptr;  // null: none
+  std::vector<std::int64_t> frozen_by_pattern;
+  std::int64_t steps = 0, steps_per_epoch = 0, first_step = 0;
+  std::int64_t seq_len = 0;
+  int threads = 0;
+  std::string isa;
+  double peak_gflops = 0;
+  double aux_coefficient = 0;
+  std::int64_t held_bytes[3] = {0, 0, 0};  // weights, optimizer, gradients to come
+  double activation_bytes = 0;             // of a full micro-batch, counted on the meta device
+  std::uint64_t save_bytes = 0;
+};
+
+/// Device, model, data, what trains, batch arithmetic, memory by purpose, the rehearsed save; pass-through
+/// tensors and unknown config keys by name.
+std::string start_card(const StartCardFacts& facts);
+
+/// Parameters that a token passes through: all but the experts it is not routed to.
+std::int64_t active_parameters(const model::DecoderSpec& spec);
+
+}  // namespace hone::train
