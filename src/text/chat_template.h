@@ -1,5 +1,6 @@
-// Chat templates: the Jinja that Hugging Face checkpoints carry, rendered byte for byte as Transformers renders them, with a record
-// of which characters came from which message, so that training masks need no guessing.
+// Chat templates: the Jinja that Hugging Face checkpoints carry, rendered byte for byte as Transformers
+// renders them, with a record of which characters came from which message, so that training masks need no
+// guessing.
 #pragma once
 
 #include <cstddef>
@@ -16,9 +17,10 @@
 
 namespace hone::text {
 
-/// Bytes [begin, end) of a rendered chat that were derived from `messages[message][key]` (by copying, slicing, trimming, joining,
-/// `tojson`, …). `key` is "" where the characters belong to a message but not to one of its top-level keys alone (the braces
-/// of `message | tojson`, say); `message` is kSeveralMessages where one operation mixed several messages.
+/// Bytes [begin, end) of a rendered chat that were derived from `messages[message][key]` (by copying,
+/// slicing, trimming, joining, `tojson`, …). `key` is "" where the characters belong to a message but not to
+/// one of its top-level keys alone (the braces of `message | tojson`, say); `message` is kSeveralMessages
+/// where one operation mixed several messages.
 struct MessageSpan {
   static constexpr int kSeveralMessages = -1;
   std::size_t begin = 0;
@@ -33,24 +35,26 @@ struct Rendered {
   std::string text;
   /// Sorted and disjoint; bytes in no span were written by the template itself (headers, end-of-turn tokens).
   std::vector<MessageSpan> sources;
-  /// Bytes inside `{% generation %}` blocks, sorted and disjoint, one entry per block rendered (empty blocks leave none).
+  /// Bytes inside `{% generation %}` blocks, sorted and disjoint, one entry per block rendered (empty blocks
+  /// leave none).
   std::vector<std::pair<std::size_t, std::size_t>> generation;
 };
 
 /// The variables a template sees. The JSON is borrowed for the duration of the call; key order is kept.
 struct ChatInput {
-  const nlohmann::ordered_json* messages = nullptr;   ///< an array of objects; null: the variable is undefined
-  const nlohmann::ordered_json* tools = nullptr;      ///< null: `tools` is none
+  const nlohmann::ordered_json* messages = nullptr;  ///< an array of objects; null: the variable is undefined
+  const nlohmann::ordered_json* tools = nullptr;     ///< null: `tools` is none
   const nlohmann::ordered_json* documents = nullptr;  ///< null: `documents` is none
-  const nlohmann::ordered_json* kwargs = nullptr;     ///< an object of further variables; they hide special tokens of the same name
+  const nlohmann::ordered_json* kwargs =
+      nullptr;  ///< an object of further variables; they hide special tokens of the same name
   bool add_generation_prompt = false;
   std::map<std::string, std::string> special_tokens;  ///< bos_token, eos_token, …
   std::function<std::tm()> clock;                     ///< what `strftime_now` reads; empty: the local time
 };
 
-/// Parses JSON text as Python's json.loads does for our purposes: key order kept, the last of equal keys wins, and integers beyond
-/// 64 bits kept exactly (as a binary value of subtype kBigIntegerSubtype that holds the decimal digits; the renderer prints them).
-/// Throws Error(kUser) that begins with `where`.
+/// Parses JSON text as Python's json.loads does for our purposes: key order kept, the last of equal keys
+/// wins, and integers beyond 64 bits kept exactly (as a binary value of subtype kBigIntegerSubtype that holds
+/// the decimal digits; the renderer prints them). Throws Error(kUser) that begins with `where`.
 nlohmann::ordered_json parse_chat_json(std::string_view text, std::string_view where);
 inline constexpr unsigned kBigIntegerSubtype = 0x49;
 
@@ -60,7 +64,8 @@ class ChatTemplate {
   /// Throws Error(kUser) "NAME:LINE: what is wrong". `name` is what errors call the template (a file name).
   static ChatTemplate compile(std::string source, std::string name);
 
-  /// Throws Error(kUser) "NAME:LINE: …" for what the template refuses (`raise_exception`: the text contains its message) or cannot do.
+  /// Throws Error(kUser) "NAME:LINE: …" for what the template refuses (`raise_exception`: the text contains
+  /// its message) or cannot do.
   Rendered render(const ChatInput& input) const;
 
   /// Does the template hold `{% generation %}` blocks?

@@ -1,0 +1,308 @@
+// The boundary between chats as JSON and the interpreter's values, and between marked text and Rendered.
+#include "text/chat_template.h"
+
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "text/jinja_ast.h"
+#include "text/jinja_interpreter.h"
+#include "text/jinja_unicode.h"
+
+namespace hone::text {
+
+using jinja::Source;
+using jinja::Value;
+using Json = nlohmann::ordered_json;
+
+struct ChatTemplate::Program {
+  std::string name;
+  std::string source;
+  jinja::Template parsed;
+};
+
+namespace {
+
+constexpr std::size_t kMaxConstruct = 120;
+
+/// Builds a JSON value from the parser's events, keeping integers of any size.
+class JsonBuilder final : public nlohmann::json_sax<Json> {
+ public:
+  explicit JsonBuilder(std::string_view where) : where_(where) {}
+  Json take() { return std::move(root_); }
+
+  bool null() override { return add(nullptr); }
+  bool boolean(bool value) override { return add(value); }
+  bool number_integer(number_integer_t value) override { return add(value); }
+  bool number_unsigned(number_unsigned_t value) override { return add(value); }
+  bool number_float(number_float_t value, const string_t& text) override {
+    if (text.find_first_of(".eE") != std::string::npos) return add(value);
+    return add(Json::binary({text.begin(), text.end()}, kBigIntegerSubtype));
+  }
+  bool string(string_t& value) override { return add(std::move(value)); }
+  bool binary(binary_t&) override { return false; }
+  bool start_object(std::size_t) override { return open(Json::object()); }
+  bool start_array(std::size_t) override { return open(Json::array()); }
+  bool key(string_t& name) override {
+    slot_ = &(*open_.back())[name];
+    return true;
+  }
+  bool end_object() override { return close(); }
+  bool end_array() override { return close(); }
+  bool parse_error(std::size_t position, const std::string&,
+                   const nlohmann::detail::exception& error) override {
+    std::string message = error.what();
+    if (const std::size_t prefix = message.find("] "); prefix != std::string::npos)
+      message.erase(0, prefix + 2);
+    fail("{}: invalid JSON at byte {}: {}", where_, position, message.substr(0, 300));
+  }
+
+ private:
+  Json* place(Json value) {
+    if (open_.empty()) {
+      root_ = std::move(value);
+      return &root_;
+    }
+    if (open_.back()->is_array()) return &open_.back()->emplace_back(std::move(value));
+    *slot_ = std::move(value);
+    return slot_;
+  }
+  template <typename T>
+  bool add(T&& value) {
+    place(Json(std::forward<T>(value)));
+    return true;
+  }
+  bool open(Json container) {
+    open_.push_back(place(std::move(container)));
+    return true;
+  }
+  bool close() {
+    open_.pop_back();
+    return true;
+  }
+
+  std::string_view where_;
+  Json root_;
+  std::vector<Json*> open_;
+  Json* slot_ = nullptr;
+};
+
+/// Turns the inputs into values that know their message and key.
+class InputConverter {
+ public:
+  Value messages(const Json& messages) {
+    if (!messages.is_array()) return convert(messages, {}, 0);
+    std::vector<Value> items;
+    std::int32_t index = 0;
+    for (const Json& message : messages) items.push_back(this->message(message, index++));
+    return jinja::make_list(std::move(items));
+  }
+
+  Value convert(const Json& json, Source source, std::uint32_t depth) {
+    jinja::checked_depth(depth);
+    switch (json.type()) {
+      case Json::value_t::null:
+        return Value::none().with_source(source);
+      case Json::value_t::boolean:
+        return Value::boolean(json.get<bool>(), source);
+      case Json::value_t::number_integer:
+        return Value::integer(json.get<std::int64_t>(), source);
+      case Json::value_t::number_unsigned:
+        return unsigned_integer(json.get<std::uint64_t>(), source);
+      case Json::value_t::number_float:
+        return Value::real(json.get<double>(), source);
+      case Json::value_t::string:
+        return string(json.get_ref<const std::string&>(), source);
+      case Json::value_t::array: {
+        std::vector<Value> items;
+        items.reserve(json.size());
+        for (const Json& item : json) items.push_back(convert(item, source, depth + 1));
+        return jinja::make_list(std::move(items), source);
+      }
+      case Json::value_t::object: {
+        auto dict = std::make_shared<jinja::Dict>();
+        for (const auto& [key, value] : json.items())
+          dict->insert(string(key, source), convert(value, source, depth + 1));
+        return jinja::make_dict(std::move(dict), source);
+      }
+      case Json::value_t::binary: {
+        const auto& bytes = json.get_binary();
+        return jinja::make_big_integer(std::string(bytes.begin(), bytes.end()), source);
+      }
+      case Json::value_t::discarded:
+        break;
+    }
+    fail("the input of a chat template holds a discarded JSON value");
+  }
+
+  const std::string& key_name(std::int32_t index) const { return keys_[static_cast<std::size_t>(index)]; }
+
+ private:
+  Value message(const Json& message, std::int32_t index) {
+    const Source whole{index, Source::kWholeMessage};
+    if (!message.is_object()) return convert(message, whole, 1);
+    auto dict = std::make_shared<jinja::Dict>();
+    for (const auto& [key, value] : message.items()) {
+      const Source source{index, key_index(key)};
+      dict->insert(string(key, source), convert(value, source, 2));
+    }
+    return jinja::make_dict(std::move(dict), whole);
+  }
+
+  std::int32_t key_index(const std::string& key) {
+    for (std::size_t i = 1; i < keys_.size(); ++i) {
+      if (keys_[i] == key) return static_cast<std::int32_t>(i);
+    }
+    keys_.push_back(key);
+    return static_cast<std::int32_t>(keys_.size() - 1);
+  }
+
+  static Value unsigned_integer(std::uint64_t value, Source source) {
+    if (value <= static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) {
+      return Value::integer(static_cast<std::int64_t>(value), source);
+    }
+    return jinja::make_big_integer(std::to_string(value), source);
+  }
+
+  static Value string(const std::string& text, Source source) {
+    if (const std::size_t bad = jinja::find_invalid_utf8(text); bad != std::string::npos) {
+      fail("a string in the input of a chat template is not UTF-8 (byte {} of it)", bad);
+    }
+    return Value::string(text, {source, 0});
+  }
+
+  std::vector<std::string> keys_ = {""};
+};
+
+std::vector<Value> make_context(const jinja::SymbolTable& symbols, const ChatInput& input,
+                                InputConverter& convert) {
+  std::vector<Value> context(symbols.size(), Value::missing());
+  const auto set = [&](const std::string& name, auto make) {
+    const jinja::Symbol symbol = symbols.find(name);
+    if (symbol < context.size()) context[symbol] = make();
+  };
+  for (const auto& [name, token] : input.special_tokens) {
+    set(name, [&, &text = token] { return convert.convert(Json(text), {}, 0); });
+  }
+  if (input.kwargs != nullptr) {
+    if (!input.kwargs->is_object()) fail("the extra variables of a chat template must be a JSON object");
+    for (const auto& [name, value] : input.kwargs->items()) {
+      set(name, [&, &json = value] { return convert.convert(json, {}, 0); });
+    }
+  }
+  const auto optional = [&](const Json* json) {
+    return json == nullptr ? Value::none() : convert.convert(*json, {}, 0);
+  };
+  if (input.messages != nullptr) set("messages", [&] { return convert.messages(*input.messages); });
+  set("tools", [&] { return optional(input.tools); });
+  set("documents", [&] { return optional(input.documents); });
+  set("add_generation_prompt", [&] { return Value::boolean(input.add_generation_prompt); });
+  return context;
+}
+
+Rendered to_rendered(const jinja::Text& text, const InputConverter& inputs) {
+  Rendered rendered;
+  rendered.text = text.bytes;
+  std::size_t begin = 0;
+  Source last_source;
+  std::int32_t last_generation = 0;
+  for (const jinja::Text::Run& run : text.runs) {
+    const Source source = run.mark.source;
+    if (source.message != Source::kNoMessage) {
+      if (source == last_source && rendered.sources.back().end == begin) {
+        rendered.sources.back().end = run.end;
+      } else {
+        rendered.sources.push_back({begin, run.end, source.message, inputs.key_name(source.key)});
+      }
+    }
+    if (run.mark.generation != 0) {
+      if (run.mark.generation == last_generation) {
+        rendered.generation.back().second = run.end;
+      } else {
+        rendered.generation.emplace_back(begin, run.end);
+      }
+    }
+    last_source = source;
+    last_generation = run.mark.generation;
+    begin = run.end;
+  }
+  return rendered;
+}
+
+/// The tag at a position, on one line.
+std::string construct_at(const jinja::Template& parsed, jinja::Position position) {
+  if (position.tag == 0 || position.tag >= parsed.tags.size()) return "";
+  const jinja::Tag tag = parsed.tags[position.tag];
+  std::string text;
+  for (char c : std::string_view(parsed.source).substr(tag.begin, tag.end - tag.begin)) {
+    const bool is_space = c == '\n' || c == ' ' || c == '\t';
+    if (!is_space) {
+      text += c;
+    } else if (!text.empty() && text.back() != ' ') {
+      text += ' ';
+    }
+  }
+  if (!text.empty() && text.back() == ' ') text.pop_back();
+  if (text.size() > kMaxConstruct) {
+    std::size_t cut = kMaxConstruct;
+    while (cut > 0 && (static_cast<unsigned char>(text[cut]) & 0xC0U) == 0x80U) --cut;
+    text = text.substr(0, cut) + "…";
+  }
+  return fmt::format(" (in {})", text);
+}
+
+}  // namespace
+
+Json parse_chat_json(std::string_view text, std::string_view where) {
+  JsonBuilder builder(where);
+  Json::sax_parse(text.begin(), text.end(), &builder);
+  return builder.take();
+}
+
+ChatTemplate::ChatTemplate(std::shared_ptr<const Program> program) : program_(std::move(program)) {}
+
+ChatTemplate ChatTemplate::compile(std::string source, std::string name) {
+  if (const std::size_t bad = jinja::find_invalid_utf8(source); bad != std::string::npos) {
+    fail("{}: the template is not UTF-8 (byte {})", name, bad);
+  }
+  try {
+    auto program = std::make_shared<Program>();
+    program->parsed = jinja::parse_template(source);
+    program->name = std::move(name);
+    program->source = std::move(source);
+    return ChatTemplate(std::move(program));
+  } catch (const jinja::SyntaxError& error) {
+    fail("{}:{}: {}", name, error.line(), error.what());
+  } catch (const jinja::Raise& error) {
+    fail("{}: {}", name, error.what());
+  }
+}
+
+Rendered ChatTemplate::render(const ChatInput& input) const {
+  InputConverter convert;
+  std::vector<Value> context;
+  try {
+    context = make_context(program_->parsed.symbols, input, convert);
+  } catch (const jinja::Raise& error) {
+    fail("{}: the template's input: {}", program_->name, error.what());
+  }
+  jinja::Interpreter interpreter(program_->parsed, std::move(context), input.clock);
+  try {
+    return to_rendered(*interpreter.render(), convert);
+  } catch (const jinja::Raise& error) {
+    fail("{}:{}: {}{}", program_->name, interpreter.position().line, error.what(),
+         construct_at(program_->parsed, interpreter.position()));
+  }
+}
+
+bool ChatTemplate::has_generation_blocks() const {
+  return program_->parsed.has_generation;
+}
+const std::string& ChatTemplate::source() const {
+  return program_->source;
+}
+const std::string& ChatTemplate::name() const {
+  return program_->name;
+}
+
+}  // namespace hone::text
