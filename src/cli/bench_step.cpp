@@ -1,0 +1,123 @@
+#include "cli/bench_step.h"
+
+#include <malloc.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/rng.h"
+#include "kernels/peak.h"
+#include "train/forecast.h"
+#include "train/step.h"
+
+namespace hone::cli {
+
+namespace {
+
+/// A line of /proc/self/status in bytes; 0 where there is none.
+double status_bytes(const char* key) {
+  std::ifstream status("/proc/self/status");
+  for (std::string word; status >> word;) {
+    double kib = 0;
+    if (word == key && status >> kib) return kib * 1024;
+  }
+  return 0;
+}
+
+/// Lets VmHWM start again from what is resident now.
+void reset_resident_peak() {
+  std::ofstream("/proc/self/clear_refs") << "5";
+}
+
+double median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2),
+                   values.end());
+  return values[values.size() / 2];
+}
+
+model::TokenBatch random_batch(const BenchStepOptions& options, std::int64_t vocab) {
+  const CounterRng rng(1, RngPurpose::kBench);
+  model::TokenBatch batch;
+  std::uint64_t draw = 0;
+  for (std::int64_t row = 0; row < options.batch; ++row) {
+    std::vector<std::int32_t> ids;
+    for (std::int64_t i = 0; i < options.seq; ++i)
+      ids.push_back(static_cast<std::int32_t>(rng.below(draw++, static_cast<std::uint64_t>(vocab))));
+    batch.add(ids, ids);
+  }
+  return batch;
+}
+
+}  // namespace
+
+void bench_step(const BenchStepOptions& options) {
+  const auto description = model::describe(options.config);
+  const auto& spec = description.spec;
+  if (options.seq > spec.context_length())
+    fail("--seq {} is longer than the model's context of {} (max_position_embeddings)", options.seq,
+         spec.context_length());
+  auto context = options.compute.context();
+  const DType dtype = options.compute.compute_dtype().value_or(DType::kF32);
+  const int threads = context.stream().num_threads();
+  const double peak_gflops = kernels::measure_peak_gflops(kernels::choose_cpu_isa(), dtype, threads);
+
+  auto model = model::CausalLM::from_config(context, options.config, dtype, 1);
+  const std::vector<model::TokenBatch> batches{random_batch(options, spec.vocab)};
+  const double aux = spec.output_router_logits ? spec.aux_coefficient : 0.0;
+  const auto forecast = train::forecast_micro_batch(spec, dtype, batches.front(), options.recompute, aux);
+  ::malloc_trim(0);
+  reset_resident_peak();
+  const double weights_resident = status_bytes("VmRSS:");
+
+  model.decoder().parameters().set_trainable({}, dtype);
+  train::Optimizer optimizer(context, model, {.weight_decay = 0.01});
+  std::vector<double> forward, backward, update, total;
+  constexpr std::int64_t kWarmup = 2;
+  train::StepResult result;
+  for (std::int64_t i = 0; i < kWarmup + options.steps; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    result = train::train_step(
+        context, model.decoder(), optimizer, batches,
+        {.learning_rate = 1e-4, .clip = 1, .recompute = options.recompute, .aux_coefficient = aux});
+    if (i < kWarmup) continue;
+    total.push_back(
+        std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
+    forward.push_back(result.forward_ms);
+    backward.push_back(result.backward_ms);
+    update.push_back(result.optimizer_ms);
+  }
+  const double above_weights = (status_bytes("VmHWM:") - weights_resident) / 0x1p20;
+  const double step_ms = median(total);
+  const double tokens = static_cast<double>(result.tokens);
+  const double gflops = forecast.flops / 1e9;
+  if (!options.json) {
+    fmt::print("{} {} parameters {}, {} x {} tokens, {} threads, {} kernels\n", spec.model_type,
+               model.decoder().parameters().num_elements(), name_of(dtype), options.batch, options.seq,
+               threads, kernels::name_of(kernels::choose_cpu_isa()));
+    fmt::print("forward {:.1f} ms  backward {:.1f} ms  optimizer {:.1f} ms  step {:.1f} ms  {:.0f} tok/s\n",
+               median(forward), median(backward), median(update), step_ms, 1e3 * tokens / step_ms);
+    fmt::print(
+        "peak above weights {:.0f} MiB (gradients, optimizer, activations)  {:.0f} GFLOP/s = {:.0f}% of "
+        "{:.0f} measured\n",
+        above_weights, gflops / step_ms * 1e3, 100 * gflops / step_ms * 1e3 / peak_gflops, peak_gflops);
+  }
+  const nlohmann::ordered_json row{{"fwd_ms", median(forward)},
+                                   {"bwd_ms", median(backward)},
+                                   {"opt_ms", median(update)},
+                                   {"step_ms", step_ms},
+                                   {"tok_s", 1e3 * tokens / step_ms},
+                                   {"peak_above_weights_mib", above_weights},
+                                   {"gemm_peak_gflops", peak_gflops},
+                                   {"fraction_of_peak", gflops / step_ms * 1e3 / peak_gflops},
+                                   {"loss", result.loss},
+                                   {"threads", threads},
+                                   {"dtype", name_of(dtype)},
+                                   {"isa", kernels::name_of(kernels::choose_cpu_isa())}};
+  if (options.json) fmt::print("{}\n", row.dump());
+}
+
+}  // namespace hone::cli

@@ -1,0 +1,89 @@
+// hone logits: what a checkpoint computes for given token ids, for comparison with other programs.
+#include <CLI/CLI.hpp>
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "cli/options.h"
+#include "cli/token_rows.h"
+#include "cli/verbs.h"
+#include "hub/safetensors.h"
+#include "model/causal_lm.h"
+#include "train/console.h"
+
+namespace hone::cli {
+
+namespace {
+
+struct LogitsOptions {
+  std::string model, ids, out;
+  ComputeOptions compute;
+};
+
+/// The training loss of all rows as one batch, auxiliary loss included where the config asks for it.
+float training_loss(ops::Context& context, model::CausalLM& model, const std::vector<TokenRow>& rows,
+                    const std::string& path) {
+  model::TokenBatch batch;
+  for (const auto& row : rows) batch.add(row.ids, row.labels);
+  const std::int64_t supervised = batch.supervised();
+  if (supervised == 0)
+    fail("{}: no label is supervised (every one is -100 or the first of its row): there is no loss", path);
+  const auto& spec = model.spec();
+  const auto loss =
+      model.decoder().loss(context, batch,
+                           {.lm_scale = 1.0 / static_cast<double>(supervised),
+                            .aux_scale = spec.output_router_logits ? spec.aux_coefficient : 0.0});
+  return *loss.total.as<float>();
+}
+
+void run(const LogitsOptions& options) {
+  auto context = options.compute.context();
+  // The rows are checked against config.json before the weights are read.
+  const auto spec = model::describe(options.model).spec;
+  const auto rows = read_token_rows(options.ids, spec.vocab, spec.context_length());
+  auto model =
+      model::CausalLM::from_pretrained(context, options.model, {.dtype = options.compute.compute_dtype()});
+
+  std::vector<hub::TensorSpec> tensors;
+  const auto* f32 = &hub::stored_type(DType::kF32);
+  for (std::size_t i = 0; i < rows.size(); ++i)
+    tensors.push_back(
+        {fmt::format("logits.{}", i), f32, Shape{static_cast<std::int64_t>(rows[i].ids.size()), spec.vocab}});
+  const bool has_labels = !rows.front().labels.empty();
+  if (has_labels) tensors.push_back({"loss", f32, Shape{1}});
+  hub::SafetensorsWriter writer(options.out, tensors, std::nullopt);
+
+  train::Progress progress("logits");
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    model::TokenBatch batch;
+    batch.add(rows[i].ids);
+    const Tensor logits = model.decoder().logits(context, model.decoder().forward(context, batch).residual);
+    writer.write(tensors[i].name, {static_cast<const std::byte*>(logits.data()), logits.size_bytes()});
+    progress.update(static_cast<double>(i + 1) / static_cast<double>(rows.size()),
+                    fmt::format("{} of {} rows", i + 1, rows.size()));
+  }
+  if (has_labels) {
+    const float loss = training_loss(context, model, rows, options.ids);
+    writer.write("loss", std::as_bytes(std::span(&loss, 1)));
+  }
+  writer.finish();
+}
+
+}  // namespace
+
+void add_logits(CLI::App& app) {
+  auto options = std::make_shared<LogitsOptions>();
+  CLI::App* verb = app.add_subcommand(
+      "logits", "compute the logits, and with labels the training loss, of rows of token ids");
+  verb->add_option("MODEL", options->model, "a Hugging Face checkpoint directory")->required();
+  verb->add_option("--ids", options->ids,
+                   "JSONL rows {\"input_ids\": [...], \"labels\": [...]?}; labels aligned, -100 unsupervised")
+      ->required();
+  verb->add_option("--out", options->out,
+                   "safetensors file to write: logits.0, logits.1, … (length, vocab) f32, and loss (1)")
+      ->required();
+  options->compute.add_to(*verb);
+  verb->callback([options] { run(*options); });
+}
+
+}  // namespace hone::cli

@@ -1,0 +1,21 @@
+// JSONL rows of token ids, as `hone logits` reads them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace hone::cli {
+
+struct TokenRow {
+  std::vector<std::int32_t> ids;
+  std::vector<std::int32_t> labels;  // empty: none given
+  std::string where;                 // "rows.jsonl:3"
+};
+
+/// Reads {"input_ids": [...], "labels": [...]?} rows. Throws Error(kUser) at file:line for what is not such a
+/// row, ids outside [0, vocab), labels that are neither -100 nor inside it or of another length, rows longer
+/// than `longest`, rows of which only some have labels, and an empty file.
+std::vector<TokenRow> read_token_rows(const std::string& path, std::int64_t vocab, std::int64_t longest);
+
+}  // namespace hone::cli
