@@ -188,6 +188,12 @@ std::string length_prefix(std::string_view header) {
   return prefix;
 }
 
+std::string joined(const Shape& shape) {
+  std::string text;
+  for (const auto dim : shape.dims()) text += fmt::format("{}{}", text.empty() ? "" : ",", dim);
+  return text;
+}
+
 /// A JSON string literal as serde_json writes it: only quotes, backslashes and control characters are
 /// escaped.
 std::string json_quoted(const std::string& text) {
@@ -245,9 +251,8 @@ std::string make_header(std::vector<TensorSpec> tensors, const std::optional<Met
   std::string header = "{";
   if (metadata) {
     header += "\"__metadata__\":{";
-    for (std::size_t i = 0; i < metadata->size(); ++i)
-      header +=
-          (i > 0 ? "," : "") + json_quoted((*metadata)[i].first) + ":" + json_quoted((*metadata)[i].second);
+    for (const auto& [key, value] : *metadata)
+      header += fmt::format("{}{}:{}", header.back() == '{' ? "" : ",", json_quoted(key), json_quoted(value));
     header += "}";
   }
   std::uint64_t at = 0;
@@ -255,7 +260,7 @@ std::string make_header(std::vector<TensorSpec> tensors, const std::optional<Met
     const std::uint64_t size = tensor.size_bytes();
     header += fmt::format("{}{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}",
                           header.size() > 1 ? "," : "", json_quoted(tensor.name), tensor.type->name,
-                          fmt::join(tensor.shape.dims(), ","), at, at + size);
+                          joined(tensor.shape), at, at + size);
     if (placed != nullptr) placed->push_back({std::move(tensor), at, size});
     at += size;
   }
