@@ -1,4 +1,4 @@
-"""Writes tests/data/hub: files that the safetensors library and Transformers' save_pretrained wrote, for tests/hub.
+"""Writes tests/data/hub: what the safetensors library and Transformers' save_pretrained write.
 
     python tools/goldens/make_hub_goldens.py [OUT]
 
@@ -29,8 +29,8 @@ TINY = dict(
     head_dim=4,
     max_position_embeddings=32,
 )
-# name -> (model_type, config, save_pretrained's max_shard_size). The sizes cut inside layers, put blocks larger than a shard
-# before the open one, and keep the views of one expert weight together.
+# name -> (model_type, config, save_pretrained's max_shard_size). The sizes cut inside layers, put blocks
+# larger than a shard before the open one, and keep the views of one expert weight together.
 SHARDED = {
     "qwen3_moe-700": ("qwen3_moe", dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=6), 700),
     "qwen3_moe-3000": (
@@ -45,7 +45,7 @@ SHARDED = {
 
 
 def all_dtypes() -> None:
-    """One file with every dtype torch can write, a scalar and empty tensors: the order and the header are the library's."""
+    """Every dtype torch can write, a scalar and empty tensors: order and header are the library's."""
     names = (
         "bool uint8 int8 int16 uint16 float16 bfloat16 int32 uint32 float32 complex64 float64 int64 uint64 "
         "float8_e4m3fn float8_e5m2 float8_e4m3fnuz float8_e5m2fnuz float8_e8m0fnu"
@@ -79,7 +79,7 @@ def expected_order() -> None:
 
 
 def sharded(name: str) -> None:
-    """A model made from its config and saved in shards: only headers and the index are kept, values do not matter."""
+    """A model made from its config and saved in shards: only headers and the index are kept."""
     model_type, config, max_shard_size = SHARDED[name]
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **(TINY | config)))
