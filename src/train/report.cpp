@@ -1,0 +1,175 @@
+#include "train/report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <sstream>
+
+#include "base/file.h"
+#include "train/console.h"
+#include "train/svg.h"
+
+namespace hone::train {
+
+namespace {
+
+using nlohmann::json;
+
+std::vector<json> read_rows(const std::filesystem::path& path) {
+  std::vector<json> rows;
+  if (!std::filesystem::exists(path)) return rows;
+  std::istringstream in(read_file(path));
+  for (std::string line; std::getline(in, line);) {
+    auto row = json::parse(line, nullptr, false);
+    if (row.is_object()) rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+/// A column of the metrics against the step; rows that lack it (or hold null, which is not finite) are left
+/// out.
+Curve column(const std::vector<json>& rows, const std::string& key, const std::string& css_class) {
+  Curve curve{.name = key, .css_class = css_class, .points = {}};
+  for (const auto& row : rows)
+    if (row.contains(key) && row[key].is_number())
+      curve.points.emplace_back(row["step"].get<double>(), row[key].get<double>());
+  return curve;
+}
+
+/// A running average over about `window` points, so that the eye sees the trend.
+Curve smooth(const Curve& curve, const std::string& css_class) {
+  Curve result{.name = curve.name + " (average)", .css_class = css_class, .points = {}};
+  const double keep = 1 - 1 / std::max(1.0, std::min(50.0, static_cast<double>(curve.points.size()) / 20));
+  double average = curve.points.empty() ? 0 : curve.points.front().second;
+  for (const auto& [x, y] : curve.points) {
+    average = keep * average + (1 - keep) * y;
+    result.points.emplace_back(x, average);
+  }
+  return result;
+}
+
+/// Loads as shares of a layer's mean, summed over all rows: one row per layer, one column per expert.
+std::vector<std::vector<double>> expert_shares(const std::vector<json>& rows) {
+  std::vector<std::vector<double>> sums;
+  for (const auto& row : rows) {
+    const auto counts = row.value("counts", std::vector<std::vector<double>>{});
+    sums.resize(std::max(sums.size(), counts.size()));
+    for (std::size_t layer = 0; layer < counts.size(); ++layer) {
+      sums[layer].resize(std::max(sums[layer].size(), counts[layer].size()));
+      for (std::size_t e = 0; e < counts[layer].size(); ++e) sums[layer][e] += counts[layer][e];
+    }
+  }
+  for (auto& layer : sums) {
+    const double total = std::accumulate(layer.begin(), layer.end(), 0.0);
+    for (double& x : layer) x *= total > 0 ? static_cast<double>(layer.size()) / total : 0;
+  }
+  return sums;
+}
+
+/// The busiest expert's share of the mean: one row per layer, one column per row of experts.jsonl.
+std::vector<std::vector<double>> imbalance_over_time(const std::vector<json>& rows) {
+  std::vector<std::vector<double>> result;
+  for (const auto& row : rows) {
+    const auto shares = expert_shares({row});
+    result.resize(std::max(result.size(), shares.size()));
+    for (std::size_t layer = 0; layer < shares.size(); ++layer)
+      result[layer].push_back(
+          shares[layer].empty() ? 0 : *std::max_element(shares[layer].begin(), shares[layer].end()));
+  }
+  return result;
+}
+
+constexpr const char* kStyle = R"(<style>
+:root { color-scheme: light dark; --ink: #1c2430; --quiet: #6a7585; --paper: #ffffff; --line: #e3e7ec; --a: #2563c9; --b: #d9762b; --c: #2f9e5a; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6eaf0; --quiet: #93a0b1; --paper: #14181e; --line: #2a323c; --a: #6ea0ff; --b: #f2a15f; --c: #5fd08a; } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 1500px; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.4rem; margin: 0; } .sub { color: var(--quiet); margin: 0 0 1.5rem; }
+.numbers { display: flex; flex-wrap: wrap; gap: 1rem 2.5rem; margin-bottom: 1.5rem; } .numbers b { display: block; font-size: 1.25rem; }
+.numbers span { color: var(--quiet); font-size: .85rem; }
+.grid2 { display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 1rem; }
+figure { margin: 0; border: 1px solid var(--line); border-radius: 8px; padding: .6rem; } figcaption { font-weight: 600; }
+svg { width: 100%; height: auto; display: block; } .grid { stroke: var(--line); } .tick { fill: var(--quiet); font-size: 12px; }
+polyline { fill: none; stroke-width: 1.6; } .a { stroke: var(--a); } .b { stroke: var(--b); } .c { stroke: var(--c); fill: var(--c); }
+.faint { stroke: var(--a); opacity: .35; } rect.key { fill: currentColor; stroke: none; } .a.key { fill: var(--a); } .b.key { fill: var(--b); }
+.c.key { fill: var(--c); } .faint.key { fill: var(--a); }
+pre { border: 1px solid var(--line); border-radius: 8px; padding: 1rem; overflow-x: auto; font-size: 13px; } details { margin-top: 1.5rem; }
+</style>
+)";
+
+std::string number(const std::string& value, const std::string& label) {
+  return fmt::format("<div><b>{}</b><span>{}</span></div>\n", escape_html(value), escape_html(label));
+}
+
+std::string headline(const std::vector<json>& rows) {
+  if (rows.empty()) return "<p>No step has ended yet.</p>\n";
+  const json& last = rows.back();
+  const auto value = [&](const char* key) {
+    return last.contains(key) && last[key].is_number() ? last[key].get<double>() : NAN;
+  };
+  std::vector<double> speeds;
+  double seconds = 0;
+  std::int64_t skipped = 0;
+  for (const auto& row : rows) {
+    speeds.push_back(row.value("tok_s", 0.0));
+    seconds += row.value("step_ms", 0.0) / 1e3;
+    skipped += row.value("skipped", false) ? 1 : 0;
+  }
+  std::nth_element(speeds.begin(), speeds.begin() + static_cast<std::ptrdiff_t>(speeds.size() / 2),
+                   speeds.end());
+  std::string html = "<div class=\"numbers\">\n";
+  html += number(with_commas(last["step"].get<std::int64_t>()), "steps");
+  html += number(fmt::format("{:.4f}", value("loss")), "last loss");
+  for (auto row = rows.rbegin(); row != rows.rend(); ++row) {
+    if (!row->contains("eval_loss")) continue;
+    html += number(fmt::format("{:.4f}", (*row)["eval_loss"].get<double>()), "last eval loss");
+    break;
+  }
+  html += number(with_commas(last.value("total_tokens", std::int64_t{0})), "tokens");
+  html += number(short_count(speeds[speeds.size() / 2]) + " tok/s", "median speed");
+  html += number(duration(seconds), "training time");
+  html += number(fmt::format("{:.0f} MiB", value("mem_mib")), "resident peak");
+  if (skipped > 0) html += number(with_commas(skipped), "steps skipped: not finite");
+  return html + "</div>\n";
+}
+
+}  // namespace
+
+void write_report(const RunDirectory& directory) {
+  const auto rows = read_rows(directory.metrics());
+  const auto experts = read_rows(directory.experts());
+  const std::string name = std::filesystem::absolute(directory.path()).lexically_normal().filename().string();
+  std::string html =
+      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>hone: " + escape_html(name) +
+      "</title>\n";
+  html += kStyle;
+  html += "</head><body>\n<h1>" + escape_html(name) + "</h1>\n<p class=\"sub\">a run of hone</p>\n" +
+          headline(rows) + "<div class=\"grid2\">\n";
+
+  const Curve loss = column(rows, "lm_loss", "faint");
+  std::vector<Curve> losses{loss, smooth(loss, "a")};
+  Curve eval = column(rows, "eval_loss", "c");
+  eval.is_dots = true;
+  if (!eval.points.empty()) losses.push_back(std::move(eval));
+  html += draw_chart("Loss", "step", losses);
+  html += draw_chart("Learning rate", "step", {column(rows, "lr", "a")});
+  html += draw_chart("Gradient norm, before clipping", "step", {column(rows, "grad_norm", "a")});
+  html += draw_chart("Throughput, tokens per second", "step", {column(rows, "tok_s", "a")});
+  const Curve aux = column(rows, "aux_loss", "a");
+  if (std::any_of(aux.points.begin(), aux.points.end(), [](const auto& p) { return p.second != 0; }))
+    html += draw_chart("Auxiliary (load-balancing) loss", "step", {aux});
+  if (!experts.empty()) {
+    html += draw_heat_map("Expert load by layer, share of the mean, whole run", "expert", "layer",
+                          expert_shares(experts), 3);
+    html += draw_heat_map("Busiest expert by layer, share of the mean, over time", "time", "layer",
+                          imbalance_over_time(experts), 6);
+  }
+  html += "</div>\n<details><summary>Recipe, with where each value came from</summary><pre>";
+  if (std::filesystem::exists(directory.recipe())) html += escape_html(read_file(directory.recipe()));
+  html += "</pre></details>\n</body></html>\n";
+  write_file_atomically(directory.report(), html);
+}
+
+}  // namespace hone::train
