@@ -3,22 +3,17 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
+#include <ctime>
 #include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
-namespace hone::text {
-class PretrainedTokenizer;
-}
+#include "data/tokenize.h"
 
 namespace hone::data {
 
-/// A label that is not learnt from, as in Transformers.
-inline constexpr std::int32_t kIgnoredLabel = -100;
-
-/// What becomes of a row longer than seq_len.
+/// What becomes of a row longer than seq_len: an error, its first seq_len tokens, nothing.
 enum class Overlong { kError, kTruncate, kDrop };
 
 struct DatasetOptions {
@@ -28,8 +23,12 @@ struct DatasetOptions {
   Overlong overlong = Overlong::kError;
   std::uint64_t seed = 0;
   std::int64_t vocab = 0;  // ids and labels must lie below it; 0: not checked
-  bool for_training =
-      true;  // masks that are all zeros or all ones on chat and prompt/completion data are errors
+  /// A chat or prompt/completion row from which no token, or every token, is learnt is an error, and so is a
+  /// dataset from which none is.
+  bool for_training = true;
+  /// What `strftime_now` of a chat template reads; empty: the local time. A run that resumes on another day
+  /// gives its first day here to find the same rows.
+  std::function<std::tm()> clock;
 };
 
 /// One row, tokenised. labels are aligned with ids; kIgnoredLabel where not supervised.
@@ -45,12 +44,13 @@ struct RowSource {
 };
 
 struct DatasetStatistics {
-  std::int64_t rows = 0;        // read
-  std::int64_t examples = 0;    // kept
-  std::int64_t tokens = 0;      // of the kept examples
-  std::int64_t supervised = 0;  // labels learnt from (a document's first is not)
-  std::int64_t longest = 0;     // tokens, before any truncation
-  std::int64_t dropped = 0, truncated = 0;
+  std::int64_t rows = 0;                    // read
+  std::int64_t examples = 0;                // kept
+  std::int64_t tokens = 0;                  // of the kept examples
+  std::int64_t supervised = 0;              // labels learnt from (a document's first is not)
+  std::int64_t longest = 0;                 // tokens, before any truncation
+  std::int64_t dropped = 0, truncated = 0;  // for their length
+  std::int64_t emptied = 0;  // truncated rows that had nothing left to learn from, and were dropped too
   std::int64_t packs = 0;
   double fill = 1;  // tokens / (packs * seq_len) when packing
 };
@@ -67,10 +67,17 @@ class Dataset {
  public:
   using Progress = std::function<void(std::int64_t rows, double share)>;
   /// `path`: a JSONL file, a glob, or a directory with train/valid/test.jsonl (`split` names which: "train",
-  /// "valid" or "test"; for a file or a glob it does not matter). Throws Error(kUser) at file:line for a row
-  /// that is not valid, and for a dataset without examples.
+  /// "valid" or "test"; for a file or a glob it does not matter; find_data_files in jsonl.h). Rows are
+  /// tokenised by all OpenMP threads; neither the result nor the error depends on their number. Throws
+  /// Error(kUser) at file:line for the first row that is not valid, and for a dataset without examples.
   static Dataset load(const std::string& path, const std::string& split,
                       const text::PretrainedTokenizer& tokenizer, const DatasetOptions& options,
+                      const Progress& progress = nullptr) {
+    return load(path, split, &tokenizer, options, progress);
+  }
+  /// The same; without a tokenizer (null) only rows of input_ids are accepted.
+  static Dataset load(const std::string& path, const std::string& split,
+                      const text::PretrainedTokenizer* tokenizer, const DatasetOptions& options,
                       const Progress& progress = nullptr);
 
   const DatasetStatistics& statistics() const { return statistics_; }
@@ -78,7 +85,8 @@ class Dataset {
   Example example(std::int64_t index) const;
   RowSource source(std::int64_t index) const;
 
-  /// Packs an epoch has (rows, when not packing).
+  /// Packs an epoch has (rows, when not packing). Packs are formed once; epochs differ in their order.
+  /// Without shuffling they are in the order of their first row, and always are the rows within a pack.
   std::int64_t num_packs() const;
   /// The examples of pack number `pack` of `epoch`'s order; a function of (seed, epoch, pack) alone.
   std::vector<std::int64_t> pack(std::int64_t epoch, std::int64_t pack) const;

@@ -1,0 +1,85 @@
+// One row of a JSONL file as token ids and labels. What `hone tokenize` and `hone check` show is what
+// training sees.
+#pragma once
+
+#include <cstdint>
+#include <ctime>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace hone::text {
+class PretrainedTokenizer;
+}
+
+namespace hone::data {
+
+/// A label that is not learnt from, as in Transformers.
+inline constexpr std::int32_t kIgnoredLabel = -100;
+
+/// What a row is, by its keys. Keys that no kind has (id, source, …) are ignored, and so are nulls.
+///   kChat        {"messages": […]} as in the OpenAI format, or {"conversations": [{"from", "value"}, …]} as
+///                in ShareGPT; both with "tools", "documents" and "chat_template_kwargs" where the template
+///                takes them
+///   kCompletion  {"prompt", "completion"}: two strings, or two lists of messages
+///   kText        {"text"}
+///   kTokens      {"input_ids", "labels"?}; a "text" beside them is ignored
+enum class RowKind { kChat, kCompletion, kText, kTokens };
+
+struct TokenizeOptions {
+  /// Text, and prompt with completion, get what the tokenizer's post-processor adds (<s>, …).
+  bool special_tokens = true;
+  /// Text, and completions, end with one EOS token.
+  bool eos = true;
+  /// Chats end with the template's generation prompt.
+  bool generation_prompt = false;
+  /// Fill TokenizedRow::text of kTokens rows too, with the ids decoded, special tokens kept.
+  bool decode = false;
+  /// A chat or prompt/completion row is an error where no token is learnt from, or every token is.
+  bool for_training = false;
+  /// Ids and labels must lie below it; 0: not checked.
+  std::int64_t vocab = 0;
+  /// What `strftime_now` of a chat template reads; empty: the local time.
+  std::function<std::tm()> clock;
+};
+
+/// A row, tokenised. labels are aligned with ids (the shift is the model's): the id itself where it is learnt
+/// from, kIgnoredLabel where not.
+struct TokenizedRow {
+  RowKind kind = RowKind::kText;
+  std::string text;  // the rendered chat, prompt and completion, or the text
+  std::vector<std::int32_t> ids;
+  std::vector<std::int32_t> labels;
+
+  /// Labels that are learnt from. The first token of a row is not: nothing predicts it.
+  std::int64_t supervised() const;
+};
+
+/// Tokenises rows. May be used by many threads at once; the tokenizer must outlive it.
+///
+/// Which tokens are learnt from:
+///   - kChat: every assistant turn, from after its header through its end-of-turn token (supervision.h says
+///     how both are found), or exactly the template's {% generation %} blocks where it has them. A message
+///     with "train": false or "weight": 0 is left out. Lists of messages as prompt and completion are one
+///     chat whose assistant turns are learnt from in the completion only.
+///   - kCompletion of strings: the completion and the EOS behind it. Prompt and completion are tokenised as
+///     one text, as TRL does and as the model will see it.
+///   - kText: everything. kTokens: the labels given, or everything.
+/// A token that crosses the edge of learnt text is learnt from, as Transformers does with {% generation %}.
+class RowTokenizer {
+ public:
+  /// `tokenizer` may be null: only kTokens rows are then accepted.
+  RowTokenizer(const text::PretrainedTokenizer* tokenizer, TokenizeOptions options);
+
+  /// `json` is one line. Throws Error(kUser) that begins with `where` ("FILE:LINE") for anything wrong with
+  /// the row: not JSON, of no kind or of several, missing or mistyped fields, refused by the template, ids
+  /// out of range.
+  TokenizedRow tokenize(std::string_view json, const std::string& where) const;
+
+ private:
+  const text::PretrainedTokenizer* tokenizer_;
+  TokenizeOptions options_;
+};
+
+}  // namespace hone::data
