@@ -187,7 +187,7 @@ TEST(RehearseSave, ComparesTheSpaceAndLeavesNothing) {
   EXPECT_TRUE(names_in(directory.path()).empty());
 }
 
-/// Runs `body` in a child whose /tmp-like directory is a file system of 256 KiB; its answer comes back.
+/// Runs `body` in a child to which `mount_point` is a file system of 256 KiB; its answer comes back.
 /// nullopt where this machine does not let us mount one.
 std::optional<std::string> on_a_tiny_disk(const fs::path& mount_point,
                                           const std::function<std::string()>& body) {
