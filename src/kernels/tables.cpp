@@ -57,6 +57,7 @@ KernelTable make_cpu_table(CpuIsa isa) {
   KernelTable table = reference::table();
   if (isa == CpuIsa::kReference) return table;
   register_matrix_kernels(isa, table);
+  register_row_kernels(isa, table);
   return table;
 }
 

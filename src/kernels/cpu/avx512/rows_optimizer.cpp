@@ -1,0 +1,11 @@
+#include "kernels/cpu/rows_optimizer.h"
+
+#include "kernels/cpu/simd_avx512.h"
+
+namespace hone::kernels::cpu {
+
+template void RowKernels<Avx512>::sum_of_squares(const SumOfSquaresArgs& a, Stream& stream);
+template void RowKernels<Avx512>::adamw(const AdamWArgs& a, Stream& stream);
+template void RowKernels<Avx512>::sgd(const SgdArgs& a, Stream& stream);
+
+}  // namespace hone::kernels::cpu

@@ -1,0 +1,42 @@
+// The plan of a mixture of experts: a stable counting sort of (token, slot) pairs by expert.
+#include <omp.h>
+
+#include <algorithm>
+
+#include "kernels/cpu/row_kernels.h"
+
+namespace hone::kernels::cpu {
+
+void moe_plan(const MoePlanArgs& a, Stream& stream) {
+  // Every chunk of pairs counts its own; where a chunk's pairs of an expert begin follows from the counts of
+  // the chunks before it. The result is the same for any number of chunks.
+  const Index pairs = a.tokens * a.top_k;
+  const Index chunks = pairs < 32768 ? 1 : std::min<Index>(stream.num_threads(), 64);
+  auto* next = static_cast<std::int32_t*>(
+      stream.shared_workspace(static_cast<std::size_t>(chunks * a.experts) * sizeof(std::int32_t)));
+  std::fill_n(next, chunks * a.experts, 0);
+#pragma omp parallel for schedule(static, 1) num_threads(static_cast <int>(chunks))
+  for (Index c = 0; c < chunks; c++)
+    for (Index i = pairs * c / chunks; i < pairs * (c + 1) / chunks; i++)
+      next[c * a.experts + a.experts_of[i]]++;
+  std::int32_t row = 0;
+  for (Index e = 0; e < a.experts; e++) {
+    a.offsets[e] = row;
+    for (Index c = 0; c < chunks; c++) {
+      const std::int32_t count = next[c * a.experts + e];
+      next[c * a.experts + e] = row;
+      row += count;
+    }
+    a.counts[e] = row - a.offsets[e];
+  }
+  a.offsets[a.experts] = row;
+#pragma omp parallel for schedule(static, 1) num_threads(static_cast <int>(chunks))
+  for (Index c = 0; c < chunks; c++)
+    for (Index i = pairs * c / chunks; i < pairs * (c + 1) / chunks; i++) {
+      const std::int32_t at = next[c * a.experts + a.experts_of[i]]++;
+      a.permutation[at] = static_cast<std::int32_t>(i);
+      a.inverse[i] = at;
+    }
+}
+
+}  // namespace hone::kernels::cpu

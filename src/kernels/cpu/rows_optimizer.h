@@ -1,0 +1,133 @@
+// Gradient norm and optimizers: one pass over everything, at the speed of memory.
+#pragma once
+
+#include "kernels/cpu/row_kernels.h"
+#include "kernels/cpu/rows.h"
+
+namespace hone::kernels::cpu {
+
+/// The sum of squares of one chunk. In f32 where that does not overflow, else in double.
+template <class Isa, class T>
+[[gnu::always_inline]] inline double chunk_squares(const T* x, Index n) {
+  const float sum = sum_lanes<Isa>(
+      n, [&](Index j, auto lanes, auto so_far) __attribute__((always_inline)) {
+        const auto v = load<Isa>(x + j, lanes);
+        return Isa::fma(v, v, so_far);
+      });
+  if (sum <= __FLT_MAX__) return sum;
+  double exact = 0;
+  for (Index j = 0; j < n; j++) {
+    float lane[Isa::kLanes];
+    Isa::store(lane, Isa::load(x + j, 1));
+    exact += static_cast<double>(lane[0]) * lane[0];
+  }
+  return exact;
+}
+
+template <class Isa>
+void RowKernels<Isa>::sum_of_squares(const SumOfSquaresArgs& a, Stream& stream) {
+  constexpr Index kChunk = 4096;
+  const Index chunks = ceil_div(a.n, kChunk);
+  auto* sums =
+      static_cast<double*>(stream.shared_workspace(static_cast<std::size_t>(chunks) * sizeof(double)));
+  with_dtype(a.dtype, [&](auto t) {
+    const auto* x = static_cast<const TypeOf<decltype(t)>*>(a.x);
+#pragma omp parallel for schedule(static) num_threads(threads_for(a.n, stream))
+    for (Index c = 0; c < chunks; c++)
+      sums[c] = chunk_squares<Isa>(x + c * kChunk, least(kChunk, a.n - c * kChunk));
+  });
+  double sum = 0;
+  for (Index c = 0; c < chunks; c++) sum += sums[c];
+  a.scalars->sum_of_squares += sum;
+}
+
+/// Calls step(j, lanes), which returns the new master weight, and stores that rounded to bf16 where a bf16
+/// weight is kept: past the caches, as nothing reads it before the next forward pass.
+template <class Isa, class Step>
+[[gnu::always_inline]] inline void update(Index begin, Index end, BFloat16* weight, Step step) {
+  constexpr Index kLanes = Isa::kLanes;
+  Index j = begin;
+  if (weight != nullptr && reinterpret_cast<std::uintptr_t>(weight + begin) % 64 == 0) {
+    constexpr Index kLine = 32;  // bf16 in a cache line
+    for (; j + kLine <= end; j += kLine)
+      for (Index half = 0; half < kLine; half += 2 * kLanes) {
+        const auto first = step(j + half, AllLanes{});
+        const auto second = step(j + half + kLanes, AllLanes{});
+        Isa::stream(weight + j + half, first, second);
+      }
+  }
+  for_lanes<Isa>(
+      end - j, [&](Index at, auto lanes) __attribute__((always_inline)) {
+        const auto v = step(j + at, lanes);
+        if (weight != nullptr) store<Isa>(weight + j + at, v, lanes);
+      });
+}
+
+template <class Isa, class G>
+void adamw_elements(const AdamWArgs& a, Stream& stream) {
+  using Vec = typename Isa::Vec;
+  const StepScalars& s = *a.scalars;
+  const Vec beta1 = Isa::set(a.beta1), rest1 = Isa::set(1 - a.beta1);
+  const Vec beta2 = Isa::set(a.beta2), rest2 = Isa::set(1 - a.beta2);
+  const Vec clip = Isa::set(s.clip_factor), eps = Isa::set(a.eps);
+  const Vec correction2 = Isa::set(1.0F / __builtin_sqrtf(s.bias_correction2));
+  const Vec rate = Isa::set(s.learning_rate / s.bias_correction1);
+  const Vec keep = Isa::set(1 - s.learning_rate * a.weight_decay);
+  const auto* all_grad = static_cast<const G*>(a.grad);
+  over_elements<Isa>(1, a.n, true, stream, [&](Index, Index begin, Index end) {
+    float *master = a.master, *avg = a.exp_avg, *avg_sq = a.exp_avg_sq;
+    const G* grad = all_grad;
+    update<Isa>(
+        begin, end,
+        static_cast<BFloat16*>(a.weight), [=](Index j, auto lanes) __attribute__((always_inline)) {
+          const Vec g = load<Isa>(grad + j, lanes) * clip;
+          const Vec m = Isa::fma(beta1, load<Isa>(avg + j, lanes), rest1 * g);
+          const Vec v = Isa::fma(beta2, load<Isa>(avg_sq + j, lanes), rest2 * g * g);
+          const Vec denominator = Isa::fma(Isa::sqrt(v), correction2, eps);
+          const Vec w = Isa::fnma(rate, m / denominator, keep * load<Isa>(master + j, lanes));
+          store<Isa>(avg + j, m, lanes);
+          store<Isa>(avg_sq + j, v, lanes);
+          store<Isa>(master + j, w, lanes);
+          return w;
+        });
+  });
+}
+
+template <class Isa>
+void RowKernels<Isa>::adamw(const AdamWArgs& a, Stream& stream) {
+  if (a.scalars->skip != 0) return;
+  with_dtype(a.grad_dtype, [&](auto g) { adamw_elements<Isa, TypeOf<decltype(g)>>(a, stream); });
+}
+
+template <class Isa, class G>
+void sgd_elements(const SgdArgs& a, Stream& stream) {
+  using Vec = typename Isa::Vec;
+  const Vec clip = Isa::set(a.scalars->clip_factor), rate = Isa::set(a.scalars->learning_rate);
+  const Vec decay = Isa::set(a.weight_decay), momentum = Isa::set(a.momentum);
+  over_elements<Isa>(1, a.n, true, stream, [&](Index, Index begin, Index end) {
+    float *master = a.master, *buffer = a.momentum_buffer;
+    const G* grad = static_cast<const G*>(a.grad);
+    const bool first = a.first;
+    update<Isa>(
+        begin, end,
+        static_cast<BFloat16*>(a.weight), [=](Index j, auto lanes) __attribute__((always_inline)) {
+          const Vec old = load<Isa>(master + j, lanes);
+          Vec step = Isa::fma(decay, old, load<Isa>(grad + j, lanes) * clip);
+          if (buffer != nullptr) {
+            if (!first) step = Isa::fma(momentum, load<Isa>(buffer + j, lanes), step);
+            store<Isa>(buffer + j, step, lanes);
+          }
+          const Vec w = Isa::fnma(rate, step, old);
+          store<Isa>(master + j, w, lanes);
+          return w;
+        });
+  });
+}
+
+template <class Isa>
+void RowKernels<Isa>::sgd(const SgdArgs& a, Stream& stream) {
+  if (a.scalars->skip != 0) return;
+  with_dtype(a.grad_dtype, [&](auto g) { sgd_elements<Isa, TypeOf<decltype(g)>>(a, stream); });
+}
+
+}  // namespace hone::kernels::cpu

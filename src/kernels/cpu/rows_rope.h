@@ -1,0 +1,149 @@
+// head_norm_rope and its gradient.
+#pragma once
+
+#include "kernels/cpu/row_kernels.h"
+#include "kernels/cpu/rows_norm.h"
+
+namespace hone::kernels::cpu {
+
+/// The angles of one token.
+struct Rotation {
+  const float* cos;
+  const float* sin;
+  Index half;  // of the rotated elements
+};
+template <class Args>
+[[gnu::always_inline]] inline Rotation rotation_of(const Args& a, Index token) {
+  const Index half = a.rotary_dim / 2, offset = a.positions[token] * half;
+  return {a.cos + offset, a.sin + offset, half};
+}
+
+template <class Isa, class T>
+[[gnu::always_inline]] inline void norm_rope_head(const HeadNormRopeArgs& a, const T* x, const Rotation& r,
+                                                  T* y) {
+  const T* weight = static_cast<const T*>(a.weight);
+  auto scale = Isa::set(1.0F);
+  if (weight != nullptr) scale = Isa::set(reciprocal_rms<Isa>(x, a.head_dim, a.eps));
+  const auto normed = [&](Index j, auto lanes) __attribute__((always_inline)) {
+    const auto v = load<Isa>(x + j, lanes);
+    return weight != nullptr ? v * scale * load<Isa>(weight + j, lanes) : v;
+  };
+  for_lanes<Isa>(
+      r.half, [&](Index j, auto lanes) __attribute__((always_inline)) {
+        const auto x1 = normed(j, lanes), x2 = normed(r.half + j, lanes);
+        const auto c = load<Isa>(r.cos + j, lanes), s = load<Isa>(r.sin + j, lanes);
+        store<Isa>(y + j, Isa::fnma(x2, s, x1 * c), lanes);
+        store<Isa>(y + r.half + j, Isa::fma(x1, s, x2 * c), lanes);
+      });
+  for_lanes<Isa>(
+      a.head_dim - 2 * r.half, [&](Index j, auto lanes) __attribute__((always_inline)) {
+        store<Isa>(y + 2 * r.half + j, normed(2 * r.half + j, lanes), lanes);
+      });
+}
+
+/// One head of the gradient. `dweight`: where the weight's gradient gathers, or null.
+template <class Isa, class D, class T, class DX>
+struct HeadGrad {
+  const HeadNormRopeGradArgs& a;
+  Rotation r;
+  const D* dy;
+  const T* x;
+  DX* dx;
+  float* dweight;
+
+  /// Calls f(j, lanes, gradient before the rotation) for all elements of the head; both halves of a pair are
+  /// read before either is handed out, because dx may be dy.
+  template <class F>
+  [[gnu::always_inline]] void unrotated(F f) const {
+    for_lanes<Isa>(
+        r.half, [&](Index j, auto lanes) __attribute__((always_inline)) {
+          const auto d1 = load<Isa>(dy + j, lanes), d2 = load<Isa>(dy + r.half + j, lanes);
+          const auto c = load<Isa>(r.cos + j, lanes), s = load<Isa>(r.sin + j, lanes);
+          f(j, lanes, Isa::fma(d2, s, d1 * c));
+          f(r.half + j, lanes, Isa::fnma(d1, s, d2 * c));
+        });
+    for_lanes<Isa>(
+        a.head_dim - 2 * r.half, [&](Index j, auto lanes) __attribute__((always_inline)) {
+          f(2 * r.half + j, lanes, load<Isa>(dy + 2 * r.half + j, lanes));
+        });
+  }
+
+  [[gnu::always_inline]] void write(Index j, auto lanes, typename Isa::Vec v) const {
+    if (a.accumulate_dx) v = v + load<Isa>(dx + j, lanes);
+    store<Isa>(dx + j, v, lanes);
+  }
+
+  [[gnu::always_inline]] void without_norm() const {
+    unrotated([&](Index j, auto lanes, auto dn) __attribute__((always_inline)) { write(j, lanes, dn); });
+  }
+
+  [[gnu::always_inline]] void with_norm() const {
+    const T* weight = static_cast<const T*>(a.weight);
+    const float rstd = reciprocal_rms<Isa>(x, a.head_dim, a.eps);
+    const auto scale = Isa::set(rstd);
+    auto dot = Isa::zero();
+    unrotated([&](Index j, auto lanes, auto dn) __attribute__((always_inline)) {
+      const auto v = load<Isa>(x + j, lanes);
+      dot = Isa::fma(v, dn * load<Isa>(weight + j, lanes), dot);
+      if (dweight != nullptr)
+        store<Isa>(dweight + j, Isa::fma(v * scale, dn, load<Isa>(dweight + j, lanes)), lanes);
+    });
+    if (dx == nullptr) return;
+    const auto mean = Isa::set(Isa::sum(dot) * rstd * rstd * rstd / static_cast<float>(a.head_dim));
+    unrotated([&](Index j, auto lanes, auto dn) __attribute__((always_inline)) {
+      const auto wdn = dn * load<Isa>(weight + j, lanes);
+      write(j, lanes, Isa::fnma(mean, load<Isa>(x + j, lanes), wdn * scale));
+    });
+  }
+};
+
+template <class Isa, class D, class T, class DX>
+void head_norm_rope_grad_rows(const HeadNormRopeGradArgs& a, Stream& stream) {
+  const Index cols = a.heads * a.head_dim;
+  const auto token_grad = [&](Index t, float* dweight) {
+    HeadGrad<Isa, D, T, DX> head{a, rotation_of(a, t), row<const D>(a.dy, t), nullptr, nullptr, dweight};
+    if (a.weight != nullptr) head.x = row<const T>(a.x, t);
+    if (a.dx.data != nullptr) head.dx = row<DX>(a.dx, t);
+    for (Index h = 0; h < a.heads; h++, head.dy += a.head_dim, head.x += a.head_dim, head.dx += a.head_dim) {
+      if (a.weight != nullptr) {
+        head.with_norm();
+      } else {
+        head.without_norm();
+      }
+    }
+  };
+  if (a.dweight == nullptr) {
+    over_rows<Isa>(a.dy.rows, cols, stream, [&](Index t) { token_grad(t, nullptr); });
+  } else {
+    sum_rows<Isa>(a.dy.rows, a.head_dim, a.dweight, a.dweight_dtype, a.accumulate_dweight, stream,
+                  token_grad);
+  }
+}
+
+template <class Isa>
+void RowKernels<Isa>::head_norm_rope(const HeadNormRopeArgs& a, Stream& stream) {
+  with_dtype(a.x.dtype, [&](auto t) {
+    using T = TypeOf<decltype(t)>;
+    over_rows<Isa>(a.x.rows, a.heads * a.head_dim, stream, [&](Index token) {
+      const Rotation r = rotation_of(a, token);
+      const T* x = row<const T>(a.x, token);
+      T* y = row<T>(a.y, token);
+      for (Index h = 0; h < a.heads; h++) norm_rope_head<Isa>(a, x + h * a.head_dim, r, y + h * a.head_dim);
+    });
+  });
+}
+
+template <class Isa>
+void RowKernels<Isa>::head_norm_rope_grad(const HeadNormRopeGradArgs& a, Stream& stream) {
+  const DType x_dtype = a.weight != nullptr ? a.weight_dtype : a.dy.dtype;
+  with_dtype(x_dtype, [&](auto t) {
+    using T = TypeOf<decltype(t)>;
+    with_f32_or<T>(a.dy.dtype, [&](auto dy) {
+      with_dtype(a.dx.dtype, [&](auto dx) {
+        head_norm_rope_grad_rows<Isa, TypeOf<decltype(dy)>, T, TypeOf<decltype(dx)>>(a, stream);
+      });
+    });
+  });
+}
+
+}  // namespace hone::kernels::cpu

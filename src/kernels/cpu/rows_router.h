@@ -1,0 +1,139 @@
+// The router and its gradient.
+#pragma once
+
+#include "kernels/cpu/row_kernels.h"
+#include "kernels/cpu/rows.h"
+
+namespace hone::kernels::cpu {
+
+/// The largest of n floats (a whole number of vectors) and the first index where it stands.
+template <class Isa>
+struct Largest {
+  float value;
+  Index index;
+  [[gnu::always_inline]] Largest(const float* x, Index n) {
+    // in every lane the first of its largest, then the lowest index among the lanes that hold the largest
+    auto best = Isa::set(-__builtin_inff()), at = Isa::zero(), here = Isa::iota();
+    for (Index j = 0; j < n; j += Isa::kLanes) {
+      const auto v = Isa::load(x + j);
+      const auto larger = v > best;
+      best = larger ? v : best;
+      at = larger ? here : at;
+      here = here + Isa::set(static_cast<float>(Isa::kLanes));
+    }
+    value = Isa::max_of(best);
+    const auto none = Isa::set(-0x1p24F);
+    index = static_cast<Index>(-Isa::max_of(best == Isa::set(value) ? Isa::zero() - at : none));
+  }
+};
+
+/// Routes one token. `keys`: scratch of the experts rounded up to whole vectors.
+template <class Isa>
+[[gnu::always_inline]] inline void route_token(const RouterArgs& a, Index token, float* keys) {
+  const Index padded = round_up(a.experts, Isa::kLanes);
+  const float* logits = a.logits + token * a.experts;
+  float* probabilities = a.probabilities + token * a.experts;
+  std::int32_t* experts = a.experts_of + token * a.top_k;
+  float* weights = a.weights + token * a.top_k;
+  const auto none = Isa::set(-__builtin_inff()), lowest = Isa::set(-__FLT_MAX__);
+  // A NaN counts as the least, so that a diverged model still routes to experts that exist; what is taken,
+  // and what fills the last vector, is below that.
+  for_lanes<Isa>(
+      a.experts, [&](Index j, auto lanes) __attribute__((always_inline)) {
+        Isa::store(keys + j, none);
+        store<Isa>(keys + j, Isa::max(load<Isa>(logits + j, lanes), lowest), lanes);
+      });
+  for (Index slot = 0; slot < a.top_k; slot++) {
+    const Largest<Isa> found(keys, padded);
+    experts[slot] = static_cast<std::int32_t>(found.index);
+    keys[found.index] = -__builtin_inff();
+  }
+  const auto largest = Isa::set(logits[experts[0]]);
+  const float sum = sum_lanes<Isa>(
+      a.experts, [&](Index j, auto lanes, auto so_far) __attribute__((always_inline)) {
+        store<Isa>(probabilities + j, Isa::exp(load<Isa>(logits + j, lanes) - largest), lanes);
+        return so_far + load<Isa>(probabilities + j, lanes);
+      });
+  const auto scale = Isa::set(1.0F / sum);
+  for_lanes<Isa>(
+      a.experts, [&](Index j, auto lanes) __attribute__((always_inline)) {
+        store<Isa>(probabilities + j, load<Isa>(probabilities + j, lanes) * scale, lanes);
+      });
+  float chosen = 0;
+  for (Index slot = 0; slot < a.top_k; slot++) chosen += weights[slot] = probabilities[experts[slot]];
+  if (!a.normalize) return;
+  for (Index slot = 0; slot < a.top_k; slot++) weights[slot] /= chosen;
+}
+
+/// Scratch of every thread, taken before the parallel region, where running out of memory can be reported.
+template <class Isa>
+[[gnu::always_inline]] inline std::size_t reserve_scratch(Index floats, int threads, Stream& stream) {
+  const std::size_t bytes = static_cast<std::size_t>(floats) * sizeof(float);
+  for (int t = 0; t < threads; t++) stream.workspace(t, bytes);
+  return bytes;
+}
+
+template <class Isa>
+void RowKernels<Isa>::router(const RouterArgs& a, Stream& stream) {
+  const int threads = stream.num_threads();
+  const std::size_t bytes = reserve_scratch<Isa>(round_up(a.experts, Isa::kLanes), threads, stream);
+  sum_rows<Isa>(
+      a.tokens, a.experts, a.probability_sums, DType::kF32, false, stream, [&](Index token, float* sums) {
+        route_token<Isa>(a, token, static_cast<float*>(stream.workspace(omp_get_thread_num(), bytes)));
+        const float* p = a.probabilities + token * a.experts;
+        for_lanes<Isa>(
+            a.experts, [&](Index j, auto lanes) __attribute__((always_inline)) {
+              store<Isa>(sums + j, load<Isa>(sums + j, lanes) + load<Isa>(p + j, lanes), lanes);
+            });
+      });
+}
+
+/// Adds the gradient of the chosen probabilities to `dp`.
+template <class Isa>
+[[gnu::always_inline]] inline void add_chosen(const RouterGradArgs& a, Index token, float* dp) {
+  const float* p = a.probabilities + token * a.experts;
+  const std::int32_t* chosen = a.experts_of + token * a.top_k;
+  const float* w = a.weights + token * a.top_k;
+  const float* dw = a.dweights + token * a.top_k;
+  float sum = 1, mean = 0;  // w = p / sum: dp = (dw - <dw, w>) / sum
+  if (a.normalize) {
+    sum = 0;
+    for (Index i = 0; i < a.top_k; i++) {
+      sum += p[chosen[i]];
+      mean += dw[i] * w[i];
+    }
+  }
+  for (Index i = 0; i < a.top_k; i++) dp[chosen[i]] += (dw[i] - mean) / sum;
+}
+
+template <class Isa, class T>
+void router_grad_rows(const RouterGradArgs& a, Stream& stream) {
+  const std::size_t bytes = reserve_scratch<Isa>(a.experts, stream.num_threads(), stream);
+  over_rows<Isa>(a.tokens, a.experts, stream, [&](Index token) {
+    const float* p = a.probabilities + token * a.experts;
+    auto* dp = static_cast<float*>(stream.workspace(omp_get_thread_num(), bytes));
+    if (a.dprobability_sums != nullptr) {
+      __builtin_memcpy(dp, a.dprobability_sums, bytes);
+    } else {
+      __builtin_memset(dp, 0, bytes);
+    }
+    if (a.dweights != nullptr) add_chosen<Isa>(a, token, dp);
+    const float dot = sum_lanes<Isa>(
+        a.experts, [&](Index j, auto lanes, auto sum) __attribute__((always_inline)) {
+          return Isa::fma(load<Isa>(dp + j, lanes), load<Isa>(p + j, lanes), sum);
+        });
+    T* dlogits = static_cast<T*>(a.dlogits) + token * a.experts;
+    for_lanes<Isa>(
+        a.experts, [&](Index j, auto lanes) __attribute__((always_inline)) {
+          store<Isa>(dlogits + j, load<Isa>(p + j, lanes) * (load<Isa>(dp + j, lanes) - Isa::set(dot)),
+                     lanes);
+        });
+  });
+}
+
+template <class Isa>
+void RowKernels<Isa>::router_grad(const RouterGradArgs& a, Stream& stream) {
+  with_dtype(a.dlogits_dtype, [&](auto t) { router_grad_rows<Isa, TypeOf<decltype(t)>>(a, stream); });
+}
+
+}  // namespace hone::kernels::cpu
