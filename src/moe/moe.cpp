@@ -208,7 +208,8 @@ Tensor load_balancing_loss(Context& context, const std::vector<Routing>& layers,
     recording = recording || ops::needs_grad(context, {&layer.probability_sums});
   }
   Tensor loss = context.empty({1}, DType::kF32);
-  const Tensor grad = recording ? context.empty(layers.front().counts.shape(), DType::kF32) : Tensor();
+  const bool keeps = recording && context.tape()->keeps();
+  const Tensor grad = keeps ? context.empty(layers.front().counts.shape(), DType::kF32) : Tensor();
   launch(context, kOp, context.kernels().load_balancing,
          {.probability_sums = sums.data(),
           .counts = counts.data(),

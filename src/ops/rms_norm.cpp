@@ -15,12 +15,13 @@ Tensor rms_norm(Context& context, const Tensor& x, const Tensor& weight, float e
              weight.size(0), x.size(1));
   const bool recording = needs_grad(context, {&x, &weight});
   Tensor y = context.empty(x.shape(), weight.dtype());
-  const Tensor rstd = recording ? context.empty({x.size(0)}, DType::kF32) : Tensor();
+  const bool keeps = recording && context.tape()->keeps();
+  const Tensor rstd = keeps ? context.empty({x.size(0)}, DType::kF32) : Tensor();
   launch(context, kOp, context.kernels().rms_norm,
          {.x = as_matrix(x),
           .weight = weight.data(),
           .y = as_matrix(y),
-          .rstd = recording ? rstd.as<float>() : nullptr,
+          .rstd = keeps ? rstd.as<float>() : nullptr,
           .weight_dtype = weight.dtype(),
           .eps = eps});
   if (!recording) return y;

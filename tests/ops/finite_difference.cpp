@@ -70,6 +70,7 @@ struct Run {
 
 struct Outcome {
   std::vector<Values> outputs, grads;  // a gradient that was not wanted is empty
+  std::int64_t forward_peak = 0;       // of activations
   std::int64_t forward_bytes = 0;      // activations after forward, inputs and outputs included
   std::int64_t kept_bytes = 0;         // activations after forward once inputs and outputs are let go
   std::int64_t peak_bytes = 0;
@@ -104,6 +105,7 @@ class Runner {
       }
     }
     sources.clear();
+    outcome_.forward_peak = context_.ledger().peak(Purpose::kActivations) - before;
     outcome_.forward_bytes = activations() - before;
     std::vector<std::shared_ptr<ops::GradSlot>> slots;
     for (const Tensor& t : inputs_) slots.push_back(t.grad_slot());
@@ -272,6 +274,8 @@ void check_recompute(const OpCase& op, ops::Context& context, const Outcome& pla
   EXPECT_EQ(again.outputs, plain.outputs);
   EXPECT_EQ(again.grads, plain.grads);
   EXPECT_EQ(again.left_bytes, 0);
+  const Outcome inference = execute(op, context, {.wanted = std::vector<bool>(op.inputs.size(), false)});
+  EXPECT_EQ(again.forward_peak, inference.forward_peak) << "the first pass makes nothing for a gradient";
   std::int64_t inputs = 0;
   for (const Input& input : op.inputs)
     inputs += input.is_weight ? 0 : input.shape.numel() * std::int64_t{sizeof(float)};
