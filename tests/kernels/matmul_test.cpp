@@ -23,8 +23,9 @@ struct Problem {
   std::int64_t pad = 0;           // of every row
 
   std::string name() const {
-    return fmt::format("m={} n={} k={} ta={} tb={} {} c={} acc={} bias={} residual={} pad={}", m, n, k, transpose_a,
-                       transpose_b, name_of(dtype), name_of(c_dtype), accumulate, bias, residual, pad);
+    return fmt::format("m={} n={} k={} ta={} tb={} {} c={} acc={} bias={} residual={} pad={}", m, n, k,
+                       transpose_a, transpose_b, name_of(dtype), name_of(c_dtype), accumulate, bias, residual,
+                       pad);
   }
 };
 
@@ -44,7 +45,8 @@ void run(const Problem& p, Arena& arena, const KernelTable& table, device::Strea
 }
 
 void check(const Problem& p) {
-  expect_matches_reference([&](Arena& a, const KernelTable& t, device::Stream& s) { run(p, a, t, s); }, p.name());
+  expect_matches_reference([&](Arena& a, const KernelTable& t, device::Stream& s) { run(p, a, t, s); },
+                           p.name());
 }
 
 struct Types {
@@ -55,10 +57,10 @@ constexpr Types kTypes[] = {
 constexpr bool kForms[][2] = {{false, true}, {false, false}, {true, false}, {true, true}};
 
 TEST(Matmul, MatchesTheReferenceForRaggedShapes) {
-  const std::int64_t shapes[][3] = {{1, 1, 1},    {1, 33, 7},   {2, 5, 64},    {3, 100, 31}, {4, 31, 257},
-                                    {5, 17, 3},   {6, 16, 16},  {13, 32, 33},  {14, 33, 32}, {15, 1, 65},
-                                    {16, 48, 2},  {29, 63, 40}, {43, 129, 17}, {57, 2, 130}, {100, 96, 15},
-                                    {113, 65, 66}};
+  const std::int64_t shapes[][3] = {{1, 1, 1},     {1, 33, 7},   {2, 5, 64},    {3, 100, 31},
+                                    {4, 31, 257},  {5, 17, 3},   {6, 16, 16},   {13, 32, 33},
+                                    {14, 33, 32},  {15, 1, 65},  {16, 48, 2},   {29, 63, 40},
+                                    {43, 129, 17}, {57, 2, 130}, {100, 96, 15}, {113, 65, 66}};
   for (const auto& [m, n, k] : shapes) {
     for (const Types& t : kTypes) {
       for (const auto& form : kForms) {

@@ -9,9 +9,12 @@
 //     /// Whether the tile of full panel width at column j may be stored as it is, by target(row, j).
 //     bool direct(Index j, Index columns) const;
 //     TileOut<Isa, C> target(Index row, Index j) const;
+//     /// Prefetches what finish will read for this tile. Must be inlined: GCC takes a function that only
+//     /// prefetches for one without effect.
+//     void prefetch(Index row, Index rows, Index j) const;
 //     /// Takes a tile of sums: `rows` rows from row on, `columns` columns from j on; tile is
 //     /// [row][kPanel] floats.
-//     void finish(Index row, Index rows, Index j, Index columns, const float* tile);
+//     void finish(Index row, Index rows, Index j, Index columns, float* tile);
 //   };
 //
 // Rows and columns are those of the whole product.
@@ -27,9 +30,9 @@ struct Range {
 };
 
 /// The longest piece of k, in words, that is summed in registers in one go.
-inline constexpr Index kMaxWords = 1024;
+inline constexpr Index kMaxWords = 2048;
 /// The most rows of a block whose left operand is packed or whose sums have to wait.
-inline constexpr Index kMaxBlockRows = 224;
+inline constexpr Index kMaxBlockRows = 512;
 /// The most panels of a block whose sums have to wait.
 inline constexpr Index kMaxBlockPanels = 8;
 
@@ -169,6 +172,7 @@ void gemm_block(const A& a, const B& b, Range rows, Range columns, Index n, Inde
           } else if (sink.direct(j, least(kWidth, columns.end - j))) {
             run_micro_kernel<Isa, E, left.kPacked>(height, args, sink.target(rows.begin + row, j));
           } else {
+            sink.prefetch(rows.begin + row, height, j);
             run_micro_kernel<Isa, E, left.kPacked>(height, args,
                                                    TileOut<Isa, float>{scratch.tile, kWidth, false});
             sink.finish(rows.begin + row, height, j, least(kWidth, columns.end - j), scratch.tile);

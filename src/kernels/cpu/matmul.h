@@ -20,6 +20,14 @@ template <class Isa, class S>
   }
 }
 
+/// Prefetches a panel's width.
+template <class Isa, class S>
+[[gnu::always_inline]] inline void prefetch_panel(const S* p) {
+  const char* line = reinterpret_cast<const char*>(p);
+  __builtin_prefetch(line);
+  if (kPanel<Isa> * Index{sizeof(S)} > 64) __builtin_prefetch(line + 64);
+}
+
 /// Stores c = sum [+ bias] [+ residual] [+ c].
 template <class Isa, class T, class C>
 struct MatmulSink {
@@ -39,18 +47,40 @@ struct MatmulSink {
   [[gnu::always_inline]] TileOut<Isa, C> target(Index row, Index j) const {
     return {c + row * stride + j, stride, stream};
   }
-  void finish(Index row, Index rows, Index j, Index columns, const float* tile) {
-    for (Index i = row; i < row + rows; i++, tile += kPanel<Isa>) {
-      for (Index h = 0; h < columns; h += Isa::kLanes) {
-        const Index n = least(Isa::kLanes, columns - h);
-        typename Isa::Vec v = Isa::load(tile + h);
-        if (bias != nullptr) v = v + load_lanes<Isa>(bias + j + h, n);
-        if (residual_f32 != nullptr) v = v + load_lanes<Isa>(residual_f32 + i * residual_stride + j + h, n);
-        if (residual != nullptr) v = v + load_lanes<Isa>(residual + i * residual_stride + j + h, n);
-        C* out = c + i * stride + j + h;
-        if (accumulate) v = v + load_lanes<Isa>(out, n);
-        store_lanes<Isa>(out, v, n);
+  [[gnu::always_inline]] void prefetch(Index row, Index rows, Index j) const {
+    for (Index i = row; i < row + rows; i++) {
+      if (residual_f32 != nullptr) prefetch_panel<Isa>(residual_f32 + i * residual_stride + j);
+      if (residual != nullptr) prefetch_panel<Isa>(residual + i * residual_stride + j);
+      if (accumulate) prefetch_panel<Isa>(c + i * stride + j);
+    }
+  }
+  void finish(Index row, Index rows, Index j, Index columns, float* tile) {
+    for (Index h = 0; h < columns; h += Isa::kLanes) {
+      const Index n = least(Isa::kLanes, columns - h), at = row * residual_stride + j + h;
+      if (bias != nullptr) {
+        const typename Isa::Vec v = load_lanes<Isa>(bias + j + h, n);
+        for (Index i = 0; i < rows; i++) {
+          float* sum = tile + i * kPanel<Isa> + h;
+          Isa::store(sum, Isa::load(sum) + v);
+        }
       }
+      if (residual_f32 != nullptr) add<float>(tile + h, rows, residual_f32 + at, residual_stride, n);
+      if (residual != nullptr) add<T>(tile + h, rows, residual + at, residual_stride, n);
+      if (accumulate) add<C>(tile + h, rows, c + row * stride + j + h, stride, n);
+    }
+    for (Index i = 0; i < rows; i++) {
+      C* out = c + (row + i) * stride + j;
+      for (Index h = 0; h < columns; h += Isa::kLanes) {
+        store_lanes<Isa>(out + h, Isa::load(tile + i * kPanel<Isa> + h), least(Isa::kLanes, columns - h));
+      }
+    }
+  }
+
+ private:
+  template <class S>
+  static void add(float* tile, Index rows, const S* from, Index from_stride, Index n) {
+    for (Index i = 0; i < rows; i++, tile += kPanel<Isa>, from += from_stride) {
+      Isa::store(tile, Isa::load(tile) + load_lanes<Isa>(from, n));
     }
   }
 };

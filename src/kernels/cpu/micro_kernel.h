@@ -69,17 +69,25 @@ template <class Isa, class E, bool kPackedA, int kRows, class C>
   // Without a plan, the panel itself: a prefetch from nowhere would walk the page tables in vain.
   const char* ahead = args.prefetch.start != nullptr ? args.prefetch.start : reinterpret_cast<const char*>(b);
   const Index a_stride = kPackedA ? Index{sizeof(float)} : args.a_stride, ahead_step = args.prefetch.step;
+  // Rows in threes, each reached from its group's pointer by a scaled index: fourteen offsets would not fit
+  // the registers.
+  constexpr int kGroups = (kRows + 2) / 3;
+  constexpr Index kStep = Index{sizeof(float)} * (kPackedA ? Isa::kLanes : 1);  // from word to word
+  const char* group[kGroups];
+#pragma GCC unroll 8
+  for (int g = 0; g < kGroups; g++) group[g] = a + 3 * g * a_stride;
   for (Index w = args.words; w > 0; w--) {
     const Vec low = Isa::load(b), high = Isa::load(b + Isa::kLanes);
     __builtin_prefetch(ahead, 0, 2);
     ahead += ahead_step;
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; i++) {
-      const Vec x = Isa::broadcast(a + i * a_stride);
+      const Vec x = Isa::broadcast(group[i / 3] + (i % 3) * a_stride);
       sum[i][0] = multiply_add<Isa, E>(x, low, sum[i][0]);
       sum[i][1] = multiply_add<Isa, E>(x, high, sum[i][1]);
     }
-    a += kPackedA ? Isa::kLanes * Index{sizeof(float)} : Index{sizeof(float)};
+#pragma GCC unroll 8
+    for (int g = 0; g < kGroups; g++) group[g] += kStep;
     b += kPanel<Isa>;
   }
   if constexpr (kPerWord<E> == 2 && !kPackedA) {
@@ -88,7 +96,7 @@ template <class Isa, class E, bool kPackedA, int kRows, class C>
 #pragma GCC unroll 16
       for (int i = 0; i < kRows; i++) {
         std::uint16_t element;
-        __builtin_memcpy(&element, a + i * a_stride, sizeof element);
+        __builtin_memcpy(&element, group[i / 3] + (i % 3) * a_stride, sizeof element);
         const std::uint32_t word = element;
         const Vec x = Isa::broadcast(&word);
         sum[i][0] = multiply_add<Isa, E>(x, low, sum[i][0]);

@@ -119,6 +119,18 @@ template <class Isa, class E, class S>
   }
 }
 
+/// How many rows ahead an AcrossK operand is prefetched while it is packed: its rows lie too far apart for
+/// the processor to see a pattern.
+inline constexpr Index kRowsAhead = 24;
+template <class E, class S>
+[[gnu::always_inline]] inline void prefetch_across(const AcrossK<S>& from, Index k, Index column,
+                                                   Index count) {
+  const char* line = reinterpret_cast<const char*>(from.row(k) + column);
+  __builtin_prefetch(line);
+  if (count * Index{sizeof(S)} > 64) __builtin_prefetch(line + 64);
+  if constexpr (kPerWord<E> == 2) __builtin_prefetch(line + from.stride * Index{sizeof(S)});
+}
+
 /// Packs the panel whose first column is j (of n), from element k0 of k on, `k` elements.
 template <class Isa, class E, class S>
 void pack_panel(const AlongK<S>& b, Index j, Index n, Index k0, Index k, float* panel) {
@@ -135,6 +147,7 @@ void pack_panel(const AcrossK<S>& b, Index j, Index n, Index k0, Index k, float*
   const Index low = least(kLanes, n - j), high = most(0, least(kLanes, n - j - kLanes));
   for (Index i = 0; i < k; i += kPerWord<E>, panel += kPanel<Isa>) {
     const bool last = i + 1 == k;
+    prefetch_across<E>(b, k0 + least(k - 1, i + kRowsAhead), j, kPanel<Isa>);
     Isa::store(panel, word_across<Isa, E>(b, k0 + i, last, j, low));
     Isa::store(panel + kLanes,
                high > 0 ? word_across<Isa, E>(b, k0 + i, last, j + kLanes, high) : Isa::zero());
@@ -182,20 +195,22 @@ struct Tiles {
 };
 
 /// Packs columns [i0, i0 + m) of a, elements k0 … k0 + k - 1, as tiles: target[(tile * words + word) *
-/// kLanes].
+/// kLanes]. A few words of all tiles at a time, so that the lines that tiles share are read once.
 template <class Isa, class E, class S>
 void pack_tiles(const AcrossK<S>& a, Index i0, Index m, Index k0, Index k, float* target) {
+  constexpr Index kChunk = 32;
   const Tiles<Isa> tiles(m);
   const Index words = ceil_div(k, kPerWord<E>);
-  for (Index w = 0; w < words; w++) {
-    const Index i = k0 + w * kPerWord<E>;
-    const bool last = i + 1 == k0 + k;
-    Index begin = 0;
+  for (Index chunk = 0; chunk < words; chunk += kChunk) {
+    const Index end = least(words, chunk + kChunk);
     for (Index t = 0; t < tiles.count; t++) {
-      const Index end = tiles.begin(t + 1);
-      Isa::store(target + (t * words + w) * Isa::kLanes,
-                 word_across<Isa, E>(a, i, last, i0 + begin, end - begin));
-      begin = end;
+      const Index begin = tiles.begin(t), height = tiles.begin(t + 1) - begin;
+      for (Index w = chunk; w < end; w++) {
+        const Index i = w * kPerWord<E>;
+        prefetch_across<E>(a, k0 + least(k - 1, i + kChunk * kPerWord<E>), i0 + begin, 1);
+        Isa::store(target + (t * words + w) * Isa::kLanes,
+                   word_across<Isa, E>(a, k0 + i, i + 1 == k, i0 + begin, height));
+      }
     }
   }
 }

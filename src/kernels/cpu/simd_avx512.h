@@ -62,6 +62,8 @@ struct Avx512Ops {
   [[gnu::always_inline]] static Vec blend(Vec a, Vec b, Index n) {
     return _mm512_mask_blend_ps(first(n), b, a);
   }
+  /// A bit for each lane, set where a equals b.
+  [[gnu::always_inline]] static unsigned equal(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
   /// 0, 1, 2 …
   [[gnu::always_inline]] static Vec iota() {
     return _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -89,9 +91,9 @@ struct Avx512Ops {
 
   /// The 32 bits at p in every lane.
   [[gnu::always_inline]] static Vec broadcast(const void* p) {
-    int word;
+    float word;
     __builtin_memcpy(&word, p, sizeof word);
-    return _mm512_castsi512_ps(_mm512_set1_epi32(word));
+    return _mm512_set1_ps(word);
   }
   /// Transposes a 16 x 16 matrix of 32-bit words, a row in each vector.
   [[gnu::always_inline]] static void transpose(Vec (&rows)[16]);
