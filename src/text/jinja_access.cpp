@@ -44,6 +44,12 @@ class DictIterator final : public Iterator {
   std::size_t index_ = 0;
 };
 
+TextRef plain_piece(const Text& text, std::size_t begin, std::size_t end) {
+  TextBuilder out;
+  out.append(text, begin, end);
+  return out.finish();
+}
+
 class TextIterator final : public Iterator {
  public:
   explicit TextIterator(TextRef text) : text_(std::move(text)) {}
@@ -51,7 +57,7 @@ class TextIterator final : public Iterator {
     if (at_ >= text_->bytes.size()) return false;
     const std::size_t begin = at_;
     decode_utf8(text_->bytes, at_);
-    out = sub_text(*text_, begin, at_);
+    out = Value::text(plain_piece(*text_, begin, at_));  // iterating over Markup gives plain strings
     return true;
   }
 
@@ -289,16 +295,6 @@ std::vector<Value> view_items(const View& view) {
   DictIterator iterator(view.dict, view.what);
   for (Value item; iterator.next(item);) items.push_back(std::move(item));
   return items;
-}
-
-std::vector<Value> characters(const Text& text) {
-  std::vector<Value> out;
-  for (std::size_t at = 0; at < text.bytes.size();) {
-    const std::size_t begin = at;
-    decode_utf8(text.bytes, at);
-    out.push_back(sub_text(text, begin, at));
-  }
-  return out;
 }
 
 std::optional<Value> get_python_attribute(const Value& object, std::string_view name) {

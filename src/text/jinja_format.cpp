@@ -251,7 +251,8 @@ class PercentFormatter {
 /// The fields of str.format.
 class BraceFormatter {
  public:
-  explicit BraceFormatter(const CallArgs& args) : args_(args) {}
+  /// `escapes`: of a Markup format, which escapes what it is filled with.
+  BraceFormatter(const CallArgs& args, bool escapes) : args_(args), escapes_(escapes) {}
 
   void run(TextBuilder& out, const Text& format, std::size_t begin, std::size_t end, int depth) {
     if (depth < 0) raise(kValueError, "Max string recursion exceeded");
@@ -299,7 +300,9 @@ class BraceFormatter {
     if (name_end < close) spec_begin = name_end + 1;
     TextBuilder spec;
     run(spec, format, spec_begin, close, depth - 1);
-    out.append(*format_value(value, spec.finish()->bytes));
+    TextRef text = format_value(value, spec.finish()->bytes);
+    if (escapes_) text = escape_markup(value.is_string() && value.text().markup ? value : Value::text(text));
+    out.append(*text);
     return close + 1;
   }
 
@@ -364,6 +367,7 @@ class BraceFormatter {
   }
 
   const CallArgs& args_;
+  bool escapes_;
   std::size_t automatic_ = 0;
   std::size_t manual_ = 0;
 };
@@ -434,10 +438,9 @@ Value percent_format(const Value& format, const Value& value) {
 }
 
 Value brace_format(const Text& format, const CallArgs& args) {
-  if (format.markup) raise(kTypeError, "Markup.format() is not supported");
   TextBuilder out;
-  BraceFormatter(args).run(out, format, 0, format.bytes.size(), 2);
-  return Value::text(out.finish());
+  BraceFormatter(args, format.markup).run(out, format, 0, format.bytes.size(), 2);
+  return Value::text(out.finish(format.markup));
 }
 
 TextRef format_value(const Value& value, std::string_view spec_text) {

@@ -255,9 +255,9 @@ std::optional<Value> data_attribute(const Value& object, std::string_view name) 
     if (name == "imag") return Value::integer(0);
     if (name == "denominator") return Value::integer(1);
   }
-  if (object.is(Kind::kFloat)) {
+  if (object.is(Kind::kFloat) || object.is(Kind::kBigInt)) {
     if (name == "real") return object;
-    if (name == "imag") return Value::real(0);
+    if (name == "imag") return object.is(Kind::kFloat) ? Value::real(0) : Value::integer(0);
   }
   if (object.is(Kind::kView) && name == "mapping") return object.as<View>().dict;
   return std::nullopt;

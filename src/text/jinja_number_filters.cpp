@@ -151,6 +151,7 @@ Value round_half_even(const Value& value, std::int64_t precision) {
     const double unit = std::pow(10.0, static_cast<double>(-precision));
     return Value::real(std::nearbyint(real / unit) * unit, value.own_source());
   }
+  if (value.is(Kind::kBigInt) && precision >= 0) return value;
   if (!value.is_integral()) raise(kTypeError, "type {} doesn't define __round__ method", type_name(value));
   if (precision >= 0) return Value::integer(value.integer(), value.own_source());
   if (precision < -18) return Value::integer(0, value.own_source());

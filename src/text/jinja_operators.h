@@ -32,8 +32,6 @@ std::shared_ptr<Iterator> iterate(const Value& value);
 bool is_iterable(const Value& value);
 std::vector<Value> to_vector(const Value& value);
 std::vector<Value> view_items(const View& view);
-/// The characters of a string, each with its mark.
-std::vector<Value> characters(const Text& text);
 
 /// Python's getattr(object, name) as the sandbox allows it: nullopt where there is no such attribute. Throws
 /// Raise for undefined objects.

@@ -149,8 +149,6 @@ Value filter_indent(Interpreter&, const Value& value, const CallArgs& call) {
 
 Value filter_truncate(Interpreter&, const Value& value, const CallArgs& call) {
   const Arguments args("truncate", call, {"length", "killwords", "end", "leeway"});
-  if (!value.is_string()) raise(kTypeError, "truncate wants a string, not {}", type_name(value));
-  const Text& text = value.text();
   const Value dots = Value::string("...");
   const Text& end = args.has(2) ? args.text(2) : dots.text();
   const std::int64_t length = args.integer(0, 255);
@@ -158,7 +156,9 @@ Value filter_truncate(Interpreter&, const Value& value, const CallArgs& call) {
   const auto end_length = static_cast<std::int64_t>(end.length);
   if (length < end_length) raise("AssertionError", "expected length >= {}, got {}", end_length, length);
   if (leeway < 0) raise("AssertionError", "expected leeway >= 0, got {}", leeway);
-  if (static_cast<std::int64_t>(text.length) <= length + leeway) return value;
+  if (jinja::length(value) <= length + leeway) return value;
+  if (!value.is_string()) raise(kTypeError, "truncate wants a string, not {}", type_name(value));
+  const Text& text = value.text();
   const std::size_t cut = text.offset(static_cast<std::size_t>(length - end_length));
   std::size_t stop = cut;
   if (!args.flag(1, false)) {
@@ -192,9 +192,10 @@ void append_quoted(TextBuilder& out, const Value& value, bool for_query) {
     const bool is_safe =
         (std::isalnum(static_cast<unsigned char>(c)) != 0 && static_cast<unsigned char>(c) < 0x80) ||
         std::string_view("_.-~").find(c) != std::string_view::npos || (c == '/' && !for_query);
-    const std::string piece = is_safe                 ? std::string(1, c)
-                              : for_query && c == ' ' ? "+"
-                                                      : fmt::format("%{:02X}", static_cast<unsigned char>(c));
+    const std::string escaped = fmt::format("%{:02X}", static_cast<unsigned char>(c));
+    std::string_view piece = escaped;
+    if (is_safe) piece = std::string_view(&text->bytes[at], 1);
+    if (for_query && c == ' ') piece = "+";
     out.append(piece, text->mark_at(at));
   }
 }

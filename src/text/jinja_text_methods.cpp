@@ -142,7 +142,7 @@ Value partition(const Value& self, const CallArgs& call, bool from_right) {
   const std::string& separator = args.text(0).bytes;
   if (separator.empty()) raise(kValueError, "empty separator");
   const std::size_t found = from_right ? text.bytes.rfind(separator) : text.bytes.find(separator);
-  const Value nothing = Value::string("");
+  const Value nothing = sub_text(text, 0, 0);
   if (found == std::string::npos) {
     return from_right ? make_tuple({nothing, nothing, self}) : make_tuple({self, nothing, nothing});
   }
