@@ -1,0 +1,165 @@
+#include "data/conversation.h"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <string_view>
+#include <utility>
+
+#include "base/error.h"
+#include "base/suggest.h"
+#include "text/chat_template.h"
+
+namespace hone::data {
+
+namespace {
+
+/// Who speaks in ShareGPT's "from", and the role that is.
+struct Speaker {
+  std::string_view from, role;
+};
+constexpr std::string_view kCall = "function_call";
+constexpr std::array<Speaker, 18> kSpeakers{{{"human", "user"},
+                                             {"user", "user"},
+                                             {"gpt", "assistant"},
+                                             {"assistant", "assistant"},
+                                             {"chatgpt", "assistant"},
+                                             {"bing", "assistant"},
+                                             {"bard", "assistant"},
+                                             {"claude", "assistant"},
+                                             {"model", "assistant"},
+                                             {"bot", "assistant"},
+                                             {"system", "system"},
+                                             {"developer", "developer"},
+                                             {"tool", "tool"},
+                                             {"observation", "tool"},
+                                             {"tool_response", "tool"},
+                                             {"function_response", "tool"},
+                                             {kCall, "assistant"},
+                                             {"tool_call", "assistant"}}};
+
+[[noreturn]] void fail_speaker(const std::string& from, const std::string& path, const std::string& where) {
+  std::vector<std::string> known;
+  std::string list;
+  for (const auto& speaker : kSpeakers) {
+    known.emplace_back(speaker.from);
+    list += (list.empty() ? "" : ", ") + std::string(speaker.from);
+  }
+  const std::string near = nearest_name(from, known);
+  fail("{}: {}.from is '{}'; known: {}{}", where, path, one_line(from, 60), list,
+       near.empty() ? "" : "; did you mean '" + near + "'?");
+}
+
+/// A call of a tool that a ShareGPT data set writes as a string of JSON: {"name", "arguments"}, or a list.
+Json tool_calls_of(const std::string& value, const std::string& path, const std::string& where) {
+  Json calls = text::parse_chat_json(value, fmt::format("{}: {}.value, a function call", where, path));
+  if (calls.is_object()) calls = Json::array({std::move(calls)});
+  if (!calls.is_array() || calls.empty())
+    fail("{}: {}.value is a {}; a function call is JSON with name and arguments", where, path,
+         type_name(calls));
+  Json result = Json::array();
+  for (Json& call : calls) {
+    if (!call.is_object() || !call.contains("name") || !call["name"].is_string())
+      fail("{}: {}.value has no name; a function call is JSON with name and arguments", where, path);
+    result.push_back({{"type", "function"}, {"function", std::move(call)}});
+  }
+  return result;
+}
+
+Json message_of(const Json& entry, const std::string& path, const std::string& where) {
+  if (!entry.is_object()) fail("{}: {} is a {}, not an object", where, path, type_name(entry));
+  if (!entry.contains("from") && entry.contains("role")) return entry;
+  for (const char* key : {"from", "value"}) {
+    if (!entry.contains(key)) fail("{}: {} has no '{}' (keys: {})", where, path, key, key_list(entry));
+    if (!entry[key].is_string())
+      fail("{}: {}.{} is a {}, not a string", where, path, key, type_name(entry[key]));
+  }
+  const auto& from = entry["from"].get_ref<const std::string&>();
+  std::string lower = from;
+  std::transform(lower.begin(), lower.end(), lower.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  const auto* const speaker = std::find_if(kSpeakers.begin(), kSpeakers.end(),
+                                           [&](const Speaker& known) { return known.from == lower; });
+  if (speaker == kSpeakers.end()) fail_speaker(from, path, where);
+  Json message = Json::object();
+  message["role"] = speaker->role;
+  if (speaker->from == kCall || speaker->from == "tool_call") {
+    message["content"] = "";
+    message["tool_calls"] = tool_calls_of(entry["value"].get_ref<const std::string&>(), path, where);
+  } else {
+    message["content"] = entry["value"];
+  }
+  for (const auto& [key, value] : entry.items())
+    if (key != "from" && key != "value" && key != "role" && key != "content") message[key] = value;
+  return message;
+}
+
+/// Keys that say nothing by themselves.
+bool says_something(std::string_view key) {
+  constexpr std::array<std::string_view, 7> kSilent{"role",   "name", "id",          "train",
+                                                    "weight", "type", "tool_call_id"};
+  return std::find(kSilent.begin(), kSilent.end(), key) == kSilent.end();
+}
+
+void check_content(const Json& message, const std::string& path, const std::string& where) {
+  const auto content = message.find("content");
+  if (content == message.end() || content->is_null()) {
+    for (const auto& [key, value] : message.items())
+      if (says_something(key) && !value.is_null()) return;
+    fail("{}: {} ({}) has no content (keys: {})", where, path,
+         one_line(message["role"].get_ref<const std::string&>(), 60), key_list(message));
+  }
+  if (!content->is_string() && !content->is_array() && !content->is_object())
+    fail("{}: {}.content is a {}, not a string or a list of parts", where, path, type_name(*content));
+}
+
+}  // namespace
+
+std::string type_name(const Json& value) {
+  switch (value.type()) {
+    case Json::value_t::null:
+      return "null";
+    case Json::value_t::object:
+      return "JSON object";
+    case Json::value_t::array:
+      return "list";
+    case Json::value_t::string:
+      return "string";
+    case Json::value_t::boolean:
+      return "boolean";
+    default:
+      return "number";
+  }
+}
+
+Json messages_of_conversation(const Json& row, const std::string& where) {
+  const Json& entries = row["conversations"];
+  if (!entries.is_array()) fail("{}: conversations is a {}, not a list", where, type_name(entries));
+  Json messages = Json::array();
+  const auto system = row.find("system");
+  if (system != row.end() && !system->is_null()) {
+    if (!system->is_string()) fail("{}: system is a {}, not a string", where, type_name(*system));
+    if (*system != "") messages.push_back({{"role", "system"}, {"content", *system}});
+  }
+  for (std::size_t i = 0; i < entries.size(); ++i)
+    messages.push_back(message_of(entries[i], fmt::format("conversations[{}]", i), where));
+  return messages;
+}
+
+void check_messages(const Json& messages, const std::string& name, const std::string& where) {
+  if (!messages.is_array()) fail("{}: {} is a {}, not a list of messages", where, name, type_name(messages));
+  if (messages.empty()) fail("{}: {} is empty", where, name);
+  for (std::size_t i = 0; i < messages.size(); ++i) {
+    const Json& message = messages[i];
+    const std::string path = fmt::format("{}[{}]", name, i);
+    if (!message.is_object()) fail("{}: {} is a {}, not an object", where, path, type_name(message));
+    if (!message.contains("role"))
+      fail("{}: {} has no role (keys: {}){}", where, path, key_list(message),
+           message.contains("from") ? "; lists of from and value belong under 'conversations'" : "");
+    if (!message["role"].is_string())
+      fail("{}: {}.role is a {}, not a string", where, path, type_name(message["role"]));
+    check_content(message, path, where);
+  }
+}
+
+}  // namespace hone::data

@@ -1,0 +1,23 @@
+// Chats as data sets write them: messages checked, ShareGPT turned into OpenAI's format. Inside this room
+// only.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "data/rows.h"
+
+namespace hone::data {
+
+/// What Python calls the type, for messages: "list", "object", "string", …
+std::string type_name(const Json& value);
+
+/// The messages of a ShareGPT row: {"conversations": [{"from", "value"}, …], "system"?}. An entry that
+/// already has role and content is taken as it is. Throws Error(kUser) "WHERE: …".
+Json messages_of_conversation(const Json& row, const std::string& where);
+
+/// Throws Error(kUser) unless `messages` is a list that a template can be given: objects with a role, and
+/// with content or something else to say (tool_calls, …). `name` is the row's key that holds it.
+void check_messages(const Json& messages, const std::string& name, const std::string& where);
+
+}  // namespace hone::data

@@ -1,0 +1,43 @@
+// From one line of JSON to a row of one kind, checked field by field. Inside this room only.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "data/tokenize.h"
+
+namespace hone::data {
+
+using Json = nlohmann::ordered_json;  // templates see keys in the order of the file
+
+/// A chat in the OpenAI format, as templates take it. Null where a row has none.
+struct ChatRow {
+  Json messages = Json::array();
+  Json tools, documents, template_kwargs;
+  std::vector<bool> excluded;  // by message: not to be learnt from, even if it is an assistant's
+};
+
+struct Row {
+  RowKind kind = RowKind::kText;
+  bool conversational = false;  // the row is in `chat`, else in the fields below
+  ChatRow chat;
+  std::string prompt;  // kCompletion
+  std::string text;    // the completion, or the text
+  std::vector<std::int32_t> ids;
+  std::optional<std::vector<std::int32_t>> labels;
+};
+
+/// Throws Error(kUser) "WHERE: …". `vocab`: what ids and labels must lie below; 0: not checked.
+Row parse_row(std::string_view json, const std::string& where, std::int64_t vocab);
+
+/// Text from elsewhere for a message: on one line, cut to `longest` bytes.
+std::string one_line(std::string_view text, std::size_t longest);
+
+/// The keys of an object, "a, b, c", on one line.
+std::string key_list(const Json& object);
+
+}  // namespace hone::data

@@ -1,0 +1,386 @@
+#include "data/supervision.h"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "base/error.h"
+
+namespace hone::data {
+
+namespace {
+
+using text::MessageSpan;
+using text::Rendered;
+
+constexpr std::string_view kWhiteSpace = " \t\r\n";
+
+std::size_t common_prefix(std::string_view a, std::string_view b) {
+  const auto n = static_cast<std::ptrdiff_t>(std::min(a.size(), b.size()));
+  return static_cast<std::size_t>(std::mismatch(a.begin(), a.begin() + n, b.begin()).first - a.begin());
+}
+
+bool is_blank(std::string_view text) {
+  return text.find_first_not_of(kWhiteSpace) == std::string_view::npos;
+}
+
+std::string_view strip_right(std::string_view text) {
+  return text.substr(0, text.find_last_not_of(kWhiteSpace) + 1);
+}
+
+/// Is the span what an assistant message says, not how it is addressed?
+bool is_content(const MessageSpan& span) {
+  constexpr std::array<std::string_view, 6> kAddress{"role", "name", "id", "train", "weight", "tool_call_id"};
+  return std::find(kAddress.begin(), kAddress.end(), span.key) == kAddress.end();
+}
+
+bool is_content_of(const MessageSpan& span, std::size_t message) {
+  return span.message == static_cast<int>(message) && is_content(span);
+}
+
+/// Finds the turns of one chat, last first, and remembers the header and the end of what it has analysed.
+class TurnFinder {
+ public:
+  TurnFinder(const RenderedChat& chat, const Markers& markers, const Renderer& render)
+      : chat_(chat),
+        markers_(markers),
+        render_(render),
+        text_(chat.rendered.text),
+        sources_(chat.rendered.sources),
+        only_turn_(chat.num_learnt() == 1) {}
+
+  std::optional<TextSpan> find(std::size_t message) {
+    const auto begin = find_begin(message);
+    if (!begin) return std::nullopt;
+    const auto end = find_end(message, *begin);
+    if (end <= *begin) return std::nullopt;
+    return TextSpan{*begin, end};
+  }
+
+ private:
+  /// The template's writing between what was said before a message and its own first character.
+  struct Gap {
+    std::size_t begin = 0;
+    std::size_t end = 0;
+  };
+
+  std::optional<std::size_t> find_begin(std::size_t message);
+  std::optional<std::size_t> begin_by_rendering(std::size_t message, const std::optional<Gap>& gap);
+  std::optional<std::size_t> begin_after_prompt(std::size_t message, const std::string& prompt);
+  std::optional<std::size_t> begin_in_gap(const std::optional<Gap>& gap, std::string_view header) const;
+  std::optional<std::size_t> partial_header(std::size_t header_begin, std::size_t shared,
+                                            const std::optional<Gap>& gap) const;
+  std::size_t find_end(std::size_t message, std::size_t begin);
+  std::size_t end_by_rendering(std::size_t message, std::size_t begin, std::size_t said) const;
+  std::size_t end_of_changed_turn(std::size_t message, std::size_t begin, const Rendered& alone,
+                                  std::size_t said_alone) const;
+  std::size_t end_marker(std::size_t said, std::size_t limit, bool whole) const;
+
+  std::optional<Gap> gap_before(std::size_t message, std::size_t from = 0) const;
+  std::optional<std::size_t> said_until(const Rendered& rendered, std::size_t message) const;
+  std::size_t said_next(std::size_t at) const;
+  std::optional<Rendered> try_render(const Json& messages, bool generation_prompt) const;
+  std::optional<Rendered> try_render(std::size_t count, bool generation_prompt) const;
+  std::string probe_header() const;
+  std::size_t token_begin(std::size_t at) const;
+
+  const RenderedChat& chat_;
+  const Markers& markers_;
+  const Renderer& render_;
+  std::string_view text_;
+  const std::vector<MessageSpan>& sources_;
+  bool only_turn_;
+  std::optional<std::string> header_;  // of the first turn that was analysed
+  std::vector<std::string> ends_;      // what followed the last character of turns that were analysed
+};
+
+std::optional<Rendered> TurnFinder::try_render(const Json& messages, bool generation_prompt) const {
+  try {
+    return render_(messages, generation_prompt);
+  } catch (const Error&) {
+    return std::nullopt;  // a template may refuse a part of a chat that it takes whole
+  }
+}
+
+std::optional<Rendered> TurnFinder::try_render(std::size_t count, bool generation_prompt) const {
+  Json part = Json::array();
+  for (std::size_t i = 0; i < count; ++i) part.push_back(chat_.messages[i]);
+  return try_render(part, generation_prompt);
+}
+
+/// From the last character of another message to the first of this one at or behind `from`.
+std::optional<TurnFinder::Gap> TurnFinder::gap_before(std::size_t message, std::size_t from) const {
+  std::size_t before = 0;
+  for (const auto& span : sources_) {
+    if (span.end > from && is_content_of(span, message)) return Gap{before, std::max(span.begin, from)};
+    if (span.message != static_cast<int>(message)) before = span.end;
+  }
+  return std::nullopt;
+}
+
+/// Where the last character that a message says ends; nothing where it says none.
+std::optional<std::size_t> TurnFinder::said_until(const Rendered& rendered, std::size_t message) const {
+  for (auto span = rendered.sources.rbegin(); span != rendered.sources.rend(); ++span)
+    if (is_content_of(*span, message)) return span->end;
+  return std::nullopt;
+}
+
+/// The beginning of the token that holds byte `at`, or `at` between tokens.
+std::size_t TurnFinder::token_begin(std::size_t at) const {
+  const auto& offsets = chat_.encoding.offsets;
+  const auto token =
+      std::partition_point(offsets.begin(), offsets.end(), [&](const auto& o) { return o.second <= at; });
+  return token != offsets.end() && token->first < at ? token->first : at;
+}
+
+std::optional<std::size_t> TurnFinder::find_begin(std::size_t message) {
+  const auto gap = gap_before(message);
+  if (header_ && !is_blank(*header_) && gap) {
+    const auto between = text_.substr(gap->begin, gap->end - gap->begin);
+    const auto at = between.find(*header_);
+    if (at != std::string_view::npos && between.find(*header_, at + 1) == std::string_view::npos)
+      return gap->begin + at + header_->size();
+  }
+  if (auto begin = begin_by_rendering(message, gap)) return begin;
+  if (!gap) return std::nullopt;
+  return gap->end;
+}
+
+std::optional<std::size_t> TurnFinder::begin_by_rendering(std::size_t message,
+                                                          const std::optional<Gap>& gap) {
+  const auto prompted = message > 0 ? try_render(message, true) : std::nullopt;
+  if (!prompted) return begin_in_gap(gap, header_ ? *header_ : probe_header());
+  const std::string& prompt = prompted->text;
+  const std::size_t shared = common_prefix(prompt, text_);
+  if (shared == prompt.size()) return begin_after_prompt(message, prompt);
+  const auto plain = try_render(message, false);
+  if (!plain || !prompt.starts_with(plain->text)) return begin_in_gap(gap, header_.value_or(""));
+  if (shared >= plain->text.size()) return partial_header(plain->text.size(), shared, gap);
+  return begin_in_gap(gap, std::string_view(prompt).substr(plain->text.size()));
+}
+
+/// `prompt`, what the model is given at inference, is how the chat begins: the turn is the rest, unless the
+/// template ignores add_generation_prompt and the rest begins with the header.
+std::optional<std::size_t> TurnFinder::begin_after_prompt(std::size_t message, const std::string& prompt) {
+  const auto said = gap_before(message, prompt.size());
+  const bool adjacent = said && is_blank(text_.substr(prompt.size(), said->end - prompt.size()));
+  if (adjacent && (header_ || only_turn_)) return prompt.size();
+  if (!header_ || header_->empty()) {
+    const auto plain = try_render(message, false);
+    if (!plain) return prompt.size();
+    header_ = prompt.substr(token_begin(common_prefix(plain->text, prompt)));
+  }
+  if (adjacent || !header_->empty()) return prompt.size();
+  return said ? std::optional(said->end) : std::nullopt;
+}
+
+/// The header stands in the text up to byte `shared` only: the turn goes on otherwise than its generation
+/// prompt. It ends behind the last added token or white space of that part.
+std::optional<std::size_t> TurnFinder::partial_header(std::size_t header_begin, std::size_t shared,
+                                                      const std::optional<Gap>& gap) const {
+  const std::size_t limit = gap ? std::min(shared, gap->end) : shared;
+  const auto& encoding = chat_.encoding;
+  std::optional<std::size_t> found;
+  for (std::size_t i = 0; i < encoding.ids.size() && encoding.offsets[i].second <= limit; ++i)
+    if (encoding.offsets[i].first >= header_begin && markers_.is_added(encoding.ids[i]))
+      found = encoding.offsets[i].second;
+  for (std::size_t at = limit; at > found.value_or(header_begin); --at)
+    if (kWhiteSpace.find(text_[at - 1]) != std::string_view::npos) return at;
+  return found;
+}
+
+/// Where the gap holds the generation prompt, or the longest part of its beginning that ends at white space
+/// or a bracket, the header ends behind it.
+std::optional<std::size_t> TurnFinder::begin_in_gap(const std::optional<Gap>& gap,
+                                                    std::string_view header) const {
+  if (!gap) return std::nullopt;
+  const auto between = text_.substr(gap->begin, gap->end - gap->begin);
+  for (std::size_t length = header.size(); length > 0; --length) {
+    const auto part = header.substr(0, length);
+    if (is_blank(part)) break;
+    constexpr std::string_view kEdges = " \t\r\n>]:";
+    if (length < header.size() && kEdges.find(part.back()) == std::string_view::npos) continue;
+    const auto at = between.rfind(part);
+    if (at != std::string_view::npos) return gap->begin + at + length;
+  }
+  return std::nullopt;
+}
+
+/// The generation prompt, learnt from a chat of one question.
+std::string TurnFinder::probe_header() const {
+  const Json question = Json::array({{{"role", "user"}, {"content", "?"}}});
+  const auto plain = try_render(question, false);
+  const auto prompted = try_render(question, true);
+  if (!plain || !prompted || !prompted->text.starts_with(plain->text)) return "";
+  return prompted->text.substr(plain->text.size());
+}
+
+std::size_t TurnFinder::find_end(std::size_t message, std::size_t begin) {
+  // What the turn itself says comes first; characters of the message that stand behind another message's are
+  // repeated there, as a tool's answer repeats the tool's name.
+  std::optional<std::size_t> said;
+  bool whole_group = true;
+  for (const auto& span : sources_) {
+    if (span.end <= begin) continue;
+    const bool own = is_content_of(span, message);
+    if (own && whole_group) said = span.end;
+    if (said && span.message != static_cast<int>(message)) whole_group = false;
+  }
+  if (said)
+    for (const auto& end : ends_)
+      if (text_.substr(*said).starts_with(end)) return *said + end.size();
+  const std::size_t end = end_by_rendering(message, begin, said.value_or(begin));
+  if (said && end > *said) ends_.emplace_back(text_.substr(*said, end - *said));
+  return end;
+}
+
+/// Where the next thing is said behind `at`.
+std::size_t TurnFinder::said_next(std::size_t at) const {
+  const auto next = std::find_if(sources_.begin(), sources_.end(),
+                                 [&](const MessageSpan& span) { return span.begin >= at; });
+  return next != sources_.end() ? next->begin : text_.size();
+}
+
+std::size_t TurnFinder::end_by_rendering(std::size_t message, std::size_t begin, std::size_t said) const {
+  const bool last = message + 1 == chat_.messages.size();
+  if (last && !chat_.generation_prompt) return end_marker(said, text_.size(), true);
+  const auto alone = try_render(message + 1, false);
+  if (!alone) return end_marker(said, said_next(said), false);
+  const std::size_t shared = common_prefix(alone->text, text_);
+  const std::size_t said_alone = std::max(said_until(*alone, message).value_or(begin), begin);
+  if (shared < said_alone) return end_of_changed_turn(message, begin, *alone, said_alone);
+  if (shared == alone->text.size()) return end_marker(said_alone, shared, true);
+  return end_marker(said_alone, said_next(said_alone), false);
+}
+
+/// The turn reads otherwise once more turns follow. Its last words are still the same: the copy of them with
+/// the same number (a later turn may repeat them, as a tool's answer repeats the tool's name).
+std::size_t TurnFinder::end_of_changed_turn(std::size_t message, std::size_t begin, const Rendered& alone,
+                                            std::size_t said_alone) const {
+  const auto words = [](std::string_view text, const MessageSpan& span) {
+    return text.substr(span.begin, span.end - span.begin);
+  };
+  const MessageSpan* last = nullptr;
+  for (const auto& span : alone.sources)
+    if (is_content_of(span, message)) last = &span;
+  if (last == nullptr) return begin;
+  std::size_t copies = 0;
+  for (const auto& span : alone.sources)
+    copies += is_content_of(span, message) && span.key == last->key &&
+                      words(alone.text, span) == words(alone.text, *last)
+                  ? 1
+                  : 0;
+  std::size_t said = begin;
+  for (const auto& span : sources_) {
+    if (span.begin < begin || !is_content_of(span, message) || span.key != last->key) continue;
+    if (words(text_, span) != words(alone.text, *last) || copies == 0) continue;
+    said = span.end;
+    --copies;
+  }
+  if (said == begin) return begin;
+  const auto tail = strip_right(std::string_view(alone.text).substr(said_alone));
+  if (!tail.empty() && text_.substr(said).starts_with(tail)) return said + tail.size();
+  return end_marker(said, said_next(said), false);
+}
+
+/// The end of a turn whose last word ends at `said`. `limit`: where the turn ends (`whole`), or only where
+/// the next thing is said, with the next header before it.
+std::size_t TurnFinder::end_marker(std::size_t said, std::size_t limit, bool whole) const {
+  const auto& [ids, offsets] = chat_.encoding;
+  auto i = static_cast<std::size_t>(
+      std::partition_point(offsets.begin(), offsets.end(), [&](const auto& o) { return o.first < said; }) -
+      offsets.begin());
+  std::optional<std::size_t> added;
+  for (; i < ids.size() && offsets[i].second <= limit; ++i) {
+    if (markers_.is_stop(ids[i]) || (!whole && markers_.is_special(ids[i]))) return offsets[i].second;
+    if (markers_.is_added(ids[i]) && (whole || !added)) added = offsets[i].second;
+  }
+  if (added) return *added;
+  if (!whole) return said;
+  if (i < ids.size() && offsets[i].first == limit && markers_.is_stop(ids[i]) &&
+      is_blank(text_.substr(said, limit - said)))
+    return offsets[i].second;
+  return said + strip_right(text_.substr(said, limit - said)).size();
+}
+
+}  // namespace
+
+Markers::Markers(const text::Tokenizer& tokenizer, std::vector<std::int32_t> stops)
+    : tokenizer_(&tokenizer), stops_(std::move(stops)) {}
+
+bool Markers::is_stop(std::int32_t id) const {
+  return std::find(stops_.begin(), stops_.end(), id) != stops_.end();
+}
+
+bool Markers::is_special(std::int32_t id) const {
+  return tokenizer_->is_special(id);
+}
+
+bool Markers::is_added(std::int32_t id) const {
+  const auto& added = tokenizer_->added_tokens();
+  const auto it =
+      std::lower_bound(added.begin(), added.end(), id,
+                       [](const text::AddedToken& token, std::int32_t of) { return token.id < of; });
+  return it != added.end() && it->id == id;
+}
+
+bool RenderedChat::learns(std::size_t message) const {
+  return messages[message]["role"] == "assistant" && !excluded[message];
+}
+
+std::size_t RenderedChat::num_learnt() const {
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < messages.size(); ++i) count += learns(i) ? 1 : 0;
+  return count;
+}
+
+std::vector<TextSpan> find_learnt_turns(const RenderedChat& chat, const Markers& markers,
+                                        const Renderer& render) {
+  TurnFinder finder(chat, markers, render);
+  std::vector<TextSpan> spans;
+  for (std::size_t message = chat.messages.size(); message-- > 0;)
+    if (chat.learns(message))
+      if (const auto span = finder.find(message)) spans.push_back(*span);
+  std::sort(spans.begin(), spans.end(), [](const auto& a, const auto& b) { return a.begin < b.begin; });
+  std::vector<TextSpan> disjoint;
+  for (const auto& span : spans) {
+    if (!disjoint.empty() && span.begin <= disjoint.back().end)
+      disjoint.back().end = std::max(disjoint.back().end, span.end);
+    else
+      disjoint.push_back(span);
+  }
+  return disjoint;
+}
+
+std::vector<TextSpan> find_generation_blocks(const RenderedChat& chat) {
+  std::vector<TextSpan> spans;
+  for (const auto& [begin, end] : chat.rendered.generation) {
+    const auto owner = std::find_if(chat.rendered.sources.begin(), chat.rendered.sources.end(),
+                                    [&, from = begin, to = end](const auto& s) {
+                                      return s.end > from && s.begin < to && s.message >= 0 && is_content(s);
+                                    });
+    const bool owned = owner != chat.rendered.sources.end();
+    if (!owned || !chat.excluded.at(static_cast<std::size_t>(owner->message))) spans.push_back({begin, end});
+  }
+  return spans;
+}
+
+std::vector<std::int32_t> labels_of(const text::Encoding& encoding, const std::vector<TextSpan>& spans) {
+  std::vector<std::int32_t> labels(encoding.ids.size(), kIgnoredLabel);
+  std::size_t next = 0;  // the first span that does not end before the token
+  for (std::size_t i = 0; i < labels.size(); ++i) {
+    auto [begin, end] = encoding.offsets[i];
+    if (begin == end) {
+      if (begin == 0) continue;
+      --begin;
+    }
+    while (next < spans.size() && spans[next].end <= begin) ++next;
+    if (next < spans.size() && spans[next].begin < end) labels[i] = encoding.ids[i];
+  }
+  return labels;
+}
+
+}  // namespace hone::data
