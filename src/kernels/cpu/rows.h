@@ -29,6 +29,18 @@ template <class Isa, class T>
   Isa::store(p, v, lanes);
 }
 
+/// The lanes of a that count, the others from b.
+template <class Isa>
+[[gnu::always_inline]] inline typename Isa::Vec first_lanes(typename Isa::Vec a, typename Isa::Vec,
+                                                            AllLanes) {
+  return a;
+}
+template <class Isa>
+[[gnu::always_inline]] inline typename Isa::Vec first_lanes(typename Isa::Vec a, typename Isa::Vec b,
+                                                            Index lanes) {
+  return Isa::blend(a, b, lanes);
+}
+
 /// Calls f(j, lanes) for j = 0, kLanes … below n; lanes is AllLanes, or at a ragged end the number left.
 template <class Isa, class F>
 [[gnu::always_inline]] inline void for_lanes(Index n, F f) {

@@ -87,6 +87,17 @@ RowsOfIds rows_of_ids(const EmbeddingGradArgs& a, Stream& stream) {
   return {first, rows};
 }
 
+/// Zeros past the caches where p is aligned: a table of gradients is read much later, by the optimizer.
+template <class Isa, class G>
+[[gnu::always_inline]] inline void zero_fill(G* p, Index n) {
+  Index j = 0;
+  if (reinterpret_cast<std::uintptr_t>(p) % 64 == 0)
+    for (; j + 2 * Isa::kLanes <= n; j += 2 * Isa::kLanes) Isa::stream(p + j, Isa::zero(), Isa::zero());
+  for_lanes<Isa>(
+      n - j, [&](Index at, auto lanes)
+                 __attribute__((always_inline)) { store<Isa>(p + j + at, Isa::zero(), lanes); });
+}
+
 /// Sums the rows of one id, in order, columns begin … end-1; zeros or the old value where it has none.
 template <class Isa, class D, class G>
 [[gnu::always_inline]] inline void sum_rows_of_id(const EmbeddingGradArgs& a, const RowsOfIds& order,
@@ -94,8 +105,7 @@ template <class Isa, class D, class G>
   const Index first = order.first[id], last = order.first[id + 1];
   G* out = static_cast<G*>(a.dtable) + id * a.hidden + begin;
   if (first == last) {
-    if (!a.accumulate)
-      __builtin_memset(static_cast<void*>(out), 0, static_cast<std::size_t>(end - begin) * sizeof(G));
+    if (!a.accumulate) zero_fill<Isa>(out, end - begin);
     return;
   }
   const D* dout = static_cast<const D*>(a.dout) + begin;

@@ -1,51 +1,72 @@
 // head_norm_rope and its gradient.
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/cpu/row_kernels.h"
 #include "kernels/cpu/rows_norm.h"
 
 namespace hone::kernels::cpu {
 
-/// The angles of one token.
+/// The sizes of a head and the angles of one token. kDim: the size of a head that is rotated whole, known to
+/// the compiler so that it unrolls all loops over it; 0: any.
+template <Index kDim>
 struct Rotation {
   const float* cos;
   const float* sin;
-  Index half;  // of the rotated elements
+  Index any_dim, any_half;
+
+  template <class Args>
+  [[gnu::always_inline]] Rotation(const Args& a, Index token)
+      : any_dim(a.head_dim), any_half(a.rotary_dim / 2) {
+    cos = a.cos + a.positions[token] * half();
+    sin = a.sin + a.positions[token] * half();
+  }
+  [[gnu::always_inline]] Index dim() const { return kDim > 0 ? kDim : any_dim; }
+  /// Half of the rotated elements.
+  [[gnu::always_inline]] Index half() const { return kDim > 0 ? kDim / 2 : any_half; }
 };
-template <class Args>
-[[gnu::always_inline]] inline Rotation rotation_of(const Args& a, Index token) {
-  const Index half = a.rotary_dim / 2, offset = a.positions[token] * half;
-  return {a.cos + offset, a.sin + offset, half};
+
+/// Calls f with the size of the heads as a constant where it is a usual one.
+template <class Args, class F>
+[[gnu::always_inline]] inline void with_head_dim(const Args& a, const F& f) {
+  if (a.head_dim == 64 && a.rotary_dim == 64) {
+    f(std::integral_constant<Index, 64>{});
+  } else if (a.head_dim == 128 && a.rotary_dim == 128) {
+    f(std::integral_constant<Index, 128>{});
+  } else {
+    f(std::integral_constant<Index, 0>{});
+  }
 }
 
-template <class Isa, class T>
-[[gnu::always_inline]] inline void norm_rope_head(const HeadNormRopeArgs& a, const T* x, const Rotation& r,
-                                                  T* y) {
+template <class Isa, Index kDim, class T>
+[[gnu::always_inline]] inline void norm_rope_head(const HeadNormRopeArgs& a, const T* x,
+                                                  const Rotation<kDim>& r, T* y) {
   const T* weight = static_cast<const T*>(a.weight);
   auto scale = Isa::set(1.0F);
-  if (weight != nullptr) scale = Isa::set(reciprocal_rms<Isa>(x, a.head_dim, a.eps));
+  if (weight != nullptr) scale = Isa::set(reciprocal_rms<Isa>(x, r.dim(), a.eps));
   const auto normed = [&](Index j, auto lanes) __attribute__((always_inline)) {
     const auto v = load<Isa>(x + j, lanes);
     return weight != nullptr ? v * scale * load<Isa>(weight + j, lanes) : v;
   };
   for_lanes<Isa>(
-      r.half, [&](Index j, auto lanes) __attribute__((always_inline)) {
-        const auto x1 = normed(j, lanes), x2 = normed(r.half + j, lanes);
+      r.half(), [&](Index j, auto lanes) __attribute__((always_inline)) {
+        const auto x1 = normed(j, lanes), x2 = normed(r.half() + j, lanes);
         const auto c = load<Isa>(r.cos + j, lanes), s = load<Isa>(r.sin + j, lanes);
         store<Isa>(y + j, Isa::fnma(x2, s, x1 * c), lanes);
-        store<Isa>(y + r.half + j, Isa::fma(x1, s, x2 * c), lanes);
+        store<Isa>(y + r.half() + j, Isa::fma(x1, s, x2 * c), lanes);
       });
   for_lanes<Isa>(
-      a.head_dim - 2 * r.half, [&](Index j, auto lanes) __attribute__((always_inline)) {
-        store<Isa>(y + 2 * r.half + j, normed(2 * r.half + j, lanes), lanes);
+      r.dim() - 2 * r.half(), [&](Index j, auto lanes) __attribute__((always_inline)) {
+        store<Isa>(y + 2 * r.half() + j, normed(2 * r.half() + j, lanes), lanes);
       });
 }
 
 /// One head of the gradient. `dweight`: where the weight's gradient gathers, or null.
-template <class Isa, class D, class T, class DX>
+template <class Isa, Index kDim, class D, class T, class DX>
 struct HeadGrad {
   const HeadNormRopeGradArgs& a;
-  Rotation r;
+  Rotation<kDim> r;
   const D* dy;
   const T* x;
   DX* dx;
@@ -56,15 +77,15 @@ struct HeadGrad {
   template <class F>
   [[gnu::always_inline]] void unrotated(F f) const {
     for_lanes<Isa>(
-        r.half, [&](Index j, auto lanes) __attribute__((always_inline)) {
-          const auto d1 = load<Isa>(dy + j, lanes), d2 = load<Isa>(dy + r.half + j, lanes);
+        r.half(), [&](Index j, auto lanes) __attribute__((always_inline)) {
+          const auto d1 = load<Isa>(dy + j, lanes), d2 = load<Isa>(dy + r.half() + j, lanes);
           const auto c = load<Isa>(r.cos + j, lanes), s = load<Isa>(r.sin + j, lanes);
           f(j, lanes, Isa::fma(d2, s, d1 * c));
-          f(r.half + j, lanes, Isa::fnma(d1, s, d2 * c));
+          f(r.half() + j, lanes, Isa::fnma(d1, s, d2 * c));
         });
     for_lanes<Isa>(
-        a.head_dim - 2 * r.half, [&](Index j, auto lanes) __attribute__((always_inline)) {
-          f(2 * r.half + j, lanes, load<Isa>(dy + 2 * r.half + j, lanes));
+        r.dim() - 2 * r.half(), [&](Index j, auto lanes) __attribute__((always_inline)) {
+          f(2 * r.half() + j, lanes, load<Isa>(dy + 2 * r.half() + j, lanes));
         });
   }
 
@@ -74,12 +95,13 @@ struct HeadGrad {
   }
 
   [[gnu::always_inline]] void without_norm() const {
+    if (dx == nullptr) return;
     unrotated([&](Index j, auto lanes, auto dn) __attribute__((always_inline)) { write(j, lanes, dn); });
   }
 
   [[gnu::always_inline]] void with_norm() const {
     const T* weight = static_cast<const T*>(a.weight);
-    const float rstd = reciprocal_rms<Isa>(x, a.head_dim, a.eps);
+    const float rstd = reciprocal_rms<Isa>(x, r.dim(), a.eps);
     const auto scale = Isa::set(rstd);
     auto dot = Isa::zero();
     unrotated([&](Index j, auto lanes, auto dn) __attribute__((always_inline)) {
@@ -89,7 +111,7 @@ struct HeadGrad {
         store<Isa>(dweight + j, Isa::fma(v * scale, dn, load<Isa>(dweight + j, lanes)), lanes);
     });
     if (dx == nullptr) return;
-    const auto mean = Isa::set(Isa::sum(dot) * rstd * rstd * rstd / static_cast<float>(a.head_dim));
+    const auto mean = Isa::set(Isa::sum(dot) * rstd * rstd * rstd / static_cast<float>(r.dim()));
     unrotated([&](Index j, auto lanes, auto dn) __attribute__((always_inline)) {
       const auto wdn = dn * load<Isa>(weight + j, lanes);
       write(j, lanes, Isa::fnma(mean, load<Isa>(x + j, lanes), wdn * scale));
@@ -97,15 +119,18 @@ struct HeadGrad {
   }
 };
 
-template <class Isa, class D, class T, class DX>
+template <class Isa, Index kDim, class D, class T, class DX>
 void head_norm_rope_grad_rows(const HeadNormRopeGradArgs& a, Stream& stream) {
   const Index cols = a.heads * a.head_dim;
   const auto token_grad = [&](Index t, float* dweight) {
-    HeadGrad<Isa, D, T, DX> head{a, rotation_of(a, t), row<const D>(a.dy, t), nullptr, nullptr, dweight};
-    if (a.weight != nullptr) head.x = row<const T>(a.x, t);
-    if (a.dx.data != nullptr) head.dx = row<DX>(a.dx, t);
-    for (Index h = 0; h < a.heads; h++, head.dy += a.head_dim, head.x += a.head_dim, head.dx += a.head_dim) {
-      if (a.weight != nullptr) {
+    const Rotation<kDim> r(a, t);
+    for (Index h = 0; h < a.heads; h++) {
+      const Index at = h * r.dim();
+      const D* dy = row<const D>(a.dy, t) + at;
+      const T* x = a.weight != nullptr ? row<const T>(a.x, t) + at : nullptr;
+      DX* dx = a.dx.data != nullptr ? row<DX>(a.dx, t) + at : nullptr;
+      const HeadGrad<Isa, kDim, D, T, DX> head{a, r, dy, x, dx, dweight};
+      if (x != nullptr) {
         head.with_norm();
       } else {
         head.without_norm();
@@ -120,16 +145,21 @@ void head_norm_rope_grad_rows(const HeadNormRopeGradArgs& a, Stream& stream) {
   }
 }
 
+template <class Isa, Index kDim, class T>
+void head_norm_rope_rows(const HeadNormRopeArgs& a, Stream& stream) {
+  over_rows<Isa>(a.x.rows, a.heads * a.head_dim, stream, [&](Index token) {
+    const Rotation<kDim> r(a, token);
+    const T* x = row<const T>(a.x, token);
+    T* y = row<T>(a.y, token);
+    for (Index h = 0; h < a.heads; h++) norm_rope_head<Isa>(a, x + h * r.dim(), r, y + h * r.dim());
+  });
+}
+
 template <class Isa>
 void RowKernels<Isa>::head_norm_rope(const HeadNormRopeArgs& a, Stream& stream) {
   with_dtype(a.x.dtype, [&](auto t) {
-    using T = TypeOf<decltype(t)>;
-    over_rows<Isa>(a.x.rows, a.heads * a.head_dim, stream, [&](Index token) {
-      const Rotation r = rotation_of(a, token);
-      const T* x = row<const T>(a.x, token);
-      T* y = row<T>(a.y, token);
-      for (Index h = 0; h < a.heads; h++) norm_rope_head<Isa>(a, x + h * a.head_dim, r, y + h * a.head_dim);
-    });
+    with_head_dim(
+        a, [&](auto dim) { head_norm_rope_rows<Isa, decltype(dim)::value, TypeOf<decltype(t)>>(a, stream); });
   });
 }
 
@@ -138,9 +168,12 @@ void RowKernels<Isa>::head_norm_rope_grad(const HeadNormRopeGradArgs& a, Stream&
   const DType x_dtype = a.weight != nullptr ? a.weight_dtype : a.dy.dtype;
   with_dtype(x_dtype, [&](auto t) {
     using T = TypeOf<decltype(t)>;
-    with_f32_or<T>(a.dy.dtype, [&](auto dy) {
-      with_dtype(a.dx.dtype, [&](auto dx) {
-        head_norm_rope_grad_rows<Isa, TypeOf<decltype(dy)>, T, TypeOf<decltype(dx)>>(a, stream);
+    with_f32_or<T>(a.dy.dtype, [&](auto d) {
+      with_f32_or<T>(a.dx.dtype, [&](auto x) {
+        with_head_dim(a, [&](auto dim) {
+          head_norm_rope_grad_rows<Isa, decltype(dim)::value, TypeOf<decltype(d)>, T, TypeOf<decltype(x)>>(
+              a, stream);
+        });
       });
     });
   });

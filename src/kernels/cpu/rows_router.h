@@ -6,26 +6,24 @@
 
 namespace hone::kernels::cpu {
 
-/// The largest of n floats (a whole number of vectors) and the first index where it stands.
+/// Takes the largest of n floats (a whole number of vectors), the first where several are equal: returns its
+/// index and leaves -infinity in its place.
 template <class Isa>
-struct Largest {
-  float value;
-  Index index;
-  [[gnu::always_inline]] Largest(const float* x, Index n) {
-    // in every lane the first of its largest, then the lowest index among the lanes that hold the largest
-    auto best = Isa::set(-__builtin_inff()), at = Isa::zero(), here = Isa::iota();
-    for (Index j = 0; j < n; j += Isa::kLanes) {
-      const auto v = Isa::load(x + j);
-      const auto larger = v > best;
-      best = larger ? v : best;
-      at = larger ? here : at;
-      here = here + Isa::set(static_cast<float>(Isa::kLanes));
-    }
-    value = Isa::max_of(best);
-    const auto none = Isa::set(-0x1p24F);
-    index = static_cast<Index>(-Isa::max_of(best == Isa::set(value) ? Isa::zero() - at : none));
-  }
-};
+[[gnu::always_inline]] inline Index take_largest(float* x, Index n) {
+  const auto taken = Isa::set(-__builtin_inff());
+  auto most = taken;
+  for (Index j = 0; j < n; j += Isa::kLanes) most = Isa::max(most, Isa::load(x + j));
+  const auto largest = Isa::set(Isa::max_of(most));
+  Index j = 0;
+  unsigned lanes = Isa::equal(Isa::load(x), largest);
+  while (lanes == 0) lanes = Isa::equal(Isa::load(x + (j += Isa::kLanes)), largest);
+  const Index lane = __builtin_ctz(lanes);
+  // A whole vector is written: one that was just written is read again faster than one with a new piece.
+  auto v = Isa::load(x + j);
+  v = Isa::iota() == Isa::set(static_cast<float>(lane)) ? taken : v;
+  Isa::store(x + j, v);
+  return j + lane;
+}
 
 /// Routes one token. `keys`: scratch of the experts rounded up to whole vectors.
 template <class Isa>
@@ -44,9 +42,7 @@ template <class Isa>
         store<Isa>(keys + j, Isa::max(load<Isa>(logits + j, lanes), lowest), lanes);
       });
   for (Index slot = 0; slot < a.top_k; slot++) {
-    const Largest<Isa> found(keys, padded);
-    experts[slot] = static_cast<std::int32_t>(found.index);
-    keys[found.index] = -__builtin_inff();
+    experts[slot] = static_cast<std::int32_t>(take_largest<Isa>(keys, padded));
   }
   const auto largest = Isa::set(logits[experts[0]]);
   const float sum = sum_lanes<Isa>(

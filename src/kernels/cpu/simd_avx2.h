@@ -62,6 +62,9 @@ struct Avx2 {
   [[gnu::always_inline]] static Vec blend(Vec a, Vec b, Index n) {
     return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(first(n)));
   }
+  [[gnu::always_inline]] static unsigned equal(Vec a, Vec b) {
+    return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ)));
+  }
   [[gnu::always_inline]] static Vec iota() { return _mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7); }
   [[gnu::always_inline]] static float sum(Vec v) {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
