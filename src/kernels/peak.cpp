@@ -1,0 +1,131 @@
+#include "kernels/peak.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <vector>
+
+#include "kernels/cpu/peak_loops.h"
+
+namespace hone::kernels {
+
+namespace {
+
+using cpu::Index;
+using cpu::PeakLoops;
+
+// Plain loops for the reference table, as the compiler makes them for the oldest processor.
+double plain_multiply_add(Index rounds) {
+  std::array<float, 48> sums{};
+  for (Index i = 0; i < rounds; i++)
+    for (float& sum : sums) sum = sum * 0.999F + 1e-9F;
+  volatile float keep = 0;
+  for (const float sum : sums) keep = sum;
+  (void)keep;
+  return static_cast<double>(rounds) * sums.size() * 2;
+}
+double plain_sum(const float* a, Index n, float* result) {
+  std::array<float, 16> sums{};
+  for (Index j = 0; j < n; j += 16)
+    for (Index i = 0; i < 16; i++) sums[static_cast<std::size_t>(i)] += a[j + i];
+  *result = 0;
+  for (const float sum : sums) *result += sum;
+  return static_cast<double>(n) * sizeof(float);
+}
+double plain_copy(float* a, const float* b, Index n) {
+  std::copy_n(b, n, a);
+  return static_cast<double>(n) * sizeof(float) * 2;
+}
+double plain_triad(float* a, const float* b, const float* c, Index n) {
+  for (Index j = 0; j < n; j++) a[j] = b[j] + 0.5F * c[j];
+  return static_cast<double>(n) * sizeof(float) * 3;
+}
+
+PeakLoops loops_of(CpuIsa isa) {
+  cpu_kernels(isa);  // throws where the processor lacks it
+  switch (isa) {
+    case CpuIsa::kAvx2:
+      return cpu::peak_loops<cpu::Avx2>();
+    case CpuIsa::kAvx512:
+      return cpu::peak_loops<cpu::Avx512>();
+    case CpuIsa::kAvx512Bf16:
+      return cpu::peak_loops<cpu::Avx512Bf16>();
+    case CpuIsa::kReference:
+      break;
+  }
+  return {plain_multiply_add, nullptr, plain_sum, plain_copy, plain_triad};
+}
+
+/// The best of several tries, in units of 1e9 a second: work(thread) runs on every thread and returns its
+/// amount.
+template <typename Work>
+double best_rate(int num_threads, int tries, const Work& work) {
+  double best = 0;
+  for (int i = 0; i < tries; ++i) {
+    double amount = 0;
+    std::chrono::steady_clock::time_point begin;
+#pragma omp parallel num_threads(num_threads) reduction(+ : amount)
+    {
+#pragma omp barrier
+#pragma omp master
+      begin = std::chrono::steady_clock::now();
+#pragma omp barrier
+      amount += work(omp_get_thread_num());
+    }
+    const std::chrono::duration<double> time = std::chrono::steady_clock::now() - begin;
+    best = std::max(best, amount / time.count() / 1e9);
+  }
+  return best;
+}
+
+}  // namespace
+
+ComputePeak measure_compute_peak(CpuIsa isa, int num_threads) {
+  constexpr Index kRounds = 400'000;
+  const PeakLoops loops = loops_of(isa);
+  ComputePeak peak;
+  peak.f32 = best_rate(num_threads, 10, [&](int) { return loops.multiply_add(kRounds); });
+  peak.bf16 = peak.f32;
+  if (loops.dot_bf16 != nullptr)
+    peak.bf16 = best_rate(num_threads, 10, [&](int) { return loops.dot_bf16(kRounds); });
+  return peak;
+}
+
+MemoryPeak measure_memory_peak(CpuIsa isa, int num_threads) {
+  constexpr Index kElements = Index{32} << 20;  // 128 MiB each: beyond the caches of most machines
+  const PeakLoops loops = loops_of(isa);
+  const auto allocator = device::make_allocator({});
+  std::array<std::shared_ptr<device::Buffer>, 3> buffers;
+  std::array<float*, 3> arrays{};
+  for (std::size_t i = 0; i < arrays.size(); ++i) {
+    buffers[i] = allocator->allocate(kElements * sizeof(float), device::Purpose::kWorkspace);
+    arrays[i] = static_cast<float*>(buffers[i]->data());
+  }
+  const auto part = [&](int thread) { return kElements / 64 * thread / num_threads * 64; };
+  const auto size = [&](int thread) { return part(thread + 1) - part(thread); };
+#pragma omp parallel num_threads(num_threads)
+  for (float* array : arrays)  // touched first by the thread that will use it
+    std::fill_n(array + part(omp_get_thread_num()), size(omp_get_thread_num()), 1.0F);
+
+  MemoryPeak peak;
+  std::vector<float> sums(static_cast<std::size_t>(num_threads) * 16);  // a cache line apart
+  peak.read = best_rate(num_threads, 5, [&](int t) {
+    return loops.sum(arrays[0] + part(t), size(t), &sums[static_cast<std::size_t>(t) * 16]);
+  });
+  peak.copy = best_rate(num_threads, 5,
+                        [&](int t) { return loops.copy(arrays[0] + part(t), arrays[1] + part(t), size(t)); });
+  peak.triad = best_rate(num_threads, 5, [&](int t) {
+    return loops.triad(arrays[0] + part(t), arrays[1] + part(t), arrays[2] + part(t), size(t));
+  });
+  return peak;
+}
+
+double fraction_of_peak(const Cost& cost, double seconds, double gflops, double gigabytes_per_second) {
+  if (seconds <= 0) return 0;
+  return std::max(gflops > 0 ? cost.flops / seconds / (gflops * 1e9) : 0,
+                  gigabytes_per_second > 0 ? cost.bytes / seconds / (gigabytes_per_second * 1e9) : 0);
+}
+
+}  // namespace hone::kernels
