@@ -119,7 +119,8 @@ std::string Translator::alternatives(Options options) {
   out += branch(options, ended_by_option);
   while (!ended_by_option && peek() == '|') {
     ++at_;
-    out += "|" + branch(options, ended_by_option);
+    out += '|';
+    out += branch(options, ended_by_option);
   }
   --nesting_;
   return out;
@@ -254,7 +255,7 @@ std::string Translator::group(Options options, bool& ended_by_option) {
   if (take(":")) return group_body(opening, inner);
   ++at_;  // ) of (?i)
   ended_by_option = true;
-  return opening + alternatives(inner) + ")";
+  return fmt::format("{}{})", opening, alternatives(inner));
 }
 
 char32_t Translator::hex_escape(std::size_t start) {
