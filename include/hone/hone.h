@@ -1,0 +1,166 @@
+// hone as a library: Transformers' words in C++. A checkpoint directory in, training steps, a checkpoint
+// directory out.
+//
+//   auto tokenizer = hone::AutoTokenizer::from_pretrained(dir);
+//   auto model     = hone::AutoModelForCausalLM::from_pretrained(dir, {.dtype = "bf16"});
+//   hone::AdamW optimizer(model, {.lr = 1e-5});
+//   model.train();
+//   auto output = model.forward(batch);   // output.loss
+//   output.backward();
+//   optimizer.step();
+//   model.save_pretrained("out");
+//
+// Every function throws std::runtime_error, whose what() is one line: what is wrong, where, and the fix.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace hone {
+
+/// One message of a chat. For tool calls and other keys use the JSON forms below.
+struct Message {
+  std::string role;
+  std::string content;
+};
+
+struct ChatTemplateOptions {
+  bool add_generation_prompt = false;
+  std::string tools_json;   // a JSON array, or empty
+  std::string kwargs_json;  // a JSON object of further template variables (enable_thinking …), or empty
+};
+
+/// Token ids, and labels aligned with them: -100 where not learnt from (the model shifts them).
+struct Example {
+  std::vector<std::int32_t> input_ids;
+  std::vector<std::int32_t> labels;
+};
+
+/// tokenizer.json, its configuration and chat template. Cheap to copy.
+class AutoTokenizer {
+ public:
+  static AutoTokenizer from_pretrained(const std::string& directory);
+
+  /// As tokenizer(text) in Transformers.
+  std::vector<std::int32_t> encode(std::string_view text, bool add_special_tokens = true) const;
+  std::string decode(std::span<const std::int32_t> ids, bool skip_special_tokens = false) const;
+  /// The chat as text.
+  std::string apply_chat_template(const std::vector<Message>& messages,
+                                  const ChatTemplateOptions& options = {}) const;
+  std::string apply_chat_template(const std::string& messages_json,
+                                  const ChatTemplateOptions& options = {}) const;
+  /// The chat as a training example: assistant turns are learnt from after their header through their
+  /// end-of-turn token.
+  Example encode_chat(const std::vector<Message>& messages) const;
+  /// A row of a dataset, as `hone train` reads it: {"messages": …}, {"prompt", "completion"}, {"text"},
+  /// {"input_ids", "labels"} ….
+  Example encode_row(const std::string& row_json) const;
+
+  std::int64_t vocab_size() const;
+  std::vector<std::int32_t> eos_token_ids() const;
+
+ private:
+  friend class AutoModelForCausalLM;
+  struct Impl;
+  std::shared_ptr<const Impl> impl_;
+};
+
+/// Rows of a batch, of any lengths; no padding. Rows never see each other.
+struct Batch {
+  std::vector<Example> rows;
+  /// Supervised labels that the loss is divided by; 0: this batch's own. Set it to the whole step's count
+  /// when a step has several batches.
+  std::int64_t num_items_in_batch = 0;
+};
+
+/// What a forward pass returns. In training mode it holds what its gradient needs until backward().
+class ModelOutput {
+ public:
+  /// Loss with the auxiliary loss where the config asks for it; 0 for a batch without labels.
+  float loss = 0;
+  /// (rows * length, vocab) f32, row by row; empty for a batch with labels (all logits are never made then).
+  std::vector<float> logits;
+  std::int64_t vocab_size = 0;
+
+  /// Adds this batch's gradients to the model's. Only for the output of a forward pass in training mode with
+  /// labels, once. Such an output must not be dropped without it: the head's gradient is made together with
+  /// the loss, and the next step() would throw.
+  void backward();
+
+ private:
+  friend class AutoModelForCausalLM;
+  struct Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+struct LoadOptions {
+  std::string dtype = "auto";  // "f32", "bf16", "auto": the checkpoint's own
+  std::string device = "cpu";
+  int threads = 0;  // 0: one per core
+};
+
+struct GenerateOptions {
+  std::int64_t max_new_tokens = 256;
+  double temperature = 0;  // 0: greedy
+  std::int64_t top_k = 0;
+  double top_p = 1;
+  std::uint64_t seed = 0;
+  std::vector<std::int32_t> eos_token_id;  // empty: generation_config.json's
+};
+
+/// A causal language model. A handle: copies are the same model.
+class AutoModelForCausalLM {
+ public:
+  /// Throws for a config.json or a checkpoint that hone cannot load, naming key, file and the fix.
+  static AutoModelForCausalLM from_pretrained(const std::string& directory, const LoadOptions& options = {});
+
+  /// Training mode records for backward(); evaluation mode, in which a model starts as in Transformers, does
+  /// not.
+  void train(bool mode = true);
+  void eval() { train(false); }
+
+  /// With labels: the loss. Without: the logits.
+  ModelOutput forward(const Batch& batch);
+  /// The new tokens.
+  std::vector<std::int32_t> generate(const std::vector<std::int32_t>& input_ids,
+                                     const GenerateOptions& options = {});
+  /// A Hugging Face directory, whole or not at all; tensors under the keys, layout, dtypes and shards they
+  /// were read from.
+  void save_pretrained(const std::string& directory) const;
+  std::int64_t num_parameters(bool only_trainable = false) const;
+  /// Leaves parameters out of training whose names match (regular expressions). Call before an optimizer is
+  /// made.
+  void freeze(const std::vector<std::string>& patterns);
+
+ private:
+  friend class AdamW;
+  struct Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+struct AdamWOptions {
+  double lr = 1e-3;
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
+  double weight_decay = 0.01;  // of everything but norms and biases
+  double max_grad_norm = 1.0;  // clipping in step(); 0: none
+};
+
+/// torch.optim.AdamW with clipping and f32 master weights.
+class AdamW {
+ public:
+  AdamW(AutoModelForCausalLM& model, const AdamWOptions& options = {});
+  /// One update from the gathered gradients, which it then forgets. Returns their norm before clipping. A
+  /// gradient that is not finite changes nothing and returns a number that is not finite.
+  double step();
+  void set_lr(double lr);
+
+ private:
+  struct Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace hone

@@ -1,0 +1,153 @@
+// hone::AutoModelForCausalLM, hone::ModelOutput and hone::AdamW over the rooms model and train.
+#include <filesystem>
+
+#include "base/error.h"
+#include "device/threads.h"
+#include "library/impl.h"
+#include "model/generate.h"
+
+namespace hone {
+
+AutoModelForCausalLM::Impl::Impl(const LoadOptions& options)
+    : context(device::parse_device(options.device),
+              options.threads > 0 ? options.threads : device::available_cores()) {
+  device::pin_threads(context.stream().num_threads());
+}
+
+void AutoModelForCausalLM::Impl::make_trainable() {
+  if (is_trainable) return;
+  // A user's loop may add up several batches before a step, so gradients are f32.
+  model->decoder().parameters().set_trainable(freeze_patterns, DType::kF32);
+  is_trainable = true;
+}
+
+AutoModelForCausalLM AutoModelForCausalLM::from_pretrained(const std::string& directory,
+                                                           const LoadOptions& options) {
+  model::LoadOptions load;
+  if (options.dtype != "auto") {
+    load.dtype = parse_dtype(options.dtype);
+    if (load.dtype != DType::kF32 && load.dtype != DType::kBF16)
+      fail("dtype is '{}'; known: f32, bf16, auto", options.dtype);
+  }
+  AutoModelForCausalLM model;
+  model.impl_ = std::make_shared<Impl>(options);
+  model.impl_->model = model::CausalLM::from_pretrained(model.impl_->context, directory, load);
+  if (std::filesystem::exists(std::filesystem::path(directory) / "tokenizer.json"))
+    model.impl_->eos_ids = text::PretrainedTokenizer::from_pretrained(directory).eos_token_ids();
+  return model;
+}
+
+void AutoModelForCausalLM::train(bool mode) {
+  if (mode) impl_->make_trainable();
+  impl_->training_mode = mode;
+}
+
+void AutoModelForCausalLM::freeze(const std::vector<std::string>& patterns) {
+  if (impl_->is_trainable)
+    fail("freeze() comes after train() or an optimizer; call it right after from_pretrained()");
+  impl_->freeze_patterns = patterns;
+}
+
+ModelOutput AutoModelForCausalLM::forward(const Batch& batch) {
+  if (batch.rows.empty()) fail("a batch without rows");
+  model::TokenBatch tokens;
+  const bool has_labels = !batch.rows.front().labels.empty();
+  for (std::size_t i = 0; i < batch.rows.size(); ++i) {
+    const Example& row = batch.rows[i];
+    if (row.input_ids.empty()) fail("row {} of the batch has no input_ids", i);
+    if (static_cast<std::int64_t>(row.input_ids.size()) > impl_->model->spec().context_length())
+      fail("row {} of the batch has {} tokens; the model's context is {}", i, row.input_ids.size(),
+           impl_->model->spec().context_length());
+    if (row.labels.size() != (has_labels ? row.input_ids.size() : 0))
+      fail("row {} of the batch has {} labels for {} input_ids", i, row.labels.size(), row.input_ids.size());
+    tokens.add(row.input_ids, row.labels);
+  }
+  auto& decoder = impl_->model->decoder();
+  const auto& spec = decoder.spec();
+  ModelOutput output;
+  output.vocab_size = spec.vocab;
+  if (!has_labels) {
+    const ops::TapeScope no_gradients(impl_->context, nullptr);
+    const Tensor logits = decoder.logits(impl_->context, decoder.forward(impl_->context, tokens).residual);
+    output.logits.assign(logits.span<float>().begin(), logits.span<float>().end());
+    return output;
+  }
+  const std::int64_t items = batch.num_items_in_batch > 0 ? batch.num_items_in_batch : tokens.supervised();
+  if (items == 0) fail("no label of the batch is supervised: there is no loss");
+  auto impl = std::make_shared<ModelOutput::Impl>();
+  impl->model = impl_;
+  const ops::TapeScope recording(impl_->context, impl_->training_mode ? &impl->tape : nullptr);
+  const auto loss = decoder.loss(impl_->context, tokens,
+                                 {.lm_scale = 1.0 / static_cast<double>(items),
+                                  .aux_scale = spec.output_router_logits ? spec.aux_coefficient : 0.0});
+  output.loss = *loss.total.as<float>();
+  if (impl_->training_mode) {
+    impl->loss = loss.total;
+    output.impl_ = std::move(impl);
+  }
+  return output;
+}
+
+void ModelOutput::backward() {
+  if (!impl_ || !impl_->loss.defined())
+    fail("backward() needs the output of a forward pass with labels in training mode (model.train()), once");
+  const Tensor loss = std::exchange(impl_->loss, Tensor());
+  impl_->tape.backward(impl_->model->context, loss);
+}
+
+std::vector<std::int32_t> AutoModelForCausalLM::generate(const std::vector<std::int32_t>& input_ids,
+                                                         const GenerateOptions& options) {
+  return model::generate(impl_->context, impl_->model->decoder(), {input_ids},
+                         {.max_new_tokens = options.max_new_tokens,
+                          .temperature = options.temperature,
+                          .top_k = options.top_k,
+                          .top_p = options.top_p,
+                          .seed = options.seed,
+                          .stop_ids = options.eos_token_id.empty() ? impl_->eos_ids : options.eos_token_id})
+      .at(0);
+}
+
+void AutoModelForCausalLM::save_pretrained(const std::string& directory) const {
+  const train::Optimizer* optimizer = impl_->optimizer;
+  impl_->model->save_pretrained(directory,
+                                [optimizer](const model::Parameter& p) -> std::optional<hub::Source> {
+                                  if (optimizer == nullptr) return std::nullopt;
+                                  return optimizer->master_of(p);
+                                });
+}
+
+std::int64_t AutoModelForCausalLM::num_parameters(bool only_trainable) const {
+  return impl_->model->decoder().parameters().num_elements(only_trainable);
+}
+
+AdamW::AdamW(AutoModelForCausalLM& model, const AdamWOptions& options) {
+  model.impl_->make_trainable();
+  impl_ = std::shared_ptr<Impl>(new Impl{model.impl_, options,
+                                         train::Optimizer(model.impl_->context, *model.impl_->model,
+                                                          {.beta1 = options.beta1,
+                                                           .beta2 = options.beta2,
+                                                           .eps = options.eps,
+                                                           .weight_decay = options.weight_decay})});
+  model.impl_->optimizer = &impl_->optimizer;
+}
+
+double AdamW::step() {
+  auto& model = *impl_->model;
+  auto& parameters = model.model->decoder().parameters();
+  if (std::exchange(model.dropped_output, false)) {
+    parameters.reset_grads();
+    fail(
+        "the output of a forward pass in training mode was dropped without backward(): its gradients are "
+        "incomplete; "
+        "call model.eval() for passes that are not learnt from");
+  }
+  const auto result = impl_->optimizer.step(model.context, impl_->options.lr, impl_->options.max_grad_norm);
+  parameters.reset_grads();
+  return result.grad_norm;
+}
+
+void AdamW::set_lr(double lr) {
+  impl_->options.lr = lr;
+}
+
+}  // namespace hone
