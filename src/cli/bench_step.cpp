@@ -63,7 +63,8 @@ void bench_step(const BenchStepOptions& options) {
   auto context = options.compute.context();
   const DType dtype = options.compute.compute_dtype().value_or(DType::kF32);
   const int threads = context.stream().num_threads();
-  const double peak_gflops = kernels::measure_peak_gflops(kernels::choose_cpu_isa(), dtype, threads);
+  const auto peak = kernels::measure_compute_peak(kernels::choose_cpu_isa(), threads);
+  const double peak_gflops = dtype == DType::kBF16 ? peak.bf16 : peak.f32;
 
   auto model = model::CausalLM::from_config(context, options.config, dtype, 1);
   const std::vector<model::TokenBatch> batches{random_batch(options, spec.vocab)};

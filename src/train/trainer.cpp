@@ -206,8 +206,9 @@ void Trainer::restore_or_start(const TrainOptions&) {
 
 void Trainer::show_start_card() {
   const bool bf16 = model_->decoder().dtype() == DType::kBF16;
-  peak_gflops_ = kernels::measure_peak_gflops(kernels::choose_cpu_isa(), model_->decoder().dtype(),
-                                              context_->stream().num_threads());
+  const auto peak =
+      kernels::measure_compute_peak(kernels::choose_cpu_isa(), context_->stream().num_threads());
+  peak_gflops_ = bf16 ? peak.bf16 : peak.f32;
   data::Cursor first;
   auto batches =
       make_batches(*train_data_, train_data_->next_batch(first, recipe_.micro_batch), recipe_.micro_batch);
