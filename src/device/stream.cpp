@@ -1,10 +1,9 @@
 #include "device/stream.h"
 
-#include <sched.h>
-
 #include <algorithm>
 
 #include "base/error.h"
+#include "device/threads.h"
 
 namespace hone::device {
 
@@ -36,10 +35,7 @@ void Stream::release_workspaces() {
 }
 
 int available_cores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (::sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-  return std::max(1, CPU_COUNT(&set));
+  return std::max(1, static_cast<int>(allowed_cores().size()));
 }
 
 }  // namespace hone::device
