@@ -70,6 +70,8 @@ class TurnFinder {
   std::optional<std::size_t> find_begin(std::size_t message);
   std::optional<std::size_t> begin_by_rendering(std::size_t message, const std::optional<Gap>& gap);
   std::optional<std::size_t> begin_after_prompt(std::size_t message, const std::string& prompt);
+  std::optional<std::size_t> begin_without_prompt(std::size_t message, std::size_t at,
+                                                  const std::optional<Gap>& gap);
   std::optional<std::size_t> begin_in_gap(const std::optional<Gap>& gap, std::string_view header) const;
   std::optional<std::size_t> partial_header(std::size_t header_begin, std::size_t shared,
                                             const std::optional<Gap>& gap) const;
@@ -84,6 +86,7 @@ class TurnFinder {
   std::size_t said_next(std::size_t at) const;
   std::optional<Rendered> try_render(const Json& messages, bool generation_prompt) const;
   std::optional<Rendered> try_render(std::size_t count, bool generation_prompt) const;
+  Json first_messages(std::size_t count) const;
   std::string probe_header() const;
   std::size_t token_begin(std::size_t at) const;
 
@@ -93,6 +96,7 @@ class TurnFinder {
   std::string_view text_;
   const std::vector<MessageSpan>& sources_;
   bool only_turn_;
+  bool ignores_prompt_ = false;        // add_generation_prompt changes nothing
   std::optional<std::string> header_;  // of the first turn that was analysed
   std::vector<std::string> ends_;      // what followed the last character of turns that were analysed
 };
@@ -106,9 +110,13 @@ std::optional<Rendered> TurnFinder::try_render(const Json& messages, bool genera
 }
 
 std::optional<Rendered> TurnFinder::try_render(std::size_t count, bool generation_prompt) const {
+  return try_render(first_messages(count), generation_prompt);
+}
+
+Json TurnFinder::first_messages(std::size_t count) const {
   Json part = Json::array();
   for (std::size_t i = 0; i < count; ++i) part.push_back(chat_.messages[i]);
-  return try_render(part, generation_prompt);
+  return part;
 }
 
 /// From the last character of another message to the first of this one at or behind `from`.
@@ -166,15 +174,36 @@ std::optional<std::size_t> TurnFinder::begin_by_rendering(std::size_t message,
 /// template ignores add_generation_prompt and the rest begins with the header.
 std::optional<std::size_t> TurnFinder::begin_after_prompt(std::size_t message, const std::string& prompt) {
   const auto said = gap_before(message, prompt.size());
-  const bool adjacent = said && is_blank(text_.substr(prompt.size(), said->end - prompt.size()));
-  if (adjacent && (header_ || only_turn_)) return prompt.size();
+  if (said && is_blank(text_.substr(prompt.size(), said->end - prompt.size())) && (header_ || only_turn_))
+    return prompt.size();
   if (!header_ || header_->empty()) {
     const auto plain = try_render(message, false);
     if (!plain) return prompt.size();
     header_ = prompt.substr(token_begin(common_prefix(plain->text, prompt)));
+    ignores_prompt_ = header_->empty();
   }
-  if (adjacent || !header_->empty()) return prompt.size();
-  return said ? std::optional(said->end) : std::nullopt;
+  return ignores_prompt_ ? begin_without_prompt(message, prompt.size(), said) : prompt.size();
+}
+
+/// The chat before the turn ends at byte `at`, with or without add_generation_prompt. The header is then what
+/// the template writes between that and a plain answer.
+std::optional<std::size_t> TurnFinder::begin_without_prompt(std::size_t message, std::size_t at,
+                                                            const std::optional<Gap>& gap) {
+  Json part = first_messages(message);
+  part.push_back({{"role", "assistant"}, {"content", "?"}});
+  const auto answered = try_render(part, false);
+  const auto fallback = gap ? std::optional(gap->end) : std::nullopt;
+  if (!answered || !answered->text.starts_with(text_.substr(0, at))) return fallback;
+  const auto answer = std::find_if(answered->sources.begin(), answered->sources.end(),
+                                   [&](const MessageSpan& span) { return is_content_of(span, message); });
+  if (answer == answered->sources.end() || answer->begin < at) return fallback;
+  const std::string header = answered->text.substr(at, answer->begin - at);
+  if (is_blank(header)) return at;
+  header_ = header;
+  const std::size_t shared = at + common_prefix(header, text_.substr(at));
+  if (shared == at + header.size()) return shared;
+  const auto partial = partial_header(at, shared, gap);
+  return partial ? partial : fallback;
 }
 
 /// The header stands in the text up to byte `shared` only: the turn goes on otherwise than its generation
@@ -378,7 +407,8 @@ std::vector<std::int32_t> labels_of(const text::Encoding& encoding, const std::v
       --begin;
     }
     while (next < spans.size() && spans[next].end <= begin) ++next;
-    if (next < spans.size() && spans[next].begin < end) labels[i] = encoding.ids[i];
+    if (next < spans.size() && std::max(begin, spans[next].begin) < std::min(end, spans[next].end))
+      labels[i] = encoding.ids[i];
   }
   return labels;
 }

@@ -8,8 +8,8 @@
 //           inference, and the turn is learnt from there ("<think>\n", "<|channel|>final<|message|>" and the
 //           like between header and content included). Where the template writes an earlier turn differently
 //           once more turns follow (it drops its reasoning, say), the generation prompt is looked for before
-//           the turn's first character instead. A template that ignores add_generation_prompt has its header
-//           end where the message's own characters begin, by the template interpreter's record.
+//           the turn's first character instead. Of a template that ignores add_generation_prompt the header
+//           is what it writes before a plain answer, by the template interpreter's record.
 //   end     The chat through the turn, rendered alone, is where the turn ends. Of what the template wrote
 //           after the message's last character it is learnt up to the first token the model stops at (eos),
 //           else up to the last added token, else up to the last character that is no white space. Where the

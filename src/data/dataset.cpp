@@ -1,0 +1,265 @@
+#include "data/dataset.h"
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+#include "base/error.h"
+#include "data/example_store.h"
+#include "data/jsonl.h"
+#include "data/packing.h"
+
+namespace hone::data {
+
+struct Dataset::State {
+  ExampleStore examples;
+  std::optional<Packs> packs;  // nothing: every example is a pack of its own
+  bool shuffle = true;
+  std::uint64_t seed = 0;
+  std::uint64_t fingerprint = 0;
+
+  std::int64_t num_packs() const { return packs ? packs->size() : examples.size(); }
+
+  /// The packs of an epoch in order, or null for ascending order. The last epoch asked for is kept.
+  std::shared_ptr<const std::vector<std::int64_t>> order(std::int64_t epoch) const {
+    if (!shuffle) return nullptr;
+    const std::lock_guard lock(mutex_);
+    if (!order_ || epoch_ != epoch) {
+      order_ = std::make_shared<const std::vector<std::int64_t>>(
+          random_permutation(num_packs(), seed, static_cast<std::uint64_t>(epoch)));
+      epoch_ = epoch;
+    }
+    return order_;
+  }
+
+  std::vector<std::int64_t> members(std::int64_t pack) const {
+    if (!packs) return {pack};
+    const auto items = (*packs)[pack];
+    return {items.begin(), items.end()};
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  mutable std::int64_t epoch_ = 0;
+  mutable std::shared_ptr<const std::vector<std::int64_t>> order_;
+};
+
+namespace {
+
+constexpr std::size_t kBlockLines = 4096;
+constexpr std::size_t kBlockBytes = std::size_t{4} << 20;
+/// The stream of random numbers that places rows of one length into packs; epochs count up from 0.
+constexpr std::uint64_t kPackingStream = ~std::uint64_t{0};
+
+/// Reads files block by block: the lines of a block are tokenised in parallel and stored in order.
+class Loader {
+ public:
+  Loader(const text::PretrainedTokenizer* tokenizer, const DatasetOptions& options)
+      : options_(options),
+        row_tokenizer_(
+            tokenizer,
+            {.for_training = options.for_training, .vocab = options.vocab, .clock = options.clock}) {}
+
+  void read(const std::vector<std::string>& paths, const Dataset::Progress& progress);
+  /// Throws where rows are too long for the policy, or none is left. `path` is what the user named.
+  void check(const std::string& path) const;
+
+  ExampleStore& examples() { return examples_; }
+  DatasetStatistics& statistics() { return statistics_; }
+
+ private:
+  void read_block(const std::vector<JsonLine>& lines, const std::string& file, std::int32_t file_number);
+  void add(TokenizedRow row, std::int32_t file_number, std::int64_t line);
+
+  DatasetOptions options_;
+  RowTokenizer row_tokenizer_;
+  ExampleStore examples_;
+  DatasetStatistics statistics_;
+  std::optional<RowSource> first_overlong_;
+  std::int64_t first_overlong_length_ = 0, overlong_ = 0;
+  std::vector<std::string> files_;
+};
+
+void Loader::read(const std::vector<std::string>& paths, const Dataset::Progress& progress) {
+  files_ = paths;
+  std::vector<JsonLines> files;
+  std::int64_t bytes = 0;
+  for (const auto& path : paths) {
+    files.push_back(JsonLines::open(path));
+    bytes += files.back().size();
+  }
+  std::int64_t bytes_before = 0;
+  for (auto& file : files) {
+    const std::int32_t number = examples_.add_file(file.name());
+    JsonLine line;
+    bool more = file.next(line);
+    while (more) {
+      std::vector<JsonLine> block;
+      for (std::size_t size = 0; more && block.size() < kBlockLines && size < kBlockBytes;
+           more = file.next(line)) {
+        size += line.text.size();
+        block.push_back(line);
+      }
+      read_block(block, file.name(), number);
+      if (progress)
+        progress(statistics_.rows,
+                 static_cast<double>(bytes_before + file.bytes_read()) / static_cast<double>(bytes));
+    }
+    bytes_before += file.size();
+  }
+}
+
+void Loader::read_block(const std::vector<JsonLine>& lines, const std::string& file,
+                        std::int32_t file_number) {
+  const auto count = static_cast<std::int64_t>(lines.size());
+  std::vector<TokenizedRow> rows(lines.size());
+  std::vector<std::exception_ptr> errors(lines.size());
+  std::atomic<std::int64_t> first_error{count};  // rows behind it need not be looked at
+#pragma omp parallel for schedule(dynamic, 8)
+  for (std::int64_t i = 0; i < count; ++i) {
+    if (i > first_error.load(std::memory_order_relaxed)) continue;
+    const auto at = static_cast<std::size_t>(i);
+    try {
+      rows[at] = row_tokenizer_.tokenize(lines[at].text, fmt::format("{}:{}", file, lines[at].number));
+    } catch (...) {
+      errors[at] = std::current_exception();
+      std::int64_t known = first_error.load();
+      while (i < known && !first_error.compare_exchange_weak(known, i)) {
+      }
+    }
+  }
+  if (const auto first = first_error.load(); first < count)
+    std::rethrow_exception(errors[static_cast<std::size_t>(first)]);
+  for (std::size_t i = 0; i < lines.size(); ++i) add(std::move(rows[i]), file_number, lines[i].number);
+}
+
+void Loader::add(TokenizedRow row, std::int32_t file_number, std::int64_t line) {
+  const auto length = static_cast<std::int64_t>(row.ids.size());
+  ++statistics_.rows;
+  statistics_.longest = std::max(statistics_.longest, length);
+  if (length > options_.seq_len) {
+    if (!first_overlong_) {
+      first_overlong_ = RowSource{files_[static_cast<std::size_t>(file_number)], line};
+      first_overlong_length_ = length;
+    }
+    ++overlong_;
+    if (options_.overlong == Overlong::kError) return;
+    if (options_.overlong == Overlong::kDrop) {
+      ++statistics_.dropped;
+      return;
+    }
+    const bool learnt = row.supervised() > 0;
+    row.ids.resize(static_cast<std::size_t>(options_.seq_len));
+    row.labels.resize(row.ids.size());
+    ++statistics_.truncated;
+    if (learnt && row.supervised() == 0) {
+      ++statistics_.emptied;
+      return;
+    }
+  }
+  statistics_.tokens += static_cast<std::int64_t>(row.ids.size());
+  statistics_.supervised += row.supervised();
+  examples_.add(row.ids, row.labels, file_number, line);
+  ++statistics_.examples;
+}
+
+void Loader::check(const std::string& path) const {
+  if (statistics_.rows == 0) fail("{}: the data has no rows (blank lines are skipped)", path);
+  if (options_.overlong == Overlong::kError && overlong_ > 0)
+    fail(
+        "{}:{}: {} tokens, longer than data.seq_len {}; {} of {} rows are, up to {} tokens; raise "
+        "data.seq_len, or set data.overlong: truncate (keeps the start) or drop (leaves the row out)",
+        first_overlong_->file, first_overlong_->line, first_overlong_length_, options_.seq_len, overlong_,
+        statistics_.rows, statistics_.longest);
+  if (statistics_.examples == 0)
+    fail(
+        "{}: no row is left: of {} rows, {} were dropped as longer than data.seq_len {}, and {} had nothing "
+        "to learn from within it; raise data.seq_len",
+        path, statistics_.rows, statistics_.dropped, options_.seq_len, statistics_.emptied);
+  if (options_.for_training && statistics_.supervised == 0)
+    fail("{}: no token of {} rows is learnt from: every label but those of first tokens is -100", path,
+         statistics_.rows);
+}
+
+}  // namespace
+
+Dataset::Dataset(std::shared_ptr<const State> state, DatasetStatistics statistics)
+    : state_(std::move(state)), statistics_(statistics) {}
+
+Dataset Dataset::load(const std::string& path, const std::string& split,
+                      const text::PretrainedTokenizer* tokenizer, const DatasetOptions& options,
+                      const Progress& progress) {
+  HONE_CHECK(options.seq_len > 0, "a seq_len of {}", options.seq_len);
+  Loader loader(tokenizer, options);
+  loader.read(find_data_files(path, split), progress);
+  loader.check(path);
+
+  auto state = std::make_shared<State>();
+  auto statistics = loader.statistics();
+  state->examples = std::move(loader.examples());
+  state->shuffle = options.shuffle;
+  state->seed = options.seed;
+  if (options.packing) {
+    const auto order = options.shuffle
+                           ? random_permutation(state->examples.size(), options.seed, kPackingStream)
+                           : std::vector<std::int64_t>{};
+    state->packs = pack_best_fit(state->examples.lengths(), options.seq_len, order);
+  }
+  statistics.packs = state->num_packs();
+  if (options.packing)
+    statistics.fill = static_cast<double>(statistics.tokens) /
+                      (static_cast<double>(statistics.packs) * static_cast<double>(options.seq_len));
+  state->fingerprint = state->examples.hash();
+  for (const auto value : {static_cast<std::uint64_t>(options.packing ? options.seq_len : 0),
+                           static_cast<std::uint64_t>(options.shuffle), options.shuffle ? options.seed : 0})
+    state->fingerprint = mix_hash(state->fingerprint, value);
+  return Dataset(std::move(state), statistics);
+}
+
+std::int64_t Dataset::num_examples() const {
+  return state_->examples.size();
+}
+
+Example Dataset::example(std::int64_t index) const {
+  return state_->examples.example(index);
+}
+
+RowSource Dataset::source(std::int64_t index) const {
+  return state_->examples.source(index);
+}
+
+std::int64_t Dataset::num_packs() const {
+  return state_->num_packs();
+}
+
+std::vector<std::int64_t> Dataset::pack(std::int64_t epoch, std::int64_t pack) const {
+  HONE_CHECK(epoch >= 0 && pack >= 0 && pack < num_packs(), "pack {} of {} in epoch {}", pack, num_packs(),
+             epoch);
+  const auto order = state_->order(epoch);
+  return state_->members(order ? (*order)[static_cast<std::size_t>(pack)] : pack);
+}
+
+std::vector<std::vector<std::int64_t>> Dataset::next_batch(Cursor& cursor, std::int64_t global_batch) const {
+  HONE_CHECK(global_batch > 0, "a batch of {}", global_batch);
+  const std::int64_t end = std::min(num_packs(), cursor.pack + global_batch);
+  std::vector<std::vector<std::int64_t>> packs;
+  for (std::int64_t i = cursor.pack; i < end; ++i) packs.push_back(pack(cursor.epoch, i));
+  HONE_CHECK(!packs.empty(), "a cursor at pack {} of {}", cursor.pack, num_packs());
+  cursor.pack = end;
+  if (end == num_packs()) cursor = {cursor.epoch + 1, 0};
+  return packs;
+}
+
+std::int64_t Dataset::steps_per_epoch(std::int64_t global_batch) const {
+  HONE_CHECK(global_batch > 0, "a batch of {}", global_batch);
+  return (num_packs() + global_batch - 1) / global_batch;
+}
+
+std::uint64_t Dataset::fingerprint() const {
+  return state_->fingerprint;
+}
+
+}  // namespace hone::data
