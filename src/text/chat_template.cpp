@@ -7,7 +7,7 @@
 #include "base/error.h"
 #include "text/jinja_ast.h"
 #include "text/jinja_interpreter.h"
-#include "text/jinja_unicode.h"
+#include "text/unicode.h"
 
 namespace hone::text {
 
@@ -165,7 +165,7 @@ class InputConverter {
   }
 
   static Value string(const std::string& text, Source source) {
-    if (const std::size_t bad = jinja::find_invalid_utf8(text); bad != std::string::npos) {
+    if (const std::size_t bad = unicode::find_invalid(text); bad != std::string::npos) {
       fail("a string in the input of a chat template is not UTF-8 (byte {} of it)", bad);
     }
     return Value::string(text, {source, 0});
@@ -190,12 +190,14 @@ std::vector<Value> make_context(const jinja::SymbolTable& symbols, const ChatInp
       set(name, [&, &json = value] { return convert.convert(json, {}, 0); });
     }
   }
-  const auto optional = [&](const Json* json) {
-    return json == nullptr ? Value::none() : convert.convert(*json, {}, 0);
-  };
   if (input.messages != nullptr) set("messages", [&] { return convert.messages(*input.messages); });
-  set("tools", [&] { return optional(input.tools); });
-  set("documents", [&] { return optional(input.documents); });
+  // Absent tools and documents are none, not undefined, unless the extra variables name them.
+  const auto set_optional = [&](const std::string& name, const Json* json) {
+    if (json == nullptr && input.kwargs != nullptr && input.kwargs->contains(name)) return;
+    set(name, [&] { return json == nullptr ? Value::none() : convert.convert(*json, {}, 0); });
+  };
+  set_optional("tools", input.tools);
+  set_optional("documents", input.documents);
   set("add_generation_prompt", [&] { return Value::boolean(input.add_generation_prompt); });
   return context;
 }
@@ -262,7 +264,7 @@ Json parse_chat_json(std::string_view text, std::string_view where) {
 ChatTemplate::ChatTemplate(std::shared_ptr<const Program> program) : program_(std::move(program)) {}
 
 ChatTemplate ChatTemplate::compile(std::string source, std::string name) {
-  if (const std::size_t bad = jinja::find_invalid_utf8(source); bad != std::string::npos) {
+  if (const std::size_t bad = unicode::find_invalid(source); bad != std::string::npos) {
     fail("{}: the template is not UTF-8 (byte {})", name, bad);
   }
   try {

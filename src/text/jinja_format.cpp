@@ -315,7 +315,7 @@ class BraceFormatter {
       case 'a':
         return Value::string(ascii_repr(value), Mark{value.source(), 0});
       default:
-        raise(kValueError, "Unknown conversion specifier {}", conversion);
+        raise(kValueError, "Unknown conversion specifier; known: !s, !r, !a");
     }
   }
 

@@ -257,7 +257,7 @@ Value filter_tojson(Interpreter&, const Value& value, const CallArgs& call) {
     if (width > 4096) raise(kOverflowError, "the indentation is too wide");
     options.indent = is_text ? args[1].text().bytes
                              : std::string(static_cast<std::size_t>(std::max<std::int64_t>(width, 0)), ' ');
-    options.item_separator = ",";
+    options.item_separator = std::string(",");
   }
   if (args.is_set(2)) {
     const std::vector<Value> separators = to_vector(args[2]);

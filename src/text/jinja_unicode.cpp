@@ -68,29 +68,7 @@ bool is_case_ignorable(char32_t code) {
   return code == 0xFF1A || std::find(kMidLetters.begin(), kMidLetters.end(), code) != kMidLetters.end();
 }
 
-std::size_t sequence_length(unsigned char lead) {
-  if (lead < 0x80) return 1;
-  if (lead >= 0xC2 && lead < 0xE0) return 2;
-  if (lead >= 0xE0 && lead < 0xF0) return 3;
-  if (lead >= 0xF0 && lead < 0xF5) return 4;
-  return 0;
-}
-
 }  // namespace
-
-char32_t decode_utf8(std::string_view text, std::size_t& at) {
-  const auto lead = static_cast<unsigned char>(text[at]);
-  if (lead < 0x80) {
-    ++at;
-    return lead;
-  }
-  const std::size_t length = std::min(std::max<std::size_t>(sequence_length(lead), 1), text.size() - at);
-  char32_t code = length == 4 ? lead & 0x07U : length == 3 ? lead & 0x0FU : lead & 0x1FU;
-  for (std::size_t i = 1; i < length; ++i)
-    code = code << 6 | (static_cast<unsigned char>(text[at + i]) & 0x3FU);
-  at += length;
-  return code;
-}
 
 std::size_t previous_utf8(std::string_view text, std::size_t at) {
   --at;
@@ -98,47 +76,10 @@ std::size_t previous_utf8(std::string_view text, std::size_t at) {
   return at;
 }
 
-void append_utf8(std::string& out, char32_t code) {
-  const auto put = [&out](char32_t byte) {
-    out.push_back(static_cast<char>(static_cast<unsigned char>(byte)));
-  };
-  if (code < 0x80) {
-    put(code);
-  } else if (code < 0x800) {
-    put(0xC0 | code >> 6);
-    put(0x80 | (code & 0x3F));
-  } else if (code < 0x10000) {
-    put(0xE0 | code >> 12);
-    put(0x80 | (code >> 6 & 0x3F));
-    put(0x80 | (code & 0x3F));
-  } else {
-    put(0xF0 | code >> 18);
-    put(0x80 | (code >> 12 & 0x3F));
-    put(0x80 | (code >> 6 & 0x3F));
-    put(0x80 | (code & 0x3F));
-  }
-}
-
 std::string to_utf8(char32_t code) {
   std::string out;
   append_utf8(out, code);
   return out;
-}
-
-std::size_t find_invalid_utf8(std::string_view text) {
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t length = sequence_length(static_cast<unsigned char>(text[at]));
-    if (length == 0 || length > text.size() - at) return at;
-    for (std::size_t i = 1; i < length; ++i) {
-      if ((static_cast<unsigned char>(text[at + i]) & 0xC0U) != 0x80U) return at;
-    }
-    std::size_t next = at;
-    const char32_t code = decode_utf8(text, next);
-    const bool overlong = (length == 3 && code < 0x800) || (length == 4 && code < 0x10000);
-    if (overlong || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) return at;
-    at = next;
-  }
-  return std::string_view::npos;
 }
 
 std::size_t count_code_points(std::string_view text) {

@@ -5,16 +5,20 @@
 #include <string>
 #include <string_view>
 
+#include "text/unicode.h"
+
 namespace hone::text::jinja {
 
 /// The code point at byte `at` of valid UTF-8; moves `at` behind it.
-char32_t decode_utf8(std::string_view text, std::size_t& at);
+inline char32_t decode_utf8(std::string_view text, std::size_t& at) {
+  return unicode::decode(text, at);
+}
 /// The start of the code point that ends before byte `at` (> 0).
 std::size_t previous_utf8(std::string_view text, std::size_t at);
-void append_utf8(std::string& out, char32_t code);
+inline void append_utf8(std::string& out, char32_t code) {
+  unicode::append(out, code);
+}
 std::string to_utf8(char32_t code);
-/// The offset of the first byte that is not UTF-8 (overlong forms and surrogates included), or npos.
-std::size_t find_invalid_utf8(std::string_view text);
 std::size_t count_code_points(std::string_view text);
 
 bool is_space(char32_t code);       ///< str.isspace, `\s`

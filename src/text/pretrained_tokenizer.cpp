@@ -198,7 +198,7 @@ const ChatTemplate& PretrainedTokenizer::chat_template(bool has_tools) const {
         "tokenizer_config.json); use text or prompt/completion rows, or add one",
         state_->directory.string());
   std::string names;
-  for (const auto& [name, unused] : templates) names += (names.empty() ? "" : ", ") + name;
+  for (const auto& [name, unused] : templates) names.append(names.empty() ? "" : ", ").append(name);
   fail("{}: has no chat template named default; there are: {}", state_->directory.string(), names);
 }
 

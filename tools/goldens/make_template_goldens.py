@@ -69,16 +69,18 @@ def field(path: Path) -> dict:
     for name, chat in chats.CHATS.items():
         for variant, extra in chats.VARIANTS.items():
             variables = chats.SPECIAL_TOKENS | chat | extra
-            cases.append({"name": f"{name}/{variant}", "input": chat | extra} | render(source, **variables))
-    return {"template": source, "special_tokens": chats.SPECIAL_TOKENS, "now": NOW.isoformat(), "cases": cases}
+            cases.append({"chat": name, "variant": variant} | render(source, **variables))
+    return {"template": source, "cases": cases}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--verify", action="store_true")
     verify = parser.parse_args().verify
-    OUT.mkdir(parents=True, exist_ok=True)
-    files = {"micro.json": micro()} | {f"{p.stem}.json": field(p) for p in sorted(FIELD.glob("*.jinja"))}
+    (OUT / "field").mkdir(parents=True, exist_ok=True)
+    inputs = {"chats": chats.CHATS, "variants": chats.VARIANTS, "special_tokens": chats.SPECIAL_TOKENS}
+    files = {"inputs.json": inputs | {"now": NOW.isoformat(), "cases": []}, "micro.json": micro()}
+    files |= {f"field/{p.stem}.json": field(p) for p in sorted(FIELD.glob("*.jinja"))}
     stale = []
     for name, content in files.items():
         text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
