@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
-#include "tests/kernels/matrix_cases.h"
+#include "tests/kernels/against_reference.h"
 #include "tests/tolerance.h"
 
 namespace hone {

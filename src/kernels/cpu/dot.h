@@ -20,9 +20,10 @@ template <class Isa, class T>
   return row < b.ffn ? b.data + (lane < Isa::kLanes ? row : b.ffn + row) * b.stride : nullptr;
 }
 
-/// kRows rows of a times four rows of b (null: 0), over k elements: out[row * kPanel + column].
-template <class Isa, class T, int kRows>
-[[gnu::noinline]] void dot_rows(const T* a, Index a_stride, const T* const (&b)[4], Index k, float* out) {
+/// kRows rows of a times four rows of b (null, but not the first: 0), over k elements: out[row * kPanel +
+/// column].
+template <class Isa, class S, class T, int kRows>
+[[gnu::noinline]] void dot_rows(const S* a, Index a_stride, const T* const (&b)[4], Index k, float* out) {
   using E = Compute<Isa, T>;
   using Vec = typename Isa::Vec;
   constexpr Index kStep = Isa::kLanes * kPerWord<E>;
@@ -30,8 +31,8 @@ template <class Isa, class T, int kRows>
   for (auto& row : sum) {
     for (Vec& s : row) s = Isa::zero();
   }
-  const T* const rows[4] = {b[0] != nullptr ? b[0] : a, b[1] != nullptr ? b[1] : a,
-                            b[2] != nullptr ? b[2] : a, b[3] != nullptr ? b[3] : a};
+  const T* rows[4];
+  for (int c = 0; c < 4; c++) rows[c] = b[c] != nullptr ? b[c] : b[0];
   Index i = 0;
   for (; i + kStep <= k; i += kStep) {
     Vec y[4];
@@ -58,27 +59,34 @@ template <class Isa, class T, int kRows>
 }
 
 /// gemm_block for 1 … kMaxDotRows rows: the same sinks, through finish. tile: kMaxDotRows * kPanel floats.
-template <class Isa, class T, class B, class Sink>
-void dot_block(const AlongK<T>& a, const B& b, Range rows, Range columns, Index k, float* tile, Sink& sink) {
+template <class Isa, class S, class B, class Sink>
+void dot_block(const AlongK<S>& a, const B& b, Range rows, Range columns, Index k, float* tile, Sink& sink) {
   constexpr Index kWidth = kPanel<Isa>;
-  const T* start = a.data + rows.begin * a.stride;
+  using T = typename B::Element;
+  const S* start = a.data + rows.begin * a.stride;
   for (Index j = columns.begin; j < columns.end; j += kWidth) {
     const Index width = least(kWidth, columns.end - j);
     for (Index c = 0; c < width; c += 4) {
       const T* four[4];
       for (Index i = 0; i < 4; i++) four[i] = c + i < width ? row_of<Isa>(b, j + c + i) : nullptr;
+      if (four[0] == nullptr) {
+        for (Index r = 0; r < rows.size(); r++) {
+          for (Index i = 0; i < 4; i++) tile[r * kWidth + c + i] = 0;
+        }
+        continue;
+      }
       switch (rows.size()) {
         case 1:
-          dot_rows<Isa, T, 1>(start, a.stride, four, k, tile + c);
+          dot_rows<Isa, S, T, 1>(start, a.stride, four, k, tile + c);
           break;
         case 2:
-          dot_rows<Isa, T, 2>(start, a.stride, four, k, tile + c);
+          dot_rows<Isa, S, T, 2>(start, a.stride, four, k, tile + c);
           break;
         case 3:
-          dot_rows<Isa, T, 3>(start, a.stride, four, k, tile + c);
+          dot_rows<Isa, S, T, 3>(start, a.stride, four, k, tile + c);
           break;
         default:
-          dot_rows<Isa, T, 4>(start, a.stride, four, k, tile + c);
+          dot_rows<Isa, S, T, 4>(start, a.stride, four, k, tile + c);
           break;
       }
     }

@@ -59,7 +59,7 @@ inline constexpr bool kTiled = std::is_same_v<A, AcrossK<typename A::Element>>;
 template <class Isa>
 [[gnu::always_inline]] inline Index group_panels(Index piece_words) {
   const Index panel_bytes = most(1, piece_words) * kPanel<Isa> * Index{sizeof(float)};
-  return most(1, least(kMaxBlockPanels, Isa::kL2Bytes / 2 / panel_bytes));
+  return most(1, least(kMaxBlockPanels, Isa::kL2Bytes / 4 / panel_bytes));
 }
 
 /// Where a block's scratch memory lies, all of it 64-byte aligned.

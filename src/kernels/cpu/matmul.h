@@ -85,12 +85,13 @@ struct MatmulSink {
   }
 };
 
-/// Whether a result that nobody reads soon should go past the caches, and can.
+/// Whether panels of rows `stride` apart can go past the caches.
 template <class C>
-bool worth_streaming(const C* c, Index stride, Index m, Index n) {
-  return reinterpret_cast<std::uintptr_t>(c) % 64 == 0 && stride * Index{sizeof(C)} % 64 == 0 &&
-         m * n * Index{sizeof(C)} >= 1 << 20;
+[[gnu::always_inline]] inline bool aligned_panels(const C* c, Index stride) {
+  return reinterpret_cast<std::uintptr_t>(c) % 64 == 0 && stride * Index{sizeof(C)} % 64 == 0;
 }
+/// Results that nobody reads soon and of at least so many bytes go past the caches.
+inline constexpr Index kStreamBytes = 1 << 20;
 
 template <class Isa, class T, class C>
 void matmul_as(const MatmulArgs& args, device::Stream& stream) {
@@ -107,7 +108,8 @@ void matmul_as(const MatmulArgs& args, device::Stream& stream) {
   }
   sink.residual_stride = args.residual.stride;
   // A product whose left operand is transposed is a weight's gradient: the optimizer reads it much later.
-  sink.stream = args.transpose_a && worth_streaming<C>(sink.c, sink.stride, m, n);
+  sink.stream =
+      args.transpose_a && m * n * Index{sizeof(C)} >= kStreamBytes && aligned_panels(sink.c, sink.stride);
   if (args.transpose_a) {
     const AcrossK<T> left{a, args.a.stride};
     if (args.transpose_b) {

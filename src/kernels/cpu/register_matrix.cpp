@@ -8,6 +8,8 @@ namespace {
 template <class Isa>
 void fill(KernelTable& table) {
   table.matmul = cpu::MatrixKernels<Isa>::matmul;
+  table.experts = cpu::MatrixKernels<Isa>::experts;
+  table.experts_grad = cpu::MatrixKernels<Isa>::experts_grad;
 }
 
 }  // namespace

@@ -1,0 +1,349 @@
+// experts_grad: the gradients of every expert's weights, of the routing weights and of x.
+//
+// Three stages for each expert: (1) for its rows, the gradient of the activation, and from it and the kept
+// pre-activation the activation itself, the gradient of the pre-activation and that of the routing weight
+// (which is <d activation, activation>, before weighting); (2) the weights' gradients, products over all rows
+// of the expert; (3) the rows' gradients of x. The rows' gradients are then summed by token. Where experts
+// are small and many, one thread takes all stages of an expert, in its own caches; else every stage is cut on
+// its own. Both ways compute the same numbers.
+#pragma once
+
+#include "kernels/cpu/experts_rows.h"
+#include "kernels/cpu/matrix_kernels.h"
+#include "kernels/cpu/product.h"
+
+namespace hone::kernels::cpu {
+
+/// Takes tiles of the gradient of the unweighted activation.
+template <class Isa, class T, class E>
+struct SwigluGradSink {
+  const T* pre;         // (rows, 2 * ffn), gate | up
+  const float* weight;  // of each row
+  E* activation;        // (rows, ffn): weight * silu(gate) * up
+  Index activation_stride;
+  E* dpre;  // (rows, 2 * ffn)
+  Index dpre_stride;
+  float* dweight;  // (rows, kLanes): lanes to be summed; set by the first panel
+  Index ffn;
+
+  [[gnu::always_inline]] bool direct(Index /*j*/, Index /*columns*/) const { return false; }
+  [[gnu::always_inline]] TileOut<Isa, float> target(Index /*row*/, Index /*j*/) const { return {}; }
+  [[gnu::always_inline]] void prefetch(Index row, Index rows, Index j) const {
+    for (Index i = row; i < row + rows; i++) {
+      prefetch_panel<Isa>(pre + i * 2 * ffn + j);
+      prefetch_panel<Isa>(pre + i * 2 * ffn + ffn + j);
+    }
+  }
+  void finish(Index row, Index rows, Index j, Index columns, const float* tile) {
+    using Vec = typename Isa::Vec;
+    const Vec one = Isa::set(1.0F);
+    for (Index i = row; i < row + rows; i++, tile += kPanel<Isa>) {
+      const T* kept = pre + i * 2 * ffn + j;
+      const Vec w = Isa::set(weight[i]);
+      Vec dot = j == 0 ? Isa::zero() : Isa::load(dweight + i * Isa::kLanes);
+      for (Index h = 0; h < columns; h += Isa::kLanes) {
+        const Index n = least(Isa::kLanes, columns - h);
+        const Vec gate = load_lanes<Isa>(kept + h, n), up = load_lanes<Isa>(kept + ffn + h, n);
+        const Vec d = Isa::load(tile + h), s = Isa::sigmoid(gate), silu = gate * s, value = silu * up;
+        dot = Isa::fma(n == Isa::kLanes ? d : Isa::blend(d, Isa::zero(), n), value, dot);
+        const Vec dw = d * w;
+        store_lanes<Isa>(activation + i * activation_stride + j + h, value * w, n);
+        E* out = dpre + i * dpre_stride + j + h;
+        store_lanes<Isa>(out, dw * up * (s * Isa::fma(gate, one - s, one)), n);
+        store_lanes<Isa>(out + ffn, dw * silu, n);
+      }
+      Isa::store(dweight + i * Isa::kLanes, dot);
+    }
+  }
+};
+
+template <class Isa, class T>
+class ExpertsBackward {
+ public:
+  using E = Compute<Isa, T>;
+  ExpertsBackward(const ExpertsGradArgs& args, device::Stream& stream)
+      : args_(args),
+        forward_(args.forward),
+        stream_(stream),
+        hidden_(forward_.x.cols),
+        ffn_(forward_.ffn),
+        rows_(forward_.x.rows * forward_.top_k) {}
+
+  void run() {
+    const int threads = stream_.num_threads();
+    const ExpertPlan experts(forward_.offsets, forward_.experts, most(1, rows_));
+    const bool whole = experts.balanced(threads) &&
+                       experts.largest() * (hidden_ + 3 * ffn_) * Index{sizeof(E)} <= kMaxThreadBytes;
+    const ExpertPlan blocks(forward_.offsets, forward_.experts,
+                            whole ? most(1, rows_) : most(128, least(1024, ceil_div(rows_, 3 * threads))));
+    Carver count(nullptr);
+    carve_shared(count, whole);
+    Carver shared(stream_.shared_workspace(static_cast<std::size_t>(count.used())));
+    carve_shared(shared, whole);
+    find_tokens<Isa>(forward_, rows_, token_of_);
+    convert_dy();
+    Carver needed(nullptr);
+    carve_thread(needed, blocks.largest(), experts.largest(), whole);
+    const ThreadScratch<Isa> memory(stream_, threads, ceil_div(needed.used(), Index{sizeof(float)}));
+#pragma omp parallel num_threads(threads)
+    {
+      Carver carver(memory.of(omp_get_thread_num()));
+      const Memory m = carve_thread(carver, blocks.largest(), experts.largest(), whole);
+      if (whole) {
+        run_experts(experts, m);
+      } else {
+        run_stages(experts, blocks, m);
+      }
+      clear_idle_experts(m);
+    }
+    if (args_.dx.data != nullptr) combine_dx();
+  }
+
+ private:
+  /// The most work memory of a thread that takes whole experts.
+  static constexpr Index kMaxThreadBytes = Index{32} << 20;
+  /// The side of a block of a weight's gradient, where several threads share an expert.
+  static constexpr Index kBlockSide = 256;
+  using Scratch = GemmScratch<Isa, E>;
+  using Left = AlongK<E>;
+  using Tiled = AcrossK<E>;
+
+  /// Where a stage's rows lie: row 0 of these is row `begin` of the plan.
+  struct Rows {
+    E* activation;
+    E* dpre;
+    Index begin;
+  };
+  struct Memory {
+    float* product;
+    E* dy;
+    float* weight;
+    float* dweight;
+    Rows rows;  // of a whole expert
+  };
+
+  void carve_shared(Carver& shared, bool whole) {
+    rows_out_ = shared.take<float>(args_.dx.data != nullptr ? rows_ * hidden_ : 0);
+    token_of_ = shared.take<std::int32_t>(rows_);
+    dy_converted_ = shared.take<E>(dy_in_place() ? 0 : forward_.x.rows * padded<E>(hidden_));
+    if (whole) return;
+    all_rows_.activation = shared.take<E>(rows_ * padded<E>(ffn_));
+    all_rows_.dpre = shared.take<E>(rows_ * padded<E>(2 * ffn_));
+    all_rows_.begin = 0;
+  }
+  /// `block`: rows of the largest block of stages 1 and 3; `expert`: rows of the largest expert.
+  Memory carve_thread(Carver& carver, Index block, Index expert, bool whole) const {
+    Memory m;
+    const Index side = whole ? kMaxBlockRows : kBlockSide;
+    m.product = carver.take<float>(most(
+        most(Scratch::template size<Left>(block, ffn_, hidden_),
+             Scratch::template size<Left>(block, hidden_, 2 * ffn_)),
+        Scratch::template size<Tiled>(side, weight_columns(most(hidden_, ffn_), expert, whole), expert)));
+    m.dy = carver.take<E>(block * padded<E>(hidden_));
+    m.weight = carver.take<float>(block);
+    m.dweight = carver.take<float>(block * Isa::kLanes);
+    m.rows.activation = carver.take<E>(whole ? expert * padded<E>(ffn_) : 0);
+    m.rows.dpre = carver.take<E>(whole ? expert * padded<E>(2 * ffn_) : 0);
+    m.rows.begin = 0;
+    return m;
+  }
+  /// Columns of a block of a weight's gradient with n columns, summed over k rows.
+  static Index weight_columns(Index n, Index k, bool whole) {
+    const Index most_columns = KPieces<E>(k).count > 1 ? kMaxBlockPanels * kPanel<Isa> : n;
+    return least(n, whole ? most_columns : least(most_columns, kBlockSide));
+  }
+
+  bool dy_in_place() const {
+    return args_.dy.dtype == (kPerWord<E> == 2 ? DType::kBF16 : DType::kF32);
+  }
+  const E* dy() const {
+    return dy_in_place() ? static_cast<const E*>(args_.dy.data) : dy_converted_;
+  }
+  Index dy_stride() const {
+    return dy_in_place() ? args_.dy.stride : padded<E>(hidden_);
+  }
+  /// dy in the type that is multiplied: f32 gradients of a bf16 model are rounded, bf16 ones widened where
+  /// the processor does not multiply them.
+  void convert_dy() {
+    if (dy_in_place()) return;
+    const Index tokens = forward_.x.rows;
+#pragma omp parallel for num_threads(stream_.num_threads())
+    for (Index t = 0; t < tokens; t++) {
+      E* out = dy_converted_ + t * padded<E>(hidden_);
+      if (args_.dy.dtype == DType::kF32) {
+        convert_rows<Isa>(static_cast<const float*>(args_.dy.data) + t * args_.dy.stride, 0, 1, hidden_, out,
+                          0);
+      } else {
+        convert_rows<Isa>(static_cast<const BFloat16*>(args_.dy.data) + t * args_.dy.stride, 0, 1, hidden_,
+                          out, 0);
+      }
+    }
+  }
+
+  /// Stage 1 for the rows of a block.
+  void activation_grad(const ExpertBlock& block, const Memory& m, const Rows& rows) {
+    const Index n = block.rows(), at = block.begin - rows.begin;
+    gather_rows<Isa>(dy(), dy_stride(), token_of_ + block.begin, n, hidden_, m.dy, padded<E>(hidden_));
+    for (Index i = 0; i < n; i++) m.weight[i] = forward_.weights[forward_.permutation[block.begin + i]];
+    SwigluGradSink<Isa, T, E> sink{static_cast<const T*>(forward_.pre_activation) + block.begin * 2 * ffn_,
+                                   m.weight,
+                                   rows.activation + at * padded<E>(ffn_),
+                                   padded<E>(ffn_),
+                                   rows.dpre + at * padded<E>(2 * ffn_),
+                                   padded<E>(2 * ffn_),
+                                   m.dweight,
+                                   ffn_};
+    const AcrossK<T> down{static_cast<const T*>(forward_.down) + block.expert * hidden_ * ffn_, ffn_};
+    gemm_block<Isa, E>(Left{m.dy, padded<E>(hidden_)}, down, Range{0, n}, Range{0, ffn_}, ffn_, hidden_,
+                       Scratch::template carve<Left>(m.product, n, hidden_), sink);
+    if (args_.dweights == nullptr) return;
+    for (Index i = 0; i < n; i++) {
+      args_.dweights[forward_.permutation[block.begin + i]] =
+          Isa::sum(Isa::load(m.dweight + i * Isa::kLanes));
+    }
+  }
+
+  /// Stage 2: a block of an expert's weight gradient, [rows, columns] of left^t right.
+  template <class B>
+  void weight_grad(void* grad, DType dtype, bool accumulate, Index offset, const Tiled& left, const B& right,
+                   Range rows, Range columns, Index n, Index k, const Memory& m) {
+    const auto scratch = Scratch::template carve<Tiled>(m.product, rows.size(), k);
+    const auto store = [&](auto* out) {
+      using C = std::remove_pointer_t<decltype(out)>;
+      MatmulSink<Isa, T, C> sink{out + offset, n};
+      sink.accumulate = accumulate;
+      sink.stream = aligned_panels<C>(sink.c, n);
+      gemm_block<Isa, E>(left, right, rows, columns, n, k, scratch, sink);
+    };
+    if (dtype == DType::kF32) {
+      store(static_cast<float*>(grad));
+    } else {
+      store(static_cast<BFloat16*>(grad));
+    }
+  }
+  void down_grad(const ExpertBlock& expert, const Rows& rows, Range r, Range c, const Memory& m) {
+    const Tiled left{dy(), dy_stride(), token_of_ + expert.begin};
+    const AcrossK<E> right{rows.activation + (expert.begin - rows.begin) * padded<E>(ffn_), padded<E>(ffn_)};
+    weight_grad(args_.ddown, args_.ddown_dtype, args_.accumulate_ddown, expert.expert * hidden_ * ffn_, left,
+                right, r, c, ffn_, expert.rows(), m);
+  }
+  void gate_up_grad(const ExpertBlock& expert, const Rows& rows, Range r, Range c, const Memory& m) {
+    const Tiled left{rows.dpre + (expert.begin - rows.begin) * padded<E>(2 * ffn_), padded<E>(2 * ffn_)};
+    const AcrossK<T> right{static_cast<const T*>(forward_.x.data), forward_.x.stride,
+                           token_of_ + expert.begin};
+    weight_grad(args_.dgate_up, args_.dgate_up_dtype, args_.accumulate_dgate_up,
+                expert.expert * 2 * ffn_ * hidden_, left, right, r, c, hidden_, expert.rows(), m);
+  }
+
+  /// Stage 3 for the rows of a block.
+  void rows_grad(const ExpertBlock& block, const Memory& m, const Rows& rows) {
+    const Index n = block.rows();
+    const Left dpre{rows.dpre + (block.begin - rows.begin) * padded<E>(2 * ffn_), padded<E>(2 * ffn_)};
+    const AcrossK<T> weight{static_cast<const T*>(forward_.gate_up) + block.expert * 2 * ffn_ * hidden_,
+                            hidden_};
+    MatmulSink<Isa, T, float> sink{rows_out_ + block.begin * hidden_, hidden_};
+    gemm_block<Isa, E>(dpre, weight, Range{0, n}, Range{0, hidden_}, hidden_, 2 * ffn_,
+                       Scratch::template carve<Left>(m.product, n, 2 * ffn_), sink);
+  }
+
+  void run_experts(const ExpertPlan& experts, const Memory& m) {
+#pragma omp for schedule(dynamic, 1)
+    for (Index i = 0; i < experts.size(); i++) {
+      const ExpertBlock& expert = experts[i];
+      Rows rows = m.rows;
+      rows.begin = expert.begin;
+      activation_grad(expert, m, rows);
+      for_blocks(hidden_, ffn_, expert.rows(), args_.ddown != nullptr,
+                 [&](Range r, Range c) { down_grad(expert, rows, r, c, m); });
+      for_blocks(2 * ffn_, hidden_, expert.rows(), args_.dgate_up != nullptr,
+                 [&](Range r, Range c) { gate_up_grad(expert, rows, r, c, m); });
+      if (args_.dx.data != nullptr) rows_grad(expert, m, rows);
+    }
+  }
+  /// All blocks of a weight's gradient, one after another.
+  template <class Call>
+  void for_blocks(Index m, Index n, Index k, bool wanted, const Call& call) {
+    if (!wanted) return;
+    const Index columns = weight_columns(n, k, true);
+    for (Index r = 0; r < m; r += kMaxBlockRows) {
+      for (Index c = 0; c < n; c += columns)
+        call(Range{r, least(m, r + kMaxBlockRows)}, Range{c, least(n, c + columns)});
+    }
+  }
+
+  void run_stages(const ExpertPlan& experts, const ExpertPlan& blocks, const Memory& m) {
+#pragma omp for schedule(dynamic, 1)
+    for (Index i = 0; i < blocks.size(); i++) activation_grad(blocks[i], m, all_rows_);
+    const Index down_columns = ceil_div(ffn_, kBlockSide), gate_columns = ceil_div(hidden_, kBlockSide);
+    const Index down_blocks = args_.ddown != nullptr ? ceil_div(hidden_, kBlockSide) * down_columns : 0;
+    const Index gate_blocks = args_.dgate_up != nullptr ? ceil_div(2 * ffn_, kBlockSide) * gate_columns : 0;
+    const Index each = down_blocks + gate_blocks;
+#pragma omp for schedule(dynamic, 1) nowait
+    for (Index i = 0; i < experts.size() * each; i++) {
+      const ExpertBlock& expert = experts[i / each];
+      const Index block = i % each;
+      if (block < down_blocks) {
+        down_grad(expert, all_rows_, side(hidden_, block / down_columns), side(ffn_, block % down_columns),
+                  m);
+      } else {
+        const Index b = block - down_blocks;
+        gate_up_grad(expert, all_rows_, side(2 * ffn_, b / gate_columns), side(hidden_, b % gate_columns), m);
+      }
+    }
+    const Index row_blocks = args_.dx.data != nullptr ? blocks.size() : 0;
+#pragma omp for schedule(dynamic, 1)
+    for (Index i = 0; i < row_blocks; i++) rows_grad(blocks[i], m, all_rows_);
+  }
+  static Range side(Index n, Index i) {
+    return {i * kBlockSide, least(n, (i + 1) * kBlockSide)};
+  }
+
+  /// Experts without rows have no gradient: zeros, unless they accumulate.
+  void clear_idle_experts(const Memory& m) {
+#pragma omp for schedule(dynamic, 1)
+    for (Index e = 0; e < forward_.experts; e++) {
+      if (forward_.offsets[e] != forward_.offsets[e + 1]) continue;
+      const ExpertBlock idle{e, forward_.offsets[e], forward_.offsets[e]};
+      if (!args_.accumulate_ddown) {
+        for_blocks(hidden_, ffn_, 0, args_.ddown != nullptr,
+                   [&](Range r, Range c) { down_grad(idle, all_rows_, r, c, m); });
+      }
+      if (!args_.accumulate_dgate_up) {
+        for_blocks(2 * ffn_, hidden_, 0, args_.dgate_up != nullptr,
+                   [&](Range r, Range c) { gate_up_grad(idle, all_rows_, r, c, m); });
+      }
+    }
+  }
+
+  void combine_dx() {
+    const auto sum_to = [&](auto* dx) {
+      combine_rows<Isa>(forward_, rows_out_, args_.accumulate_dx ? dx : nullptr, args_.dx.stride, dx,
+                        args_.dx.stride, stream_);
+    };
+    if (args_.dx.dtype == DType::kF32) {
+      sum_to(static_cast<float*>(args_.dx.data));
+    } else {
+      sum_to(static_cast<BFloat16*>(args_.dx.data));
+    }
+  }
+
+  const ExpertsGradArgs& args_;
+  const ExpertsArgs& forward_;
+  device::Stream& stream_;
+  Index hidden_, ffn_, rows_;
+  float* rows_out_ = nullptr;         // (rows, hidden): every row's share of its token's dx
+  std::int32_t* token_of_ = nullptr;  // (rows)
+  E* dy_converted_ = nullptr;         // (tokens, padded hidden), where dy has another type
+  Rows all_rows_{};                   // of all experts, where every stage is cut on its own
+};
+
+template <class Isa>
+void MatrixKernels<Isa>::experts_grad(const ExpertsGradArgs& args, device::Stream& stream) {
+  if (args.forward.x.dtype == DType::kF32) {
+    ExpertsBackward<Isa, float>(args, stream).run();
+  } else {
+    ExpertsBackward<Isa, BFloat16>(args, stream).run();
+  }
+}
+
+}  // namespace hone::kernels::cpu

@@ -1,0 +1,94 @@
+// What both directions of the experts share: the work memory, the rows' tokens, gathering rows and summing
+// the rows of each token.
+#pragma once
+
+#include <omp.h>
+
+#include "device/stream.h"
+#include "kernels/cpu/expert_plan.h"
+#include "kernels/cpu/matmul.h"
+
+namespace hone::kernels::cpu {
+
+/// Takes pieces, each aligned to 64 bytes, off a block of memory; or, with no memory, counts them.
+class Carver {
+ public:
+  explicit Carver(void* memory) : memory_(static_cast<char*>(memory)) {}
+  template <class S>
+  [[gnu::always_inline]] S* take(Index n) {
+    S* piece = memory_ != nullptr ? reinterpret_cast<S*>(memory_ + used_) : nullptr;
+    used_ += round_up(n * Index{sizeof(S)}, 64);
+    return piece;
+  }
+  [[gnu::always_inline]] Index used() const { return used_; }
+
+ private:
+  char* memory_;
+  Index used_ = 0;
+};
+
+/// The distance between rows of `n` elements in work memory: never a multiple of 4 KiB, whose lines would
+/// share one place in the cache.
+template <class E>
+[[gnu::always_inline]] inline Index padded(Index n) {
+  return round_up(n, 64 / Index{sizeof(E)}) + 64 / Index{sizeof(E)};
+}
+
+/// Row i of out = row index[i] of x, converted. The rows lie anywhere: they are prefetched a few ahead.
+template <class Isa, class S, class E>
+void gather_rows(const S* x, Index x_stride, const std::int32_t* index, Index rows, Index n, E* out,
+                 Index out_stride) {
+  constexpr Index kAhead = 4, kLine = 64 / Index{sizeof(S)};
+  for (Index i = 0; i < rows; i++) {
+    const S* ahead = x + index[least(rows - 1, i + kAhead)] * x_stride;
+    for (Index j = 0; j < n; j += kLine) __builtin_prefetch(ahead + j);
+    const S* from = x + index[i] * x_stride;
+    if constexpr (std::is_same_v<S, E>) {
+      __builtin_memcpy(out + i * out_stride, from, static_cast<std::size_t>(n) * sizeof(S));
+    } else {
+      convert_rows<Isa>(from, x_stride, 1, n, out + i * out_stride, out_stride);
+    }
+  }
+}
+
+/// token_of[row] of every row of the plan.
+template <class Isa>
+void find_tokens(const ExpertsArgs& args, Index rows, std::int32_t* token_of) {
+  const auto top_k = static_cast<std::int32_t>(args.top_k);
+  for (Index row = 0; row < rows; row++) token_of[row] = args.permutation[row] / top_k;
+}
+
+/// y_t = [base_t +] the sum of token t's rows in the order of its slots. base may be y itself.
+template <class Isa, class B, class Y>
+void combine_rows(const ExpertsArgs& args, const float* rows, const B* base, Index base_stride, Y* y,
+                  Index y_stride, device::Stream& stream) {
+  using Vec = typename Isa::Vec;
+  constexpr Index kLanes = Isa::kLanes, kChunk = 16;
+  const Index tokens = args.x.rows, hidden = args.x.cols, top_k = args.top_k;
+  const int threads = static_cast<int>(least(stream.num_threads(), ceil_div(tokens * hidden, 1 << 14)));
+#pragma omp parallel for schedule(dynamic, 1) num_threads(most(1, threads))
+  for (Index chunk = 0; chunk < tokens; chunk += kChunk) {
+    for (Index t = chunk; t < least(tokens, chunk + kChunk); t++) {
+      const std::int32_t* of_slot = args.inverse + t * top_k;
+      const std::int32_t* of_next = args.inverse + least(tokens - 1, t + 1) * top_k;
+      for (Index j = 0; j < hidden; j += 2 * kLanes) {
+        const Index low = least(kLanes, hidden - j), high = most(0, least(kLanes, hidden - j - kLanes));
+        Vec sum[2] = {Isa::zero(), Isa::zero()};
+        if (base != nullptr) {
+          sum[0] = load_lanes<Isa>(base + t * base_stride + j, low);
+          if (high > 0) sum[1] = load_lanes<Isa>(base + t * base_stride + j + kLanes, high);
+        }
+        for (Index s = 0; s < top_k; s++) {
+          const float* from = rows + of_slot[s] * hidden + j;
+          sum[0] = sum[0] + load_lanes<Isa>(from, low);
+          if (high > 0) sum[1] = sum[1] + load_lanes<Isa>(from + kLanes, high);
+          prefetch_panel<Isa>(rows + of_next[s] * hidden + j);
+        }
+        store_lanes<Isa>(y + t * y_stride + j, sum[0], low);
+        if (high > 0) store_lanes<Isa>(y + t * y_stride + j + kLanes, sum[1], high);
+      }
+    }
+  }
+}
+
+}  // namespace hone::kernels::cpu
