@@ -101,6 +101,7 @@ class Trainer {
   void warn_nonfinite(const StepResult& result, const StepBatches& batches) const;
   std::string rows_text(const StepResult& result, const StepBatches& batches) const;
   EvalSummary run_evaluation();
+  void show_samples();
   void save_checkpoint();
   void finish();
   double elapsed() const { return state_.seconds; }
@@ -154,11 +155,13 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options) : recipe_(re
 }
 
 void Trainer::open_data() {
-  tokenizer_ = text::PretrainedTokenizer::from_pretrained(recipe_.model_path);
+  // Without a tokenizer rows of input_ids can still be trained on.
+  if (std::filesystem::exists(std::filesystem::path(recipe_.model_path) / "tokenizer.json"))
+    tokenizer_ = text::PretrainedTokenizer::from_pretrained(recipe_.model_path);
   const auto load = [&](const std::string& path, const std::string& split, const char* what) {
     Progress progress(std::string("reading ") + what);
     return data::Dataset::load(
-        path, split, *tokenizer_,
+        path, split, tokenizer_ ? &*tokenizer_ : nullptr,
         {.seq_len = seq_len_,
          .packing = recipe_.packing,
          .shuffle = recipe_.shuffle,
@@ -434,18 +437,21 @@ EvalSummary Trainer::run_evaluation() {
   }
   fmt::print("eval after step {}: loss {:.4f}  perplexity {:.3f}  ({} rows in {})\n", state_.step,
              summary.loss, summary.perplexity, with_commas(summary.examples), duration(summary.seconds));
-  for (const auto& s :
-       sample_answers(*context_, model_->decoder(), *eval_data_, *tokenizer_, recipe_.eval_samples))
-    fmt::print("  {}\n    answer    {}\n    reference {}\n",
-               ordered_json(s.prompt).dump(-1, ' ', false, ordered_json::error_handler_t::replace),
-               ordered_json(s.answer).dump(-1, ' ', false, ordered_json::error_handler_t::replace),
-               ordered_json(s.reference).dump(-1, ' ', false, ordered_json::error_handler_t::replace));
+  if (tokenizer_) show_samples();
   std::fflush(stdout);
   if (!state_.best_eval_loss || summary.loss < *state_.best_eval_loss) {
     state_.best_eval_loss = summary.loss;
     state_.best_step = state_.step;
   }
   return summary;
+}
+
+void Trainer::show_samples() {
+  const auto quoted = [](const std::string& text) {
+    return ordered_json(text).dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+  };
+  for (const auto& s : sample_answers(*context_, model_->decoder(), *eval_data_, *tokenizer_, recipe_.eval_samples))
+    fmt::print("  {}\n    answer    {}\n    reference {}\n", quoted(s.prompt), quoted(s.answer), quoted(s.reference));
 }
 
 void Trainer::save_checkpoint() {

@@ -1,0 +1,41 @@
+// hone bench: speed on this machine, beside what it can do at most.
+#include <CLI/CLI.hpp>
+
+#include "cli/bench_kernels.h"
+#include "cli/bench_step.h"
+#include "cli/verbs.h"
+
+namespace hone::cli {
+
+void add_bench(CLI::App& app) {
+  CLI::App* verb = app.add_subcommand("bench", "measure speed beside the machine's ceiling");
+  verb->require_subcommand(1);
+
+  auto step = std::make_shared<BenchStepOptions>();
+  CLI::App* step_verb = verb->add_subcommand(
+      "step", "full training steps (forward, backward, clipping, AdamW) on random weights and tokens");
+  step_verb->add_option("CONFIG_DIR", step->config, "directory with a config.json")->required();
+  step_verb->add_option("--batch", step->batch, "rows")->check(CLI::PositiveNumber)->capture_default_str();
+  step_verb->add_option("--seq", step->seq, "tokens of a row")
+      ->check(CLI::Range(2, 1 << 24))
+      ->capture_default_str();
+  step_verb->add_option("--steps", step->steps, "measured steps, after two of warm-up")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  step_verb->add_flag("--recompute", step->recompute, "keep only every layer's input for the gradient");
+  step_verb->add_flag("--json", step->json, "the last line is one JSON object of medians");
+  step->compute.add_to(*step_verb);
+  step_verb->callback([step] { bench_step(*step); });
+
+  auto kernels = std::make_shared<BenchKernelsOptions>();
+  CLI::App* kernels_verb = verb->add_subcommand(
+      "kernels", "each kernel's GFLOP/s or GB/s at the shapes of a small mixture-of-experts model");
+  kernels_verb->add_option("--repeat", kernels->repeat, "runs of each, of which the median counts")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  kernels_verb->add_flag("--json", kernels->json, "print one JSON object a kernel");
+  kernels->compute.add_to(*kernels_verb);
+  kernels_verb->callback([kernels] { bench_kernels(*kernels); });
+}
+
+}  // namespace hone::cli

@@ -1,0 +1,360 @@
+#include "cli/bench_kernels.h"
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <nlohmann/json.hpp>
+
+#include "base/rng.h"
+#include "kernels/peak.h"
+#include "ops/matrix.h"
+
+namespace hone::cli {
+
+namespace {
+
+using kernels::Cost;
+
+// qwen3_moe of hidden 512, 8 heads of 64 over 4 kv heads, 32 experts top-4 of 256, vocabulary 8192; 4 rows of
+// 512 tokens.
+constexpr std::int64_t kTokens = 2048, kRow = 512, kHidden = 512, kHeads = 8, kKvHeads = 4, kHeadDim = 64;
+constexpr std::int64_t kExperts = 32, kTopK = 4, kFfn = 256, kVocab = 8192;
+
+/// Runs kernels of one dtype and prints what each reaches.
+class Bench {
+ public:
+  Bench(ops::Context& context, DType dtype, const BenchKernelsOptions& options,
+        const kernels::ComputePeak& compute, const kernels::MemoryPeak& memory)
+      : context_(context),
+        dtype_(dtype),
+        options_(options),
+        peak_gflops_(dtype == DType::kBF16 ? compute.bf16 : compute.f32),
+        peak_gb_s_(memory.copy) {}
+
+  void run();
+
+ private:
+  Tensor random(Shape shape, DType dtype) {
+    const Tensor t = context_.empty(std::move(shape), dtype);
+    const CounterRng rng(1, RngPurpose::kBench, stream_++);
+    for (std::int64_t i = 0; i < t.numel(); ++i) {
+      const auto value = static_cast<float>(rng.uniform(static_cast<std::uint64_t>(i)) - 0.5);
+      if (dtype == DType::kF32)
+        t.as<float>()[i] = value;
+      else
+        t.as<BFloat16>()[i] = BFloat16(value);
+    }
+    return t;
+  }
+  Tensor floats(Shape shape) { return random(std::move(shape), DType::kF32); }
+  Tensor values(Shape shape) { return random(std::move(shape), dtype_); }
+  Tensor indices(std::int64_t n, const std::function<std::int32_t(std::int64_t)>& value) {
+    std::vector<std::int32_t> list;
+    for (std::int64_t i = 0; i < n; ++i) list.push_back(value(i));
+    return Tensor::from<std::int32_t>(context_.allocator(), list, Shape{n});
+  }
+
+  template <typename Args>
+  void time(const std::string& name, kernels::Kernel<Args> kernel, const Args& args) {
+    std::vector<double> seconds;
+    for (int i = 0; i < options_.repeat + 1; ++i) {
+      const auto start = std::chrono::steady_clock::now();
+      kernel(args, context_.stream());
+      seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    }
+    seconds.erase(seconds.begin());  // the first brings the pages
+    std::nth_element(seconds.begin(), seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2),
+                     seconds.end());
+    print(name, kernels::cost(args), seconds[seconds.size() / 2]);
+  }
+
+  void print(const std::string& name, const Cost& cost, double seconds) const {
+    const double gflops = cost.flops / seconds / 1e9;
+    const double gb_s = cost.bytes / seconds / 1e9;
+    const double fraction = kernels::fraction_of_peak(cost, seconds, peak_gflops_, peak_gb_s_);
+    if (options_.json) {
+      fmt::print("{}\n", nlohmann::ordered_json{{"kernel", name},
+                                                {"dtype", name_of(dtype_)},
+                                                {"ms", 1e3 * seconds},
+                                                {"gflops", gflops},
+                                                {"gb_s", gb_s},
+                                                {"fraction_of_peak", fraction},
+                                                {"peak_gflops", peak_gflops_},
+                                                {"peak_gb_s", peak_gb_s_}}
+                             .dump());
+      return;
+    }
+    fmt::print("{:<5} {:<32} {:>8.3f} ms {:>8.0f} GFLOP/s {:>7.1f} GB/s  {:>4.0f}% of ceiling\n",
+               name_of(dtype_), name, 1e3 * seconds, gflops, gb_s, 100 * fraction);
+  }
+
+  void matrices();
+  void attention();
+  void experts();
+  void rows();
+  void head_and_optimizer();
+
+  ops::Context& context_;
+  DType dtype_;
+  const BenchKernelsOptions& options_;
+  double peak_gflops_, peak_gb_s_;
+  std::uint64_t stream_ = 0;
+};
+
+void Bench::matrices() {
+  const auto& k = context_.kernels();
+  const Tensor x = values({kTokens, kHidden});
+  const Tensor w = values({kHidden, kHidden});
+  const Tensor y = values({kTokens, kHidden});
+  const Tensor residual = floats({kTokens, kHidden});
+  const Tensor out = floats({kTokens, kHidden});
+  const Tensor dw = random({kHidden, kHidden}, dtype_);
+  using ops::as_matrix;
+  time("linear forward 512x512", k.matmul,
+       {.a = as_matrix(x), .b = as_matrix(w), .c = as_matrix(y), .transpose_b = true});
+  time("linear forward + residual", k.matmul,
+       {.a = as_matrix(x),
+        .b = as_matrix(w),
+        .c = as_matrix(out),
+        .transpose_b = true,
+        .residual = as_matrix(residual)});
+  time("linear input gradient", k.matmul, {.a = as_matrix(y), .b = as_matrix(w), .c = as_matrix(x)});
+  time("linear weight gradient", k.matmul,
+       {.a = as_matrix(y), .b = as_matrix(x), .c = as_matrix(dw), .transpose_a = true});
+}
+
+void Bench::attention() {
+  const std::int64_t sequences = kTokens / kRow;
+  const Tensor q = values({kTokens, kHeads * kHeadDim});
+  const Tensor keys = values({kTokens, kKvHeads * kHeadDim});
+  const Tensor v = values({kTokens, kKvHeads * kHeadDim});
+  const Tensor out = values({kTokens, kHeads * kHeadDim});
+  const Tensor lse = floats({kTokens, kHeads});
+  const Tensor offsets =
+      indices(sequences + 1, [](std::int64_t i) { return static_cast<std::int32_t>(i * kRow); });
+  const Tensor lengths = indices(sequences, [](std::int64_t) { return static_cast<std::int32_t>(kRow); });
+  using ops::as_matrix;
+  const kernels::AttentionArgs args{.q = as_matrix(q),
+                                    .k = as_matrix(keys),
+                                    .v = as_matrix(v),
+                                    .out = as_matrix(out),
+                                    .lse = lse.as<float>(),
+                                    .q_offsets = offsets.as<std::int32_t>(),
+                                    .key_begin = offsets.as<std::int32_t>(),
+                                    .key_length = lengths.as<std::int32_t>(),
+                                    .sequences = sequences,
+                                    .heads = kHeads,
+                                    .kv_heads = kKvHeads,
+                                    .head_dim = kHeadDim,
+                                    .scale = 0.125F};
+  time("attention", context_.kernels().attention, args);
+  const Tensor dq = values(q.shape());
+  const Tensor dk = values(keys.shape());
+  const Tensor dv = values(v.shape());
+  time(
+      "attention gradient", context_.kernels().attention_grad,
+      {.forward = args, .dout = as_matrix(q), .dq = as_matrix(dq), .dk = as_matrix(dk), .dv = as_matrix(dv)});
+}
+
+void Bench::experts() {
+  const auto& k = context_.kernels();
+  const std::int64_t routed = kTokens * kTopK;
+  const Tensor chosen = Tensor::empty(context_.allocator(), {kTokens, kTopK}, DType::kI32);
+  const Tensor logits = floats({kTokens, kExperts});
+  const Tensor probabilities = floats({kTokens, kExperts});
+  const Tensor weights = floats({kTokens, kTopK});
+  const Tensor sums = floats({kExperts});
+  const auto ints = [&](std::int64_t n) { return Tensor::empty(context_.allocator(), {n}, DType::kI32); };
+  const Tensor counts = ints(kExperts);
+  const Tensor offsets = ints(kExperts + 1);
+  const Tensor permutation = ints(routed);
+  const Tensor inverse = ints(routed);
+  time("router", k.router,
+       {.logits = logits.as<float>(),
+        .tokens = kTokens,
+        .experts = kExperts,
+        .top_k = kTopK,
+        .normalize = true,
+        .probabilities = probabilities.as<float>(),
+        .weights = weights.as<float>(),
+        .experts_of = chosen.as<std::int32_t>(),
+        .probability_sums = sums.as<float>()});
+  time("routing plan", k.moe_plan,
+       {.experts_of = chosen.as<std::int32_t>(),
+        .tokens = kTokens,
+        .top_k = kTopK,
+        .experts = kExperts,
+        .counts = counts.as<std::int32_t>(),
+        .offsets = offsets.as<std::int32_t>(),
+        .permutation = permutation.as<std::int32_t>(),
+        .inverse = inverse.as<std::int32_t>()});
+  const Tensor x = values({kTokens, kHidden});
+  const Tensor gate_up = values({kExperts, 2 * kFfn, kHidden});
+  const Tensor down = values({kExperts, kHidden, kFfn});
+  const Tensor pre = values({routed, 2 * kFfn});
+  const Tensor y = floats({kTokens, kHidden});
+  const Tensor residual = floats({kTokens, kHidden});
+  using ops::as_matrix;
+  const kernels::ExpertsArgs args{.x = as_matrix(x),
+                                  .gate_up = gate_up.data(),
+                                  .down = down.data(),
+                                  .weights = weights.as<float>(),
+                                  .offsets = offsets.as<std::int32_t>(),
+                                  .permutation = permutation.as<std::int32_t>(),
+                                  .inverse = inverse.as<std::int32_t>(),
+                                  .pre_activation = pre.data(),
+                                  .residual = as_matrix(residual),
+                                  .y = as_matrix(y),
+                                  .experts = kExperts,
+                                  .top_k = kTopK,
+                                  .ffn = kFfn};
+  time("experts", k.experts, args);
+  const Tensor dx = floats({kTokens, kHidden});
+  const Tensor dweights = floats({kTokens, kTopK});
+  const Tensor dgate_up = values(gate_up.shape());
+  const Tensor ddown = values(down.shape());
+  time("experts gradient", k.experts_grad,
+       {.forward = args,
+        .dy = as_matrix(y),
+        .dx = as_matrix(dx),
+        .dweights = dweights.as<float>(),
+        .dgate_up = dgate_up.data(),
+        .ddown = ddown.data(),
+        .dgate_up_dtype = dtype_,
+        .ddown_dtype = dtype_});
+  if (!options_.json)
+    fmt::print(
+        "      kept per MoE layer for the gradient: input {:.1f} + pre-activation {:.1f} + weights {:.2f} "
+        "MiB\n",
+        static_cast<double>(x.size_bytes()) / 0x1p20, static_cast<double>(pre.size_bytes()) / 0x1p20,
+        static_cast<double>(weights.size_bytes()) / 0x1p20);
+}
+
+void Bench::rows() {
+  const auto& k = context_.kernels();
+  const Tensor x = floats({kTokens, kHidden});
+  const Tensor dx = floats({kTokens, kHidden});
+  const Tensor weight = values({kHidden});
+  const Tensor dweight = values({kHidden});
+  const Tensor y = values({kTokens, kHidden});
+  const Tensor rstd = floats({kTokens});
+  using ops::as_matrix;
+  time("rms_norm", k.rms_norm,
+       {.x = as_matrix(x),
+        .weight = weight.data(),
+        .y = as_matrix(y),
+        .rstd = rstd.as<float>(),
+        .weight_dtype = dtype_,
+        .eps = 1e-6F});
+  time("rms_norm gradient", k.rms_norm_grad,
+       {.dy = as_matrix(x),
+        .x = as_matrix(x),
+        .weight = weight.data(),
+        .rstd = rstd.as<float>(),
+        .dx = as_matrix(dx),
+        .dweight = dweight.data(),
+        .weight_dtype = dtype_,
+        .dweight_dtype = dtype_,
+        .accumulate_dx = true});
+  const Tensor head_weight = values({kHeadDim});
+  const Tensor cosines = floats({kRow, kHeadDim / 2});
+  const Tensor positions =
+      indices(kTokens, [](std::int64_t i) { return static_cast<std::int32_t>(i % kRow); });
+  const Tensor q = values({kTokens, kHeads * kHeadDim});
+  const Tensor rotated = values(q.shape());
+  time("head norm + rope", k.head_norm_rope,
+       {.x = as_matrix(q),
+        .y = as_matrix(rotated),
+        .weight = head_weight.data(),
+        .cos = cosines.as<float>(),
+        .sin = cosines.as<float>(),
+        .positions = positions.as<std::int32_t>(),
+        .heads = kHeads,
+        .head_dim = kHeadDim,
+        .rotary_dim = kHeadDim,
+        .weight_dtype = dtype_,
+        .eps = 1e-6F});
+  const Tensor gate = values({kTokens, 4 * kHidden});
+  const Tensor up = values({kTokens, 4 * kHidden});
+  time("silu_mul", k.silu_mul, {.gate = as_matrix(gate), .up = as_matrix(up), .y = as_matrix(gate)});
+  const Tensor table = values({kVocab, kHidden});
+  const Tensor ids =
+      indices(kTokens, [](std::int64_t i) { return static_cast<std::int32_t>(i * 7919 % kVocab); });
+  time("embedding", k.embedding,
+       {.table = table.data(),
+        .ids = ids.as<std::int32_t>(),
+        .out = dx.data(),
+        .rows = kTokens,
+        .hidden = kHidden,
+        .vocab = kVocab,
+        .dtype = dtype_});
+}
+
+void Bench::head_and_optimizer() {
+  const auto& k = context_.kernels();
+  const Tensor hidden = values({kTokens, kHidden});
+  const Tensor weight = values({kVocab, kHidden});
+  const Tensor dweight = values({kVocab, kHidden});
+  const Tensor dhidden = floats({kTokens, kHidden});
+  const Tensor nll = floats({kTokens});
+  const Tensor loss = floats({1});
+  const Tensor targets =
+      indices(kTokens, [](std::int64_t i) { return static_cast<std::int32_t>(i * 104729 % kVocab); });
+  using ops::as_matrix;
+  time("lm head + cross-entropy + grads", k.linear_cross_entropy,
+       {.hidden = as_matrix(hidden),
+        .weight = as_matrix(weight),
+        .targets = targets.as<std::int32_t>(),
+        .scale = 1.0F / kTokens,
+        .nll = nll.as<float>(),
+        .loss = loss.as<float>(),
+        .dhidden = as_matrix(dhidden),
+        .dweight = dweight.data(),
+        .dweight_dtype = dtype_});
+  constexpr std::int64_t kElements = 16 << 20;
+  const Tensor master = floats({kElements});
+  const Tensor copy = random({dtype_ == DType::kBF16 ? kElements : 1}, DType::kBF16);
+  const Tensor grad = values({kElements});
+  const Tensor first = Tensor::zeros(context_.allocator(), {kElements}, DType::kF32);
+  const Tensor second = Tensor::zeros(context_.allocator(), {kElements}, DType::kF32);
+  kernels::StepScalars scalars{.learning_rate = 1e-4F, .bias_correction1 = 0.1F, .bias_correction2 = 0.001F};
+  time("adamw, 16.8 M elements", k.adamw,
+       {.master = master.as<float>(),
+        .weight = dtype_ == DType::kBF16 ? copy.data() : nullptr,
+        .grad = grad.data(),
+        .exp_avg = first.as<float>(),
+        .exp_avg_sq = second.as<float>(),
+        .n = kElements,
+        .grad_dtype = dtype_,
+        .scalars = &scalars});
+  time("sum of squares, 16.8 M elements", k.sum_of_squares,
+       {.x = grad.data(), .n = kElements, .dtype = dtype_, .scalars = &scalars});
+}
+
+void Bench::run() {
+  matrices();
+  attention();
+  experts();
+  rows();
+  head_and_optimizer();
+}
+
+}  // namespace
+
+void bench_kernels(const BenchKernelsOptions& options) {
+  auto context = options.compute.context();
+  const int threads = context.stream().num_threads();
+  const auto isa = kernels::choose_cpu_isa();
+  const auto compute = kernels::measure_compute_peak(isa, threads);
+  const auto memory = kernels::measure_memory_peak(isa, threads);
+  if (!options.json)
+    fmt::print(
+        "{} kernels on {} threads; ceilings measured now: {:.0f} GFLOP/s f32, {:.0f} bf16, {:.0f} GB/s "
+        "copied (data in a cache may pass it)\n",
+        kernels::name_of(isa), threads, compute.f32, compute.bf16, memory.copy);
+  const auto dtype = options.compute.compute_dtype();
+  for (const DType d : {DType::kF32, DType::kBF16})
+    if (!dtype || *dtype == d) Bench(context, d, options, compute, memory).run();
+}
+
+}  // namespace hone::cli

@@ -1,0 +1,162 @@
+// hone check: what training would see of a dataset: rows, lengths, how much is supervised, and the masks in
+// colour.
+#include <CLI/CLI.hpp>
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "cli/verbs.h"
+#include "data/dataset.h"
+#include "model/causal_lm.h"
+#include "text/pretrained_tokenizer.h"
+#include "train/console.h"
+#include "train/recipe.h"
+
+namespace hone::cli {
+
+namespace {
+
+struct CheckOptions {
+  std::string target, data, split = "train";
+  std::int64_t seq_len = 0, show = 3;
+  bool packing = true, json = false;
+  std::string overlong = "error";
+};
+
+/// The row as text, learnt tokens marked: green on a terminal, «…» elsewhere.
+std::string masked_text(const data::Example& example, const text::Tokenizer& tokenizer, bool colour) {
+  std::string text;
+  std::size_t at = 0;
+  while (at < example.ids.size()) {
+    const bool learnt = example.labels[at] != data::kIgnoredLabel && at > 0;
+    std::size_t end = at;
+    while (end < example.ids.size() && (example.labels[end] != data::kIgnoredLabel && end > 0) == learnt)
+      ++end;
+    const std::string piece = tokenizer.decode(std::span(example.ids).subspan(at, end - at));
+    if (!learnt)
+      text += piece;
+    else
+      text += colour ? "\033[32m" + piece + "\033[0m" : "«" + piece + "»";
+    at = end;
+  }
+  return text;
+}
+
+/// Lengths at which 50, 90 and 99 of 100 rows end.
+std::vector<std::int64_t> length_percentiles(const data::Dataset& dataset) {
+  std::vector<std::int64_t> lengths;
+  for (std::int64_t i = 0; i < dataset.num_examples(); ++i)
+    lengths.push_back(static_cast<std::int64_t>(dataset.example(i).ids.size()));
+  std::sort(lengths.begin(), lengths.end());
+  std::vector<std::int64_t> result;
+  for (const std::size_t percent : {50U, 90U, 99U})
+    result.push_back(lengths[std::min(lengths.size() - 1, lengths.size() * percent / 100)]);
+  return result;
+}
+
+void print(const data::DatasetStatistics& s, const std::vector<std::int64_t>& percentiles,
+           std::int64_t seq_len, bool packing) {
+  train::Card card;
+  card.row("rows", fmt::format("{} read, {} kept, {} dropped, {} truncated", train::with_commas(s.rows),
+                               train::with_commas(s.examples), s.dropped, s.truncated));
+  card.row(
+      "tokens",
+      fmt::format(
+          "{}, {} learnt from ({:.1f}%)", train::with_commas(s.tokens), train::with_commas(s.supervised),
+          s.tokens > 0 ? 100.0 * static_cast<double>(s.supervised) / static_cast<double>(s.tokens) : 0.0));
+  card.row("lengths", fmt::format("median {}, 90 % {}, 99 % {}, longest {}", percentiles[0], percentiles[1],
+                                  percentiles[2], s.longest));
+  if (packing)
+    card.row("packs", fmt::format("{} of {} tokens, {:.1f}% full", train::with_commas(s.packs), seq_len,
+                                  100 * s.fill));
+  fmt::print("{}", card.str());
+}
+
+void run(CheckOptions options) {
+  if (options.data.empty()) {  // a recipe says it all
+    const auto recipe = train::read_recipe(options.target, {});
+    options.target = recipe.model_path;
+    options.data = recipe.train_data;
+    if (options.seq_len == 0) options.seq_len = recipe.seq_len;
+    options.packing = recipe.packing;
+    options.overlong = recipe.overlong == data::Overlong::kError  ? "error"
+                       : recipe.overlong == data::Overlong::kDrop ? "drop"
+                                                                  : "truncate";
+  }
+  const std::filesystem::path directory = options.target;
+  const auto tokenizer = text::PretrainedTokenizer::from_pretrained(directory);
+  std::int64_t vocab = 0;
+  std::int64_t context = options.seq_len > 0 ? options.seq_len : 2048;
+  if (std::filesystem::exists(directory / "config.json")) {
+    const auto spec = model::describe(directory).spec;
+    vocab = spec.vocab;
+    if (options.seq_len == 0) context = std::min<std::int64_t>(2048, spec.max_positions);
+    if (context > spec.max_positions)
+      fail("--seq-len {} is longer than the model's context of {} (max_position_embeddings)", context,
+           spec.max_positions);
+  }
+  const auto overlong = options.overlong == "error"  ? data::Overlong::kError
+                        : options.overlong == "drop" ? data::Overlong::kDrop
+                                                     : data::Overlong::kTruncate;
+  train::Progress progress("reading");
+  const auto dataset = data::Dataset::load(
+      options.data, options.split, tokenizer,
+      {.seq_len = context,
+       .packing = options.packing,
+       .shuffle = false,
+       .overlong = overlong,
+       .vocab = vocab,
+       .for_training = true},
+      [&](std::int64_t rows, double share) { progress.update(share, train::with_commas(rows) + " rows"); });
+  const auto percentiles = length_percentiles(dataset);
+  const auto& s = dataset.statistics();
+  if (options.json) {
+    nlohmann::ordered_json row{{"rows", s.rows},       {"examples", s.examples},
+                               {"dropped", s.dropped}, {"truncated", s.truncated},
+                               {"tokens", s.tokens},   {"supervised", s.supervised},
+                               {"longest", s.longest}, {"packs", s.packs},
+                               {"fill", s.fill},       {"length_percentiles", percentiles}};
+    fmt::print("{}\n", row.dump());
+    return;
+  }
+  const bool colour = ::isatty(STDOUT_FILENO) == 1;
+  for (std::int64_t i = 0; i < std::min(options.show, dataset.num_examples()); ++i) {
+    const auto source = dataset.source(i);
+    fmt::print("{}:{}\n{}\n\n", source.file, source.line,
+               masked_text(dataset.example(i), tokenizer.tokenizer(), colour));
+  }
+  fmt::print("{} is learnt from\n", colour ? "\033[32mgreen\033[0m" : "«this»");
+  print(s, percentiles, context, options.packing);
+}
+
+}  // namespace
+
+void add_check(CLI::App& app) {
+  auto options = std::make_shared<CheckOptions>();
+  CLI::App* verb = app.add_subcommand(
+      "check", "show what training would see of a dataset: rows, lengths, what is learnt from");
+  verb->add_option("RECIPE_OR_MODEL", options->target, "a recipe; or a model directory, with DATA")
+      ->required();
+  verb->add_option("DATA", options->data, "a JSONL file, a glob, or a directory with train.jsonl");
+  verb->add_option("--split", options->split, "which file of a directory")
+      ->check(CLI::IsMember({"train", "valid", "test"}))
+      ->capture_default_str();
+  verb->add_option("--seq-len", options->seq_len,
+                   "tokens of a pack; 0: 2048, or the model's context if that is less")
+      ->check(CLI::NonNegativeNumber);
+  verb->add_option("--overlong", options->overlong, "what becomes of longer rows")
+      ->check(CLI::IsMember({"error", "truncate", "drop"}))
+      ->capture_default_str();
+  verb->add_option("--show", options->show, "rows to show")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  verb->add_flag("!--no-packing", options->packing, "one row a pack");
+  verb->add_flag("--json", options->json, "print one JSON object");
+  verb->callback([options] { run(*options); });
+}
+
+}  // namespace hone::cli

@@ -1,0 +1,82 @@
+// hone tokenize: text and chats to token ids, and back, as training and generation see them.
+#include <CLI/CLI.hpp>
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "cli/verbs.h"
+#include "data/jsonl.h"
+#include "data/tokenize.h"
+#include "text/pretrained_tokenizer.h"
+#include "train/console.h"
+
+namespace hone::cli {
+
+namespace {
+
+struct TokenizeVerb {
+  std::string model, in, out;
+  bool generation_prompt = false, no_special = false;
+};
+
+nlohmann::ordered_json to_json(const data::TokenizedRow& row) {
+  switch (row.kind) {
+    case data::RowKind::kText:
+      return {{"input_ids", row.ids}};
+    case data::RowKind::kTokens:
+      return {{"text", row.text}};
+    default:
+      return {{"text", row.text}, {"input_ids", row.ids}, {"labels", row.labels}};
+  }
+}
+
+void run(const TokenizeVerb& options) {
+  const auto tokenizer = text::PretrainedTokenizer::from_pretrained(options.model);
+  // As tokenizer(text) does: no EOS that the post-processor does not add; a mask of zeros or ones is no error
+  // here.
+  const data::RowTokenizer rows(&tokenizer, {.special_tokens = !options.no_special,
+                                             .eos = false,
+                                             .generation_prompt = options.generation_prompt,
+                                             .decode = true});
+  auto lines = data::JsonLines::open(options.in);
+  std::string out;
+  train::Progress progress("tokenizing");
+  std::int64_t count = 0;
+  for (data::JsonLine line; lines.next(line);) {
+    const auto row = rows.tokenize(line.text, fmt::format("{}:{}", lines.name(), line.number));
+    out += to_json(row).dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+    progress.update(static_cast<double>(lines.bytes_read()) /
+                        static_cast<double>(std::max<std::int64_t>(1, lines.size())),
+                    train::with_commas(++count) + " rows");
+  }
+  write_file_atomically(options.out, out);
+}
+
+}  // namespace
+
+void add_tokenize(CLI::App& app) {
+  auto options = std::make_shared<TokenizeVerb>();
+  CLI::App* verb = app.add_subcommand(
+      "tokenize", "turn JSONL rows of text or messages into token ids, and rows of token ids into text");
+  verb->add_option("MODEL", options->model,
+                   "a directory with tokenizer.json (and tokenizer_config.json, chat_template.jinja)")
+      ->required();
+  verb->add_option("--in", options->in,
+                   "JSONL rows: {\"text\"}, {\"messages\", \"tools\"?}, {\"prompt\", \"completion\"} or "
+                   "{\"input_ids\"}")
+      ->required();
+  verb->add_option("--out", options->out,
+                   "JSONL to write: text gives input_ids; a chat gives text, input_ids and labels (-100: not "
+                   "learnt from); input_ids give text")
+      ->required();
+  verb->add_flag("--generation-prompt", options->generation_prompt,
+                 "end chats with the template's generation prompt");
+  verb->add_flag("--no-special", options->no_special,
+                 "leave out the special tokens that the post-processor adds to text");
+  verb->callback([options] { run(*options); });
+}
+
+}  // namespace hone::cli
