@@ -58,6 +58,7 @@ KernelTable make_cpu_table(CpuIsa isa) {
   if (isa == CpuIsa::kReference) return table;
   register_matrix_kernels(isa, table);
   register_row_kernels(isa, table);
+  register_attention_kernels(isa, table);
   return table;
 }
 

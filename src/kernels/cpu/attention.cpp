@@ -1,0 +1,68 @@
+#include "kernels/cpu/attention.h"
+
+#include <omp.h>
+
+#include <algorithm>
+
+#include "kernels/cpu/attention_plan.h"
+
+namespace hone::kernels::cpu {
+
+namespace {
+
+/// Calls body(i, scratch) for 0 … count-1 on `threads` threads, each with `floats` of scratch memory.
+template <class Body>
+void over_pieces(Index count, Index floats, int threads, Stream& stream, const Body& body) {
+  if (count == 0) return;
+  threads = static_cast<int>(std::min<Index>(threads, count));
+  const std::size_t bytes = static_cast<std::size_t>(floats) * sizeof(float);
+  // Taken before the threads start, where running out of memory can still be reported.
+  for (int t = 0; t < threads; t++) stream.workspace(t, bytes);
+#pragma omp parallel num_threads(threads)
+  {
+    auto* scratch = static_cast<float*>(stream.workspace(omp_get_thread_num(), bytes));
+#pragma omp for schedule(dynamic, 1)
+    for (Index i = 0; i < count; i++) body(static_cast<std::size_t>(i), scratch);
+  }
+}
+
+double total_cost(const std::vector<AttentionPiece>& pieces) {
+  double sum = 0;
+  for (const AttentionPiece& piece : pieces) sum += piece.cost;
+  return sum;
+}
+
+/// The threads that so many pairs of a query and a key, for `heads` heads, are worth.
+int threads_for(double pairs, const AttentionArgs& a, const Stream& stream) {
+  const auto width = static_cast<double>(a.heads / a.kv_heads * a.head_dim);
+  return pairs * width < 1 << 16 ? 1 : stream.num_threads();
+}
+
+}  // namespace
+
+void attention(const AttentionFunctions& code, const AttentionArgs& a, Stream& stream) {
+  const ForwardPlan plan = plan_forward(a, stream.num_threads());
+  const int threads = threads_for(total_cost(plan.blocks) + total_cost(plan.few), a, stream);
+  over_pieces(static_cast<Index>(plan.blocks.size()), code.forward_scratch(a, plan.most_queries), threads,
+              stream, [&](std::size_t i, float* scratch) { code.forward(a, plan.blocks[i], scratch); });
+  float* partials = nullptr;
+  if (plan.partials > 0) {
+    partials = static_cast<float*>(stream.shared_workspace(
+        static_cast<std::size_t>(plan.partials * code.few_partial(a)) * sizeof(float)));
+  }
+  over_pieces(static_cast<Index>(plan.few.size()), code.few_scratch(a), threads, stream,
+              [&](std::size_t i, float* scratch) { code.few(a, plan.few[i], partials, scratch); });
+  over_pieces(static_cast<Index>(plan.joins.size()), 0, threads, stream, [&](std::size_t i, float*) {
+    code.join_few(a, plan.joins[i].first, plan.joins[i].count, partials);
+  });
+}
+
+void attention_grad(const AttentionFunctions& code, const AttentionGradArgs& g, Stream& stream) {
+  const std::vector<AttentionPiece> pieces = plan_backward(g.forward, stream.num_threads());
+  Index floats = 0;
+  for (const AttentionPiece& piece : pieces) floats = std::max(floats, code.backward_scratch(g, piece));
+  over_pieces(static_cast<Index>(pieces.size()), floats, threads_for(total_cost(pieces), g.forward, stream),
+              stream, [&](std::size_t i, float* scratch) { code.backward(g, pieces[i], scratch); });
+}
+
+}  // namespace hone::kernels::cpu

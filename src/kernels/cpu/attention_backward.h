@@ -1,0 +1,298 @@
+// Attention, backward: probabilities again from the log-sum-exp, and with D = sum(dout * out) of a row,
+// ds = p * (dout v - D) (Dao 2023, "FlashAttention-2", section 3.1.2).
+//
+// Everything between two keys and queries is kept transposed, [key][query]: what belongs to a query is then a
+// vector, and p and ds are left operands of dv += p dout and dk += ds q as they lie. Only ds is transposed
+// once more, for dq += ds^T k. Every sum is one chain: over heads, then queries (dk, dv), or over keys (dq),
+// in order; pairs that do not see each other add exact zeros, so that it does not matter how the work is cut.
+#pragma once
+
+#include "kernels/cpu/attention_blocks.h"
+
+namespace hone::kernels::cpu {
+
+template <class Isa, class T>
+class AttentionBackward {
+  using E = Compute<Isa, T>;
+  using Vec = typename Isa::Vec;
+  static constexpr Index kLanes = Isa::kLanes, kWidth = kPanel<Isa>;
+  static constexpr Index kScoreStride = kBackwardRows + 16;
+
+ public:
+  AttentionBackward(const AttentionGradArgs& g, const AttentionPiece& piece, float* memory)
+      : g_(g), a_(g.forward), piece_(piece), span_(a_, piece.sequence), dim_(a_.head_dim) {
+    group_ = a_.heads / a_.kv_heads;
+    carve(memory);
+  }
+  static Index scratch(const AttentionGradArgs& g, const AttentionPiece& piece) {
+    return AttentionBackward(g, piece, nullptr).used_;
+  }
+
+  void run() {
+    if (keep_dq_) fill_zero(dq_, group_ * queries() * sums_stride_);
+    for (Index begin = piece_.key_begin; begin < piece_.key_end; begin += chunk_) {
+      keys_ = {begin, least(begin + chunk_, piece_.key_end)};
+      load_keys();
+      for (Index h = 0; h < group_; h++) {
+        for (Index q = piece_.query_begin; q < piece_.query_end; q += kBackwardRows) {
+          block(h, {q, least(q + kBackwardRows, piece_.query_end)});
+        }
+      }
+      if (piece_.dkv) store_keys();
+    }
+    for (Index h = 0; keep_dq_ && h < group_; h++) {
+      store_dq(h, {piece_.query_begin, piece_.query_end}, dq_ + h * queries() * sums_stride_);
+    }
+  }
+
+ private:
+  void carve(float* memory) {
+    words_ = ceil_div(dim_, kPerWord<E>);
+    left_stride_ = padded(words_);
+    panels_ = ceil_div(dim_, kWidth);
+    sums_stride_ = panels_ * kWidth;
+    chunk_ = least(backward_chunk(dim_), round_up(piece_.key_end - piece_.key_begin, kBackwardKeys));
+    keep_dq_ = piece_.dq && piece_.key_end - piece_.key_begin > chunk_;
+    ds_stride_ = padded(chunk_ / kPerWord<E>);
+    Carver c(memory);
+    key_rows_ = c.take(chunk_ * left_stride_);
+    value_rows_ = c.take(chunk_ * left_stride_);
+    query_columns_ = c.take(kBackwardRows * words_);
+    dout_columns_ = c.take(kBackwardRows * words_);
+    out_columns_ = c.take(kBackwardRows * words_);
+    scores_ = c.take(kBackwardKeys * kScoreStride);
+    dscores_ = c.take(kBackwardKeys * kScoreStride);
+    minus_lse_ = c.take(kBackwardRows);
+    mean_ = c.take(kBackwardRows);
+    if (piece_.dkv) {
+      query_panels_ = c.take(kBackwardRows / kPerWord<E> * sums_stride_);
+      dout_panels_ = c.take(kBackwardRows / kPerWord<E> * sums_stride_);
+      dk_ = c.take(chunk_ * sums_stride_);
+      dv_ = c.take(chunk_ * sums_stride_);
+    }
+    if (piece_.dq) {
+      key_panels_ = c.take(chunk_ / kPerWord<E> * sums_stride_);
+      ds_ = c.take(kBackwardRows * ds_stride_);
+      dq_ = c.take((keep_dq_ ? group_ * queries() : kBackwardRows) * sums_stride_);
+    }
+    used_ = c.used();
+  }
+
+  Index queries() const { return piece_.query_end - piece_.query_begin; }
+  Index head(Index h) const { return piece_.kv_head * group_ + h; }
+  const T* query_row(const Matrix& m, Index query, Index h) const {
+    return static_cast<const T*>(m.data) + (span_.query + query) * m.stride + head(h) * dim_;
+  }
+  T* key_row(const Matrix& m, Index position) const {
+    return static_cast<T*>(m.data) + (span_.key + position) * m.stride + piece_.kv_head * dim_;
+  }
+
+  void load_keys() {
+    const Index n = keys_.size();
+    copy_rows<Isa, E>(key_row(a_.k, keys_.begin), a_.k.stride, n, dim_, key_rows_, left_stride_);
+    copy_rows<Isa, E>(key_row(a_.v, keys_.begin), a_.v.stride, n, dim_, value_rows_, left_stride_);
+    if (piece_.dq) pack_across<Isa, E>(key_row(a_.k, keys_.begin), a_.k.stride, dim_, n, key_panels_);
+    if (piece_.dkv) {
+      fill_zero(dk_, n * sums_stride_);
+      fill_zero(dv_, n * sums_stride_);
+    }
+  }
+  void store_keys() {
+    for (Index i = 0; i < keys_.size(); i++) {
+      store_scaled<Isa>(dk_ + i * sums_stride_, a_.scale, dim_, key_row(g_.dk, keys_.begin + i));
+      store_scaled<Isa>(dv_ + i * sums_stride_, 1, dim_, key_row(g_.dv, keys_.begin + i));
+    }
+  }
+
+  void load_queries(Index h, Range q) {
+    const T* rows = query_row(a_.q, q.begin, h);
+    const T* dout = query_row(g_.dout, q.begin, h);
+    pack_along<Isa, E>(rows, a_.q.stride, q.size(), dim_, query_columns_);
+    pack_along<Isa, E>(dout, g_.dout.stride, q.size(), dim_, dout_columns_);
+    if (piece_.dkv) {
+      pack_across<Isa, E>(rows, a_.q.stride, dim_, q.size(), query_panels_);
+      pack_across<Isa, E>(dout, g_.dout.stride, dim_, q.size(), dout_panels_);
+    }
+    for (Index i = 0; i < q.size(); i++) {
+      minus_lse_[i] = -a_.lse[(span_.query + q.begin + i) * a_.heads + head(h)];
+    }
+    fill_zero(minus_lse_ + q.size(), kBackwardRows - q.size());
+    pack_along<Isa, E>(query_row(a_.out, q.begin, h), a_.out.stride, q.size(), dim_, out_columns_);
+    for (Index i = 0; i < q.size(); i += kLanes) mean(i);
+  }
+  /// D of kLanes queries from i on. Summed in the order of dout v: where a query sees one key only, or has
+  /// eyes for one only, out is that key's v and the two cancel to the last bit.
+  void mean(Index i) {
+    const Index start = i / kWidth * kWidth * words_ + i % kWidth;
+    Vec sum = Isa::zero();
+    for (Index w = 0; w < words_; w++) {
+      sum = multiply_add<Isa, E>(Isa::load(out_columns_ + start + w * kWidth),
+                                 Isa::load(dout_columns_ + start + w * kWidth), sum);
+    }
+    Isa::store(mean_ + i, sum);
+  }
+
+  void store_dq(Index h, Range q, const float* sums) {
+    for (Index i = q.begin; i < q.end; i++, sums += sums_stride_) {
+      store_scaled<Isa>(sums, a_.scale, dim_,
+                        static_cast<T*>(g_.dq.data) + (span_.query + i) * g_.dq.stride + head(h) * dim_);
+    }
+  }
+
+  /// The keys of the chunk, counted from its first, that lie between the first and the last that queries q
+  /// see.
+  Range seen_by(Range q) const {
+    return {most(0, first_seen(a_.window, span_.position(q.begin)) - keys_.begin),
+            least(span_.position(q.end - 1) + 1, keys_.end) - keys_.begin};
+  }
+  /// The queries of block q, counted from its first, between the first and the last that see one of the keys
+  /// k (counted from the chunk's first).
+  Range seeing(Range k, Range q) const {
+    const Index first = keys_.begin + k.begin - span_.position(q.begin);
+    const Index last = keys_.begin + k.end - 1 - span_.position(q.begin);
+    return {most(0, first), a_.window > 0 ? least(q.size(), last + a_.window) : q.size()};
+  }
+
+  /// Queries q of head h of the group against the chunk.
+  void block(Index h, Range q) {
+    const Range seen = seen_by(q);
+    float* dq = keep_dq_ ? dq_ + (h * queries() + q.begin - piece_.query_begin) * sums_stride_ : dq_;
+    if (piece_.dq && !keep_dq_) fill_zero(dq, q.size() * sums_stride_);
+    if (seen.begin < seen.end) {
+      load_queries(h, q);
+      for (Index k = seen.begin / kBackwardKeys * kBackwardKeys; k < seen.end; k += kBackwardKeys) {
+        scores({k, least(k + kBackwardKeys, keys_.size())}, q);
+      }
+      if (piece_.dq) {
+        multiply_add_block<Isa, E>(
+            {ds_, ds_stride_, key_panels_, ceil_div(keys_.size(), kPerWord<E>), dq, sums_stride_}, q.size(),
+            panels_, [&](Range tile) {
+              return seen_by({q.begin + tile.begin, q.begin + tile.end});
+            });
+      }
+    }
+    if (piece_.dq && !keep_dq_) store_dq(h, q, dq);
+  }
+
+  /// Scores and their gradients of keys k (counted from the chunk's first) and queries q, and what they add
+  /// to dk and dv.
+  void scores(Range k, Range q) {
+    multiply_queries(k, q, key_rows_, query_columns_, scores_);
+    multiply_queries(k, q, value_rows_, dout_columns_, dscores_);
+    for (Index r = 0; r < k.size(); r += kLanes) {
+      for (Index i = 0; i < q.size(); i += kLanes) softmax_grad(k, r, q, i);
+    }
+    if (!piece_.dkv) return;
+    const Index panel_words = ceil_div(q.size(), kPerWord<E>);
+    const auto terms = [&](Range tile) { return seeing({k.begin + tile.begin, k.begin + tile.end}, q); };
+    multiply_add_block<Isa, E>(
+        {scores_, kScoreStride, dout_panels_, panel_words, dv_ + k.begin * sums_stride_, sums_stride_},
+        k.size(), panels_, terms);
+    multiply_add_block<Isa, E>(
+        {dscores_, kScoreStride, query_panels_, panel_words, dk_ + k.begin * sums_stride_, sums_stride_},
+        k.size(), panels_, terms);
+  }
+
+  /// to[key][query] = rows of keys times columns of queries, but for tiles in which no query sees a key.
+  void multiply_queries(Range k, Range q, const float* rows, const float* columns, float* to) {
+    const BlockProduct product{
+        rows + k.begin * left_stride_, left_stride_, columns, words_, to, kScoreStride};
+    const Tiles<Isa> tiles(k.size());
+    for (Index j = 0; j * kWidth < q.size(); j++) {
+      for (Index t = 0; t < tiles.count; t++) {
+        const Range tile{tiles.begin(t), tiles.begin(t + 1)};
+        const Range see = seeing({k.begin + tile.begin, k.begin + tile.end}, q);
+        if (see.begin >= (j + 1) * kWidth || see.end <= j * kWidth) continue;
+        multiply_tile<Isa, E, false>(product, tile, j, {0, words_});
+      }
+    }
+  }
+
+  /// p and ds of the square of keys k.begin + r … and queries q.begin + i …
+  void softmax_grad(Range k, Index r, Range q, Index i) {
+    const Index rows = least(kLanes, k.size() - r);
+    const Range first = seeing({k.begin + r, k.begin + r + 1}, q);
+    const Range last = seeing({k.begin + r + rows - 1, k.begin + r + rows}, q);
+    float* score = scores_ + r * kScoreStride;
+    float* dscore = dscores_ + r * kScoreStride;
+    float* ds = ds_ + (k.begin + r) / kPerWord<E>;
+    if (rows == kLanes && last.begin <= i && i + kLanes <= first.end) [[likely]] {
+      return softmax_square<false>(score, dscore, ds, i, {});
+    }
+    if (i + kLanes <= first.begin || i >= last.end) return zero_square(score, dscore, ds, i);
+    const Index key = keys_.begin + k.begin + r - span_.position(q.begin + i);
+    softmax_square<true>(score, dscore, ds, i, {key, rows, q.size() - i});
+  }
+
+  /// What a square that not all of its keys and queries count in needs to know: the first key's position less
+  /// the first query's, and how many keys and queries there are from there on.
+  struct Edge {
+    Index key = 0, keys = 0, queries = 0;
+  };
+  template <bool kMasked>
+  void softmax_square(float* score, float* dscore, float* ds, Index i, Edge edge) {
+    const Vec scale = Isa::set(a_.scale), minus_lse = Isa::load(minus_lse_ + i), mean = Isa::load(mean_ + i);
+    Vec square[kLanes];
+#pragma GCC unroll 16
+    for (Index r = 0; r < kLanes; r++, score += kScoreStride, dscore += kScoreStride) {
+      Vec p = Isa::exp(Isa::fma(Isa::load(score + i), scale, minus_lse));
+      Vec d = p * (Isa::load(dscore + i) - mean);
+      if constexpr (kMasked) {
+        const Index begin = edge.key + r;
+        Index end = a_.window > 0 ? least(edge.queries, begin + a_.window) : edge.queries;
+        if (r >= edge.keys) end = 0;
+        p = keep<Isa>(p, begin, end);
+        d = keep<Isa>(d, begin, end);
+      }
+      Isa::store(reinterpret_cast<E*>(score) + i, p);
+      Isa::store(reinterpret_cast<E*>(dscore) + i, d);
+      square[r] = d;
+    }
+    if (!piece_.dq) return;
+    Isa::transpose(square);
+    ds += i * ds_stride_;
+#pragma GCC unroll 16
+    for (Index r = 0; r < kLanes; r++, ds += ds_stride_) Isa::store(reinterpret_cast<E*>(ds), square[r]);
+  }
+
+  void zero_square(float* score, float* dscore, float* ds, Index i) {
+    for (Index r = 0; r < kLanes; r++, score += kScoreStride, dscore += kScoreStride) {
+      Isa::store(reinterpret_cast<E*>(score) + i, Isa::zero());
+      Isa::store(reinterpret_cast<E*>(dscore) + i, Isa::zero());
+    }
+    if (!piece_.dq) return;
+    ds += i * ds_stride_;
+    for (Index r = 0; r < kLanes; r++, ds += ds_stride_) Isa::store(reinterpret_cast<E*>(ds), Isa::zero());
+  }
+
+  const AttentionGradArgs& g_;
+  const AttentionArgs& a_;
+  const AttentionPiece piece_;
+  const AttentionSpan span_;
+  const Index dim_;
+  Index group_ = 1, words_ = 0, left_stride_ = 0, panels_ = 0, sums_stride_ = 0, ds_stride_ = 0, chunk_ = 0;
+  Index used_ = 0;
+  bool keep_dq_ = false;  // the sums of all queries wait for the next chunk
+  Range keys_{0, 0};      // positions of the chunk
+  float *key_rows_ = nullptr, *value_rows_ = nullptr, *key_panels_ = nullptr;
+  float *query_columns_ = nullptr, *dout_columns_ = nullptr, *out_columns_ = nullptr;
+  float *query_panels_ = nullptr, *dout_panels_ = nullptr;
+  float *scores_ = nullptr, *dscores_ = nullptr;  // p and ds take their places
+  float *ds_ = nullptr, *minus_lse_ = nullptr, *mean_ = nullptr;
+  float *dq_ = nullptr, *dk_ = nullptr, *dv_ = nullptr;
+};
+
+template <class Isa>
+void AttentionCode<Isa>::backward(const AttentionGradArgs& g, const AttentionPiece& piece, float* scratch) {
+  with_storage(g.forward.q,
+               [&](auto element) { AttentionBackward<Isa, decltype(element)>(g, piece, scratch).run(); });
+}
+template <class Isa>
+Index AttentionCode<Isa>::backward_scratch(const AttentionGradArgs& g, const AttentionPiece& piece) {
+  Index floats = 0;
+  with_storage(g.forward.q,
+               [&](auto element) { floats = AttentionBackward<Isa, decltype(element)>::scratch(g, piece); });
+  return floats;
+}
+
+}  // namespace hone::kernels::cpu

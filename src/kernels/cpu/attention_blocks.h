@@ -1,0 +1,177 @@
+// What the attention kernels share: packing, the softmax of a row, masks, and products of blocks.
+#pragma once
+
+#include "kernels/cpu/attention_code.h"
+#include "kernels/cpu/gemm.h"
+
+namespace hone::kernels::cpu {
+
+/// Hands out 64-byte aligned pieces of memory; from null, it only counts.
+class Carver {
+ public:
+  [[gnu::always_inline]] explicit Carver(float* memory) : memory_(memory) {}
+  [[gnu::always_inline]] float* take(Index floats) {
+    float* piece = memory_ == nullptr ? nullptr : memory_ + used_;
+    used_ += round_up(floats, 16);
+    return piece;
+  }
+  [[gnu::always_inline]] Index used() const { return used_; }
+
+ private:
+  float* memory_;
+  Index used_ = 0;
+};
+
+/// Calls f with the type that the attention's matrices store, as a value.
+template <class F>
+[[gnu::always_inline]] inline void with_storage(const Matrix& m, const F& f) {
+  if (m.dtype == DType::kBF16) {
+    f(BFloat16{});
+  } else {
+    f(0.0F);
+  }
+}
+
+/// Rows of `count` elements as words, filled up with zeros: `stride` words apart, a multiple of kLanes.
+template <class Isa, class E, class S>
+void copy_rows(const S* source, Index source_stride, Index rows, Index count, float* target, Index stride) {
+  constexpr Index kStep = Isa::kLanes * kPerWord<E>;
+  for (Index i = 0; i < rows; i++, source += source_stride, target += stride) {
+    Index j = 0;
+    for (; j + kStep <= count; j += kStep)
+      Isa::store(target + j / kPerWord<E>, load_words<Isa, E>(source + j));
+    if (j < count) Isa::store(target + j / kPerWord<E>, load_words<Isa, E>(source + j, count - j));
+  }
+}
+
+/// The distance of rows of so many words: room for whole vectors, and not a power of two.
+[[gnu::always_inline]] constexpr Index padded(Index words) {
+  return round_up(words, 16) + 16;
+}
+
+/// Packs `n` columns whose k of `k` elements runs along rows, as panels.
+template <class Isa, class E, class S>
+void pack_along(const S* source, Index stride, Index n, Index k, float* panels) {
+  const Index size = ceil_div(k, kPerWord<E>) * kPanel<Isa>;
+  for (Index j = 0; j < n; j += kPanel<Isa>, panels += size) {
+    pack_panel<Isa, E>(AlongK<S>{source, stride}, j, n, 0, k, panels);
+  }
+}
+/// The same where k runs down the columns.
+template <class Isa, class E, class S>
+void pack_across(const S* source, Index stride, Index n, Index k, float* panels) {
+  const Index size = ceil_div(k, kPerWord<E>) * kPanel<Isa>;
+  for (Index j = 0; j < n; j += kPanel<Isa>, panels += size) {
+    pack_panel<Isa, E>(AcrossK<S>{source, stride}, j, n, 0, k, panels);
+  }
+}
+
+/// Lanes [begin, end) of v, zeros elsewhere (begin and end may lie outside the vector).
+template <class Isa>
+[[gnu::always_inline]] inline typename Isa::Vec keep(typename Isa::Vec v, Index begin, Index end) {
+  v = Isa::blend(v, Isa::zero(), most(0, least(end, Isa::kLanes)));
+  return Isa::blend(Isa::zero(), v, most(0, least(begin, Isa::kLanes)));
+}
+
+/// The running softmax of a row.
+struct RowState {
+  float max = -__FLT_MAX__;  // of the scaled scores so far
+  float sum = 0;             // of exp(score - max)
+};
+
+/// Turns the scores s[seen] of a row into exp(scale * score - maximum so far), stored as E where they were,
+/// with zeros in the rest of `all`, which begins and ends with whole vectors. Returns what the row's sums so
+/// far have to be multiplied by.
+template <class Isa, class E>
+float softmax_row(float* s, Range all, Range seen, float scale, RowState& state) {
+  using Vec = typename Isa::Vec;
+  constexpr Index kLanes = Isa::kLanes;
+  E* out = reinterpret_cast<E*>(s);
+  const Vec factor = Isa::set(scale), lowest = Isa::set(-__FLT_MAX__);
+  const Index begin = seen.size() > 0 ? seen.begin / kLanes * kLanes : all.end;
+  Vec largest = Isa::set(state.max);
+  for (Index j = begin; j < seen.end; j += kLanes) {
+    Vec v = Isa::load(s + j) * factor;
+    if (j < seen.begin || j + kLanes > seen.end) [[unlikely]] {
+      v = Isa::blend(v, lowest, least(seen.end - j, kLanes));
+      v = Isa::blend(lowest, v, most(seen.begin - j, 0));
+    }
+    largest = Isa::max(v, largest);
+  }
+  const float max = Isa::max_of(largest);
+  for (Index j = all.begin; j < least(begin, all.end); j += kLanes) Isa::store(out + j, Isa::zero());
+  const Vec minus_max = Isa::set(-max);
+  Vec sum = Isa::zero();
+  Index j = begin;
+  for (; j < seen.end; j += kLanes) {
+    Vec e = Isa::exp(Isa::fma(Isa::load(s + j), factor, minus_max));
+    if (j < seen.begin || j + kLanes > seen.end) [[unlikely]]
+      e = keep<Isa>(e, seen.begin - j, seen.end - j);
+    sum = sum + e;
+    Isa::store(out + j, e);
+  }
+  for (; j < all.end; j += kLanes) Isa::store(out + j, Isa::zero());
+  const float correction = Isa::exp(Isa::set(state.max - max))[0];
+  state.sum = state.sum * correction + Isa::sum(sum);
+  state.max = max;
+  return correction;
+}
+
+/// The left operand of a product and where its sums are: rows of words, and rows of floats.
+struct BlockProduct {
+  const float* left = nullptr;
+  Index left_stride = 0;
+  const float* panels = nullptr;  // of the right operand
+  Index panel_words = 0;          // words of k in a panel
+  float* sums = nullptr;
+  Index sums_stride = 0;
+};
+
+/// sums(rows of a tile, panel) = left * panel over words [words.begin, words.end), added to what is there if
+/// kAdd.
+template <class Isa, class E, bool kAdd>
+[[gnu::always_inline]] inline void multiply_tile(const BlockProduct& p, Range rows, Index panel,
+                                                 Range words) {
+  MicroArgs args;
+  args.a = reinterpret_cast<const char*>(p.left + rows.begin * p.left_stride + words.begin);
+  args.a_stride = p.left_stride * Index{sizeof(float)};
+  args.b = p.panels + (panel * p.panel_words + words.begin) * kPanel<Isa>;
+  args.words = words.size();
+  float* sums = p.sums + rows.begin * p.sums_stride + panel * kPanel<Isa>;
+  if constexpr (kAdd) {
+    args.start = sums;
+    args.start_stride = p.sums_stride;
+  }
+  run_micro_kernel<Isa, E, false>(rows.size(), args, TileOut<Isa, float>{sums, p.sums_stride, false});
+}
+
+/// sums += left * right for `rows` rows and `panels` panels; terms(tile) gives the elements of k that count
+/// for the rows of a tile, of which those outside may be left out.
+template <class Isa, class E, class Terms>
+[[gnu::always_inline]] inline void multiply_add_block(const BlockProduct& p, Index rows, Index panels,
+                                                      const Terms& terms) {
+  const Tiles<Isa> tiles(rows);
+  for (Index panel = 0; panel < panels; panel++) {
+    for (Index t = 0; t < tiles.count; t++) {
+      const Range tile{tiles.begin(t), tiles.begin(t + 1)};
+      const Range k = terms(tile);
+      if (k.begin >= k.end) continue;
+      multiply_tile<Isa, E, true>(p, tile, panel, Range{k.begin / kPerWord<E>, ceil_div(k.end, kPerWord<E>)});
+    }
+  }
+}
+
+/// Stores a row of sums times `factor`.
+template <class Isa, class T>
+[[gnu::always_inline]] inline void store_scaled(const float* sums, float factor, Index count, T* out) {
+  const typename Isa::Vec f = Isa::set(factor);
+  Index j = 0;
+  for (; j + Isa::kLanes <= count; j += Isa::kLanes) Isa::store(out + j, Isa::load(sums + j) * f);
+  if (j < count) Isa::store(out + j, Isa::load(sums + j, count - j) * f, count - j);
+}
+
+[[gnu::always_inline]] inline void fill_zero(float* p, Index floats) {
+  __builtin_memset(p, 0, static_cast<std::size_t>(floats) * sizeof(float));
+}
+
+}  // namespace hone::kernels::cpu

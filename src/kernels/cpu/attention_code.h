@@ -1,0 +1,77 @@
+// Attention as the driver (attention.cpp) sees one instruction set: functions that each do one piece of the
+// work on one thread. They are defined in attention_forward.h, attention_few.h and attention_backward.h and
+// instantiated in the units of src/kernels/cpu/ISA/.
+#pragma once
+
+#include "kernels/cpu/isa.h"
+#include "kernels/kernels.h"
+
+namespace hone::kernels::cpu {
+
+/// Where one sequence lies. Positions count its keys from 0; its last query is at the last position.
+struct AttentionSpan {
+  Index query = 0, queries = 0;  // row of the first query, and their number
+  Index key = 0, keys = 0;       // the same for keys
+
+  AttentionSpan() = default;
+  [[gnu::always_inline]] AttentionSpan(const AttentionArgs& a, Index sequence)
+      : query(a.q_offsets[sequence]),
+        queries(a.q_offsets[sequence + 1] - query),
+        key(a.key_begin[sequence]),
+        keys(a.key_length[sequence]) {}
+  /// The position of a query, counted from the sequence's first.
+  [[gnu::always_inline]] Index position(Index query_index) const { return keys - queries + query_index; }
+};
+
+/// The first position that a query at `position` sees; the last is its own.
+[[gnu::always_inline]] constexpr Index first_seen(Index window, Index position) {
+  return window > 0 ? most(0, position - window + 1) : 0;
+}
+
+/// A piece of work: queries [query_begin, query_end) (counted from the sequence's first) of all query heads
+/// that share a kv head, and the keys at positions [key_begin, key_end).
+struct AttentionPiece {
+  Index sequence = 0, kv_head = 0;
+  Index query_begin = 0, query_end = 0;
+  Index key_begin = 0, key_end = 0;
+  bool dq = false, dkv = false;  // backward: what to compute
+  Index partial = -1;  // forward of few queries: the number of its partial result, or -1: all is here
+  double cost = 0;     // roughly, in any unit
+};
+
+/// The block sizes. Results depend on none but kForwardKeys and kFewKeys.
+inline constexpr Index kForwardRows = 64;    // forward: rows of a block of scores
+inline constexpr Index kForwardKeys = 256;   // forward: keys between corrections of the running maximum
+inline constexpr Index kFewQueries = 4;      // sequences with no more take the path of attention_few.h
+inline constexpr Index kFewKeys = 512;       // there: keys between corrections
+inline constexpr Index kMaxFewPieces = 64;   // there: pieces that a cache is cut into, at most
+inline constexpr Index kBackwardRows = 128;  // backward: queries of a block
+inline constexpr Index kBackwardKeys = 64;   // backward: keys of a block
+
+/// Backward: the keys whose gradients are summed at once, so that they and what they need stay in L2.
+[[gnu::always_inline]] constexpr Index backward_chunk(Index head_dim) {
+  return most(1, 32768 / most(head_dim, 64) / kBackwardKeys) * kBackwardKeys;
+}
+
+template <class Isa>
+struct AttentionCode {
+  /// The queries of a piece against all keys that they see.
+  static void forward(const AttentionArgs& a, const AttentionPiece& piece, float* scratch);
+  /// Floats of scratch memory for a piece of so many queries.
+  static Index forward_scratch(const AttentionArgs& a, Index queries);
+
+  /// All queries of a sequence of at most kFewQueries against the keys of the piece. The result, or with
+  /// piece.partial >= 0 a partial one, which goes to partials + piece.partial * few_partial(a).
+  static void few(const AttentionArgs& a, const AttentionPiece& piece, float* partials, float* scratch);
+  /// Joins the `count` partial results of a sequence and kv head, the first of which is that of `piece`.
+  static void join_few(const AttentionArgs& a, const AttentionPiece& piece, Index count, float* partials);
+  static Index few_partial(const AttentionArgs& a);
+  static Index few_scratch(const AttentionArgs& a);
+
+  /// dq of the piece's queries and dk, dv of its keys, as far as these two see each other: whoever asks for
+  /// dq gives all keys, and whoever asks for dk and dv all queries.
+  static void backward(const AttentionGradArgs& g, const AttentionPiece& piece, float* scratch);
+  static Index backward_scratch(const AttentionGradArgs& g, const AttentionPiece& piece);
+};
+
+}  // namespace hone::kernels::cpu

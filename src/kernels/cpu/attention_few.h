@@ -1,0 +1,253 @@
+// Attention, forward, for sequences of very few queries (a token being generated): keys and values stream
+// through once and nothing is packed. A long cache is cut into pieces of keys; their results are joined in
+// order.
+#pragma once
+
+#include "kernels/cpu/attention_blocks.h"
+
+namespace hone::kernels::cpu {
+
+/// scores[row][i] = the product of row `row` of q and row keys[i], over k elements.
+template <class Isa, class T, int kRows>
+[[gnu::noinline]] void multiply_four_keys(const T* q, Index q_stride, const T* const (&keys)[4], Index k,
+                                          float* scores, Index scores_stride) {
+  using E = Compute<Isa, T>;
+  constexpr Index kStep = Isa::kLanes * kPerWord<E>;
+  typename Isa::Vec sum[kRows][4];
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; r++) sum[r][0] = sum[r][1] = sum[r][2] = sum[r][3] = Isa::zero();
+  const auto step = [&](const auto& words) __attribute__((always_inline)) {
+    typename Isa::Vec key[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) key[i] = words(keys[i]);
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; r++) {
+      const typename Isa::Vec x = words(q + r * q_stride);
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; i++) sum[r][i] = multiply_add<Isa, E>(x, key[i], sum[r][i]);
+    }
+  };
+  Index j = 0;
+  for (; j + kStep <= k; j += kStep)
+    step([&](const T* p) __attribute__((always_inline)) { return load_words<Isa, E>(p + j); });
+  if (j < k)
+    step([&](const T* p) __attribute__((always_inline)) { return load_words<Isa, E>(p + j, k - j); });
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; r++) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) scores[r * scores_stride + i] = Isa::sum(sum[r][i]);
+  }
+}
+
+/// sums[row][0 … lanes) += sum over keys of p[row][key] * v[key][0 … lanes): kRows rows, kVecs vectors, the
+/// last of `last` lanes.
+template <class Isa, class T, int kRows, int kVecs>
+[[gnu::noinline]] void gather_values(const float* p, Index p_stride, const T* v, Index v_stride, Index keys,
+                                     Index last, float* sums, Index sums_stride) {
+  using Vec = typename Isa::Vec;
+  Vec sum[kRows][kVecs];
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; r++) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kVecs; i++) sum[r][i] = Isa::load(sums + r * sums_stride + i * Isa::kLanes);
+  }
+  const bool ragged = last < Isa::kLanes;
+  for (Index k = 0; k < keys; k++, v += v_stride) {
+    Vec value[kVecs];
+#pragma GCC unroll 4
+    for (int i = 0; i + 1 < kVecs; i++) value[i] = Isa::load(v + i * Isa::kLanes);
+    const T* end = v + (kVecs - 1) * Isa::kLanes;
+    value[kVecs - 1] = ragged ? Isa::load(end, last) : Isa::load(end);
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; r++) {
+      const Vec x = Isa::broadcast(p + r * p_stride + k);
+#pragma GCC unroll 4
+      for (int i = 0; i < kVecs; i++) sum[r][i] = Isa::fma(x, value[i], sum[r][i]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; r++) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kVecs; i++) Isa::store(sums + r * sums_stride + i * Isa::kLanes, sum[r][i]);
+  }
+}
+
+template <class Isa, class T>
+class AttentionFew {
+  static constexpr Index kLanes = Isa::kLanes;
+  static constexpr Index kScoreStride = kFewKeys + 16;
+
+ public:
+  AttentionFew(const AttentionArgs& a, const AttentionPiece& piece, float* partials, float* memory)
+      : a_(a), piece_(piece), span_(a, piece.sequence), group_(a.heads / a.kv_heads), dim_(a.head_dim) {
+    width_ = row_width(a);
+    rows_ = group_ * span_.queries;
+    carve(memory);
+    if (piece.partial >= 0) rows_memory_ = partials + piece.partial * partial_size(a);
+  }
+  static Index scratch(const AttentionArgs& a) { return AttentionFew(a).carve(nullptr); }
+  static Index partial_size(const AttentionArgs& a) {
+    return a.heads / a.kv_heads * kFewQueries * row_width(a);
+  }
+
+  void run() {
+    load_queries();
+    for (Index r = 0; r < rows_; r++) {
+      fill_zero(sums(r), width_);
+      state(r) = RowState{};
+    }
+    for (Index k = piece_.key_begin; k < piece_.key_end; k += kFewKeys) {
+      for (Index r = 0; r < rows_; r += 4) batch(r, {k, least(k + kFewKeys, piece_.key_end)});
+    }
+    if (piece_.partial < 0) store();
+  }
+  /// Joins the partial results of this piece and the next ones.
+  void join(Index count) {
+    for (Index r = 0; r < rows_; r++) {
+      RowState all = state(r);
+      for (Index c = 1; c < count; c++) {
+        const float* other = sums(r) + c * partial_size(a_);
+        const RowState& more = reinterpret_cast<const RowState*>(other + width_)[-1];
+        const float max = all.max > more.max ? all.max : more.max;
+        const float mine = Isa::exp(Isa::set(all.max - max))[0], its = Isa::exp(Isa::set(more.max - max))[0];
+        for (Index j = 0; j < width_ - 16; j += kLanes) {
+          Isa::store(sums(r) + j,
+                     Isa::load(sums(r) + j) * Isa::set(mine) + Isa::load(other + j) * Isa::set(its));
+        }
+        all = {max, all.sum * mine + more.sum * its};
+      }
+      state(r) = all;
+    }
+    store();
+  }
+
+ private:
+  explicit AttentionFew(const AttentionArgs& a)
+      : a_(a), group_(a.heads / a.kv_heads), dim_(a.head_dim), rows_(group_ * kFewQueries) {
+    width_ = row_width(a);
+  }
+  /// A row's sums in whole vectors, and its state at the end.
+  static Index row_width(const AttentionArgs& a) { return round_up(a.head_dim, 16) + 16; }
+  Index carve(float* memory) {
+    Carver c(memory);
+    queries_ = reinterpret_cast<T*>(c.take(rows_ * round_up(dim_, 16)));
+    scores_ = c.take(4 * kScoreStride);
+    rows_memory_ = c.take(rows_ * width_);
+    return c.used();
+  }
+
+  /// Row r is query r / group_ of the sequence, head r % group_ of the group.
+  float* sums(Index r) const { return rows_memory_ + r * width_; }
+  RowState& state(Index r) const { return reinterpret_cast<RowState*>(sums(r) + width_)[-1]; }
+  Index query_stride() const { return round_up(dim_, 16); }
+
+  void load_queries() {
+    for (Index i = 0; i < span_.queries; i++) {
+      const T* q = static_cast<const T*>(a_.q.data) + (span_.query + i) * a_.q.stride;
+      for (Index h = 0; h < group_; h++) {
+        __builtin_memcpy(queries_ + (i * group_ + h) * query_stride(),
+                         q + (piece_.kv_head * group_ + h) * dim_,
+                         static_cast<std::size_t>(dim_) * sizeof(T));
+      }
+    }
+  }
+
+  /// Up to four rows from r on and up to kFewKeys keys.
+  void batch(Index r, Range keys) {
+    switch (rows_ - r) {
+      case 1:
+        return batch_of<1>(r, keys);
+      case 2:
+        return batch_of<2>(r, keys);
+      case 3:
+        return batch_of<3>(r, keys);
+      default:
+        return batch_of<4>(r, keys);
+    }
+  }
+  template <int kRows>
+  void batch_of(Index r, Range keys) {
+    multiply_keys<kRows>(r, keys);
+    for (Index i = 0; i < kRows; i++) {
+      const Index p = span_.position((r + i) / group_);
+      const Range seen{most(0, first_seen(a_.window, p) - keys.begin), least(p + 1, keys.end) - keys.begin};
+      const float correction = softmax_row<Isa, float>(
+          scores_ + i * kScoreStride, {0, round_up(keys.size(), kLanes)}, seen, a_.scale, state(r + i));
+      if (correction != 1) store_scaled<Isa>(sums(r + i), correction, width_ - 16, sums(r + i));
+    }
+    const T* v = row(a_.v, keys.begin);
+    for (Index d = 0; d < dim_; d += 4 * kLanes) {
+      gather<kRows>(v + d, keys.size(), least(4 * kLanes, dim_ - d), sums(r) + d);
+    }
+  }
+
+  const T* row(const Matrix& m, Index position) const {
+    return static_cast<const T*>(m.data) + (span_.key + position) * m.stride + piece_.kv_head * dim_;
+  }
+
+  template <int kRows>
+  void multiply_keys(Index r, Range keys) {
+    const T* q = queries_ + r * query_stride();
+    for (Index k = 0; k < keys.size(); k += 4) {
+      const T* four[4];
+      for (Index i = 0; i < 4; i++) four[i] = row(a_.k, least(keys.begin + k + i, keys.end - 1));
+      multiply_four_keys<Isa, T, kRows>(q, query_stride(), four, dim_, scores_ + k, kScoreStride);
+    }
+  }
+
+  template <int kRows>
+  void gather(const T* v, Index keys, Index count, float* to) {
+    const Index vecs = ceil_div(count, kLanes), last = count - (vecs - 1) * kLanes;
+    switch (vecs) {
+      case 1:
+        return gather_values<Isa, T, kRows, 1>(scores_, kScoreStride, v, a_.v.stride, keys, last, to, width_);
+      case 2:
+        return gather_values<Isa, T, kRows, 2>(scores_, kScoreStride, v, a_.v.stride, keys, last, to, width_);
+      case 3:
+        return gather_values<Isa, T, kRows, 3>(scores_, kScoreStride, v, a_.v.stride, keys, last, to, width_);
+      default:
+        return gather_values<Isa, T, kRows, 4>(scores_, kScoreStride, v, a_.v.stride, keys, last, to, width_);
+    }
+  }
+
+  void store() {
+    for (Index r = 0; r < rows_; r++) {
+      const Index query = span_.query + r / group_, h = piece_.kv_head * group_ + r % group_;
+      store_scaled<Isa>(sums(r), 1 / state(r).sum, dim_,
+                        static_cast<T*>(a_.out.data) + query * a_.out.stride + h * dim_);
+      if (a_.lse != nullptr) a_.lse[query * a_.heads + h] = state(r).max + __builtin_logf(state(r).sum);
+    }
+  }
+
+  const AttentionArgs& a_;
+  const AttentionPiece piece_{};
+  const AttentionSpan span_;
+  const Index group_, dim_;
+  Index width_ = 0, rows_ = 0;
+  T* queries_ = nullptr;
+  float *scores_ = nullptr, *rows_memory_ = nullptr;
+};
+
+template <class Isa>
+void AttentionCode<Isa>::few(const AttentionArgs& a, const AttentionPiece& piece, float* partials,
+                             float* scratch) {
+  with_storage(
+      a.q, [&](auto element) { AttentionFew<Isa, decltype(element)>(a, piece, partials, scratch).run(); });
+}
+template <class Isa>
+void AttentionCode<Isa>::join_few(const AttentionArgs& a, const AttentionPiece& piece, Index count,
+                                  float* partials) {
+  with_storage(a.q, [&](auto element) {
+    AttentionFew<Isa, decltype(element)>(a, piece, partials, nullptr).join(count);
+  });
+}
+template <class Isa>
+Index AttentionCode<Isa>::few_partial(const AttentionArgs& a) {
+  return AttentionFew<Isa, float>::partial_size(a);
+}
+template <class Isa>
+Index AttentionCode<Isa>::few_scratch(const AttentionArgs& a) {
+  return AttentionFew<Isa, float>::scratch(a);
+}
+
+}  // namespace hone::kernels::cpu

@@ -1,0 +1,166 @@
+// Attention, forward: the queries of a piece against all their keys, a block of rows and a chunk of keys at a
+// time, with a running softmax (Dao et al. 2022, "FlashAttention"). The rows of all query heads that share a
+// kv head are stacked, so that its keys and values are packed once for all of them.
+#pragma once
+
+#include "kernels/cpu/attention_blocks.h"
+
+namespace hone::kernels::cpu {
+
+template <class Isa, class T>
+class AttentionForward {
+  using E = Compute<Isa, T>;
+  static constexpr Index kLanes = Isa::kLanes, kWidth = kPanel<Isa>;
+  static constexpr Index kScoreStride = kForwardKeys + 16;
+
+ public:
+  AttentionForward(const AttentionArgs& a, const AttentionPiece& piece, float* memory)
+      : a_(a), piece_(piece), span_(a, piece.sequence), group_(a.heads / a.kv_heads), dim_(a.head_dim) {
+    queries_ = piece.query_end - piece.query_begin;
+    position_ = span_.position(piece.query_begin);
+    carve(memory);
+  }
+  static Index scratch(const AttentionArgs& a, Index queries) {
+    return AttentionForward(a, queries).carve(nullptr);
+  }
+
+  void run() {
+    load_queries();
+    const Index end = position_ + queries_;
+    const Index first = first_seen(a_.window, position_) / kWidth * kWidth;
+    // Chunks begin at multiples of kForwardKeys wherever the piece begins: a row's result depends on its own
+    // position alone.
+    for (Index chunk = first / kForwardKeys * kForwardKeys; chunk < end; chunk += kForwardKeys) {
+      keys_ = {most(chunk, first), least(chunk + kForwardKeys, end)};
+      load_keys();
+      for (Index r = 0; r < rows(); r += kForwardRows) block({r, least(r + kForwardRows, rows())});
+    }
+    store();
+  }
+
+ private:
+  AttentionForward(const AttentionArgs& a, Index queries)
+      : a_(a), group_(a.heads / a.kv_heads), dim_(a.head_dim), queries_(queries) {}
+
+  Index carve(float* memory) {
+    words_ = ceil_div(dim_, kPerWord<E>);
+    left_stride_ = padded(words_);
+    panels_ = ceil_div(dim_, kWidth);
+    Carver c(memory);
+    left_ = c.take(rows() * left_stride_);
+    sums_ = c.take(rows() * panels_ * kWidth);
+    state_ = reinterpret_cast<RowState*>(c.take(2 * rows()));
+    keys_packed_ = c.take(kForwardKeys * words_);
+    values_packed_ = c.take(panels_ * kForwardKeys / kPerWord<E> * kWidth);
+    scores_ = c.take(kForwardRows * kScoreStride);
+    return c.used();
+  }
+
+  /// Row r is query r % queries_ of head r / queries_ of the group.
+  Index rows() const { return group_ * queries_; }
+  Index head() const { return piece_.kv_head * group_; }
+  Index query_row(Index r) const { return span_.query + piece_.query_begin + r % queries_; }
+  Index position(Index r) const { return position_ + r % queries_; }
+  /// The keys of the chunk that row r sees, counted from its first key.
+  Range seen(Index r) const {
+    const Index p = position(r);
+    return {most(0, first_seen(a_.window, p) - keys_.begin), least(p + 1, keys_.end) - keys_.begin};
+  }
+  /// The keys of the chunk that lie between the first and the last that any of the rows sees.
+  Range seen_by(Range r) const {
+    if (r.begin / queries_ == (r.end - 1) / queries_) return {seen(r.begin).begin, seen(r.end - 1).end};
+    return {seen(0).begin, seen(queries_ - 1).end};
+  }
+
+  void load_queries() {
+    const T* q = static_cast<const T*>(a_.q.data);
+    for (Index h = 0; h < group_; h++) {
+      copy_rows<Isa, E>(q + query_row(0) * a_.q.stride + (head() + h) * dim_, a_.q.stride, queries_, dim_,
+                        left_ + h * queries_ * left_stride_, left_stride_);
+    }
+    fill_zero(sums_, rows() * panels_ * kWidth);
+    for (Index r = 0; r < rows(); r++) state_[r] = RowState{};
+  }
+
+  void load_keys() {
+    const Index row = span_.key + keys_.begin, column = piece_.kv_head * dim_;
+    pack_along<Isa, E>(static_cast<const T*>(a_.k.data) + row * a_.k.stride + column, a_.k.stride,
+                       keys_.size(), dim_, keys_packed_);
+    pack_across<Isa, E>(static_cast<const T*>(a_.v.data) + row * a_.v.stride + column, a_.v.stride, dim_,
+                        keys_.size(), values_packed_);
+  }
+
+  void block(Range r) {
+    const Range all = seen_by(r);
+    if (all.begin >= all.end) return;
+    multiply_queries(r, all);
+    const Range whole{all.begin / kLanes * kLanes, round_up(all.end, kLanes)};
+    for (Index i = r.begin; i < r.end; i++) {
+      float* row = scores_ + (i - r.begin) * kScoreStride;
+      const float correction = softmax_row<Isa, E>(row, whole, seen(i), a_.scale, state_[i]);
+      if (correction != 1) {
+        float* sums = sums_ + i * panels_ * kWidth;
+        store_scaled<Isa>(sums, correction, panels_ * kWidth, sums);
+      }
+    }
+    const BlockProduct values{scores_,
+                              kScoreStride,
+                              values_packed_,
+                              ceil_div(keys_.size(), kPerWord<E>),
+                              sums_ + r.begin * panels_ * kWidth,
+                              panels_ * kWidth};
+    multiply_add_block<Isa, E>(values, r.size(), panels_, [&](Range tile) {
+      return seen_by({r.begin + tile.begin, r.begin + tile.end});
+    });
+  }
+
+  /// The scores of rows r and the keys `all` of the chunk, but for tiles that nobody looks at.
+  void multiply_queries(Range r, Range all) {
+    const BlockProduct scores{
+        left_ + r.begin * left_stride_, left_stride_, keys_packed_, words_, scores_, kScoreStride};
+    const Tiles<Isa> tiles(r.size());
+    for (Index j = all.begin / kWidth; j * kWidth < all.end; j++) {
+      for (Index t = 0; t < tiles.count; t++) {
+        const Range tile{tiles.begin(t), tiles.begin(t + 1)};
+        const Range keys = seen_by({r.begin + tile.begin, r.begin + tile.end});
+        if (keys.begin >= (j + 1) * kWidth || keys.end <= j * kWidth) continue;
+        multiply_tile<Isa, E, false>(scores, tile, j, {0, words_});
+      }
+    }
+  }
+
+  void store() {
+    for (Index r = 0; r < rows(); r++) {
+      const Index h = head() + r / queries_, query = query_row(r);
+      store_scaled<Isa>(sums_ + r * panels_ * kWidth, 1 / state_[r].sum, dim_,
+                        static_cast<T*>(a_.out.data) + query * a_.out.stride + h * dim_);
+      if (a_.lse != nullptr) a_.lse[query * a_.heads + h] = state_[r].max + __builtin_logf(state_[r].sum);
+    }
+  }
+
+  const AttentionArgs& a_;
+  const AttentionPiece piece_{};
+  const AttentionSpan span_;
+  const Index group_, dim_;
+  Index queries_ = 0;   // of the piece
+  Index position_ = 0;  // of the first
+  Index words_ = 0, left_stride_ = 0, panels_ = 0;
+  Range keys_{0, 0};  // positions of the chunk
+  float *left_ = nullptr, *sums_ = nullptr, *keys_packed_ = nullptr, *values_packed_ = nullptr;
+  float* scores_ = nullptr;
+  RowState* state_ = nullptr;
+};
+
+template <class Isa>
+void AttentionCode<Isa>::forward(const AttentionArgs& a, const AttentionPiece& piece, float* scratch) {
+  with_storage(a.q, [&](auto element) { AttentionForward<Isa, decltype(element)>(a, piece, scratch).run(); });
+}
+template <class Isa>
+Index AttentionCode<Isa>::forward_scratch(const AttentionArgs& a, Index queries) {
+  Index floats = 0;
+  with_storage(a.q,
+               [&](auto element) { floats = AttentionForward<Isa, decltype(element)>::scratch(a, queries); });
+  return floats;
+}
+
+}  // namespace hone::kernels::cpu
