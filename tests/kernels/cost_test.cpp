@@ -1,0 +1,84 @@
+// Costs against counts, and the meta table that adds them up.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "kernels/kernels.h"
+
+namespace hone::kernels {
+namespace {
+
+Matrix shape(std::int64_t rows, std::int64_t cols, DType dtype = DType::kF32) {
+  return {nullptr, dtype, rows, cols, cols};
+}
+
+TEST(Cost, OfAProductCountsMultiplyAddsAndOperands) {
+  MatmulArgs a{.a = shape(10, 20, DType::kBF16),
+               .b = shape(30, 20, DType::kBF16),
+               .c = shape(10, 30),
+               .transpose_b = true,
+               .residual = {}};
+  EXPECT_EQ(cost(a).flops, 2 * 10 * 20 * 30);
+  EXPECT_EQ(cost(a).bytes, 2 * (200 + 600) + 4 * 300);
+  a.accumulate = true;
+  EXPECT_EQ(cost(a).bytes, 2 * (200 + 600) + 8 * 300);
+  const MatmulArgs transposed{
+      .a = shape(7, 10), .b = shape(7, 5), .c = shape(10, 5), .transpose_a = true, .residual = {}};
+  EXPECT_EQ(cost(transposed).flops, 2 * 7 * 10 * 5);
+}
+
+TEST(Cost, OfAttentionCountsTheScoresThatAreComputed) {
+  for (const std::int64_t queries : {1, 8, 31})
+    for (const std::int64_t earlier : {0, 5})
+      for (const std::int64_t window : {0, 1, 3, 6, 30, 100}) {
+        const std::int64_t sequences = 3, heads = 2, dim = 4, keys = queries + earlier;
+        std::int64_t pairs = 0;
+        for (std::int64_t i = 0; i < queries; ++i) {
+          const std::int64_t sees = earlier + i + 1;
+          pairs += window > 0 ? std::min(sees, window) : sees;
+        }
+        AttentionArgs a;
+        a.q = a.out = shape(sequences * queries, heads * dim);
+        a.k = a.v = shape(sequences * keys, dim);
+        a.sequences = sequences;
+        a.heads = heads;
+        a.kv_heads = 1;
+        a.head_dim = dim;
+        a.window = window;
+        EXPECT_DOUBLE_EQ(cost(a).flops, static_cast<double>(pairs * sequences * heads * (4 * dim + 5)))
+            << queries << " queries, " << earlier << " earlier keys, window " << window;
+      }
+}
+
+TEST(Cost, OfExpertsCountsRoutedRowsNotExperts) {
+  ExpertsArgs a;
+  a.x = a.y = shape(100, 16);
+  a.top_k = 2;
+  a.ffn = 8;
+  a.experts = 4;
+  const double flops = cost(a).flops;
+  EXPECT_EQ(flops, 100 * 2 * 3 * (2 * 16 * 8));
+  a.experts = 64;
+  EXPECT_EQ(cost(a).flops, flops);
+  EXPECT_EQ(cost(ExpertsGradArgs{.forward = a, .dy = a.x, .dx = a.x}).flops, 2 * flops);
+}
+
+TEST(MetaKernels, AddCostsAndTouchNoMemory) {
+  Stream stream(device::make_allocator({device::DeviceType::kMeta, 0}), 1);
+  const KernelTable& meta = meta_kernels();
+  const MatmulArgs product{.a = shape(4, 4), .b = shape(4, 4), .c = shape(4, 4), .residual = {}};
+  const AdamWArgs update{.n = 1000};
+  meta.matmul(product, stream);
+  meta.adamw(update, stream);
+  EXPECT_EQ(stream.cost().flops, cost(product).flops + cost(update).flops);
+  EXPECT_EQ(stream.cost().bytes, cost(product).bytes + cost(update).bytes);
+}
+
+TEST(MetaKernels, FillEverySlot) {
+  const auto* slots = reinterpret_cast<void* const*>(&meta_kernels());
+  for (std::size_t i = 0; i < sizeof(KernelTable) / sizeof(void*); ++i)
+    EXPECT_NE(slots[i], nullptr) << "slot " << i;
+}
+
+}  // namespace
+}  // namespace hone::kernels

@@ -1,0 +1,196 @@
+// Reference products, losses and optimizers against formulas, finite differences and PyTorch's numbers.
+#include <cmath>
+
+#include "tests/kernels/finite_difference.h"
+
+namespace hone::test {
+namespace {
+
+using namespace kernels;
+
+TEST(MatmulReference, AddsBiasResidualAndWhatWasThere) {
+  std::vector<float> a{1, 2, 3, 4, 5, 6}, b{1, 0, 2, 1, 1, 1}, bias{100, 200},
+      residual{1000, 2000, 3000, 4000};
+  std::vector<float> c(4, 0.5F);
+  Stream stream = make_stream(2);
+  reference::matmul({.a = as_matrix(a, 3),
+                     .b = as_matrix(b, 3),
+                     .c = as_matrix(c, 2),
+                     .transpose_b = true,
+                     .bias = bias.data(),
+                     .residual = as_matrix(residual, 2),
+                     .accumulate = true},
+                    stream);
+  EXPECT_EQ(c, (std::vector<float>{1107.5F, 2206.5F, 3116.5F, 4215.5F}));
+  std::vector<float> transposed(9);  // aT a
+  reference::matmul({.a = as_matrix(a, 3),
+                     .b = as_matrix(a, 3),
+                     .c = as_matrix(transposed, 3),
+                     .transpose_a = true,
+                     .residual = {}},
+                    stream);
+  EXPECT_EQ(transposed, (std::vector<float>{17, 22, 27, 22, 29, 36, 27, 36, 45}));
+}
+
+constexpr std::size_t kRows = 4, kVocab = 5, kHidden = 3;
+constexpr float kScale = 0.3F;
+
+/// scale * the sum of -log softmax(hidden weightT)[target], one number.
+Numbers cross_entropy(const Numbers& hidden, const Numbers& weight,
+                      const std::vector<std::int32_t>& targets) {
+  double loss = 0;
+  for (std::size_t i = 0; i < kRows; ++i) {
+    Numbers logits(kVocab);
+    double sum = 0;
+    for (std::size_t j = 0; j < kVocab; ++j) {
+      for (std::size_t h = 0; h < kHidden; ++h)
+        logits[j] += hidden[i * kHidden + h] * weight[j * kHidden + h];
+      sum += std::exp(logits[j]);
+    }
+    loss += std::log(sum) - logits[static_cast<std::size_t>(targets[i])];
+  }
+  return {loss * static_cast<double>(kScale)};
+}
+
+TEST(LinearCrossEntropy, AndItsGradientsMatchTheFormulaAndFiniteDifferences) {
+  const Numbers hidden = random_numbers(kRows * kHidden, 1), weight = random_numbers(kVocab * kHidden, 2);
+  const std::vector<std::int32_t> targets{0, 4, 2, 2};
+  auto fh = to_floats(hidden), fw = to_floats(weight);
+  std::vector<float> nll(kRows), loss(1), dhidden(hidden.size()), dweight(weight.size(), 1.0F);
+  Stream stream = make_stream(2);
+  reference::linear_cross_entropy({.hidden = as_matrix(fh, kHidden),
+                                   .weight = as_matrix(fw, kHidden),
+                                   .targets = targets.data(),
+                                   .scale = kScale,
+                                   .nll = nll.data(),
+                                   .loss = loss.data(),
+                                   .dhidden = as_matrix(dhidden, kHidden),
+                                   .dweight = dweight.data(),
+                                   .accumulate_dweight = true},
+                                  stream);
+  expect_close(loss, cross_entropy(hidden, weight, targets), 16, "loss");
+  EXPECT_NEAR(static_cast<double>(loss[0]), static_cast<double>(kScale * (nll[0] + nll[1] + nll[2] + nll[3])),
+              1e-6);
+  expect_close(
+      dhidden,
+      numeric_gradient([&](const Numbers& x) { return cross_entropy(x, weight, targets); }, hidden, {1}), 64,
+      "dhidden");
+  for (float& d : dweight) d -= 1;
+  expect_close(
+      dweight,
+      numeric_gradient([&](const Numbers& x) { return cross_entropy(hidden, x, targets); }, weight, {1}), 256,
+      "dweight");
+}
+
+TEST(LinearCrossEntropy, HoldsForLogitsFarFromZero) {
+  std::vector<float> hidden{1000}, weight{1, -1, 0.999F}, nll(1), loss(1);
+  const std::int32_t target = 2;
+  Stream stream = make_stream(1);
+  reference::linear_cross_entropy({.hidden = as_matrix(hidden, 1),
+                                   .weight = as_matrix(weight, 1),
+                                   .targets = &target,
+                                   .nll = nll.data(),
+                                   .loss = loss.data(),
+                                   .dhidden = {}},
+                                  stream);
+  EXPECT_NEAR(nll[0], 1 + std::log1p(std::exp(-1.0)), 1e-4);
+}
+
+/// Four parameters over three steps with gradients (1, -2, 0.5, 0) * step.
+template <typename Step>
+void expect_weights_after_three_steps(const Step& step, const std::vector<double>& want) {
+  std::vector<float> master{0.5F, -1.0F, 2.0F, 0.1F};
+  std::vector<BFloat16> weight(4);
+  for (int t = 1; t <= 3; ++t) {
+    const auto f = static_cast<float>(t);
+    const std::vector<float> grad{f, -2 * f, 0.5F * f, 0};
+    StepScalars s;
+    s.learning_rate = 0.1F;
+    s.bias_correction1 = 1 - std::pow(0.9F, f);
+    s.bias_correction2 = 1 - std::pow(0.99F, f);
+    step(t, grad, s, master, weight);
+  }
+  for (std::size_t i = 0; i < 4; ++i) {
+    EXPECT_NEAR(static_cast<double>(master[i]), want[i], 2e-6);
+    EXPECT_EQ(weight[i].bits, BFloat16(master[i]).bits);
+  }
+}
+
+// Generated by torch.optim (lr 0.1, three steps, gradients as above).
+TEST(AdamW, FollowsPyTorch) {
+  std::vector<float> avg(4), avg_sq(4);
+  for (const KernelTable* table : {&cpu_kernels(CpuIsa::kReference), &cpu_kernels(choose_cpu_isa())}) {
+    avg.assign(4, 0);
+    avg_sq.assign(4, 0);
+    Stream stream = make_stream(2);
+    expect_weights_after_three_steps(
+        [&](int, const std::vector<float>& grad, const StepScalars& s, std::vector<float>& master,
+            std::vector<BFloat16>& weight) {
+          table->adamw({.master = master.data(),
+                        .weight = weight.data(),
+                        .grad = grad.data(),
+                        .exp_avg = avg.data(),
+                        .exp_avg_sq = avg_sq.data(),
+                        .n = 4,
+                        .beta2 = 0.99F,
+                        .weight_decay = 0.2F,
+                        .scalars = &s},
+                       stream);
+        },
+        {0.18454292, -0.65513885, 1.59633088, 0.09411921});
+  }
+}
+
+TEST(Sgd, FollowsPyTorch) {
+  std::vector<float> buffer(4, NAN);  // the first step must not read it
+  Stream stream = make_stream(2);
+  expect_weights_after_three_steps(
+      [&](int t, const std::vector<float>& grad, const StepScalars& s, std::vector<float>& master,
+          std::vector<BFloat16>& weight) {
+        reference::sgd({.master = master.data(),
+                        .weight = weight.data(),
+                        .grad = grad.data(),
+                        .momentum_buffer = buffer.data(),
+                        .n = 4,
+                        .momentum = 0.9F,
+                        .weight_decay = 0.2F,
+                        .first = t == 1,
+                        .scalars = &s},
+                       stream);
+      },
+      {-0.49458399, 0.98916799, 1.30970395, 0.08897121});
+}
+
+TEST(FinishNorm, ClipsAsPyTorchAndSkipsWhatIsNotFinite) {
+  Stream stream = make_stream(1);
+  StepScalars s;
+  s.sum_of_squares = 16;
+  reference::finish_norm({&s, 1.0F}, stream);
+  EXPECT_FLOAT_EQ(s.grad_norm, 4);
+  EXPECT_FLOAT_EQ(s.clip_factor, 1 / (4 + 1e-6F));
+  EXPECT_EQ(s.skip, 0);
+  for (const float max_norm : {5.0F, 0.0F}) {
+    reference::finish_norm({&s, max_norm}, stream);
+    EXPECT_FLOAT_EQ(s.clip_factor, 1);
+  }
+  for (const double sum : {static_cast<double>(NAN), static_cast<double>(INFINITY)}) {
+    s.sum_of_squares = sum;
+    reference::finish_norm({&s, 1.0F}, stream);
+    EXPECT_EQ(s.skip, 1);
+  }
+}
+
+TEST(SumOfSquares, DoesNotOverflowWhereTheNormIsFinite) {
+  for (const KernelTable* table : {&cpu_kernels(CpuIsa::kReference), &cpu_kernels(choose_cpu_isa())}) {
+    const std::vector<float> x(100, 1e25F);
+    StepScalars s;
+    Stream stream = make_stream(2);
+    table->sum_of_squares({.x = x.data(), .n = 100, .scalars = &s}, stream);
+    table->finish_norm({&s, 0}, stream);
+    EXPECT_FLOAT_EQ(s.grad_norm, 1e26F);
+    EXPECT_EQ(s.skip, 0);
+  }
+}
+
+}  // namespace
+}  // namespace hone::test

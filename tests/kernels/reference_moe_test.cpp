@@ -1,0 +1,237 @@
+// Reference router, plan and experts against formulas and finite differences in double.
+#include <cmath>
+#include <numeric>
+
+#include "tests/kernels/finite_difference.h"
+
+namespace hone::test {
+namespace {
+
+using namespace kernels;
+
+constexpr std::size_t kTokens = 5, kExperts = 4, kTopK = 2, kHidden = 3, kFfn = 2;
+
+struct Routed {
+  std::vector<float> logits, probabilities, weights, sums;
+  std::vector<std::int32_t> experts, counts, offsets, permutation, inverse;
+  explicit Routed(const Numbers& from, bool normalize)
+      : logits(to_floats(from)),
+        probabilities(from.size()),
+        weights(kTokens * kTopK),
+        sums(kExperts),
+        experts(kTokens * kTopK),
+        counts(kExperts),
+        offsets(kExperts + 1),
+        permutation(kTokens * kTopK),
+        inverse(kTokens * kTopK) {
+    Stream stream = make_stream(2);
+    reference::router({.logits = logits.data(),
+                       .tokens = kTokens,
+                       .experts = kExperts,
+                       .top_k = kTopK,
+                       .normalize = normalize,
+                       .probabilities = probabilities.data(),
+                       .weights = weights.data(),
+                       .experts_of = experts.data(),
+                       .probability_sums = sums.data()},
+                      stream);
+    reference::moe_plan({.experts_of = experts.data(),
+                         .tokens = kTokens,
+                         .top_k = kTopK,
+                         .experts = kExperts,
+                         .counts = counts.data(),
+                         .offsets = offsets.data(),
+                         .permutation = permutation.data(),
+                         .inverse = inverse.data()},
+                        stream);
+  }
+};
+
+/// The weights of the given experts, then the sums of probabilities.
+Numbers route(const Numbers& logits, const std::vector<std::int32_t>& experts, bool normalize) {
+  Numbers weights, sums(kExperts);
+  for (std::size_t t = 0; t < kTokens; ++t) {
+    double sum = 0, chosen = 0;
+    for (std::size_t e = 0; e < kExperts; ++e) sum += std::exp(logits[t * kExperts + e]);
+    const auto p = [&](std::size_t e) { return std::exp(logits[t * kExperts + e]) / sum; };
+    for (std::size_t e = 0; e < kExperts; ++e) sums[e] += p(e);
+    for (std::size_t i = 0; i < kTopK; ++i) chosen += p(static_cast<std::size_t>(experts[t * kTopK + i]));
+    for (std::size_t i = 0; i < kTopK; ++i)
+      weights.push_back(p(static_cast<std::size_t>(experts[t * kTopK + i])) / (normalize ? chosen : 1));
+  }
+  weights.insert(weights.end(), sums.begin(), sums.end());
+  return weights;
+}
+
+TEST(Router, AndItsGradientMatchTheFormulaAndFiniteDifferences) {
+  const Numbers logits = random_numbers(kTokens * kExperts, 1);
+  const Numbers gradients =
+      random_numbers(kTokens * kTopK + kExperts, 2);  // of the weights, then of the sums
+  Stream stream = make_stream(2);
+  for (const bool normalize : {false, true}) {
+    const Routed r(logits, normalize);
+    std::vector<float> got = r.weights;
+    got.insert(got.end(), r.sums.begin(), r.sums.end());
+    expect_close(got, route(logits, r.experts, normalize), 16, "weights and sums");
+    const auto g = to_floats(gradients);
+    std::vector<float> dlogits(logits.size());
+    reference::router_grad({.probabilities = r.probabilities.data(),
+                            .experts_of = r.experts.data(),
+                            .weights = r.weights.data(),
+                            .dweights = g.data(),
+                            .dprobability_sums = g.data() + kTokens * kTopK,
+                            .dlogits = dlogits.data(),
+                            .tokens = kTokens,
+                            .experts = kExperts,
+                            .top_k = kTopK,
+                            .normalize = normalize},
+                           stream);
+    expect_close(
+        dlogits,
+        numeric_gradient([&](const Numbers& x) { return route(x, r.experts, normalize); }, logits, gradients),
+        64, "dlogits");
+  }
+}
+
+void expect_choice(const KernelTable& table, const std::vector<float>& logits,
+                   const std::vector<std::int32_t>& want) {
+  const auto experts = static_cast<std::int64_t>(logits.size()),
+             top_k = static_cast<std::int64_t>(want.size());
+  std::vector<float> probabilities(logits.size()), weights(want.size()), sums(logits.size());
+  std::vector<std::int32_t> chosen(want.size());
+  Stream stream = make_stream(1);
+  table.router({.logits = logits.data(),
+                .tokens = 1,
+                .experts = experts,
+                .top_k = top_k,
+                .probabilities = probabilities.data(),
+                .weights = weights.data(),
+                .experts_of = chosen.data(),
+                .probability_sums = sums.data()},
+               stream);
+  EXPECT_EQ(chosen, want);
+}
+
+TEST(Router, TakesTheLowerIndexAmongEqualsAndExpertsThatExistAmongNaNs) {
+  for (const KernelTable* table : {&cpu_kernels(CpuIsa::kReference), &cpu_kernels(choose_cpu_isa())}) {
+    expect_choice(*table, {1, 3, 3, 0, 3}, {1, 2, 4});
+    expect_choice(*table, {5, 5, 5, 5}, {0, 1});
+    expect_choice(*table, {NAN, 2, NAN, 1}, {1, 3, 0});
+    expect_choice(*table, {NAN, NAN, NAN}, {0, 1, 2});
+    expect_choice(*table, {-INFINITY, -INFINITY, 4}, {2, 0, 1});
+    std::vector<float> many(70, 1.0F);
+    many[69] = many[33] = 2;
+    expect_choice(*table, many, {33, 69, 0, 1});
+  }
+}
+
+TEST(MoePlan, IsAStableSortByExpert) {
+  const std::vector<std::int32_t> experts_of{2, 0, 2, 1, 0, 2};
+  std::vector<std::int32_t> counts(4), offsets(5), permutation(6), inverse(6);
+  Stream stream = make_stream(2);
+  reference::moe_plan({.experts_of = experts_of.data(),
+                       .tokens = 3,
+                       .top_k = 2,
+                       .experts = 4,
+                       .counts = counts.data(),
+                       .offsets = offsets.data(),
+                       .permutation = permutation.data(),
+                       .inverse = inverse.data()},
+                      stream);
+  EXPECT_EQ(counts, (std::vector<std::int32_t>{2, 1, 3, 0}));
+  EXPECT_EQ(offsets, (std::vector<std::int32_t>{0, 2, 3, 6, 6}));
+  EXPECT_EQ(permutation, (std::vector<std::int32_t>{1, 4, 3, 0, 2, 5}));
+  EXPECT_EQ(inverse, (std::vector<std::int32_t>{3, 0, 4, 2, 1, 5}));
+}
+
+/// The experts' output token by token, straight from the definition.
+Numbers mix(const Numbers& x, const Numbers& gate_up, const Numbers& down, const Numbers& weights,
+            const std::vector<std::int32_t>& experts_of) {
+  Numbers y(kTokens * kHidden);
+  for (std::size_t pair = 0; pair < kTokens * kTopK; ++pair) {
+    const std::size_t t = pair / kTopK, e = static_cast<std::size_t>(experts_of[pair]);
+    Numbers pre(2 * kFfn);
+    for (std::size_t i = 0; i < 2 * kFfn; ++i)
+      for (std::size_t h = 0; h < kHidden; ++h)
+        pre[i] += gate_up[(e * 2 * kFfn + i) * kHidden + h] * x[t * kHidden + h];
+    for (std::size_t i = 0; i < kFfn; ++i) {
+      const double act = pre[i] / (1 + std::exp(-pre[i])) * pre[kFfn + i];
+      for (std::size_t h = 0; h < kHidden; ++h)
+        y[t * kHidden + h] += weights[pair] * down[(e * kHidden + h) * kFfn + i] * act;
+    }
+  }
+  return y;
+}
+
+TEST(Experts, AndTheirGradientsMatchTheFormulaAndFiniteDifferences) {
+  Numbers logits = random_numbers(kTokens * kExperts, 1);
+  for (std::size_t t = 0; t < kTokens; ++t) logits[t * kExperts + 2] = -9;  // an expert without tokens
+  const Routed r(logits, true);
+  const Numbers x = random_numbers(kTokens * kHidden, 2),
+                gate_up = random_numbers(kExperts * 2 * kFfn * kHidden, 3);
+  const Numbers down = random_numbers(kExperts * kHidden * kFfn, 4), dy = random_numbers(x.size(), 5);
+  const Numbers weights = to_numbers(r.weights);
+  auto fx = to_floats(x), fgu = to_floats(gate_up), fd = to_floats(down), fdy = to_floats(dy);
+  std::vector<float> pre(kTokens * kTopK * 2 * kFfn), y(x.size()), residual(x.size(), 1.0F);
+  Stream stream = make_stream(2);
+  const ExpertsArgs a{.x = as_matrix(fx, kHidden),
+                      .gate_up = fgu.data(),
+                      .down = fd.data(),
+                      .weights = r.weights.data(),
+                      .offsets = r.offsets.data(),
+                      .permutation = r.permutation.data(),
+                      .inverse = r.inverse.data(),
+                      .pre_activation = pre.data(),
+                      .residual = as_matrix(residual, kHidden),
+                      .y = as_matrix(y, kHidden),
+                      .experts = kExperts,
+                      .top_k = kTopK,
+                      .ffn = kFfn};
+  reference::experts(a, stream);
+  Numbers want = mix(x, gate_up, down, weights, r.experts);
+  for (double& v : want) v += 1;
+  expect_close(y, want, 16, "y");
+
+  std::vector<float> dx(x.size()), dw(weights.size()), dgu(gate_up.size(), 7.0F), dd(down.size(), 7.0F);
+  reference::experts_grad({.forward = a,
+                           .dy = as_matrix(fdy, kHidden),
+                           .dx = as_matrix(dx, kHidden),
+                           .dweights = dw.data(),
+                           .dgate_up = dgu.data(),
+                           .ddown = dd.data()},
+                          stream);
+  const auto gradient = [&](const Numbers& of, auto f) { return numeric_gradient(f, of, dy); };
+  expect_close(dx, gradient(x, [&](const Numbers& v) { return mix(v, gate_up, down, weights, r.experts); }),
+               64, "dx");
+  expect_close(dw, gradient(weights, [&](const Numbers& v) { return mix(x, gate_up, down, v, r.experts); }),
+               64, "dweights");
+  expect_close(dgu, gradient(gate_up, [&](const Numbers& v) { return mix(x, v, down, weights, r.experts); }),
+               64, "dgate_up");
+  expect_close(dd, gradient(down, [&](const Numbers& v) { return mix(x, gate_up, v, weights, r.experts); }),
+               64, "ddown");
+}
+
+TEST(LoadBalancing, IsTheTopKWhenAllExpertsShareEqually) {
+  // f_e = top_k / experts, P_e = 1 / experts: experts * sum f_e P_e = top_k (Transformers' normalisation)
+  const std::vector<float> sums(4, 8 * 0.25F);
+  const std::vector<std::int32_t> counts(4, 8 * 2 / 4);
+  const float* sums_of[] = {sums.data(), sums.data()};
+  const std::int32_t* counts_of[] = {counts.data(), counts.data()};
+  float loss = 0, gradient[4];
+  Stream stream = make_stream(1);
+  reference::load_balancing({.probability_sums = sums_of,
+                             .counts = counts_of,
+                             .layers = 2,
+                             .experts = 4,
+                             .tokens = 8,
+                             .coefficient = 0.5F,
+                             .loss = &loss,
+                             .dprobability_sums = gradient},
+                            stream);
+  EXPECT_FLOAT_EQ(loss, 0.5F * 2);
+  // d loss / d sum_e = coefficient * experts * f_e / n = 0.5 * 4 * 0.5 / 16
+  for (const float g : gradient) EXPECT_FLOAT_EQ(g, 0.0625F);
+}
+
+}  // namespace
+}  // namespace hone::test
