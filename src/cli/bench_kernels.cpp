@@ -110,17 +110,22 @@ void Bench::matrices() {
   const Tensor out = floats({kTokens, kHidden});
   const Tensor dw = random({kHidden, kHidden}, dtype_);
   using ops::as_matrix;
-  time("linear forward 512x512", k.matmul,
-       {.a = as_matrix(x), .b = as_matrix(w), .c = as_matrix(y), .transpose_b = true});
-  time("linear forward + residual", k.matmul,
-       {.a = as_matrix(x),
-        .b = as_matrix(w),
-        .c = as_matrix(out),
-        .transpose_b = true,
-        .residual = as_matrix(residual)});
-  time("linear input gradient", k.matmul, {.a = as_matrix(y), .b = as_matrix(w), .c = as_matrix(x)});
-  time("linear weight gradient", k.matmul,
-       {.a = as_matrix(y), .b = as_matrix(x), .c = as_matrix(dw), .transpose_a = true});
+  const auto product = [](const Tensor& a, const Tensor& b, const Tensor& c, bool transpose_a,
+                          bool transpose_b) {
+    kernels::MatmulArgs args;
+    args.a = as_matrix(a);
+    args.b = as_matrix(b);
+    args.c = as_matrix(c);
+    args.transpose_a = transpose_a;
+    args.transpose_b = transpose_b;
+    return args;
+  };
+  time("linear forward 512x512", k.matmul, product(x, w, y, false, true));
+  auto with_residual = product(x, w, out, false, true);
+  with_residual.residual = as_matrix(residual);
+  time("linear forward + residual", k.matmul, with_residual);
+  time("linear input gradient", k.matmul, product(y, w, x, false, false));
+  time("linear weight gradient", k.matmul, product(y, x, dw, true, false));
 }
 
 void Bench::attention() {

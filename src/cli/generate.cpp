@@ -34,7 +34,9 @@ std::vector<std::int32_t> prompt_ids(const GenerateOptions& options,
   nlohmann::ordered_json messages = nlohmann::ordered_json::array();
   if (!options.system.empty()) messages.push_back({{"role", "system"}, {"content", options.system}});
   messages.push_back({{"role", "user"}, {"content", prompt}});
-  const auto rendered = tokenizer.apply_chat_template(messages, nullptr, {.add_generation_prompt = true});
+  text::ChatOptions chat;
+  chat.add_generation_prompt = true;
+  const auto rendered = tokenizer.apply_chat_template(messages, nullptr, chat);
   return tokenizer.tokenizer().encode(rendered.text, false).ids;
 }
 

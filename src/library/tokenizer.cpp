@@ -43,7 +43,8 @@ std::string AutoTokenizer::apply_chat_template(const std::string& messages_json,
     return json.empty() ? nlohmann::ordered_json() : text::parse_chat_json(json, what);
   };
   const auto tools = optional_json(options.tools_json, "tools");
-  text::ChatOptions chat{.add_generation_prompt = options.add_generation_prompt};
+  text::ChatOptions chat;
+  chat.add_generation_prompt = options.add_generation_prompt;
   const auto kwargs = optional_json(options.kwargs_json, "kwargs");
   if (!kwargs.is_null()) chat.kwargs = &kwargs;
   return impl_->tokenizer.apply_chat_template(messages, tools.is_null() ? nullptr : &tools, chat).text;

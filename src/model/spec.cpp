@@ -12,8 +12,7 @@ std::int64_t DecoderSpec::num_moe_layers() const {
 }
 
 std::int64_t DecoderSpec::context_length() const {
-  if (rope.type != "dynamic") return max_positions;
-  return static_cast<std::int64_t>(static_cast<double>(max_positions) * std::max(1.0, rope.factor));
+  return rope.type == "dynamic" ? std::int64_t{1} << 31 : max_positions;
 }
 
 }  // namespace hone::model

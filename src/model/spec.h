@@ -72,8 +72,8 @@ struct DecoderSpec {
   double initializer_range = 0.02;
 
   std::int64_t num_moe_layers() const;
-  /// Tokens a document may have: max_positions, or factor times as many where the rope grows with the
-  /// document (dynamic).
+  /// Tokens a document may have: max_positions, or any number where the rope grows with the document
+  /// (dynamic).
   std::int64_t context_length() const;
 };
 
