@@ -41,7 +41,7 @@ struct AttentionPiece {
 
 /// The block sizes. Results depend on none but kForwardKeys and kFewKeys.
 inline constexpr Index kForwardRows = 64;    // forward: rows of a block of scores
-inline constexpr Index kForwardKeys = 256;   // forward: keys between corrections of the running maximum
+inline constexpr Index kForwardKeys = 512;   // forward: keys between corrections of the running maximum
 inline constexpr Index kFewQueries = 4;      // sequences with no more take the path of attention_few.h
 inline constexpr Index kFewKeys = 512;       // there: keys between corrections
 inline constexpr Index kMaxFewPieces = 64;   // there: pieces that a cache is cut into, at most

@@ -130,11 +130,15 @@ class AttentionForward {
   }
 
   void store() {
-    for (Index r = 0; r < rows(); r++) {
-      const Index h = head() + r / queries_, query = query_row(r);
-      store_scaled<Isa>(sums_ + r * panels_ * kWidth, 1 / state_[r].sum, dim_,
-                        static_cast<T*>(a_.out.data) + query * a_.out.stride + h * dim_);
-      if (a_.lse != nullptr) a_.lse[query * a_.heads + h] = state_[r].max + __builtin_logf(state_[r].sum);
+    for (Index i = 0; i < queries_; i++) {
+      const Index query = query_row(i);
+      T* out = static_cast<T*>(a_.out.data) + query * a_.out.stride + head() * dim_;
+      prefetch_row(out + 8 * a_.out.stride, i + 8 < queries_ ? group_ * dim_ : 0);
+      for (Index h = 0, r = i; h < group_; h++, r += queries_) {
+        store_scaled<Isa>(sums_ + r * panels_ * kWidth, 1 / state_[r].sum, dim_, out + h * dim_);
+        if (a_.lse == nullptr) continue;
+        a_.lse[query * a_.heads + head() + h] = state_[r].max + __builtin_logf(state_[r].sum);
+      }
     }
   }
 
