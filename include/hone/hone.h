@@ -138,6 +138,7 @@ class AutoModelForCausalLM {
 
  private:
   friend class AdamW;
+  friend class ModelOutput;
   struct Impl;
   std::shared_ptr<Impl> impl_;
 };
