@@ -28,7 +28,7 @@ struct DatasetOptions {
   bool for_training = true;
   /// What `strftime_now` of a chat template reads; empty: the local time. A run that resumes on another day
   /// gives its first day here to find the same rows.
-  std::function<std::tm()> clock;
+  std::function<std::tm()> clock = nullptr;
 };
 
 /// One row, tokenised. labels are aligned with ids; kIgnoredLabel where not supervised.

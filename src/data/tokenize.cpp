@@ -3,9 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include <fmt/format.h>
-#include <fmt/ranges.h>
-
 #include "base/error.h"
 #include "base/suggest.h"
 #include "data/rows.h"
@@ -162,17 +159,17 @@ void RowWork::check_vocabulary() const {
 std::string RowWork::reason_for_nothing(const Row& row) const {
   if (!row.conversational) return "the completion is empty";
   std::vector<std::string> roles;
-  bool assistant = false;
   bool excluded = true;
   for (std::size_t i = 0; i < row.chat.messages.size(); ++i) {
     const auto& role = row.chat.messages[i]["role"].get_ref<const std::string&>();
     if (std::find(roles.begin(), roles.end(), role) == roles.end()) roles.push_back(role);
-    assistant = assistant || role == "assistant";
     excluded = excluded && (role != "assistant" || row.chat.excluded[i]);
   }
-  if (!assistant)
-    return "the row has no assistant message (roles: " +
-           one_line(fmt::format("{}", fmt::join(roles, ", ")), 120) + ")";
+  if (std::find(roles.begin(), roles.end(), "assistant") == roles.end()) {
+    std::string list;
+    for (const auto& role : roles) list.append(list.empty() ? "" : ", ").append(role);
+    return "the row has no assistant message (roles: " + one_line(list, 120) + ")";
+  }
   if (excluded && row.kind == RowKind::kCompletion)
     return "no message of the completion is an assistant's to learn from";
   if (excluded) return "every assistant message has \"train\": false or \"weight\": 0";

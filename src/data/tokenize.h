@@ -41,7 +41,7 @@ struct TokenizeOptions {
   /// Ids and labels must lie below it; 0: not checked.
   std::int64_t vocab = 0;
   /// What `strftime_now` of a chat template reads; empty: the local time.
-  std::function<std::tm()> clock;
+  std::function<std::tm()> clock = nullptr;
 };
 
 /// A row, tokenised. labels are aligned with ids (the shift is the model's): the id itself where it is learnt

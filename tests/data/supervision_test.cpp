@@ -300,8 +300,8 @@ TEST(Labels, IncludeTokensThatCrossAnEdge) {
   const auto learnt = [&](std::size_t begin, std::size_t end) {
     return test::learnt_runs(encoding.ids, labels_of(encoding, {{begin, end}}));
   };
-  EXPECT_THAT(learnt(2, 5), ElementsAre(" the"));   // the space before the span is in its first token
-  EXPECT_THAT(learnt(6, 8), ElementsAre("b.\n"));   // so is the line break behind "."
+  EXPECT_THAT(learnt(2, 5), ElementsAre(" the"));  // the space before the span is in its first token
+  EXPECT_THAT(learnt(6, 8), ElementsAre("b.\n"));  // so is the line break behind "."
   EXPECT_THAT(learnt(0, 11), ElementsAre("a the b.\n\nc"));
   EXPECT_THAT(learnt(3, 3), IsEmpty());
 }
