@@ -62,7 +62,7 @@ class AttentionBackward {
     out_columns_ = c.take(kBackwardRows * words_);
     scores_ = c.take(kBackwardKeys * kScoreStride);
     dscores_ = c.take(kBackwardKeys * kScoreStride);
-    minus_lse_ = c.take(kBackwardRows);
+    lse_ = c.take(kBackwardRows);
     mean_ = c.take(kBackwardRows);
     if (piece_.dkv) {
       query_panels_ = c.take(kBackwardRows / kPerWord<E> * sums_stride_);
@@ -114,9 +114,9 @@ class AttentionBackward {
       pack_across<Isa, E>(dout, g_.dout.stride, dim_, q.size(), dout_panels_);
     }
     for (Index i = 0; i < q.size(); i++) {
-      minus_lse_[i] = -a_.lse[(span_.query + q.begin + i) * a_.heads + head(h)];
+      lse_[i] = a_.lse[(span_.query + q.begin + i) * a_.heads + head(h)];
     }
-    fill_zero(minus_lse_ + q.size(), kBackwardRows - q.size());
+    fill_zero(lse_ + q.size(), kBackwardRows - q.size());
     pack_along<Isa, E>(query_row(a_.out, q.begin, h), a_.out.stride, q.size(), dim_, out_columns_);
     for (Index i = 0; i < q.size(); i += kLanes) mean(i);
   }
@@ -231,11 +231,11 @@ class AttentionBackward {
   };
   template <bool kMasked>
   void softmax_square(float* score, float* dscore, float* ds, Index i, Edge edge) {
-    const Vec scale = Isa::set(a_.scale), minus_lse = Isa::load(minus_lse_ + i), mean = Isa::load(mean_ + i);
+    const Vec scale = Isa::set(a_.scale), lse = Isa::load(lse_ + i), mean = Isa::load(mean_ + i);
     Vec square[kLanes];
 #pragma GCC unroll 16
     for (Index r = 0; r < kLanes; r++, score += kScoreStride, dscore += kScoreStride) {
-      Vec p = Isa::exp(Isa::fma(Isa::load(score + i), scale, minus_lse));
+      Vec p = Isa::exp(Isa::load(score + i) * scale - lse);
       Vec d = p * (Isa::load(dscore + i) - mean);
       if constexpr (kMasked) {
         const Index begin = edge.key + r;
@@ -278,7 +278,7 @@ class AttentionBackward {
   float *query_columns_ = nullptr, *dout_columns_ = nullptr, *out_columns_ = nullptr;
   float *query_panels_ = nullptr, *dout_panels_ = nullptr;
   float *scores_ = nullptr, *dscores_ = nullptr;  // p and ds take their places
-  float *ds_ = nullptr, *minus_lse_ = nullptr, *mean_ = nullptr;
+  float *ds_ = nullptr, *lse_ = nullptr, *mean_ = nullptr;
   float *dq_ = nullptr, *dk_ = nullptr, *dv_ = nullptr;
 };
 

@@ -107,11 +107,11 @@ float softmax_row(float* s, Range all, Range seen, float scale, RowState& state)
   }
   const float max = Isa::max_of(largest);
   for (Index j = all.begin; j < least(begin, all.end); j += kLanes) Isa::store(out + j, Isa::zero());
-  const Vec minus_max = Isa::set(-max);
+  largest = Isa::set(max);  // as rounded as what it is taken from: the largest gives exactly 1
   Vec sum = Isa::zero();
   Index j = begin;
   for (; j < seen.end; j += kLanes) {
-    Vec e = Isa::exp(Isa::fma(Isa::load(s + j), factor, minus_max));
+    Vec e = Isa::exp(Isa::load(s + j) * factor - largest);
     if (j < seen.begin || j + kLanes > seen.end) [[unlikely]]
       e = keep<Isa>(e, seen.begin - j, seen.end - j);
     sum = sum + e;
