@@ -6,15 +6,13 @@ PYTHON ?= python3
 .PHONY: all setup configure demo test bench bench-hf verify-hf lint format clean
 
 all: configure
-	@cmake --build $(BUILD)
+	@cmake --build $(BUILD) --target hone hone_library fine_tune
 
 setup:
 	@scripts/setup.sh
 
 configure: setup
-	@[ -f $(BUILD)/build.ninja ] && grep -q 'HONE_WERROR:BOOL=$(WERROR)' $(BUILD)/CMakeCache.txt || \
-	  cmake --preset release -B $(BUILD) -DHONE_WERROR=$(WERROR) >$(BUILD).configure.log 2>&1 || { cat $(BUILD).configure.log; exit 1; }
-	@mkdir -p $(BUILD) && rm -f $(BUILD).configure.log
+	@cmake --preset release -B $(BUILD) -DHONE_WERROR=$(WERROR) --log-level=ERROR >/dev/null
 
 ## The main job: make a small mixture-of-experts checkpoint, fine-tune it on a chat data set, show what it learnt.
 demo: configure
@@ -22,7 +20,8 @@ demo: configure
 	@demo/run.sh $(BUILD)/hone
 
 ## Every test.
-test: all
+test: configure
+	@cmake --build $(BUILD)
 	@scripts/test.sh $(BUILD)
 
 ## Each kernel beside the machine's ceiling, then a training step.

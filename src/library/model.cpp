@@ -77,12 +77,12 @@ ModelOutput AutoModelForCausalLM::forward(const Batch& batch) {
   auto impl = std::make_shared<ModelOutput::Impl>();
   impl->model = impl_;
   const ops::TapeScope recording(impl_->context, impl_->training_mode ? &impl->tape : nullptr);
-  const auto loss = decoder.loss(impl_->context, tokens,
+  const auto computed = decoder.loss(impl_->context, tokens,
                                  {.lm_scale = 1.0 / static_cast<double>(items),
                                   .aux_scale = spec.output_router_logits ? spec.aux_coefficient : 0.0});
-  output.loss = *loss.total.as<float>();
+  output.loss = *computed.total.as<float>();
   if (impl_->training_mode) {
-    impl->loss = loss.total;
+    impl->loss = computed.total;
     output.impl_ = std::move(impl);
   }
   return output;
@@ -91,8 +91,8 @@ ModelOutput AutoModelForCausalLM::forward(const Batch& batch) {
 void ModelOutput::backward() {
   if (!impl_ || !impl_->loss.defined())
     fail("backward() needs the output of a forward pass with labels in training mode (model.train()), once");
-  const Tensor loss = std::exchange(impl_->loss, Tensor());
-  impl_->tape.backward(impl_->model->context, loss);
+  const Tensor differentiated = std::exchange(impl_->loss, Tensor());
+  impl_->tape.backward(impl_->model->context, differentiated);
 }
 
 std::vector<std::int32_t> AutoModelForCausalLM::generate(const std::vector<std::int32_t>& input_ids,
