@@ -1,6 +1,7 @@
 // The boundary between chats as JSON and the interpreter's values, and between marked text and Rendered.
 #include "text/chat_template.h"
 
+#include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -24,6 +25,7 @@ struct ChatTemplate::Program {
 namespace {
 
 constexpr std::size_t kMaxConstruct = 120;
+constexpr std::size_t kMaxMessage = 360;
 
 /// Builds a JSON value from the parser's events, keeping integers of any size.
 class JsonBuilder final : public nlohmann::json_sax<Json> {
@@ -231,26 +233,33 @@ Rendered to_rendered(const jinja::Text& text, const InputConverter& inputs) {
   return rendered;
 }
 
-/// The tag at a position, on one line.
+/// Text on one line of at most `limit` bytes: line breaks, with the white space around them, become single
+/// spaces.
+std::string on_one_line(std::string_view text, std::size_t limit) {
+  constexpr std::string_view kSpace = " \t\r\n";
+  std::string line;
+  for (std::size_t at = 0; at < text.size();) {
+    if (text[at] != '\n' && text[at] != '\r') {
+      line += text[at++];
+      continue;
+    }
+    line.erase(line.find_last_not_of(kSpace) + 1);
+    at = std::min(text.find_first_not_of(kSpace, at), text.size());
+    if (at < text.size()) line += ' ';
+  }
+  if (line.size() <= limit) return line;
+  std::size_t cut = limit;
+  while (cut > 0 && !unicode::is_boundary_byte(line[cut])) --cut;
+  return line.substr(0, cut) + "…";
+}
+
+/// " (in {{ … }})": the tag at a position.
 std::string construct_at(const jinja::Template& parsed, jinja::Position position) {
   if (position.tag == 0 || position.tag >= parsed.tags.size()) return "";
   const jinja::Tag tag = parsed.tags[position.tag];
-  std::string text;
-  for (char c : std::string_view(parsed.source).substr(tag.begin, tag.end - tag.begin)) {
-    const bool is_space = c == '\n' || c == ' ' || c == '\t';
-    if (!is_space) {
-      text += c;
-    } else if (!text.empty() && text.back() != ' ') {
-      text += ' ';
-    }
-  }
-  if (!text.empty() && text.back() == ' ') text.pop_back();
-  if (text.size() > kMaxConstruct) {
-    std::size_t cut = kMaxConstruct;
-    while (cut > 0 && (static_cast<unsigned char>(text[cut]) & 0xC0U) == 0x80U) --cut;
-    text = text.substr(0, cut) + "…";
-  }
-  return fmt::format(" (in {})", text);
+  return fmt::format(
+      " (in {})",
+      on_one_line(std::string_view(parsed.source).substr(tag.begin, tag.end - tag.begin), kMaxConstruct));
 }
 
 }  // namespace
@@ -274,7 +283,7 @@ ChatTemplate ChatTemplate::compile(std::string source, std::string name) {
     program->source = std::move(source);
     return ChatTemplate(std::move(program));
   } catch (const jinja::SyntaxError& error) {
-    fail("{}:{}: {}", name, error.line(), error.what());
+    fail("{}:{}: {}", name, error.line(), on_one_line(error.what(), kMaxMessage));
   } catch (const jinja::Raise& error) {
     fail("{}: {}", name, error.what());
   }
@@ -292,7 +301,7 @@ Rendered ChatTemplate::render(const ChatInput& input) const {
   try {
     return to_rendered(*interpreter.render(), convert);
   } catch (const jinja::Raise& error) {
-    fail("{}:{}: {}{}", program_->name, interpreter.position().line, error.what(),
+    fail("{}:{}: {}{}", program_->name, interpreter.position().line, on_one_line(error.what(), kMaxMessage),
          construct_at(program_->parsed, interpreter.position()));
   }
 }

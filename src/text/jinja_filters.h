@@ -1,6 +1,7 @@
 // The filters, tests and global functions of chat templates.
 #pragma once
 
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -22,6 +23,9 @@ struct NamedFilter {
 /// raise when they run.
 Filter find_filter(std::string_view name);
 Test find_test(std::string_view name);
+/// All names, for suggestions.
+std::vector<std::string> filter_names();
+std::vector<std::string> test_names();
 
 /// The parts of the filter table, by what they work on.
 const std::vector<NamedFilter>& text_filters();

@@ -236,7 +236,9 @@ const std::vector<NamedFilter>& number_filters() {
   return kFilters;
 }
 
-Filter find_filter(std::string_view name) {
+namespace {
+
+const std::unordered_map<std::string_view, Filter>& filter_table() {
   static const std::unordered_map<std::string_view, Filter> kByName = [] {
     std::unordered_map<std::string_view, Filter> table;
     for (const auto* filters : {&text_filters(), &sequence_filters(), &number_filters()}) {
@@ -244,8 +246,21 @@ Filter find_filter(std::string_view name) {
     }
     return table;
   }();
-  const auto it = kByName.find(name);
-  return it == kByName.end() ? nullptr : it->second;
+  return kByName;
+}
+
+}  // namespace
+
+Filter find_filter(std::string_view name) {
+  const auto it = filter_table().find(name);
+  return it == filter_table().end() ? nullptr : it->second;
+}
+
+std::vector<std::string> filter_names() {
+  std::vector<std::string> names;
+  for (const auto& [name, filter] : filter_table()) names.emplace_back(name);
+  std::sort(names.begin(), names.end());
+  return names;
 }
 
 }  // namespace hone::text::jinja

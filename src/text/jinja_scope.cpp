@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 
+#include "base/suggest.h"
 #include "text/jinja_ast.h"
 
 namespace hone::text::jinja {
@@ -435,18 +436,21 @@ class Analyzer {
     if (expr) check(*expr, is_soft);
   }
 
+  [[noreturn]] static void fail_unknown(std::string_view what, const std::string& name,
+                                        const std::vector<std::string>& known, std::uint32_t line) {
+    throw SyntaxError(line, fmt::format("No {} named '{}'.{}", what, name, suggestion(name, known)));
+  }
+
   /// Filters and tests must exist, unless they stand under an `if`.
   void check(const Expr& expr, bool is_soft) {
     is_soft = is_soft || expr.kind == ExprKind::kConditional;
     if (expr.kind == ExprKind::kFilter && !is_soft) {
       const auto& node = static_cast<const FilterExpr&>(expr);
-      if (node.filter == nullptr)
-        throw SyntaxError(expr.at.line, fmt::format("No filter named '{}'.", node.name));
+      if (node.filter == nullptr) fail_unknown("filter", node.name, filter_names(), expr.at.line);
     }
     if (expr.kind == ExprKind::kTest && !is_soft) {
       const auto& node = static_cast<const TestExpr&>(expr);
-      if (node.test == nullptr)
-        throw SyntaxError(expr.at.line, fmt::format("No test named '{}'.", node.name));
+      if (node.test == nullptr) fail_unknown("test", node.name, test_names(), expr.at.line);
     }
     for_each_child(expr, [&](const Expr& child) { check(child, is_soft); });
   }

@@ -1,5 +1,5 @@
 // What may stand behind `is`.
-#include <array>
+#include <algorithm>
 #include <unordered_map>
 
 #include "text/jinja_arguments.h"
@@ -107,7 +107,9 @@ bool is_in(Interpreter&, const Value& value, const CallArgs& call) {
 
 }  // namespace
 
-Test find_test(std::string_view name) {
+namespace {
+
+const std::unordered_map<std::string_view, Test>& test_table() {
   static const std::unordered_map<std::string_view, Test> kTests = {
       {"odd", simple<is_odd>},
       {"even", simple<is_even>},
@@ -149,8 +151,21 @@ Test find_test(std::string_view name) {
       {"<=", comparison<Compare::kLessEqual>},
       {"le", comparison<Compare::kLessEqual>},
   };
-  const auto it = kTests.find(name);
-  return it == kTests.end() ? nullptr : it->second;
+  return kTests;
+}
+
+}  // namespace
+
+Test find_test(std::string_view name) {
+  const auto it = test_table().find(name);
+  return it == test_table().end() ? nullptr : it->second;
+}
+
+std::vector<std::string> test_names() {
+  std::vector<std::string> names;
+  for (const auto& [name, test] : test_table()) names.emplace_back(name);
+  std::sort(names.begin(), names.end());
+  return names;
 }
 
 }  // namespace hone::text::jinja

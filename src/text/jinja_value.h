@@ -40,7 +40,7 @@ inline constexpr std::string_view kOverflowError = "OverflowError";
 inline constexpr std::string_view kPlain = "";
 
 /// Limits against runaway templates.
-inline constexpr std::size_t kMaxTextBytes = std::size_t{1} << 28;
+inline constexpr std::size_t kMaxTextBytes = std::size_t{1} << 26;
 inline constexpr std::size_t kMaxItems = 10'000'000;
 inline constexpr std::uint32_t kMaxNesting = 400;
 

@@ -1,171 +1,281 @@
+// Reads the files beside tokenizer.json and prepares chats for their template.
 #include "text/pretrained_tokenizer.h"
 
 #include <algorithm>
+#include <array>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "text/jinja_unicode.h"
 
 namespace hone::text {
-
-using Json = nlohmann::ordered_json;
-
-struct PretrainedTokenizer::State {
-  State(std::filesystem::path where, Tokenizer t) : directory(std::move(where)), tokenizer(std::move(t)) {}
-  std::filesystem::path directory;
-  Tokenizer tokenizer;
-  std::map<std::string, std::string> special_tokens;
-  std::vector<std::int32_t> eos_ids;
-  std::map<std::string, ChatTemplate> templates;  // by name; "default" is the usual one
-};
-
 namespace {
 
-constexpr const char* kFinalTag = "CONTINUE_FINAL_MESSAGE_TAG ";
+using Json = nlohmann::ordered_json;
+namespace fs = std::filesystem;
 
-/// A JSON object in a file of the directory; null where there is no such file.
-Json read_object(const std::filesystem::path& path) {
-  if (!std::filesystem::exists(path)) return nullptr;
-  Json json = parse_chat_json(read_file(path), path.string());
+constexpr std::array<std::string_view, 3> kReasoningKeys = {"reasoning_content", "thinking", "reasoning"};
+constexpr std::string_view kContinueTag = "CONTINUE_FINAL_MESSAGE_TAG ";
+constexpr std::string_view kConfigFile = "tokenizer_config.json";
+
+/// The JSON object in a file; an empty one where there is no such file.
+Json read_object(const fs::path& path) {
+  if (!fs::exists(path)) return Json::object();
+  const std::string text = read_file(path);
+  Json json;
+  try {
+    json = Json::parse(text);
+  } catch (const Json::parse_error& error) {
+    const auto end = text.begin() + static_cast<std::ptrdiff_t>(std::min(error.byte, text.size()));
+    std::string reason = error.what();
+    if (const std::size_t colon = reason.find(": "); colon != std::string::npos) reason.erase(0, colon + 2);
+    fail("{}:{}: invalid JSON: {}", path.string(), std::count(text.begin(), end, '\n') + 1,
+         reason.substr(0, 200));
+  }
   if (!json.is_object()) fail("{}: expected a JSON object", path.string());
   return json;
 }
 
 /// A token as the files write it: a string, or an AddedToken object with its content.
-std::optional<std::string> token_text(const Json& value) {
-  if (value.is_string()) return value.get<std::string>();
-  if (value.is_object() && value.contains("content") && value["content"].is_string())
-    return value["content"].get<std::string>();
+std::optional<std::string> token_text(const Json& token) {
+  if (token.is_string()) return token.get<std::string>();
+  if (token.is_object() && token.contains("content") && token["content"].is_string()) {
+    return token["content"].get<std::string>();
+  }
   return std::nullopt;
 }
 
-/// Every NAME_token of a file, the later file winning.
-void read_special_tokens(const Json& json, std::map<std::string, std::string>& tokens) {
-  if (!json.is_object()) return;
-  for (const auto& [key, value] : json.items()) {
+/// Every NAME_token of a file, and the names that `extra_special_tokens` gives to tokens where it is an
+/// object.
+void add_tokens(const Json& source, std::map<std::string, std::string>& tokens) {
+  for (const auto& [key, value] : source.items()) {
     if (!key.ends_with("_token")) continue;
-    if (const auto text = token_text(value)) tokens[key] = *text;
+    if (auto text = token_text(value)) tokens[key] = *text;
   }
-  for (const char* extra : {"extra_special_tokens", "model_specific_special_tokens"})
-    if (json.contains(extra)) read_special_tokens(json[extra], tokens);
+  const auto extra = source.find("extra_special_tokens");
+  if (extra == source.end() || !extra->is_object()) return;
+  for (const auto& [key, value] : extra->items()) {
+    if (auto text = token_text(value)) tokens[key] = *text;
+  }
 }
 
-void read_eos_ids(const Json& json, std::vector<std::int32_t>& ids) {
-  if (!json.is_object() || !json.contains("eos_token_id")) return;
-  const Json& value = json["eos_token_id"];
-  if (value.is_number_integer()) ids.push_back(value.get<std::int32_t>());
-  if (!value.is_array()) return;
-  for (const auto& id : value)
-    if (id.is_number_integer()) ids.push_back(id.get<std::int32_t>());
+void add_eos_ids(const Json& config, const fs::path& path, std::vector<std::int32_t>& ids) {
+  const auto found = config.find("eos_token_id");
+  if (found == config.end() || found->is_null()) return;
+  const Json listed = found->is_array() ? *found : Json::array({*found});
+  for (const Json& id : listed) {
+    if (!id.is_number_integer())
+      fail("{}: eos_token_id must be an integer or a list of integers", path.string());
+    ids.push_back(id.get<std::int32_t>());
+  }
 }
 
-using Templates = std::map<std::string, ChatTemplate>;
+/// generation_config.json's, else config.json's, else those of its text_config.
+std::vector<std::int32_t> read_eos_ids(const fs::path& directory) {
+  std::vector<std::int32_t> ids;
+  const fs::path generation = directory / "generation_config.json";
+  add_eos_ids(read_object(generation), generation, ids);
+  if (!ids.empty()) return ids;
+  const fs::path model = directory / "config.json";
+  const Json config = read_object(model);
+  add_eos_ids(config, model, ids);
+  const auto text = config.find("text_config");
+  if (ids.empty() && text != config.end() && text->is_object()) add_eos_ids(*text, model, ids);
+  return ids;
+}
+
+/// A template, or what is wrong with it: the error waits until the template is wanted.
+struct LoadedTemplate {
+  std::optional<ChatTemplate> compiled;
+  std::string error;
+};
+using Templates = std::map<std::string, LoadedTemplate>;
+
+LoadedTemplate load_template(std::string source, std::string name) {
+  try {
+    return {ChatTemplate::compile(std::move(source), std::move(name)), ""};
+  } catch (const Error& error) {
+    return {std::nullopt, error.what()};
+  }
+}
+
+Templates read_template_files(const fs::path& directory) {
+  Templates templates;
+  const fs::path file = directory / "chat_template.jinja";
+  if (fs::exists(file)) templates["default"] = load_template(read_file(file), file.string());
+  const fs::path folder = directory / "additional_chat_templates";
+  if (!fs::is_directory(folder)) return templates;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.path().extension() != ".jinja") continue;
+    templates[entry.path().stem().string()] = load_template(read_file(entry.path()), entry.path().string());
+  }
+  return templates;
+}
 
 /// tokenizer_config.json's chat_template: a string, a list of {name, template}, or an object of them.
-void read_config_templates(const Json& config, const std::string& file, Templates& templates) {
-  if (!config.is_object() || !config.contains("chat_template")) return;
-  const Json& value = config["chat_template"];
+Templates read_config_templates(const fs::path& file, const Json& config) {
+  Templates templates;
+  const auto value = config.find("chat_template");
+  if (value == config.end() || value->is_null()) return templates;
+  const std::string where = file.string() + ": chat_template";
   const auto add = [&](const std::string& name, const Json& source) {
-    if (!source.is_string()) fail("{}: chat_template '{}' is not a string", file, name);
-    templates.insert_or_assign(
-        name, ChatTemplate::compile(source.get<std::string>(),
-                                    file + ": chat_template" + (name == "default" ? "" : " " + name)));
+    if (!source.is_string()) fail("{}: the template '{}' is not a string", where, name);
+    templates[name] = load_template(source.get<std::string>(),
+                                    name == "default" ? where : fmt::format("{} {}", where, name));
   };
-  if (value.is_null()) return;
-  if (value.is_string()) return add("default", value);
-  if (value.is_object()) {
-    for (const auto& [name, source] : value.items()) add(name, source);
-    return;
+  if (value->is_string()) {
+    add("default", *value);
+  } else if (value->is_object()) {
+    for (const auto& [name, source] : value->items()) add(name, source);
+  } else if (value->is_array()) {
+    for (const Json& entry : *value) {
+      const bool is_pair = entry.is_object() && entry.contains("template") && entry.contains("name") &&
+                           entry["name"].is_string();
+      if (!is_pair) fail("{}: an entry is not {{\"name\", \"template\"}}", where);
+      add(entry["name"].get<std::string>(), entry["template"]);
+    }
+  } else {
+    fail("{}: expected a string or a list of {{\"name\", \"template\"}}", where);
   }
-  if (!value.is_array()) fail("{}: chat_template is neither a string nor a list of {{name, template}}", file);
-  for (const auto& entry : value) {
-    if (!entry.is_object() || !entry.contains("name") || !entry["name"].is_string() ||
-        !entry.contains("template"))
-      fail("{}: an entry of chat_template is not {{name, template}}", file);
-    add(entry["name"].get<std::string>(), entry["template"]);
-  }
+  return templates;
 }
 
-void read_template_files(const std::filesystem::path& directory, Templates& templates) {
-  const auto add = [&](const std::string& name, const std::filesystem::path& path) {
-    templates.insert_or_assign(name, ChatTemplate::compile(read_file(path), path.string()));
-  };
-  if (std::filesystem::exists(directory / "chat_template.jinja"))
-    add("default", directory / "chat_template.jinja");
-  const auto more = directory / "additional_chat_templates";
-  if (!std::filesystem::is_directory(more)) return;
-  for (const auto& entry : std::filesystem::directory_iterator(more))
-    if (entry.path().extension() == ".jinja") add(entry.path().stem().string(), entry.path());
+/// A message without null keys, and with its reasoning as `thinking` (first, unless it is there) and as
+/// `reasoning_content`.
+Json normalize_message(const Json& message, std::size_t index) {
+  if (!message.is_object()) fail("message {} of the chat is not an object", index);
+  const Json* reasoning = nullptr;
+  for (std::string_view key : kReasoningKeys) {
+    const auto found = message.find(std::string(key));
+    if (reasoning == nullptr && found != message.end() && !found->is_null()) reasoning = &*found;
+  }
+  Json out = Json::object();
+  if (reasoning != nullptr) out["thinking"] = *reasoning;
+  for (const auto& [key, value] : message.items()) {
+    if (!value.is_null()) out[key] = value;
+  }
+  if (reasoning != nullptr) out["reasoning_content"] = *reasoning;
+  return out;
 }
 
-/// Cuts the rendering of a chat at the tag that its last message carries.
-void cut_at_final_tag(Rendered& rendered) {
-  std::string tag = kFinalTag;
-  auto at = rendered.text.rfind(tag);
-  if (at == std::string::npos) {  // the template trimmed it
-    tag.pop_back();
-    at = rendered.text.rfind(tag);
-  }
-  if (at == std::string::npos)
-    fail("continue_final_message: the chat template does not end with the last message's content");
-  const bool trimmed = tag.size() + 1 == std::string(kFinalTag).size() &&
-                       rendered.text.compare(at, tag.size() + 1, kFinalTag) != 0;
-  while (trimmed && at > 0 && std::isspace(static_cast<unsigned char>(rendered.text[at - 1])) != 0) --at;
-  rendered.text.resize(at);
-  std::erase_if(rendered.sources, [&](MessageSpan& span) {
-    span.end = std::min(span.end, at);
-    return span.begin >= span.end;
-  });
-  std::erase_if(rendered.generation, [&](auto& span) {
-    span.second = std::min(span.second, at);
-    return span.first >= span.second;
-  });
+/// The start of the last character of a text that is white space, or npos where the text does not end in
+/// white space.
+std::size_t last_space(std::string_view text) {
+  if (text.empty()) return std::string_view::npos;
+  const std::size_t last = jinja::previous_utf8(text, text.size());
+  std::size_t at = last;
+  return jinja::is_space(jinja::decode_utf8(text, at)) ? last : std::string_view::npos;
 }
 
-/// The messages with the tag behind the last one's content (or behind its last text part).
-Json with_final_tag(const Json& messages) {
-  Json marked = messages;
-  if (!marked.is_array() || marked.empty() || !marked.back().is_object() ||
-      !marked.back().contains("content"))
-    fail("continue_final_message: the last message has no content");
-  Json& content = marked.back()["content"];
-  if (content.is_string()) {
-    content = content.get<std::string>() + kFinalTag;
-    return marked;
+std::string_view strip(std::string_view text) {
+  for (std::size_t last = last_space(text); last != std::string_view::npos; last = last_space(text))
+    text = text.substr(0, last);
+  while (!text.empty()) {
+    std::size_t at = 0;
+    if (!jinja::is_space(jinja::decode_utf8(text, at))) break;
+    text.remove_prefix(at);
   }
-  for (auto part = content.rbegin(); content.is_array() && part != content.rend(); ++part) {
+  return text;
+}
+
+/// All keys that hold the text to be continued: reasoning has several names.
+std::vector<std::string> continued_keys(const Json& message, const std::string& key) {
+  if (std::find(kReasoningKeys.begin(), kReasoningKeys.end(), key) == kReasoningKeys.end()) return {key};
+  std::vector<std::string> keys;
+  for (std::string_view name : kReasoningKeys) {
+    const auto other = message.find(std::string(name));
+    if (other != message.end() && *other == message[key]) keys.emplace_back(name);
+  }
+  return keys;
+}
+
+/// Appends the tag to the text that is to be continued; returns that text as it was.
+std::string append_tag(Json& message, const std::string& key, const std::string& template_source) {
+  if (!message.contains(key)) fail("continue_final_message: the last message has no \"{}\" to continue", key);
+  const std::vector<std::string> keys = continued_keys(message, key);
+  const auto is_read = [&](const std::string& k) { return template_source.find(k) != std::string::npos; };
+  if (std::none_of(keys.begin(), keys.end(), is_read)) {
+    fail("continue_final_message: the chat template does not read \"{}\"", key);
+  }
+  Json& value = message[key];
+  if (value.is_string()) {
+    const std::string text = value.get<std::string>();
+    for (const std::string& name : keys) message[name] = text + std::string(kContinueTag);
+    return text;
+  }
+  for (auto part = value.rbegin(); value.is_array() && part != value.rend(); ++part) {
     if (!part->is_object() || !part->contains("text") || !(*part)["text"].is_string()) continue;
-    (*part)["text"] = (*part)["text"].get<std::string>() + kFinalTag;
-    return marked;
+    const std::string text = (*part)["text"].get<std::string>();
+    (*part)["text"] = text + std::string(kContinueTag);
+    return text;
   }
   fail("continue_final_message: the last message has no text to continue");
 }
 
+/// Cuts the rendered chat behind the text that is to be continued.
+void cut_at_tag(Rendered& rendered, const std::string& final_text) {
+  std::string_view kept = rendered.text;
+  const std::size_t at = kept.rfind(strip(kContinueTag));
+  if (at == std::string_view::npos || kept.find(strip(final_text)) == std::string_view::npos) {
+    fail(
+        "continue_final_message: the last message does not appear in the rendered chat; the template drops "
+        "or changes it");
+  }
+  const bool keeps_space = kept.substr(at).starts_with(kContinueTag);
+  kept = kept.substr(0, at);
+  // A template that trimmed the tag's own space would have trimmed the text's as well.
+  for (std::size_t last = last_space(kept); !keeps_space && last != std::string_view::npos;
+       last = last_space(kept)) {
+    kept = kept.substr(0, last);
+  }
+  const std::size_t size = kept.size();
+  rendered.text.resize(size);
+  std::erase_if(rendered.sources, [size](MessageSpan& span) {
+    span.end = std::min(span.end, size);
+    return span.begin >= span.end;
+  });
+  std::erase_if(rendered.generation, [size](auto& span) {
+    span.second = std::min(span.second, size);
+    return span.first >= span.second;
+  });
+}
+
 }  // namespace
 
-PretrainedTokenizer PretrainedTokenizer::from_pretrained(const std::filesystem::path& directory) {
-  if (!std::filesystem::is_directory(directory)) fail("{}: no such directory", directory.string());
-  if (!std::filesystem::exists(directory / "tokenizer.json"))
+struct PretrainedTokenizer::State {
+  State(fs::path where, Tokenizer loaded) : directory(std::move(where)), tokenizer(std::move(loaded)) {}
+  fs::path directory;
+  Tokenizer tokenizer;
+  std::map<std::string, std::string> special_tokens;
+  std::vector<std::int32_t> eos_ids;
+  Templates templates;  ///< by name; "default" is the usual one
+};
+
+PretrainedTokenizer PretrainedTokenizer::from_pretrained(const fs::path& directory) {
+  if (!fs::is_directory(directory)) fail("{}: no such directory", directory.string());
+  const fs::path file = directory / "tokenizer.json";
+  if (!fs::exists(file)) {
     fail(
         "{}: has no tokenizer.json; hone reads no other tokenizer format (save the tokenizer once with "
         "Transformers to make one)",
         directory.string());
-  auto state = std::make_shared<State>(directory, Tokenizer::from_file(directory / "tokenizer.json"));
-  const auto config = read_object(directory / "tokenizer_config.json");
-  read_special_tokens(read_object(directory / "special_tokens_map.json"), state->special_tokens);
-  read_special_tokens(config, state->special_tokens);
-  read_config_templates(config, (directory / "tokenizer_config.json").string(), state->templates);
-  read_template_files(directory, state->templates);
-
-  read_eos_ids(read_object(directory / "generation_config.json"), state->eos_ids);
-  if (state->eos_ids.empty()) read_eos_ids(read_object(directory / "config.json"), state->eos_ids);
-  if (const auto eos = state->special_tokens.find("eos_token"); eos != state->special_tokens.end())
-    if (const auto id = state->tokenizer.token_to_id(eos->second)) state->eos_ids.push_back(*id);
-  std::sort(state->eos_ids.begin(), state->eos_ids.end());
-  state->eos_ids.erase(std::unique(state->eos_ids.begin(), state->eos_ids.end()), state->eos_ids.end());
+  }
+  auto state = std::make_shared<State>(directory, Tokenizer::from_file(file));
+  const Json config = read_object(directory / kConfigFile);
+  add_tokens(config, state->special_tokens);
+  if (!config.contains("added_tokens_decoder"))
+    add_tokens(read_object(directory / "special_tokens_map.json"), state->special_tokens);
+  state->templates = read_template_files(directory);
+  if (state->templates.empty()) state->templates = read_config_templates(directory / kConfigFile, config);
 
   PretrainedTokenizer tokenizer;
-  tokenizer.state_ = std::move(state);
+  tokenizer.state_ = state;
+  std::vector<std::int32_t> ids = read_eos_ids(directory);
+  if (const auto eos = tokenizer.eos_token_id()) ids.push_back(*eos);
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  state->eos_ids = std::move(ids);
   return tokenizer;
 }
 
@@ -179,7 +289,10 @@ const std::vector<std::int32_t>& PretrainedTokenizer::eos_token_ids() const {
   return state_->eos_ids;
 }
 bool PretrainedTokenizer::has_chat_template() const {
-  return !state_->templates.empty();
+  return override_.has_value() || !state_->templates.empty();
+}
+void PretrainedTokenizer::set_chat_template(ChatTemplate chat_template) {
+  override_ = std::move(chat_template);
 }
 
 std::optional<std::int32_t> PretrainedTokenizer::special_token_id(std::string_view name) const {
@@ -188,35 +301,53 @@ std::optional<std::int32_t> PretrainedTokenizer::special_token_id(std::string_vi
 }
 
 const ChatTemplate& PretrainedTokenizer::chat_template(bool has_tools) const {
-  const auto& templates = state_->templates;
-  if (has_tools)
-    if (const auto found = templates.find("tool_use"); found != templates.end()) return found->second;
-  if (const auto found = templates.find("default"); found != templates.end()) return found->second;
-  if (templates.empty())
+  if (override_) return *override_;
+  const Templates& templates = state_->templates;
+  if (templates.empty()) {
     fail(
-        "{}: has no chat template (looked for chat_template.jinja, and chat_template in "
+        "{}: has no chat template (looked for chat_template.jinja, additional_chat_templates/*.jinja, and "
+        "chat_template in "
         "tokenizer_config.json); use text or prompt/completion rows, or add one",
         state_->directory.string());
-  std::string names;
-  for (const auto& [name, unused] : templates) names.append(names.empty() ? "" : ", ").append(name);
-  fail("{}: has no chat template named default; there are: {}", state_->directory.string(), names);
+  }
+  auto found = has_tools ? templates.find("tool_use") : templates.end();
+  if (found == templates.end()) found = templates.find("default");
+  if (found == templates.end()) {
+    std::string names;
+    for (const auto& [name, unused] : templates) names.append(names.empty() ? "" : ", ").append(name);
+    fail("{}: has no chat template named default; there are: {}", state_->directory.string(), names);
+  }
+  if (!found->second.compiled) fail("{}", found->second.error);
+  return *found->second.compiled;
 }
 
 Rendered PretrainedTokenizer::apply_chat_template(const Json& messages, const Json* tools,
                                                   const ChatOptions& options) const {
-  if (options.continue_final_message && options.add_generation_prompt)
-    fail("continue_final_message and add_generation_prompt exclude each other");
-  const bool has_tools = tools != nullptr && !tools->empty();
-  const Json marked = options.continue_final_message ? with_final_tag(messages) : Json();
-  Rendered rendered =
-      chat_template(has_tools).render({.messages = options.continue_final_message ? &marked : &messages,
-                                       .tools = tools,
-                                       .documents = options.documents,
-                                       .kwargs = options.kwargs,
-                                       .add_generation_prompt = options.add_generation_prompt,
-                                       .special_tokens = state_->special_tokens,
-                                       .clock = options.clock});
-  if (options.continue_final_message) cut_at_final_tag(rendered);
+  if (!messages.is_array()) fail("the messages of a chat must be a list");
+  if (messages.empty()) fail("a chat needs at least one message");
+  if (options.continue_final_message && options.add_generation_prompt) {
+    fail(
+        "continue_final_message and add_generation_prompt exclude each other: one continues the last "
+        "message, the other begins a "
+        "new one");
+  }
+  if (tools != nullptr && tools->is_null()) tools = nullptr;
+  const ChatTemplate& chosen = chat_template(tools != nullptr);
+  Json normalized = Json::array();
+  for (std::size_t i = 0; i < messages.size(); ++i) normalized.push_back(normalize_message(messages[i], i));
+  std::string final_text;
+  if (options.continue_final_message)
+    final_text = append_tag(normalized.back(), options.continue_key, chosen.source());
+  ChatInput input;
+  input.messages = &normalized;
+  input.tools = tools;
+  input.documents = options.documents;
+  input.kwargs = options.kwargs;
+  input.add_generation_prompt = options.add_generation_prompt;
+  input.special_tokens = state_->special_tokens;
+  input.clock = options.clock;
+  Rendered rendered = chosen.render(input);
+  if (options.continue_final_message) cut_at_tag(rendered, final_text);
   return rendered;
 }
 
