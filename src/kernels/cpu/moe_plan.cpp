@@ -11,7 +11,8 @@ void moe_plan(const MoePlanArgs& a, Stream& stream) {
   // Every chunk of pairs counts its own; where a chunk's pairs of an expert begin follows from the counts of
   // the chunks before it. The result is the same for any number of chunks.
   const Index pairs = a.tokens * a.top_k;
-  const Index chunks = pairs < 32768 ? 1 : std::min<Index>(stream.num_threads(), 64);
+  const int threads = pairs < 32768 ? 1 : stream.num_threads();
+  const Index chunks = std::min(threads, 64);
   auto* next = static_cast<std::int32_t*>(
       stream.shared_workspace(static_cast<std::size_t>(chunks * a.experts) * sizeof(std::int32_t)));
   std::fill_n(next, chunks * a.experts, 0);
