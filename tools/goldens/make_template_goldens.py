@@ -12,14 +12,19 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import sys
 from pathlib import Path
 
-from transformers.utils import chat_template_utils
-from transformers.utils.chat_template_utils import _compile_jinja_template, _render_with_assistant_indices
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from transformers.utils import chat_template_utils  # noqa: E402
+from transformers.utils.chat_template_utils import _compile_jinja_template, _render_with_assistant_indices  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
 import chats  # noqa: E402
+import pretrained_cases  # noqa: E402
 import template_cases  # noqa: E402
 
 OUT = Path(__file__).resolve().parents[2] / "tests/data/templates"
@@ -80,6 +85,7 @@ def main() -> int:
     (OUT / "field").mkdir(parents=True, exist_ok=True)
     inputs = {"chats": chats.CHATS, "variants": chats.VARIANTS, "special_tokens": chats.SPECIAL_TOKENS}
     files = {"inputs.json": inputs | {"now": NOW.isoformat(), "cases": []}, "micro.json": micro()}
+    files |= {"pretrained.json": pretrained_cases.pretrained()}
     files |= {f"field/{p.stem}.json": field(p) for p in sorted(FIELD.glob("*.jinja"))}
     stale = []
     for name, content in files.items():
