@@ -16,7 +16,8 @@ void LongestMatcher::add(std::string_view text, std::int32_t id) {
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
     auto& children = nodes_[node].children;
-    const auto it = std::find_if(children.begin(), children.end(), [&](const auto& child) { return child.first == byte; });
+    const auto it = std::find_if(children.begin(), children.end(),
+                                 [&](const auto& child) { return child.first == byte; });
     if (it != children.end()) {
       node = it->second;
       continue;
@@ -40,7 +41,8 @@ std::optional<LongestMatcher::Match> LongestMatcher::find(std::string_view text,
       if (end >= text.size()) break;
       const auto byte = static_cast<unsigned char>(text[end]);
       const auto& children = nodes_[node].children;
-      const auto it = std::find_if(children.begin(), children.end(), [&](const auto& child) { return child.first == byte; });
+      const auto it = std::find_if(children.begin(), children.end(),
+                                   [&](const auto& child) { return child.first == byte; });
       node = it == children.end() ? 0 : it->second;
     }
     if (longest) return longest;
@@ -48,7 +50,8 @@ std::optional<LongestMatcher::Match> LongestMatcher::find(std::string_view text,
   return std::nullopt;
 }
 
-AddedTokens::AddedTokens(const std::optional<JsonNode>& node, const Bpe& model, const Normalizer* normalizer) {
+AddedTokens::AddedTokens(const std::optional<JsonNode>& node, const Bpe& model,
+                         const Normalizer* normalizer) {
   if (!node) return;
   next_id_ = static_cast<std::int32_t>(model.vocab_size());
   std::unordered_map<std::uint64_t, std::string> stated;  // ids of the file
@@ -78,14 +81,16 @@ AddedTokens::AddedTokens(const std::optional<JsonNode>& node, const Bpe& model, 
     }
   }
   if (moved > 0) {
-    log_warning("{}: {} of {} ids are not those that the vocabulary and the order give, and are ignored as the "
-                "tokenizers library does: {}",
-                node->location(), moved, node->array_size(), first_moved);
+    log_warning(
+        "{}: {} of {} ids are not those that the vocabulary and the order give, and are ignored as the "
+        "tokenizers library does: {}",
+        node->location(), moved, node->array_size(), first_moved);
   }
   finish(*node);
 }
 
-void AddedTokens::add(const AddedToken& token, const Bpe& model, const Normalizer* normalizer, const JsonNode& where) {
+void AddedTokens::add(const AddedToken& token, const Bpe& model, const Normalizer* normalizer,
+                      const JsonNode& where) {
   auto id = token_to_id(token.content);
   const auto model_id = model.token_to_id(token.content);
   if (!id) {
@@ -95,9 +100,10 @@ void AddedTokens::add(const AddedToken& token, const Bpe& model, const Normalize
   if (token.normalized && normalizer != nullptr) {
     std::string text = normalizer->normalize_text(token.content);
     if (text.empty()) {
-      where.fail_here(fmt::format("'{}' is normalized to nothing, so it would match everywhere; set \"normalized\" "
-                                  "to false",
-                                  shown(token.content)));
+      where.fail_here(
+          fmt::format("'{}' is normalized to nothing, so it would match everywhere; set \"normalized\" "
+                      "to false",
+                      shown(token.content)));
     }
     if (text != token.content) normalized_[*id] = std::move(text);
   }
@@ -114,7 +120,8 @@ void AddedTokens::add(const AddedToken& token, const Bpe& model, const Normalize
 }
 
 void AddedTokens::finish(const JsonNode& where) {
-  std::sort(tokens_.begin(), tokens_.end(), [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
+  std::sort(tokens_.begin(), tokens_.end(),
+            [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
   for (std::size_t i = 0; i < tokens_.size(); ++i) by_id_[tokens_[i].id] = i;
   if (!tokens_.empty() && tokens_.back().id >= 1 << 24) where.fail_here("too many added tokens");
   // Where two tokens have the same normalized text the library takes one at random; here it is the lower id.
@@ -185,7 +192,8 @@ void AddedTokens::split(const Piece& piece, bool normalized, Sink sink) const {
   const std::string_view text = piece.text;
   std::size_t done = 0;
   const auto emit = [&](std::size_t begin, std::size_t end, std::optional<std::int32_t> id) {
-    if (begin != end) sink(begin == 0 && end == text.size() ? piece : slice(piece, begin, end), id);
+    if (begin != end)
+      sink(slice(piece, begin, end), id);  // also of the whole: what it covers may have shrunk
   };
   if (!matcher.empty()) {
     std::size_t from = 0;
@@ -197,7 +205,8 @@ void AddedTokens::split(const Piece& piece, bool normalized, Sink sink) const {
       if (token.single_word && touches_word(text, begin, end)) continue;
       if (token.lstrip) begin = std::max(skip_space_back(text, begin), done);
       if (token.rstrip) end = skip_space(text, end);
-      // White space that the token before has taken may itself be a token; the library crashes where it ends earlier.
+      // White space that the token before has taken may itself be a token; the library crashes where it ends
+      // earlier.
       end = std::max(begin, end);
       if (done < begin) emit(done, begin, std::nullopt);
       emit(begin, end, token.id);

@@ -43,8 +43,8 @@ class LongestMatcher {
   std::array<std::uint32_t, 256> first_{};  // the root's children; 0: none
 };
 
-/// The added tokens with the ids that the library gives them: the vocabulary's id where the content is in it, else
-/// the next free one. A file whose "id" says otherwise is loaded the same way, with a warning.
+/// The added tokens with the ids that the library gives them: the vocabulary's id where the content is in it,
+/// else the next free one. A file whose "id" says otherwise is loaded the same way, with a warning.
 class AddedTokens {
  public:
   AddedTokens() = default;
@@ -53,8 +53,8 @@ class AddedTokens {
 
   /// A piece, and the id of the added token that it is.
   using Sink = FunctionRef<void(const Piece&, std::optional<std::int32_t>)>;
-  /// Cuts a piece at the added tokens that are looked for in the raw text (`normalized` false) or in the normalized
-  /// text (true). Empty parts are left out.
+  /// Cuts a piece at the added tokens that are looked for in the raw text (`normalized` false) or in the
+  /// normalized text (true). Empty parts are left out.
   void split(const Piece& piece, bool normalized, Sink sink) const;
 
   const std::vector<AddedToken>& tokens() const { return tokens_; }

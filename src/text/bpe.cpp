@@ -14,9 +14,9 @@ namespace {
 
 constexpr std::uint32_t kNoRank = std::numeric_limits<std::uint32_t>::max();
 constexpr std::uint32_t kNone = std::numeric_limits<std::uint32_t>::max();
-constexpr std::size_t kFew = 40;            // symbols up to which scanning for the lowest rank beats a heap
-constexpr std::size_t kLongestWord = 64;    // bytes of text of a remembered word
-constexpr std::size_t kLongestGroup = 32;   // symbols of a remembered group
+constexpr std::size_t kFew = 40;           // symbols up to which scanning for the lowest rank beats a heap
+constexpr std::size_t kLongestWord = 64;   // bytes of text of a remembered word
+constexpr std::size_t kLongestGroup = 32;  // symbols of a remembered group
 
 }  // namespace
 
@@ -103,7 +103,9 @@ void Bpe::start_from_characters(std::string_view text, std::vector<Symbol>& out)
       continue;
     }
     if (!unk_token_) continue;
-    if (!unk_id_) fail("{}: '{}' is not in the vocabulary, and the text has a character that needs it", unk_location_, *unk_token_);
+    if (!unk_id_)
+      fail("{}: '{}' is not in the vocabulary, and the text has a character that needs it", unk_location_,
+           *unk_token_);
     if (unknown && fuse_unk_) {
       unknown->length += length;
     } else {
@@ -124,8 +126,8 @@ void Bpe::tokenize_characters(std::string_view text, BpeScratch& scratch, std::v
   auto& symbols = scratch.symbols_;
   symbols.clear();
   start_from_characters(text, symbols);
-  // A SentencePiece-style piece is the whole text. No merge crosses two characters that no merge brings together, so
-  // the text falls into words there, and words repeat.
+  // A SentencePiece-style piece is the whole text. No merge crosses two characters that no merge brings
+  // together, so the text falls into words there, and words repeat.
   for (std::size_t begin = 0; begin < symbols.size();) {
     std::size_t end = begin + 1;
     while (end < symbols.size() &&
@@ -203,8 +205,8 @@ void Bpe::merge_few(BpeScratch& scratch) const {
   }
 }
 
-/// A heap of candidate merges over a linked list, O(n log n) for any text. A candidate is stale when its symbols have
-/// changed since; it is then dropped, as the library does.
+/// A heap of candidate merges over a linked list, O(n log n) for any text. A candidate is stale when its
+/// symbols have changed since; it is then dropped, as the library does.
 void Bpe::merge_many(BpeScratch& scratch) const {
   auto& symbols = scratch.group_;
   auto& links = scratch.links_;
@@ -213,7 +215,8 @@ void Bpe::merge_many(BpeScratch& scratch) const {
   const auto later = [](const auto& a, const auto& b) { return a.order > b.order; };
   links.resize(count);
   heap.clear();
-  const auto candidate = [&](std::uint32_t left, std::uint32_t right) -> std::optional<BpeScratch::Candidate> {
+  const auto candidate = [&](std::uint32_t left,
+                             std::uint32_t right) -> std::optional<BpeScratch::Candidate> {
     const Merge* found = merges_.find(symbols[left].id, symbols[right].id);
     if (found == nullptr) return std::nullopt;
     return BpeScratch::Candidate{std::uint64_t{found->rank} << 32 | left, found->merged};

@@ -52,8 +52,8 @@ class BpeScratch {
   std::vector<Candidate> heap_;
 };
 
-/// A byte pair encoding as the `tokenizers` library runs it (without dropout): per piece, start from characters, then
-/// always merge the adjacent pair of the lowest rank, leftmost first.
+/// A byte pair encoding as the `tokenizers` library runs it (without dropout): per piece, start from
+/// characters, then always merge the adjacent pair of the lowest rank, leftmost first.
 class Bpe {
  public:
   /// Throws Error naming the key path for what is malformed or not supported.
@@ -62,7 +62,8 @@ class Bpe {
   /// Can it tokenize bytes directly? True where each of the 256 bytes has its token of the byte alphabet.
   bool reads_bytes() const { return reads_bytes_; }
 
-  /// Appends the tokens of a piece. Throws Error where a character is unknown and the file's unk_token is no token.
+  /// Appends the tokens of a piece. Throws Error where a character is unknown and the file's unk_token is no
+  /// token.
   void tokenize(const Piece& piece, BpeScratch& scratch, std::vector<Symbol>& out) const;
 
   std::optional<std::int32_t> token_to_id(std::string_view token) const;
@@ -86,13 +87,13 @@ class Bpe {
   void read_options(const JsonNode& node);
   void read_vocabulary(const JsonNode& node);
   void read_merges(const JsonNode& node);
-  void add_merge(const std::string& left, const std::string& right, std::uint32_t rank, const JsonNode& where);
+  void add_merge(const std::string& left, const std::string& right, std::uint32_t rank,
+                 const JsonNode& where);
   void index_characters();
   void index_bytes();
   void index_joints(const std::vector<std::pair<std::int32_t, std::int32_t>>& pairs);
 
   std::int32_t character_id(char32_t code) const;
-  bool is_initial_special(std::int32_t id) const;
   void start_from_characters(std::string_view text, std::vector<Symbol>& out) const;
   void tokenize_bytes(std::string_view text, BpeScratch& scratch, std::vector<Symbol>& out) const;
   void tokenize_characters(std::string_view text, BpeScratch& scratch, std::vector<Symbol>& out) const;

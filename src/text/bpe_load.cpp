@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <unordered_set>
 #include <utility>
 
 #include "base/error.h"
@@ -17,7 +18,9 @@ namespace {
 // Ids index arrays here and rows of an embedding later; more than this is a damaged file.
 constexpr std::uint64_t kMostIds = 1 << 24;
 
-std::string fallback_token(unsigned byte) { return fmt::format("<0x{:02X}>", byte); }
+std::string fallback_token(unsigned byte) {
+  return fmt::format("<0x{:02X}>", byte);
+}
 
 }  // namespace
 
@@ -26,12 +29,14 @@ Bpe::Bpe(const JsonNode& node) {
   node.require_object();
   const auto type = node.find("type");
   if (type) type->one_of(kKinds, "model");
-  if (!type && !node.find("merges")) node.fail_here("'type' is missing, and there are no merges: only BPE is supported");
+  if (!type && !node.find("merges"))
+    node.fail_here("'type' is missing, and there are no merges: only BPE is supported");
   read_options(node);
   read_vocabulary(node.at("vocab"));
   if (unk_token_) unk_id_ = token_to_id(*unk_token_);
   fallback_ids_.fill(-1);
-  for (unsigned byte = 0; byte < 256; ++byte) fallback_ids_[byte] = token_to_id(fallback_token(byte)).value_or(-1);
+  for (unsigned byte = 0; byte < 256; ++byte)
+    fallback_ids_[byte] = token_to_id(fallback_token(byte)).value_or(-1);
   read_merges(node.at("merges"));
   index_characters();
   index_bytes();
@@ -70,13 +75,15 @@ void Bpe::read_vocabulary(const JsonNode& node) {
     const auto index = static_cast<std::size_t>(id);
     if (index >= tokens_.size()) tokens_.resize(index + 1, nullptr);
     if (tokens_[index] != nullptr) {
-      node.fail_here(fmt::format("'{}' and '{}' have the same id {}", shown(*tokens_[index]), shown(key), id));
+      node.fail_here(
+          fmt::format("'{}' and '{}' have the same id {}", shown(*tokens_[index]), shown(key), id));
     }
     tokens_[index] = &key;
   }
 }
 
-void Bpe::add_merge(const std::string& left, const std::string& right, std::uint32_t rank, const JsonNode& where) {
+void Bpe::add_merge(const std::string& left, const std::string& right, std::uint32_t rank,
+                    const JsonNode& where) {
   const auto id_of = [&](std::string_view token) {
     const auto id = token_to_id(token);
     if (!id) where.fail_here(fmt::format("'{}' is not in the vocabulary", shown(token)));
@@ -85,7 +92,9 @@ void Bpe::add_merge(const std::string& left, const std::string& right, std::uint
   if (right.size() < prefix_.size()) {
     where.fail_here(fmt::format("'{}' is shorter than continuing_subword_prefix", shown(right)));
   }
-  merges_.put(id_of(left), id_of(right), {rank, id_of(left + right.substr(prefix_.size()))});
+  const std::int32_t first = id_of(left);
+  const std::int32_t second = id_of(right);
+  merges_.put(first, second, {rank, id_of(left + right.substr(prefix_.size()))});
 }
 
 void Bpe::read_merges(const JsonNode& node) {
@@ -121,19 +130,17 @@ void Bpe::read_merges(const JsonNode& node) {
   index_joints(pairs);
 }
 
-/// Is the id a symbol that stands for no character of its own text (unk, or a fallback byte)?
-bool Bpe::is_initial_special(std::int32_t id) const {
-  return (unk_id_ && id == *unk_id_) ||
-         (byte_fallback_ && std::find(fallback_ids_.begin(), fallback_ids_.end(), id) != fallback_ids_.end());
-}
-
-/// Collects which adjacent characters a merge can bring into one token: the last of its left part with the first of
-/// its right part. Not possible where symbols are not plain characters.
+/// Collects which adjacent characters a merge can bring into one token: the last of its left part with the
+/// first of its right part. Not possible where symbols are not plain characters.
 void Bpe::index_joints(const std::vector<std::pair<std::int32_t, std::int32_t>>& pairs) {
   if (!prefix_.empty() || !suffix_.empty()) return;
+  // Symbols that stand for no character of their own text.
+  std::unordered_set<std::int32_t> opaque;
+  if (unk_id_) opaque.insert(*unk_id_);
+  if (byte_fallback_) opaque.insert(fallback_ids_.begin(), fallback_ids_.end());
   joints_ = PairTable<bool>(pairs.size());
   for (const auto& [left, right] : pairs) {
-    if (is_initial_special(left) || is_initial_special(right)) return;
+    if (opaque.count(left) > 0 || opaque.count(right) > 0) return;
     const std::string& left_text = *id_to_token(left);
     const std::string& right_text = *id_to_token(right);
     if (left_text.empty() || right_text.empty()) return;

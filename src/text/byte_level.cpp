@@ -1,5 +1,5 @@
-// The byte alphabet of https://github.com/openai/gpt-2: printable Latin-1 characters stand for themselves, the other
-// bytes, in order, for U+0100 and up.
+// The byte alphabet of https://github.com/openai/gpt-2: printable Latin-1 characters stand for themselves,
+// the other bytes, in order, for U+0100 and up.
 #include "text/byte_level.h"
 
 #include <array>
@@ -42,7 +42,9 @@ constexpr Alphabet kAlphabet = make_alphabet();
 
 }  // namespace
 
-char32_t byte_to_code(unsigned char byte) { return kAlphabet.codes[byte]; }
+char32_t byte_to_code(unsigned char byte) {
+  return kAlphabet.codes[byte];
+}
 
 std::optional<unsigned char> code_to_byte(char32_t code) {
   if (code < kFirstStandIn) {

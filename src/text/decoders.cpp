@@ -82,7 +82,8 @@ class FuseDecoder : public Decoder {
 
 class ReplaceDecoder : public Decoder {
  public:
-  ReplaceDecoder(Pattern pattern, std::string content) : pattern_(std::move(pattern)), content_(std::move(content)) {}
+  ReplaceDecoder(Pattern pattern, std::string content)
+      : pattern_(std::move(pattern)), content_(std::move(content)) {}
   void decode(std::vector<std::string>& tokens, RegexScratch& scratch) const override {
     for (auto& token : tokens) {
       if (token.empty()) continue;
@@ -115,11 +116,13 @@ class StripDecoder : public Decoder {
   void decode(std::vector<std::string>& tokens, RegexScratch&) const override {
     for (auto& token : tokens) {
       std::string_view left = token;
-      for (std::size_t i = 0; i < start_ && left.starts_with(content_); ++i) left.remove_prefix(content_.size());
+      for (std::size_t i = 0; i < start_ && left.starts_with(content_); ++i)
+        left.remove_prefix(content_.size());
       const std::size_t begin = token.size() - left.size();
       // The library counts the end on the whole token (and crashes where both ends meet).
       std::string_view right = token;
-      for (std::size_t i = 0; i < stop_ && right.ends_with(content_); ++i) right.remove_suffix(content_.size());
+      for (std::size_t i = 0; i < stop_ && right.ends_with(content_); ++i)
+        right.remove_suffix(content_.size());
       token = begin < right.size() ? token.substr(begin, right.size() - begin) : "";
     }
   }
@@ -143,7 +146,8 @@ class MetaspaceDecoder : public Decoder {
       const std::string_view with = i == 0 && drops_first_ ? "" : " ";
       std::string out;
       std::string_view rest = tokens[i];
-      for (std::size_t at = rest.find(replacement_); at != std::string_view::npos; at = rest.find(replacement_)) {
+      for (std::size_t at = rest.find(replacement_); at != std::string_view::npos;
+           at = rest.find(replacement_)) {
         out += rest.substr(0, at);
         out += with;
         rest.remove_prefix(at + replacement_.size());
@@ -251,15 +255,20 @@ std::unique_ptr<Decoder> make_decoder(const JsonNode& node) {
       node.at("add_prefix_space").boolean();
       node.at("trim_offsets").boolean();
       return std::make_unique<ByteLevelDecoder>();
-    case 2: return std::make_unique<ByteFallbackDecoder>();
-    case 3: return std::make_unique<FuseDecoder>();
+    case 2:
+      return std::make_unique<ByteFallbackDecoder>();
+    case 3:
+      return std::make_unique<FuseDecoder>();
     case 4:
-      return std::make_unique<ReplaceDecoder>(Pattern::from_json(node.at("pattern")), node.at("content").string());
+      return std::make_unique<ReplaceDecoder>(Pattern::from_json(node.at("pattern")),
+                                              node.at("content").string());
     case 5:
       return std::make_unique<StripDecoder>(node.at("content").character(), small_count(node.at("start")),
                                             small_count(node.at("stop")));
-    case 6: return make_metaspace_decoder(node);
-    default: return std::make_unique<BpeDecoder>(node.at("suffix").string());
+    case 6:
+      return make_metaspace_decoder(node);
+    default:
+      return std::make_unique<BpeDecoder>(node.at("suffix").string());
   }
 }
 

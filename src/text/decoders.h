@@ -12,9 +12,9 @@ namespace hone::text::tok {
 
 /// How a chain of decoders treats the end of an unfinished text; for StreamDecoder.
 struct StreamTraits {
-  bool joins_bytes = false;     ///< a last character may be incomplete (ByteLevel)
-  bool holds_bytes = false;     ///< a last run of <0x..> tokens may still change (ByteFallback)
-  bool rewrites_text = false;   ///< text may change once more follows; nothing is certain before the end
+  bool joins_bytes = false;    ///< a last character may be incomplete (ByteLevel)
+  bool holds_bytes = false;    ///< a last run of <0x..> tokens may still change (ByteFallback)
+  bool rewrites_text = false;  ///< text may change once more follows; nothing is certain before the end
 };
 
 /// Changes a list of token texts; the concatenation of the last list is the text.

@@ -1,4 +1,5 @@
-// A hash table from pairs of ids, built once and then only read: one probe in one array, which std::unordered_map is not.
+// A hash table from pairs of ids, built once and then only read: one probe in one array, which
+// std::unordered_map is not.
 #pragma once
 
 #include <bit>
@@ -12,9 +13,7 @@ namespace hone::text::tok {
 template <typename Value>
 class PairTable {
  public:
-  explicit PairTable(std::size_t expected = 0) {
-    slots_.resize(std::bit_ceil(expected * 2 + 2));
-  }
+  explicit PairTable(std::size_t expected = 0) { slots_.resize(std::bit_ceil(expected * 2 + 2)); }
 
   /// Inserts or overwrites. At most `expected` different keys may be inserted.
   void put(std::int32_t first, std::int32_t second, Value value) {

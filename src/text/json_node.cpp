@@ -18,7 +18,9 @@ JsonNode JsonNode::child(const nlohmann::json& value, std::string path) const {
   return node;
 }
 
-std::string JsonNode::location() const { return path_.empty() ? *file_ : *file_ + ": " + path_; }
+std::string JsonNode::location() const {
+  return path_.empty() ? *file_ : *file_ + ": " + path_;
+}
 
 void JsonNode::fail_here(std::string_view message) const {
   fail("{}: {}", location(), message);
@@ -41,7 +43,8 @@ JsonNode JsonNode::at(std::string_view key) const {
       if (present.size() < 64) present.push_back(item.key());
     }
     const std::string near = nearest_name(key, present);
-    fail_here(fmt::format("'{}' is missing{}", key, near.empty() ? "" : "; is '" + shown(near) + "' a typo?"));
+    fail_here(
+        fmt::format("'{}' is missing{}", key, near.empty() ? "" : "; is '" + shown(near) + "' a typo?"));
   }
   return child(*it, path_.empty() ? std::string(key) : path_ + "." + std::string(key));
 }
@@ -110,8 +113,12 @@ bool JsonNode::flag_or(std::string_view key, bool fallback) const {
   return node ? node->boolean() : fallback;
 }
 
-bool JsonNode::is_string() const { return value_->is_string(); }
-bool JsonNode::is_array() const { return value_->is_array(); }
+bool JsonNode::is_string() const {
+  return value_->is_string();
+}
+bool JsonNode::is_array() const {
+  return value_->is_array();
+}
 
 std::string shown(std::string_view text) {
   std::string out;

@@ -1,4 +1,5 @@
-// A value inside tokenizer.json that knows its key path, so that every complaint names the file and the place.
+// A value inside tokenizer.json that knows its key path, so that every complaint names the file and the
+// place.
 #pragma once
 
 #include <cstddef>

@@ -119,7 +119,8 @@ class ByteLevelNormalizer : public Normalizer {
     std::vector<NormalizedCode> codes;
     codes.reserve(piece.text.size());
     for (const char byte : piece.text) {
-      codes.push_back({byte_to_code(static_cast<unsigned char>(byte)), unicode::is_boundary_byte(byte) ? 0 : 1});
+      codes.push_back(
+          {byte_to_code(static_cast<unsigned char>(byte)), unicode::is_boundary_byte(byte) ? 0 : 1});
     }
     return piece.text.empty() ? piece : transformed(piece, codes, 0, workspace);
   }
@@ -147,9 +148,9 @@ std::string Normalizer::normalize_text(std::string_view text) const {
 }
 
 std::unique_ptr<Normalizer> make_normalizer(const JsonNode& node) {
-  static const std::array<std::string, 11> kKinds = {"Sequence", "NFC",       "NFD",     "NFKC",    "NFKD",
-                                                     "Lowercase", "Strip",    "StripAccents", "Prepend", "Replace",
-                                                     "ByteLevel"};
+  static const std::array<std::string, 11> kKinds = {"Sequence", "NFC",       "NFD",      "NFKC",
+                                                     "NFKD",     "Lowercase", "Strip",    "StripAccents",
+                                                     "Prepend",  "Replace",   "ByteLevel"};
   if (node.depth() > 32) node.fail_here("normalizers nested too deeply");
   switch (node.at("type").one_of(kKinds, "normalizer")) {
     case 0: {
@@ -158,19 +159,28 @@ std::unique_ptr<Normalizer> make_normalizer(const JsonNode& node) {
       for (std::size_t i = 0; i < list.array_size(); ++i) parts.push_back(make_normalizer(list.at(i)));
       return std::make_unique<SequenceNormalizer>(std::move(parts));
     }
-    case 1: return std::make_unique<FormNormalizer>(unicode::Form::kNfc);
-    case 2: return std::make_unique<FormNormalizer>(unicode::Form::kNfd);
-    case 3: return std::make_unique<FormNormalizer>(unicode::Form::kNfkc);
-    case 4: return std::make_unique<FormNormalizer>(unicode::Form::kNfkd);
-    case 5: return std::make_unique<LowercaseNormalizer>();
+    case 1:
+      return std::make_unique<FormNormalizer>(unicode::Form::kNfc);
+    case 2:
+      return std::make_unique<FormNormalizer>(unicode::Form::kNfd);
+    case 3:
+      return std::make_unique<FormNormalizer>(unicode::Form::kNfkc);
+    case 4:
+      return std::make_unique<FormNormalizer>(unicode::Form::kNfkd);
+    case 5:
+      return std::make_unique<LowercaseNormalizer>();
     case 6:
-      return std::make_unique<StripNormalizer>(node.at("strip_left").boolean(), node.at("strip_right").boolean());
-    case 7: return std::make_unique<StripAccentsNormalizer>();
-    case 8: return std::make_unique<PrependNormalizer>(node.at("prepend").string());
+      return std::make_unique<StripNormalizer>(node.at("strip_left").boolean(),
+                                               node.at("strip_right").boolean());
+    case 7:
+      return std::make_unique<StripAccentsNormalizer>();
+    case 8:
+      return std::make_unique<PrependNormalizer>(node.at("prepend").string());
     case 9:
       return std::make_unique<ReplaceNormalizer>(Pattern::from_json(node.at("pattern")),
                                                  node.at("content").string());
-    default: return std::make_unique<ByteLevelNormalizer>();
+    default:
+      return std::make_unique<ByteLevelNormalizer>();
   }
 }
 

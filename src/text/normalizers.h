@@ -21,7 +21,8 @@ class Normalizer {
   std::string normalize_text(std::string_view text) const;
 };
 
-/// Builds a normalizer from its JSON. Throws Error naming the key path for what is malformed or not supported.
+/// Builds a normalizer from its JSON. Throws Error naming the key path for what is malformed or not
+/// supported.
 std::unique_ptr<Normalizer> make_normalizer(const JsonNode& node);
 
 /// What a Replace or Split looks for: a string, or a regex.

@@ -23,14 +23,16 @@ std::int32_t read_id(const JsonNode& node) {
 }
 
 /// Moves an offset by whole characters, never past `limit`.
-std::uint32_t forward(std::string_view text, std::uint32_t at, std::uint32_t characters, std::uint32_t limit) {
+std::uint32_t forward(std::string_view text, std::uint32_t at, std::uint32_t characters,
+                      std::uint32_t limit) {
   for (; characters > 0 && at < limit; --characters) {
     at += static_cast<std::uint32_t>(unicode::sequence_length(static_cast<unsigned char>(text[at])));
   }
   return std::min(at, limit);
 }
 
-std::uint32_t backward(std::string_view text, std::uint32_t at, std::uint32_t characters, std::uint32_t limit) {
+std::uint32_t backward(std::string_view text, std::uint32_t at, std::uint32_t characters,
+                       std::uint32_t limit) {
   for (; characters > 0 && at > limit; --characters) {
     do {
       --at;
@@ -39,8 +41,8 @@ std::uint32_t backward(std::string_view text, std::uint32_t at, std::uint32_t ch
   return at;
 }
 
-/// The library's process_offsets: white space at the ends of a token is no part of its offsets. A single leading space
-/// of the first token was put there by add_prefix_space and covers nothing.
+/// The library's process_offsets: white space at the ends of a token is no part of its offsets. A single
+/// leading space of the first token was put there by add_prefix_space and covers nothing.
 void trim_offsets(OutputParts& parts, std::string_view text, bool add_prefix_space) {
   for (auto& part : parts) {
     for (std::size_t i = 0; i < part.size(); ++i) {
@@ -70,12 +72,18 @@ class ByteLevelProcessor : public PostProcessor {
 /// BertProcessing and RobertaProcessing: a token before the text and one behind it.
 class FrameProcessor : public PostProcessor {
  public:
-  FrameProcessor(std::int32_t before, std::int32_t behind, bool trim, bool add_prefix_space, std::string where)
-      : before_(before), behind_(behind), trim_(trim), add_prefix_space_(add_prefix_space), where_(std::move(where)) {}
+  FrameProcessor(std::int32_t before, std::int32_t behind, bool trim, bool add_prefix_space,
+                 std::string where)
+      : before_(before),
+        behind_(behind),
+        trim_(trim),
+        add_prefix_space_(add_prefix_space),
+        where_(std::move(where)) {}
   void process(OutputParts& parts, std::string_view text, bool add_special_tokens) const override {
     if (trim_) trim_offsets(parts, text, add_prefix_space_);
     if (!add_special_tokens) return;
-    if (parts.size() != 1) fail("{}: works on one text, and comes after a template that made {}", where_, parts.size());
+    if (parts.size() != 1)
+      fail("{}: works on one text, and comes after a template that made {}", where_, parts.size());
     parts.insert(parts.begin(), {OutputToken{before_, {}, 0, 0}});
     parts.push_back({OutputToken{behind_, {}, 0, 0}});
   }
@@ -119,7 +127,8 @@ class TemplateProcessor : public PostProcessor {
   }
 
   void process(OutputParts& parts, std::string_view, bool add_special_tokens) const override {
-    if (parts.size() != 1) fail("{}: works on one text, and comes after a template that made {}", where_, parts.size());
+    if (parts.size() != 1)
+      fail("{}: works on one text, and comes after a template that made {}", where_, parts.size());
     OutputParts out;
     for (const auto& [is_text, ids] : pieces_) {
       if (is_text) {
@@ -169,15 +178,15 @@ std::unique_ptr<PostProcessor> make_post_processor(const JsonNode& node) {
       for (std::size_t i = 0; i < list.array_size(); ++i) steps.push_back(make_post_processor(list.at(i)));
       return std::make_unique<SequenceProcessor>(std::move(steps));
     }
-    case 1: return std::make_unique<TemplateProcessor>(node);
+    case 1:
+      return std::make_unique<TemplateProcessor>(node);
     case 2:
       return std::make_unique<ByteLevelProcessor>(node.at("trim_offsets").boolean(),
                                                   node.at("add_prefix_space").boolean());
     case 3:
-      return std::make_unique<FrameProcessor>(read_id(node.at("cls").at(std::size_t{1})),
-                                              read_id(node.at("sep").at(std::size_t{1})),
-                                              node.at("trim_offsets").boolean(),
-                                              node.at("add_prefix_space").boolean(), node.location());
+      return std::make_unique<FrameProcessor>(
+          read_id(node.at("cls").at(std::size_t{1})), read_id(node.at("sep").at(std::size_t{1})),
+          node.at("trim_offsets").boolean(), node.at("add_prefix_space").boolean(), node.location());
     default:
       return std::make_unique<FrameProcessor>(read_id(node.at("cls").at(std::size_t{1})),
                                               read_id(node.at("sep").at(std::size_t{1})), false, false,

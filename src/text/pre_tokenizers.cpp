@@ -1,5 +1,5 @@
-// The pre-tokenizers that tokenizer.json may name. Each works on one piece and hands its parts on at once, so a long text
-// is never held as a list of pieces.
+// The pre-tokenizers that tokenizer.json may name. Each works on one piece and hands its parts on at once, so
+// a long text is never held as a list of pieces.
 #include "text/pre_tokenizers.h"
 
 #include <array>
@@ -21,15 +21,16 @@ using unicode::NormalizedCode;
 enum class Behavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWithNext, kContiguous };
 
 const std::array<std::string, 5>& behavior_names() {
-  static const std::array<std::string, 5> kNames = {"Removed", "Isolated", "MergedWithPrevious", "MergedWithNext",
-                                                    "Contiguous"};
+  static const std::array<std::string, 5> kNames = {"Removed", "Isolated", "MergedWithPrevious",
+                                                    "MergedWithNext", "Contiguous"};
   return kNames;
 }
 
 /// Takes the matches and the gaps of a piece in order, and emits parts as a behavior wants them.
 class Cutter {
  public:
-  Cutter(const Piece& piece, Behavior behavior, PieceSink sink) : piece_(piece), behavior_(behavior), sink_(sink) {}
+  Cutter(const Piece& piece, Behavior behavior, PieceSink sink)
+      : piece_(piece), behavior_(behavior), sink_(sink) {}
 
   void add(std::size_t begin, std::size_t end, bool is_match) {
     switch (behavior_) {
@@ -155,7 +156,8 @@ class ByteLevelPreTokenizer : public PreTokenizer {
     std::vector<NormalizedCode> codes;
     codes.reserve(piece.text.size());
     for (const char byte : piece.text) {
-      codes.push_back({byte_to_code(static_cast<unsigned char>(byte)), unicode::is_boundary_byte(byte) ? 0 : 1});
+      codes.push_back(
+          {byte_to_code(static_cast<unsigned char>(byte)), unicode::is_boundary_byte(byte) ? 0 : 1});
     }
     return transformed(piece, codes, 0, workspace);
   }
@@ -175,7 +177,8 @@ class MetaspacePreTokenizer : public PreTokenizer {
   void split(const Piece& piece, Workspace& workspace, PieceSink sink) const override {
     const Workspace::Scope scope(workspace);
     std::vector<std::pair<std::size_t, std::size_t>> spaces;
-    for (std::size_t at = piece.text.find(' '); at != std::string_view::npos; at = piece.text.find(' ', at + 1)) {
+    for (std::size_t at = piece.text.find(' '); at != std::string_view::npos;
+         at = piece.text.find(' ', at + 1)) {
       spaces.emplace_back(at, at + 1);
     }
     Piece whole = replaced(piece, spaces, text_, workspace);
@@ -183,7 +186,8 @@ class MetaspacePreTokenizer : public PreTokenizer {
         prepend_ == Prepend::kAlways || (prepend_ == Prepend::kFirst && piece.covered.begin == 0);
     if (wanted && !whole.text.starts_with(text_)) whole = prepended(whole, text_, workspace);
     if (!split_) return sink(whole);
-    split_by_class(whole, [&](char32_t code) { return code == code_; }, Behavior::kMergedWithNext, sink);
+    split_by_class(
+        whole, [&](char32_t code) { return code == code_; }, Behavior::kMergedWithNext, sink);
   }
 
  private:
@@ -197,7 +201,8 @@ class DigitsPreTokenizer : public PreTokenizer {
  public:
   explicit DigitsPreTokenizer(bool individual) : individual_(individual) {}
   void split(const Piece& piece, Workspace&, PieceSink sink) const override {
-    split_by_class(piece, unicode::is_numeric, individual_ ? Behavior::kIsolated : Behavior::kContiguous, sink);
+    split_by_class(piece, unicode::is_numeric, individual_ ? Behavior::kIsolated : Behavior::kContiguous,
+                   sink);
   }
 
  private:
@@ -249,7 +254,8 @@ class WhitespaceSplitPreTokenizer : public PreTokenizer {
 
 class SequencePreTokenizer : public PreTokenizer {
  public:
-  explicit SequencePreTokenizer(std::vector<std::unique_ptr<PreTokenizer>> parts) : parts_(std::move(parts)) {}
+  explicit SequencePreTokenizer(std::vector<std::unique_ptr<PreTokenizer>> parts)
+      : parts_(std::move(parts)) {}
   void split(const Piece& piece, Workspace& workspace, PieceSink sink) const override {
     run(0, piece, workspace, sink);
   }
@@ -281,8 +287,9 @@ std::unique_ptr<PreTokenizer> make_metaspace(const JsonNode& node) {
 }  // namespace
 
 std::unique_ptr<PreTokenizer> make_pre_tokenizer(const JsonNode& node, bool model_reads_bytes) {
-  static const std::array<std::string, 8> kKinds = {"Sequence", "Split",       "ByteLevel",  "Metaspace",
-                                                    "Digits",   "Punctuation", "Whitespace", "WhitespaceSplit"};
+  static const std::array<std::string, 8> kKinds = {"Sequence",   "Split",          "ByteLevel",
+                                                    "Metaspace",  "Digits",         "Punctuation",
+                                                    "Whitespace", "WhitespaceSplit"};
   if (node.depth() > 32) node.fail_here("pre-tokenizers nested too deeply");
   switch (node.at("type").one_of(kKinds, "pre-tokenizer")) {
     case 0: {
@@ -296,21 +303,26 @@ std::unique_ptr<PreTokenizer> make_pre_tokenizer(const JsonNode& node, bool mode
     case 1: {
       const auto behavior = node.at("behavior").one_of(behavior_names(), "behavior");
       return std::make_unique<SplitPreTokenizer>(Pattern::from_json(node.at("pattern")),
-                                                 static_cast<Behavior>(behavior), node.at("invert").boolean());
+                                                 static_cast<Behavior>(behavior),
+                                                 node.at("invert").boolean());
     }
     case 2:
       node.at("trim_offsets").boolean();  // required by the format; only the post-processor acts on it
       return std::make_unique<ByteLevelPreTokenizer>(node.at("add_prefix_space").boolean(),
                                                      node.flag_or("use_regex", true), model_reads_bytes);
-    case 3: return make_metaspace(node);
-    case 4: return std::make_unique<DigitsPreTokenizer>(node.at("individual_digits").boolean());
+    case 3:
+      return make_metaspace(node);
+    case 4:
+      return std::make_unique<DigitsPreTokenizer>(node.at("individual_digits").boolean());
     case 5: {
       const auto behavior = node.find("behavior");
       const std::size_t index = behavior ? behavior->one_of(behavior_names(), "behavior") : 1;
       return std::make_unique<PunctuationPreTokenizer>(static_cast<Behavior>(index));
     }
-    case 6: return std::make_unique<WhitespacePreTokenizer>();
-    default: return std::make_unique<WhitespaceSplitPreTokenizer>();
+    case 6:
+      return std::make_unique<WhitespacePreTokenizer>();
+    default:
+      return std::make_unique<WhitespaceSplitPreTokenizer>();
   }
 }
 

@@ -14,7 +14,8 @@ namespace hone::text::tok {
 
 namespace {
 
-// Far above what any sound pattern needs for one match; a pattern that runs away ends with an error, not never.
+// Far above what any sound pattern needs for one match; a pattern that runs away ends with an error, not
+// never.
 constexpr std::uint32_t kMatchLimit = 1'000'000'000;
 constexpr std::size_t kJitStackStart = 32 * 1024;
 constexpr std::size_t kJitStackLimit = 64 * 1024 * 1024;  // reserved, touched only by deep matches
@@ -59,7 +60,8 @@ struct Regex::Compiled {
 
 Regex::Regex(std::string_view pattern, std::string_view where) {
   const std::string translated = translate_regex(pattern, where);
-  const Owned<pcre2_compile_context, pcre2_compile_context_free> context(pcre2_compile_context_create(nullptr));
+  const Owned<pcre2_compile_context, pcre2_compile_context_free> context(
+      pcre2_compile_context_create(nullptr));
   HONE_CHECK(context != nullptr, "PCRE2 has no memory");
   pcre2_set_newline(context.get(), PCRE2_NEWLINE_LF);
   int error = 0;

@@ -35,29 +35,57 @@ struct LongName {
 };
 
 constexpr std::array<LongName, 37> kLongCategories = {{
-    {"letter", "L"}, {"uppercaseletter", "Lu"}, {"lowercaseletter", "Ll"}, {"titlecaseletter", "Lt"},
-    {"casedletter", "LC"}, {"modifierletter", "Lm"}, {"otherletter", "Lo"}, {"mark", "M"},
-    {"nonspacingmark", "Mn"}, {"spacingmark", "Mc"}, {"enclosingmark", "Me"}, {"number", "N"},
-    {"decimalnumber", "Nd"}, {"letternumber", "Nl"}, {"othernumber", "No"}, {"punctuation", "P"},
-    {"connectorpunctuation", "Pc"}, {"dashpunctuation", "Pd"}, {"openpunctuation", "Ps"},
-    {"closepunctuation", "Pe"}, {"initialpunctuation", "Pi"}, {"finalpunctuation", "Pf"},
-    {"otherpunctuation", "Po"}, {"punct", "P"}, {"symbol", "S"}, {"mathsymbol", "Sm"},
-    {"currencysymbol", "Sc"}, {"modifiersymbol", "Sk"}, {"othersymbol", "So"}, {"separator", "Z"},
-    {"spaceseparator", "Zs"}, {"lineseparator", "Zl"}, {"paragraphseparator", "Zp"}, {"other", "C"},
-    {"control", "Cc"}, {"format", "Cf"}, {"privateuse", "Co"},
+    {"letter", "L"},
+    {"uppercaseletter", "Lu"},
+    {"lowercaseletter", "Ll"},
+    {"titlecaseletter", "Lt"},
+    {"casedletter", "LC"},
+    {"modifierletter", "Lm"},
+    {"otherletter", "Lo"},
+    {"mark", "M"},
+    {"nonspacingmark", "Mn"},
+    {"spacingmark", "Mc"},
+    {"enclosingmark", "Me"},
+    {"number", "N"},
+    {"decimalnumber", "Nd"},
+    {"letternumber", "Nl"},
+    {"othernumber", "No"},
+    {"punctuation", "P"},
+    {"connectorpunctuation", "Pc"},
+    {"dashpunctuation", "Pd"},
+    {"openpunctuation", "Ps"},
+    {"closepunctuation", "Pe"},
+    {"initialpunctuation", "Pi"},
+    {"finalpunctuation", "Pf"},
+    {"otherpunctuation", "Po"},
+    {"punct", "P"},
+    {"symbol", "S"},
+    {"mathsymbol", "Sm"},
+    {"currencysymbol", "Sc"},
+    {"modifiersymbol", "Sk"},
+    {"othersymbol", "So"},
+    {"separator", "Z"},
+    {"spaceseparator", "Zs"},
+    {"lineseparator", "Zl"},
+    {"paragraphseparator", "Zp"},
+    {"other", "C"},
+    {"control", "Cc"},
+    {"format", "Cf"},
+    {"privateuse", "Co"},
 }};
 
 constexpr std::array<std::string_view, 36> kCategories = {
-    "L",  "Lu", "Ll", "Lt", "Lm", "Lo", "M",  "Mn", "Mc", "Me", "N",  "Nd", "Nl", "No", "P",  "Pc", "Pd", "Ps",
-    "Pe", "Pi", "Pf", "Po", "S",  "Sm", "Sc", "Sk", "So", "Z",  "Zs", "Zl", "Zp", "Cc", "Cf", "Co", "C",  "Cn"};
+    "L",  "Lu", "Ll", "Lt", "Lm", "Lo", "M",  "Mn", "Mc", "Me", "N", "Nd",
+    "Nl", "No", "P",  "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "S", "Sm",
+    "Sc", "Sk", "So", "Z",  "Zs", "Zl", "Zp", "Cc", "Cf", "Co", "C", "Cn"};
 
 constexpr std::array<std::string_view, 47> kScripts = {
-    "Adlam",      "Ahom",     "Arabic",   "Armenian", "Balinese",  "Bengali",   "Bopomofo", "Braille",
-    "Cherokee",   "Common",   "Coptic",   "Cyrillic", "Devanagari", "Ethiopic", "Georgian", "Glagolitic",
-    "Gothic",     "Greek",    "Gujarati", "Gurmukhi", "Han",       "Hangul",    "Hebrew",   "Hiragana",
-    "Inherited",  "Javanese", "Kannada",  "Katakana", "Khmer",     "Lao",       "Latin",    "Malayalam",
-    "Mongolian",  "Myanmar",  "Nko",      "Oriya",    "Runic",     "Sinhala",   "Syriac",   "Tamil",
-    "Telugu",     "Thaana",   "Thai",     "Tibetan",  "Tifinagh",  "Vai",       "Yi"};
+    "Adlam",     "Ahom",     "Arabic",   "Armenian", "Balinese",   "Bengali",  "Bopomofo", "Braille",
+    "Cherokee",  "Common",   "Coptic",   "Cyrillic", "Devanagari", "Ethiopic", "Georgian", "Glagolitic",
+    "Gothic",    "Greek",    "Gujarati", "Gurmukhi", "Han",        "Hangul",   "Hebrew",   "Hiragana",
+    "Inherited", "Javanese", "Kannada",  "Katakana", "Khmer",      "Lao",      "Latin",    "Malayalam",
+    "Mongolian", "Myanmar",  "Nko",      "Oriya",    "Runic",      "Sinhala",  "Syriac",   "Tamil",
+    "Telugu",    "Thaana",   "Thai",     "Tibetan",  "Tifinagh",   "Vai",      "Yi"};
 
 /// Oniguruma compares property names without case, spaces, '-' and '_'.
 std::string simplified(std::string_view name) {
@@ -85,8 +113,8 @@ void append_property(std::string& items, std::string_view name, bool script = fa
   }
 }
 
-/// The items of a property as PCRE2 spells it, or "" for an unknown name. For the categories of code points that are
-/// not characters it sets `complement` and gives the items of all others.
+/// The items of a property as PCRE2 spells it, or "" for an unknown name. For the categories of code points
+/// that are not characters it sets `complement` and gives the items of all others.
 std::string property_items(std::string_view name, bool& complement) {
   const std::string wanted = simplified(name);
   std::string items;
@@ -142,8 +170,8 @@ std::string shorthand_items(char32_t lower_letter, bool bare) {
       break;
     default:
       for (const auto name : {"Alphabetic", "M", "Nd", "Pc"}) append_property(items, name);
-      // Oniguruma's table for single bytes calls superscripts and fractions word characters; its Unicode table does
-      // not, and classes use the latter.
+      // Oniguruma's table for single bytes calls superscripts and fractions word characters; its Unicode
+      // table does not, and classes use the latter.
       if (bare) items += "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}";
   }
   return items;
@@ -151,7 +179,9 @@ std::string shorthand_items(char32_t lower_letter, bool bare) {
 
 }  // namespace
 
-std::string any_code_expression() { return "[\\x{0}-\\x{10FFFF}]"; }
+std::string any_code_expression() {
+  return "[\\x{0}-\\x{10FFFF}]";
+}
 
 void CodeSet::add_range(char32_t first, char32_t last) {
   const CodeRange range{first, last};
@@ -224,7 +254,9 @@ void CodeSet::intersect_with_next() {
   others_.clear();
 }
 
-void CodeSet::negate() { negated_ = true; }
+void CodeSet::negate() {
+  negated_ = true;
+}
 
 std::string CodeSet::spell_union() const {
   if (others_.empty()) return items_.empty() ? "(?!)" : "[" + items_ + "]";

@@ -7,14 +7,15 @@
 
 namespace hone::text::tok {
 
-/// A set of code points under construction: ranges and properties that fit into one PCRE2 class, and expressions of
-/// one character each that do not.
+/// A set of code points under construction: ranges and properties that fit into one PCRE2 class, and
+/// expressions of one character each that do not.
 class CodeSet {
  public:
   void add_range(char32_t first, char32_t last);
   /// A property by name (general category, script, ...). Returns false where the name is unknown.
   bool add_property(std::string_view name, bool negated);
-  /// `\s`, `\d`, `\w`, `\h` and their capitals; `bare` is outside a class, where `\w` has six more code points.
+  /// `\s`, `\d`, `\w`, `\h` and their capitals; `bare` is outside a class, where `\w` has six more code
+  /// points.
   void add_shorthand(char32_t letter, bool bare);
   /// A POSIX bracket such as "alpha". Returns false where the name is unknown.
   bool add_posix(std::string_view name, bool negated);

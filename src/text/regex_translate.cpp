@@ -1,5 +1,5 @@
-// Oniguruma (Ruby syntax) patterns rewritten for PCRE2: a recursive descent that emits each construct with the meaning
-// it has for the `tokenizers` library, and refuses those that PCRE2 cannot express exactly.
+// Oniguruma (Ruby syntax) patterns rewritten for PCRE2: a recursive descent that emits each construct with
+// the meaning it has for the `tokenizers` library, and refuses those that PCRE2 cannot express exactly.
 #include <fmt/format.h>
 #include <utf8proc.h>
 
@@ -29,7 +29,8 @@ struct Options {
   bool extended = false;
 };
 
-/// Letters of two that also match one ligature when case is ignored: "ss" matches "ß" in Oniguruma, not in PCRE2.
+/// Letters of two that also match one ligature when case is ignored: "ss" matches "ß" in Oniguruma, not in
+/// PCRE2.
 bool folds_together(char32_t a, char32_t b) {
   static constexpr std::array<std::pair<char32_t, char32_t>, 13> kPairs = {{{'s', 's'},
                                                                             {'f', 'f'},
@@ -44,8 +45,11 @@ bool folds_together(char32_t a, char32_t b) {
                                                                             {'y', 0x30A},
                                                                             {'a', 0x2BE},
                                                                             {0x2BC, 'n'}}};
-  const auto lower = [](char32_t c) -> char32_t { return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c == 0x17F ? U's' : c; };
-  return std::find(kPairs.begin(), kPairs.end(), std::pair<char32_t, char32_t>(lower(a), lower(b))) != kPairs.end();
+  const auto lower = [](char32_t c) -> char32_t {
+    return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c == 0x17F ? U's' : c;
+  };
+  return std::find(kPairs.begin(), kPairs.end(), std::pair<char32_t, char32_t>(lower(a), lower(b))) !=
+         kPairs.end();
 }
 
 /// Does the code point match several characters when case is ignored ("ß" matches "ss")?
@@ -195,7 +199,8 @@ std::string Translator::literal(char32_t code, Options options) {
     }
   }
   previous_literal_ = code;
-  const bool plain = (code >= '0' && code <= '9') || (code >= 'a' && code <= 'z') || (code >= 'A' && code <= 'Z');
+  const bool plain =
+      (code >= '0' && code <= '9') || (code >= 'a' && code <= 'z') || (code >= 'A' && code <= 'Z');
   if (plain) return std::string(1, static_cast<char>(code));
   return fmt::format("\\x{{{:X}}}", static_cast<unsigned>(code));
 }
@@ -235,7 +240,7 @@ std::string Translator::group(Options options, bool& ended_by_option) {
   ++at_;  // (
   for (const std::string_view opening : {"?:", "?=", "?!", "?>", "?<=", "?<!"}) {
     if (take(opening)) {
-      std::string out = group_body("(" + std::string(opening), options);
+      std::string out = group_body(fmt::format("({}", opening), options);
       if (opening != "?:") previous_literal_ = 0;
       return out;
     }
@@ -251,7 +256,9 @@ std::string Translator::group(Options options, bool& ended_by_option) {
   }
   Options inner = options;
   if (!take_options(inner)) refuse("the group '" + shown(pattern_.substr(start, 4)) + "'", start);
-  const std::string opening = inner.ignore_case == options.ignore_case ? "(?:" : inner.ignore_case ? "(?i:" : "(?-i:";
+  const std::string opening = inner.ignore_case == options.ignore_case ? "(?:"
+                              : inner.ignore_case                      ? "(?i:"
+                                                                       : "(?-i:";
   if (take(":")) return group_body(opening, inner);
   ++at_;  // ) of (?i)
   ended_by_option = true;
@@ -276,7 +283,8 @@ char32_t Translator::hex_escape(std::size_t start) {
     refuse("an unfinished hexadecimal escape", start);
   }
   if (is_byte && code >= 0x80) refuse("an escape for a single byte of UTF-8", start);
-  if (code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) refuse("a code point that is no character", start);
+  if (code > 0x10FFFF || (code >= 0xD800 && code < 0xE000))
+    refuse("a code point that is no character", start);
   return code;
 }
 
@@ -284,18 +292,27 @@ char32_t Translator::hex_escape(std::size_t start) {
 std::optional<char32_t> Translator::control_escape(char32_t letter) {
   const std::size_t start = at_ - 2;
   switch (letter) {
-    case 't': return U'\t';
-    case 'n': return U'\n';
-    case 'r': return U'\r';
-    case 'f': return U'\f';
-    case 'v': return U'\v';
-    case 'a': return U'\a';
-    case 'e': return U'\x1B';
+    case 't':
+      return U'\t';
+    case 'n':
+      return U'\n';
+    case 'r':
+      return U'\r';
+    case 'f':
+      return U'\f';
+    case 'v':
+      return U'\v';
+    case 'a':
+      return U'\a';
+    case 'e':
+      return U'\x1B';
     case 'x':
-    case 'u': return hex_escape(start);
+    case 'u':
+      return hex_escape(start);
     case 'c':
     case 'C':
-    case 'M': refuse("a control escape", start);
+    case 'M':
+      refuse("a control escape", start);
     case '0': {
       char32_t code = 0;
       for (int i = 0; i < 2 && peek() >= '0' && peek() <= '7'; ++i, ++at_) {
@@ -303,7 +320,8 @@ std::optional<char32_t> Translator::control_escape(char32_t letter) {
       }
       return code;
     }
-    default: return std::nullopt;
+    default:
+      return std::nullopt;
   }
 }
 
@@ -331,12 +349,24 @@ std::string Translator::escape(Options options) {
         return property(options, letter == 'P', nullptr);
       }
       break;
-    case 'R': special = "(?>\\x{D}\\x{A}|[\\x{A}-\\x{D}\\x{85}\\x{2028}\\x{2029}])"; break;
-    case 'N': special = "[^\\x{A}]"; break;
-    case 'O': special = any_code_expression(); break;
-    case 'A': special = "\\A"; break;
-    case 'z': special = "\\z"; break;
-    case 'Z': special = "\\Z"; break;
+    case 'R':
+      special = "(?>\\x{D}\\x{A}|[\\x{A}-\\x{D}\\x{85}\\x{2028}\\x{2029}])";
+      break;
+    case 'N':
+      special = "[^\\x{A}]";
+      break;
+    case 'O':
+      special = any_code_expression();
+      break;
+    case 'A':
+      special = "\\A";
+      break;
+    case 'z':
+      special = "\\z";
+      break;
+    case 'Z':
+      special = "\\Z";
+      break;
     case 'b':
     case 'B': {
       CodeSet word;
@@ -346,7 +376,8 @@ std::string Translator::escape(Options options) {
                               : fmt::format("(?:(?<={0})(?={0})|(?<!{0})(?!{0}))", w);
       break;
     }
-    default: break;
+    default:
+      break;
   }
   if (special.empty()) return literal(letter, options);
   previous_literal_ = 0;
@@ -369,8 +400,8 @@ std::string Translator::property(Options options, bool negated_letter, CodeSet* 
   }
   if (in_class != nullptr) {
     // Oniguruma closes a whole class under case folding, PCRE2 leaves properties alone.
-    static constexpr std::array<std::string_view, 11> kUncased = {"N", "Nd", "P", "S", "Z", "Zs",
-                                                                  "C", "Cc", "Han", "Hiragana", "Katakana"};
+    static constexpr std::array<std::string_view, 11> kUncased = {
+        "N", "Nd", "P", "S", "Z", "Zs", "C", "Cc", "Han", "Hiragana", "Katakana"};
     if (options.ignore_case && name == "L" && negated_letter == caret) {
       set.add_range(0x345, 0x345);  // a mark whose folding is the letter iota
     } else if (options.ignore_case && std::find(kUncased.begin(), kUncased.end(), name) == kUncased.end()) {
@@ -397,7 +428,8 @@ std::optional<char32_t> Translator::class_escape(CodeSet& set, Options options) 
   if (const auto code = control_escape(letter)) return code;
   constexpr std::u32string_view kSets = U"sSdDwWhH";
   if (kSets.find(letter) != std::u32string_view::npos) {
-    if (options.ignore_case && (letter == 'w' || letter == 'W')) refuse("'\\w' in a case-insensitive class", start);
+    if (options.ignore_case && (letter == 'w' || letter == 'W'))
+      refuse("'\\w' in a case-insensitive class", start);
     set.add_shorthand(letter, false);
     return std::nullopt;
   }

@@ -1,5 +1,5 @@
-// Decoding one id at a time: the last ids are decoded again with each new one, behind enough context that their text is the
-// same as in the whole sequence.
+// Decoding one id at a time: the last ids are decoded again with each new one, behind enough context that
+// their text is the same as in the whole sequence.
 #include <utility>
 
 #include "base/error.h"
@@ -17,7 +17,8 @@ constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
 StreamDecoder::StreamDecoder(Tokenizer tokenizer, bool skip_special_tokens)
     : tokenizer_(std::move(tokenizer)), skip_special_tokens_(skip_special_tokens) {}
 
-/// How many of ids_ no later id can change: all but a run of byte tokens at the end (ids without text do not end it).
+/// How many of ids_ no later id can change: all but a run of byte tokens at the end (ids without text do not
+/// end it).
 std::size_t StreamDecoder::certain_ids() const {
   const Tokenizer::Impl& impl = *tokenizer_.impl_;
   if (impl.stream.rewrites_text) return 0;
@@ -42,10 +43,11 @@ std::string StreamDecoder::push(std::int32_t id) {
   if (text.size() <= emitted_) return "";
   std::string out = text.substr(emitted_);
   emitted_ = text.size();
-  // What has been emitted is needed only as context, and one id with text is enough of it: what decoders do at the
-  // start of a text then stays there.
+  // What has been emitted is needed only as context, and one id with text is enough of it: what decoders do
+  // at the start of a text then stays there.
   if (whole_characters && certain > 1) {
-    const std::string context = tokenizer_.decode(std::span(ids_).subspan(certain - 1, 1), skip_special_tokens_);
+    const std::string context =
+        tokenizer_.decode(std::span(ids_).subspan(certain - 1, 1), skip_special_tokens_);
     if (!context.empty() && !context.ends_with(kReplacement) && !context.starts_with(kReplacement)) {
       ids_.erase(ids_.begin(), ids_.begin() + static_cast<std::ptrdiff_t>(certain - 1));
       emitted_ = context.size();

@@ -55,7 +55,8 @@ struct Builder {
   }
 };
 
-/// The source for what is inserted before byte `at`: that of the character before it, or an empty one at the start.
+/// The source for what is inserted before byte `at`: that of the character before it, or an empty one at the
+/// start.
 InputRange source_before(const Piece& piece, std::size_t at) {
   return at == 0 ? InputRange{piece.covered.begin, piece.covered.begin} : source_of(piece, at - 1);
 }

@@ -1,4 +1,5 @@
-// A part of the text on its way through normalizer and pre-tokenizer, with the bytes of the input it came from.
+// A part of the text on its way through normalizer and pre-tokenizer, with the bytes of the input it came
+// from.
 #pragma once
 
 #include <cstddef>
@@ -24,7 +25,8 @@ struct InputRange {
 /// Borrowed text and where it came from. Never owns: the text lies in the input or in a Workspace.
 struct Piece {
   std::string_view text;
-  /// Per byte of `text`, the range of the input it stands for; null where `text` is a part of the input itself.
+  /// Per byte of `text`, the range of the input it stands for; null where `text` is a part of the input
+  /// itself.
   const InputRange* sources = nullptr;
   /// The part of the input that this piece covers.
   InputRange covered;
@@ -32,7 +34,8 @@ struct Piece {
   bool byte_level = false;
 };
 
-/// Owns what one encode call makes on the way: changed texts, and scratch memory for searches. One per thread.
+/// Owns what one encode call makes on the way: changed texts, and scratch memory for searches. One per
+/// thread.
 class Workspace {
  public:
   /// Forgets the changed texts of the last call.
@@ -43,7 +46,8 @@ class Workspace {
 
   RegexScratch& regex() { return regex_; }
 
-  /// Forgets, at its end, the texts that were kept during its life. For code that hands pieces on and keeps none.
+  /// Forgets, at its end, the texts that were kept during its life. For code that hands pieces on and keeps
+  /// none.
   class Scope {
    public:
     explicit Scope(Workspace& workspace) : workspace_(workspace), size_(workspace.changed_.size()) {}
@@ -74,14 +78,16 @@ InputRange source_of(const Piece& piece, std::size_t begin, std::size_t end);
 /// The part [begin, end) of a piece; both on character boundaries.
 Piece slice(const Piece& piece, std::size_t begin, std::size_t end);
 
-/// The piece with its characters replaced by `codes`. A code with change 1 is an insertion that takes the source of
-/// the character before it; 0 replaces the next character; -n also drops the n behind. `skipped` characters at the
-/// start are dropped first. (The contract of NormalizedString::transform in the `tokenizers` library.)
+/// The piece with its characters replaced by `codes`. A code with change 1 is an insertion that takes the
+/// source of the character before it; 0 replaces the next character; -n also drops the n behind. `skipped`
+/// characters at the start are dropped first. (The contract of NormalizedString::transform in the
+/// `tokenizers` library.)
 Piece transformed(const Piece& piece, std::span<const unicode::NormalizedCode> codes, std::size_t skipped,
                   Workspace& workspace);
 /// The piece with `prefix` before it, sharing the source of its first character.
 Piece prepended(const Piece& piece, std::string_view prefix, Workspace& workspace);
-/// The piece with `content` in the place of each of the `matches`, sharing the source of the character that ends it.
+/// The piece with `content` in the place of each of the `matches`, sharing the source of the character that
+/// ends it.
 Piece replaced(const Piece& piece, std::span<const std::pair<std::size_t, std::size_t>> matches,
                std::string_view content, Workspace& workspace);
 

@@ -21,7 +21,8 @@ nlohmann::json parse_json(std::string_view text, std::string_view name) {
   } catch (const nlohmann::json::parse_error& error) {
     const std::size_t byte = std::min(error.byte, text.size());
     const auto line = 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(byte), '\n');
-    fail("{}: line {}: not valid JSON at byte {} of {}; is the file complete?", name, line, byte, text.size());
+    fail("{}:{}: not valid JSON at byte {} of {}; is the file complete?", name, line, byte,
+         text.size());
   }
 }
 
@@ -196,7 +197,9 @@ std::int64_t Tokenizer::id_limit() const {
   return limit;
 }
 
-const std::vector<AddedToken>& Tokenizer::added_tokens() const { return impl_->added.tokens(); }
+const std::vector<AddedToken>& Tokenizer::added_tokens() const {
+  return impl_->added.tokens();
+}
 
 bool Tokenizer::is_special(std::int32_t id) const {
   const AddedToken* token = impl_->added.find(id);

@@ -61,8 +61,8 @@ class Tokenizer {
 
   /// The id of exactly this token (an added token wins over a model token), or nothing.
   std::optional<std::int32_t> token_to_id(std::string_view token) const;
-  /// The token of `id` as the vocabulary spells it (e.g. "Ġthe"), or nothing. For an added token with `normalized` it
-  /// is the normalized content, as in the library; added_tokens() has the plain one.
+  /// The token of `id` as the vocabulary spells it (e.g. "Ġthe"), or nothing. For an added token with
+  /// `normalized` it is the normalized content, as in the library; added_tokens() has the plain one.
   std::optional<std::string> id_to_token(std::int32_t id) const;
 
   /// Number of distinct tokens, added tokens included (the library's get_vocab_size(True)).
@@ -83,9 +83,10 @@ class Tokenizer {
   std::shared_ptr<const Impl> impl_;
 };
 
-/// Decodes a growing sequence of ids, e.g. a generation, and never emits part of a character. All that push() and
-/// finish() return, joined, is exactly decode(all ids, skip_special_tokens): text that later ids may still change is
-/// held back (an incomplete character; a run of <0x..> byte tokens, which becomes U+FFFDs as a whole if it breaks).
+/// Decodes a growing sequence of ids, e.g. a generation, and never emits part of a character. All that push()
+/// and finish() return, joined, is exactly decode(all ids, skip_special_tokens): text that later ids may
+/// still change is held back (an incomplete character; a run of <0x..> byte tokens, which becomes U+FFFDs as
+/// a whole if it breaks).
 class StreamDecoder {
  public:
   explicit StreamDecoder(Tokenizer tokenizer, bool skip_special_tokens = false);

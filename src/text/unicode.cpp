@@ -26,9 +26,13 @@ constexpr bool is_ascii_alnum(char32_t code) {
   return (code >= '0' && code <= '9') || (code >= 'a' && code <= 'z') || (code >= 'A' && code <= 'Z');
 }
 
-constexpr bool is_hangul_syllable(char32_t code) { return code >= 0xAC00 && code <= 0xD7A3; }
+constexpr bool is_hangul_syllable(char32_t code) {
+  return code >= 0xAC00 && code <= 0xD7A3;
+}
 
-bool is_normalizable(char32_t code) { return code >= 0xA0 && contains(normalizable_ranges(), code); }
+bool is_normalizable(char32_t code) {
+  return code >= 0xA0 && contains(normalizable_ranges(), code);
+}
 
 /// Length of the valid sequence at `at`, or minus the length of the maximal broken part there.
 int check_sequence(std::string_view text, std::size_t at) {
@@ -51,7 +55,9 @@ int check_sequence(std::string_view text, std::size_t at) {
 }  // namespace
 
 char32_t decode(std::string_view text, std::size_t& at) {
-  const auto byte = [&](std::size_t i) { return static_cast<char32_t>(static_cast<unsigned char>(text[at + i])); };
+  const auto byte = [&](std::size_t i) {
+    return static_cast<char32_t>(static_cast<unsigned char>(text[at + i]));
+  };
   const char32_t lead = byte(0);
   char32_t code = lead;
   const std::size_t length = sequence_length(static_cast<unsigned char>(lead));
@@ -136,7 +142,9 @@ bool is_punctuation(char32_t code) {
   return contains(punctuation_ranges(), code);
 }
 
-bool is_combining_mark(char32_t code) { return code >= 0x300 && contains(combining_mark_ranges(), code); }
+bool is_combining_mark(char32_t code) {
+  return code >= 0x300 && contains(combining_mark_ranges(), code);
+}
 
 void append_lower(std::vector<char32_t>& out, char32_t code) {
   if (code == 0x130) {  // the one code point whose lower case is two
@@ -164,8 +172,8 @@ struct Marked {
   int combining_class;
 };
 
-// utf8proc's data is asked only for code points in normalizable_ranges(): the library's Unicode version is older
-// than utf8proc's, and code points it does not know decompose and combine with nothing.
+// utf8proc's data is asked only for code points in normalizable_ranges(): the library's Unicode version is
+// older than utf8proc's, and code points it does not know decompose and combine with nothing.
 int combining_class(char32_t code) {
   return is_normalizable(code) ? utf8proc_get_property(static_cast<utf8proc_int32_t>(code))->combining_class
                                : 0;
@@ -205,14 +213,14 @@ void sort_marks(std::vector<Marked>& codes) {
   for (auto begin = codes.begin(); begin != codes.end();) {
     begin = std::find_if(begin, codes.end(), is_mark);
     const auto end = std::find_if_not(begin, codes.end(), is_mark);
-    std::stable_sort(begin, end, [](const Marked& a, const Marked& b) {
-      return a.combining_class < b.combining_class;
-    });
+    std::stable_sort(begin, end,
+                     [](const Marked& a, const Marked& b) { return a.combining_class < b.combining_class; });
     begin = end;
   }
 }
 
-/// Canonical composition: each mark or starter joins the last starter unless something between them blocks it.
+/// Canonical composition: each mark or starter joins the last starter unless something between them blocks
+/// it.
 void compose(const std::vector<Marked>& codes, std::vector<NormalizedCode>& out) {
   std::optional<std::size_t> starter;  // index in `out`
   int last_class = -1;                 // of what follows the starter in `out`; -1: nothing does
@@ -259,7 +267,8 @@ std::vector<NormalizedCode> normalize(std::string_view text, Form form) {
   const bool compatibility = form == Form::kNfkc || form == Form::kNfkd;
   std::vector<NormalizedCode> out;
   out.reserve(text.size());
-  std::vector<Marked> part;  // from an inert character (which may still be joined by what follows) to the next
+  std::vector<Marked>
+      part;  // from an inert character (which may still be joined by what follows) to the next
   const auto finish_part = [&] {
     sort_marks(part);
     if (composed) {
@@ -274,11 +283,10 @@ std::vector<NormalizedCode> normalize(std::string_view text, Form form) {
   for (std::size_t at = 0; at < text.size();) {
     const char32_t code = decode(text, at);
     if (is_inert(code, form)) {
-      const bool next_is_inert =
-          at >= text.size() || static_cast<unsigned char>(text[at]) < 0x80 || [&] {
-            std::size_t ahead = at;
-            return is_inert(decode(text, ahead), form);
-          }();
+      const bool next_is_inert = at >= text.size() || static_cast<unsigned char>(text[at]) < 0x80 || [&] {
+        std::size_t ahead = at;
+        return is_inert(decode(text, ahead), form);
+      }();
       if (!part.empty()) finish_part();
       if (next_is_inert) {
         out.push_back({code, 0});

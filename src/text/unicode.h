@@ -14,7 +14,9 @@ constexpr std::size_t sequence_length(unsigned char lead) {
   return lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
 }
 /// Does a character start at this byte (of valid text)?
-constexpr bool is_boundary_byte(char byte) { return (static_cast<unsigned char>(byte) & 0xC0) != 0x80; }
+constexpr bool is_boundary_byte(char byte) {
+  return (static_cast<unsigned char>(byte) & 0xC0) != 0x80;
+}
 
 /// The code point at byte `at` of valid UTF-8; moves `at` behind it.
 char32_t decode(std::string_view text, std::size_t& at);
@@ -26,18 +28,19 @@ std::size_t find_invalid(std::string_view text);
 /// `bytes` with every maximal broken part replaced by U+FFFD (Rust's String::from_utf8_lossy).
 std::string from_utf8_lossy(std::string_view bytes);
 
-bool is_white_space(char32_t code);      ///< the White_Space property
-bool is_word(char32_t code);             ///< `\w` of Rust's regex crate
-bool is_numeric(char32_t code);          ///< Rust's char::is_numeric
-bool is_punctuation(char32_t code);      ///< what the Punctuation pre-tokenizer splits at
-bool is_combining_mark(char32_t code);   ///< what the StripAccents normalizer drops
+bool is_white_space(char32_t code);     ///< the White_Space property
+bool is_word(char32_t code);            ///< `\w` of Rust's regex crate
+bool is_numeric(char32_t code);         ///< Rust's char::is_numeric
+bool is_punctuation(char32_t code);     ///< what the Punctuation pre-tokenizer splits at
+bool is_combining_mark(char32_t code);  ///< what the StripAccents normalizer drops
 void append_lower(std::vector<char32_t>& out, char32_t code);  ///< Rust's char::to_lowercase
 
 /// The normal forms of Unicode Standard Annex 15.
 enum class Form { kNfc, kNfd, kNfkc, kNfkd };
 
-/// A character of a normalized text. `change` says how it came about, as the library counts: 1 for one that was
-/// inserted, 0 for one in the place of one character, -n for one that also swallowed the n characters behind.
+/// A character of a normalized text. `change` says how it came about, as the library counts: 1 for one that
+/// was inserted, 0 for one in the place of one character, -n for one that also swallowed the n characters
+/// behind.
 struct NormalizedCode {
   char32_t code;
   int change;

@@ -21,7 +21,8 @@ struct LowerRange {
   std::int32_t delta;
 };
 
-/// Code points of a property (general category, derived property or script) that Unicode 14 does not have in it.
+/// Code points of a property (general category, derived property or script) that Unicode 14 does not have in
+/// it.
 struct NewerCodes {
   std::string_view property;
   std::span<const CodeRange> ranges;

@@ -8,6 +8,8 @@
                             (null: the same), byte offsets as [begin, end, begin, end, ...] (null: not kept)];
                             "decoded": [ids, text, text without special tokens]
 
+Training breaks ties at random, so a tokenizer.json that is there already is kept; delete it to train it anew.
+
 usage: make_tokenizer_goldens.py OUTPUT_FOLDER     (needs: tokenizers)
 """
 import json
@@ -288,10 +290,13 @@ def make_tokenizers():
            dict(content="<a>", special=False), dict(content="<a><b>"), dict(content="b><c", single_word=True, lstrip=True),
            dict(content="the", normalized=True, single_word=True, special=False, rstrip=True), dict(content="  ", special=False),
            dict(content="½", normalized=True), dict(content="...", normalized=True, special=False), dict(content="名詞", single_word=True)]
+    ids = dict(vocab)
+    for token in odd:
+        ids.setdefault(token["content"], len(ids))
     made["odd"] = document(
         dict(vocab=vocab, merges=merges, unk_token="[UNK]", fuse_unk=False),
-        [added(vocab["[UNK]"], "[UNK]")] + [added(len(vocab) + i, **t) for i, t in enumerate(odd)], normalizer, pre,
-        dict(type="BertProcessing", sep=["[UNK]", vocab["[UNK]"]], cls=["[MASK]", len(vocab)]), None)
+        [added(ids["[UNK]"], "[UNK]")] + [added(ids[t["content"]], **t) for t in odd], normalizer, pre,
+        dict(type="BertProcessing", sep=["[UNK]", ids["[UNK]"]], cls=["[MASK]", ids["[MASK]"]]), None)
     vocab, merges = train(None, pre_tokenizers.Whitespace(), 420, characters=90, end_of_word_suffix="</w>")
     made["gpt1"] = document(
         dict(vocab=vocab, merges=merges, end_of_word_suffix="</w>"), [added(len(vocab), "<eos>")], None,
@@ -333,15 +338,18 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "texts.json").write_text(json.dumps(texts, **dump) + "\n", encoding="utf-8")
     for name, content in make_tokenizers().items():
+        target = folder / name
+        target.mkdir(exist_ok=True)
+        path = target / "tokenizer.json"
+        if path.exists():
+            content = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(content, **dump) + "\n", encoding="utf-8")
         tokenizer = Tokenizer.from_str(json.dumps(content))
         specials = [t["content"] for t in content["added_tokens"]]
         own = [random_text(rng, specials) for _ in range(40)]
         own += ["".join(rng.choice(["", " ", "  ", "\n", "a", "é", "_", "1", "\u00a0"]) + rng.choice(specials)
                         for _ in range(4)) + rng.choice(["", " ", "x"]) for _ in range(25)]
         result = expected(tokenizer, [t["id"] for t in content["added_tokens"]], texts, own, rng)
-        target = folder / name
-        target.mkdir(exist_ok=True)
-        (target / "tokenizer.json").write_text(json.dumps(content, **dump) + "\n", encoding="utf-8")
         (target / "expected.json").write_text(json.dumps(result, **dump) + "\n", encoding="utf-8")
 
 
