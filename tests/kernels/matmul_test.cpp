@@ -98,12 +98,11 @@ TEST(Matmul, SumsALongKInPieces) {
 }
 
 TEST(Matmul, CutsLargeProductsIntoBlocks) {
-  for (const Types& t : kTypes) {
-    for (const auto& form : kForms) {
-      check({500, 600, 40, form[0], form[1], t.dtype, t.c_dtype});
-      check({250, 300, 1030, form[0], form[1], t.dtype, t.c_dtype});
-      if (HasFailure()) return;
-    }
+  for (const auto& form : kForms) {
+    check({600, 700, 20, form[0], form[1]});
+    check({600, 300, 33, form[0], form[1], DType::kBF16, DType::kBF16});
+    check({530, 290, 2050, form[0], form[1], DType::kBF16});
+    if (HasFailure()) return;
   }
 }
 

@@ -15,6 +15,8 @@
 //     /// Takes a tile of sums: `rows` rows from row on, `columns` columns from j on; tile is
 //     /// [row][kPanel] floats.
 //     void finish(Index row, Index rows, Index j, Index columns, float* tile);
+//     /// May be left out. All panels of a group are done for these rows: columns j to end.
+//     void row_done(Index row, Index rows, Index j, Index end);
 //   };
 //
 // Rows and columns are those of the whole product.
@@ -177,6 +179,9 @@ void gemm_block(const A& a, const B& b, Range rows, Range columns, Index n, Inde
                                                    TileOut<Isa, float>{scratch.tile, kWidth, false});
             sink.finish(rows.begin + row, height, j, least(kWidth, columns.end - j), scratch.tile);
           }
+        }
+        if constexpr (requires { sink.row_done(row, height, j0, j1); }) {
+          if (final) sink.row_done(rows.begin + row, height, j0, j1);
         }
       }
     }

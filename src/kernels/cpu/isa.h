@@ -5,7 +5,7 @@
 // matching simd_ISA.h, the header with the kernel, and instantiates the kernel for its type. Such units (and
 // the headers they share) call no inline function or template of std that the compiler might leave out of
 // line: the linker keeps one copy of those, and an older processor could meet an instruction it lacks.
-// tests/kernels/isa_symbols_test.cpp looks for that in the object files.
+// scripts/check_isa_symbols.sh, a test, looks for such copies in the object files.
 #pragma once
 
 #include <cstdint>

@@ -10,6 +10,7 @@ void fill(KernelTable& table) {
   table.matmul = cpu::MatrixKernels<Isa>::matmul;
   table.experts = cpu::MatrixKernels<Isa>::experts;
   table.experts_grad = cpu::MatrixKernels<Isa>::experts_grad;
+  table.linear_cross_entropy = cpu::MatrixKernels<Isa>::linear_cross_entropy;
 }
 
 }  // namespace

@@ -1,0 +1,100 @@
+// The fast language-model head against the reference where it comes in chunks and pieces, and where the model
+// is sure. (parity_test.cpp sweeps the small shapes.)
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "tests/kernels/against_reference.h"
+#include "tests/tolerance.h"
+
+namespace hone {
+namespace {
+
+using kernels::KernelTable;
+using kernels::LinearCrossEntropyArgs;
+using test::Arena;
+using test::expect_matches_reference;
+
+struct Problem {
+  std::int64_t rows, vocab, hidden;
+  DType dtype = DType::kF32, dweight = DType::kF32;
+  bool gradients = true, accumulate = false;
+
+  std::string name() const {
+    return fmt::format("{} rows, {} words, {} wide, {} dweight {} gradients {} acc {}", rows, vocab, hidden,
+                       name_of(dtype), name_of(dweight), gradients, accumulate);
+  }
+};
+
+void run(const Problem& p, Arena& arena, const KernelTable& table, device::Stream& stream) {
+  const auto tolerance = [&](DType out, std::int64_t length) {
+    return test::tolerance(p.dtype == DType::kBF16 ? p.dtype : out, length);
+  };
+  LinearCrossEntropyArgs args;
+  args.hidden = arena.input(p.rows, p.hidden, p.dtype, 3);
+  args.weight = arena.input(p.vocab, p.hidden, p.dtype, 1, 0.3);
+  args.targets = arena.integers(arena.random_indices(p.rows, p.vocab, false));
+  args.scale = 0.125F;
+  args.nll = static_cast<float*>(
+      arena.output("nll", 1, p.rows, DType::kF32, false, test::tolerance(DType::kF32, p.hidden)).data);
+  args.loss = static_cast<float*>(
+      arena.output("loss", 1, 1, DType::kF32, false, test::tolerance(DType::kF32, p.hidden)).data);
+  if (p.gradients) {
+    args.dhidden = arena.output("dhidden", p.rows, p.hidden, DType::kF32, false,
+                                tolerance(DType::kF32, p.vocab + p.hidden), 2);
+    args.dweight_dtype = p.dweight;
+    args.accumulate_dweight = p.accumulate;
+    args.dweight = arena
+                       .output("dweight", p.vocab, p.hidden, p.dweight, p.accumulate,
+                               tolerance(p.dweight, p.rows + p.hidden))
+                       .data;
+  }
+  table.linear_cross_entropy(args, stream);
+}
+
+void check(const Problem& p) {
+  expect_matches_reference([&](Arena& a, const KernelTable& t, device::Stream& s) { run(p, a, t, s); },
+                           p.name());
+}
+
+TEST(LinearCrossEntropy, ComesInChunksWhereTheVocabularyIsLarge) {
+  check({300, 140000, 4, DType::kBF16, DType::kBF16, true, true});
+  check({300, 66000, 4});
+}
+
+TEST(LinearCrossEntropy, SumsAWideHiddenInPieces) {
+  check({20, 70, 4200});
+  check({20, 70, 4200, DType::kBF16});
+}
+
+TEST(LinearCrossEntropy, WithoutGradientsOnlyMeasures) {
+  check({530, 300, 33, DType::kF32, DType::kF32, false});
+  check({530, 300, 33, DType::kBF16, DType::kF32, false});
+}
+
+// A stored bf16 probability cannot tell 0.999 from 1; the gradient of a sure and right prediction must still
+// point the right way and have the right size.
+TEST(LinearCrossEntropy, KeepsTheGradientOfASureAndRightPrediction) {
+  for (const auto& [name, table] : test::matrix_tables()) {
+    Arena arena;
+    device::Stream stream = test::make_stream(1);
+    LinearCrossEntropyArgs args;
+    args.hidden = arena.input(1, 2, DType::kBF16);
+    args.weight = arena.input(2, 2, DType::kBF16);
+    const double hidden[2] = {1, 0}, weight[2][2] = {{8, 0}, {0, 4}};
+    for (std::int64_t i = 0; i < 2; i++) {
+      test::set(args.hidden, 0, i, hidden[i]);
+      for (std::int64_t j = 0; j < 2; j++) test::set(args.weight, i, j, weight[i][j]);
+    }
+    args.targets = arena.integers({0});
+    args.nll = static_cast<float*>(arena.output("nll", 1, 1, DType::kF32, false, 0).data);
+    args.dhidden = arena.output("dhidden", 1, 2, DType::kF32, false, 0);
+    table.linear_cross_entropy(args, stream);
+    const double miss = 1 / (1 + std::exp(8.0));  // the probability of the wrong word: the logits are 8 and 0
+    EXPECT_NEAR(test::get(args.dhidden, 0, 0), -8 * miss, 8 * miss * 0.005) << name;
+    EXPECT_NEAR(test::get(args.dhidden, 0, 1), 4 * miss, 4 * miss * 0.01) << name;
+    EXPECT_NEAR(args.nll[0], miss, 1e-6) << name;
+  }
+}
+
+}  // namespace
+}  // namespace hone
