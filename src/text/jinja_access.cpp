@@ -225,7 +225,7 @@ bool changes_its_object(const Value& object, std::string_view name) {
 std::optional<Value> attribute_of(const Value& object, std::string_view name) {
   if (is_dunder(name) || changes_its_object(object, name)) {
     return make_undefined_hint(
-        fmt::format("access to attribute {} of '{}' object is unsafe.", quoted(name), type_name(object)));
+        fmt::format("access to attribute {} of '{}' object is unsafe.", in_quotes(name), type_name(object)));
   }
   switch (object.kind()) {
     case Kind::kNamespace:

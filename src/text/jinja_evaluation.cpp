@@ -202,7 +202,7 @@ Value Interpreter::eval_filter(const FilterExpr& node, const ScopeRef& scope, co
                           : eval(*node.operand, scope);
   const CallArgs args = eval_args(node.args, scope);
   position_ = node.at;
-  if (node.filter == nullptr) raise(kPlain, "No filter named {} found.", text::quoted(node.name));
+  if (node.filter == nullptr) raise(kPlain, "No filter named {} found.", in_quotes(node.name));
   return node.filter(*this, value, args);
 }
 
@@ -210,7 +210,7 @@ Value Interpreter::eval_test(const TestExpr& node, const ScopeRef& scope) {
   const Value value = eval(*node.operand, scope);
   const CallArgs args = eval_args(node.args, scope);
   position_ = node.at;
-  if (node.test == nullptr) raise(kPlain, "No test named {} found.", text::quoted(node.name));
+  if (node.test == nullptr) raise(kPlain, "No test named {} found.", in_quotes(node.name));
   return Value::boolean(node.test(*this, value, args), value.source());
 }
 

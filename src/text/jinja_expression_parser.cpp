@@ -70,7 +70,7 @@ void ExpressionParser::fail_expected(std::string_view what) const {
   if (current().type == TokenType::kEnd) {
     fail_at(current().line, fmt::format("unexpected end of template, expected '{}'.", what));
   }
-  fail_at(current().line, fmt::format("expected token '{}', got {}", what, quoted(describe(current()))));
+  fail_at(current().line, fmt::format("expected token '{}', got {}", what, in_quotes(describe(current()))));
 }
 
 void ExpressionParser::expect_operator(std::string_view text) {
@@ -325,7 +325,7 @@ ExprPtr ExpressionParser::parse_primary(bool with_members) {
   }
   if (at_operator("[")) return parse_list();
   if (at_operator("{")) return parse_dict();
-  fail_at(token.line, fmt::format("unexpected {}", quoted(describe(token))));
+  fail_at(token.line, fmt::format("unexpected {}", in_quotes(describe(token))));
 }
 
 ExprPtr ExpressionParser::parse_tuple(const TupleOptions& options) {
@@ -348,7 +348,7 @@ ExprPtr ExpressionParser::parse_tuple(const TupleOptions& options) {
   if (!is_tuple) {
     if (!tuple->items.empty()) return std::move(tuple->items[0]);
     if (!options.in_parentheses) {
-      fail_at(current().line, fmt::format("Expected an expression, got {}", quoted(describe(current()))));
+      fail_at(current().line, fmt::format("Expected an expression, got {}", in_quotes(describe(current()))));
     }
   }
   tuple->at = at;

@@ -340,7 +340,7 @@ class BraceFormatter {
     for (const auto& [key, value] : args_.keyword) {
       if (key == name) return value;
     }
-    raise("KeyError", "{}", quoted(name));
+    raise("KeyError", "{}", in_quotes(name));
   }
 
   Value lookup(std::string_view name) {

@@ -32,7 +32,7 @@ class Macro final : public Callable {
   }
   std::string type_name() const override { return "Macro"; }
   std::string repr() const override {
-    return name_.empty() ? "<Macro anonymous>" : fmt::format("<Macro {}>", quoted(name_));
+    return name_.empty() ? "<Macro anonymous>" : fmt::format("<Macro {}>", in_quotes(name_));
   }
 
  private:
@@ -386,16 +386,16 @@ Value Interpreter::call_macro(const MacroStmt& macro, const ScopeRef& parent, st
       raise(
           kTypeError,
           "macro {} was invoked with two values for the special caller argument. This is most likely a bug.",
-          quoted(name));
+          in_quotes(name));
     }
-    raise(kTypeError, "macro {} takes no keyword argument {}", quoted(name), quoted(extra));
+    raise(kTypeError, "macro {} takes no keyword argument {}", in_quotes(name), in_quotes(extra));
   }
   if (signature.takes_varargs) {
     const auto first =
         args.positional.begin() + static_cast<std::ptrdiff_t>(std::min(count, args.positional.size()));
     scope->set(varargs_symbol_, make_tuple({first, args.positional.end()}));
   } else if (args.positional.size() > count) {
-    raise(kTypeError, "macro {} takes not more than {} argument(s)", quoted(name), count);
+    raise(kTypeError, "macro {} takes not more than {} argument(s)", in_quotes(name), count);
   }
   for (std::size_t i = 0; i < count; ++i) {
     Value* value = scope->find(signature.parameters[i]);
@@ -405,7 +405,7 @@ Value Interpreter::call_macro(const MacroStmt& macro, const ScopeRef& parent, st
         i >= first_default
             ? eval(*signature.defaults[i - first_default], scope)
             : make_undefined_hint(fmt::format("parameter {} was not provided",
-                                              quoted(template_.symbols.name(signature.parameters[i]))));
+                                              in_quotes(template_.symbols.name(signature.parameters[i]))));
     scope->set(signature.parameters[i], std::move(fallback));
   }
   Capture capture(*this);

@@ -276,7 +276,7 @@ class Lexer {
     std::size_t end = at_ + 1;
     while (end < source_.size() && source_[end] != quote) end += source_[end] == '\\' ? 2 : 1;
     if (end >= source_.size())
-      throw SyntaxError(line_, fmt::format("unexpected char {}", quoted(std::string(1, quote))));
+      throw SyntaxError(line_, fmt::format("unexpected char {}", in_quotes(std::string(1, quote))));
     push(TokenType::kString, Unescaper(source_.substr(at_ + 1, end - at_ - 1), line_).run());
     advance(end + 1);
   }
@@ -377,7 +377,7 @@ class Lexer {
     }
     if (found.empty() && kShort.find(source_[at_]) != kNone) found = source_.substr(at_, 1);
     if (found.empty()) {
-      throw SyntaxError(line_, fmt::format("unexpected char {}", quoted(to_utf8(code_at(source_, at_)))));
+      throw SyntaxError(line_, fmt::format("unexpected char {}", in_quotes(to_utf8(code_at(source_, at_)))));
     }
     const char c = found[0];
     if (c == '(' || c == '[' || c == '{') open_brackets += c == '(' ? ')' : c == '[' ? ']' : '}';

@@ -215,7 +215,7 @@ class JsonPrinter {
 
 }  // namespace
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   const char quote = quote_for(text);
   std::string out(1, quote);
   for (std::size_t at = 0; at < text.size();) append_repr_char(out, decode_utf8(text, at), quote);

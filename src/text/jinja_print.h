@@ -9,7 +9,7 @@
 namespace hone::text::jinja {
 
 /// Python's repr of a string, quotes included.
-std::string quoted(std::string_view text);
+std::string in_quotes(std::string_view text);
 /// repr(float): the shortest digits that read back, in Python's layout (1.0, 1e+16, inf).
 std::string float_repr(double value);
 std::string repr(const Value& value);

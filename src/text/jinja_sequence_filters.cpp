@@ -150,7 +150,7 @@ std::function<Value(Interpreter&, const Value&)> prepare_map(const CallArgs& cal
   CallArgs rest{{call.positional.begin() + 1, call.positional.end()}, call.keyword};
   return [name, rest](Interpreter& interpreter, const Value& item) {
     const Filter filter = find_filter(name);
-    if (filter == nullptr) raise(kPlain, "No filter named {}.", quoted(name));
+    if (filter == nullptr) raise(kPlain, "No filter named {}.", in_quotes(name));
     return filter(interpreter, item, rest);
   };
 }
@@ -187,7 +187,7 @@ std::function<bool(Interpreter&, const Value&)> prepare_select(const CallArgs& c
   return [path, test_name, rest](Interpreter& interpreter, const Value& item) {
     const std::string name = filter_name(test_name, "test");
     const Test test = find_test(name);
-    if (test == nullptr) raise(kPlain, "No test named {}.", quoted(name));
+    if (test == nullptr) raise(kPlain, "No test named {}.", in_quotes(name));
     return test(interpreter, path.get(item), rest);
   };
 }

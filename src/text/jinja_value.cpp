@@ -221,7 +221,7 @@ Value make_dict(std::shared_ptr<Dict> dict, Source source) {
 
 Value make_undefined(std::string_view name) {
   auto reason = std::make_shared<UndefinedReason>();
-  reason->name = quoted(name);
+  reason->name = in_quotes(name);
   return Value::object(Kind::kUndefined, std::move(reason));
 }
 
@@ -249,7 +249,7 @@ std::string UndefinedReason::message() const {
   if (!hint.empty()) return hint;
   if (object_type.empty()) return fmt::format("{} is undefined", name);
   if (is_element) return fmt::format("{} has no element {}", object_type, name);
-  return fmt::format("{} has no attribute {}", quoted(object_type), name);
+  return fmt::format("{} has no attribute {}", in_quotes(object_type), name);
 }
 
 std::string View::type_name() const {
@@ -268,7 +268,7 @@ void Namespace::set(std::string_view name, Value value) {
     raise(kPlain,
           "Chat templates cannot store underscore-prefixed attributes on a namespace, but got {}. "
           "Please rename the attribute.",
-          quoted(name));
+          in_quotes(name));
   }
   for (auto& [key, old] : attributes) {
     if (key == name) {
@@ -289,7 +289,7 @@ std::string Namespace::repr() const {
   std::string out = "<Namespace {";
   for (const auto& [name, value] : attributes) {
     if (out.back() != '{') out += ", ";
-    out += quoted(name) + ": " + (value.is(Kind::kNamespace) ? "<Namespace ...>" : jinja::repr(value));
+    out += in_quotes(name) + ": " + (value.is(Kind::kNamespace) ? "<Namespace ...>" : jinja::repr(value));
   }
   return out + "}>";
 }
