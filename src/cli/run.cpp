@@ -6,8 +6,11 @@
 #include <exception>
 #include <filesystem>
 #include <new>
+#include <string>
+#include <vector>
 
 #include "base/error.h"
+#include "base/suggest.h"
 #include "cli/verbs.h"
 
 namespace hone::cli {
@@ -29,6 +32,26 @@ int report(const char* kind, std::string message, int code) {
   return code;
 }
 
+/// The first argument that nobody takes, with the nearest one that somebody does; "" where all were taken.
+/// (CLI11 would rather complain about what is missing than about the misspelt word that was meant to be it.)
+std::string unknown_argument(const CLI::App& app) {
+  const auto extras = app.remaining(true);
+  if (extras.empty()) return "";
+  const CLI::App* verb = &app;
+  while (!verb->get_subcommands().empty()) verb = verb->get_subcommands().front();
+  const std::string word = extras.front().substr(0, extras.front().find('='));
+  const auto verbs = verb->get_subcommands([](const CLI::App*) { return true; });
+  std::vector<std::string> known;
+  if (word.starts_with('-')) {
+    for (const auto* option : verb->get_options())
+      for (const auto& name : option->get_lnames()) known.push_back("--" + name);
+    return fmt::format("unknown option {}{}", word, suggestion(word, known));
+  }
+  for (const auto* v : verbs) known.push_back(v->get_name());
+  if (known.empty()) return fmt::format("unexpected argument '{}'", word);
+  return fmt::format("unknown verb '{}'{}", word, suggestion(word, known));
+}
+
 }  // namespace
 
 int run(int argc, const char* const* argv) {
@@ -48,7 +71,8 @@ int run(int argc, const char* const* argv) {
   } catch (const CLI::Success& e) {  // --help, --version
     return app.exit(e);
   } catch (const CLI::ParseError& e) {
-    return report("error", std::string(e.what()) + " (see hone --help)", 2);
+    const std::string unknown = unknown_argument(app);
+    return report("error", (unknown.empty() ? std::string(e.what()) : unknown) + " (see hone --help)", 2);
   } catch (const Error& e) {
     return e.kind() == ErrorKind::kUser ? report("error", e.what(), 2)
                                         : report("internal error", e.what(), 1);

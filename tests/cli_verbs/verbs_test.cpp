@@ -1,0 +1,300 @@
+// Every verb on good input: what it writes and prints is what the documentation promises.
+#include <algorithm>
+#include <cmath>
+#include <sstream>
+
+#include "tests/cli_verbs/program.h"
+#include "tests/tolerance.h"
+
+namespace hone::test {
+namespace {
+
+const std::string kDemoModel = std::string(HONE_SOURCE) + "/demo/model";
+
+std::vector<Json> json_lines(const std::string& text) {
+  std::vector<Json> rows;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) rows.push_back(Json::parse(line));
+  return rows;
+}
+
+void expect_keys(const Json& row, const std::vector<std::string>& keys) {
+  for (const auto& key : keys) EXPECT_TRUE(row.contains(key)) << key << " in " << row.dump();
+}
+
+std::vector<double> doubles(const std::vector<float>& values) {
+  return {values.begin(), values.end()};
+}
+
+std::vector<std::int32_t> ints(const RawSafetensors& file, const std::string& name) {
+  const auto raw = file.floats(name);  // 4 bytes each, too
+  std::vector<std::int32_t> values(raw.size());
+  std::memcpy(values.data(), raw.data(), raw.size() * sizeof(float));
+  return values;
+}
+
+/// The rows of a golden file as JSONL.
+std::string golden_rows(const RawSafetensors& golden, bool labels) {
+  std::string text;
+  for (int i = 0; golden.header.contains("ids." + std::to_string(i)); ++i) {
+    Json row{{"input_ids", ints(golden, "ids." + std::to_string(i))}};
+    if (labels) row["labels"] = ints(golden, "labels." + std::to_string(i));
+    text += row.dump() + "\n";
+  }
+  return text;
+}
+
+// ---- logits ----
+
+class Logits : public testing::TestWithParam<const char*> {};
+
+TEST_P(Logits, AndTheLossAreTransformers) {
+  Workspace workspace;
+  workspace.golden(GetParam());
+  const RawSafetensors golden(workspace / "model/golden.safetensors");
+  write(workspace / "rows.jsonl", golden_rows(golden, true));
+  workspace.succeed({"logits", "model", "--ids", "rows.jsonl", "--out", "out.safetensors", "--dtype", "f32"});
+  const RawSafetensors out(workspace / "out.safetensors");
+  std::size_t rows = 0;
+  for (; golden.header.contains("ids." + std::to_string(rows)); ++rows) {
+    const std::string key = "logits." + std::to_string(rows);
+    EXPECT_EQ(out.header.at(key).at("dtype"), "F32");
+    EXPECT_EQ(out.header.at(key).at("shape"), golden.header.at(key).at("shape"));
+    EXPECT_LT(relative_distance(doubles(out.floats(key)), doubles(golden.floats(key))), 1e-5) << key;
+  }
+  EXPECT_GT(rows, 1U);
+  EXPECT_EQ(out.header.at("loss").at("shape"), Json({1}));
+  EXPECT_NEAR(out.floats("loss")[0] / golden.floats("loss")[0], 1, 1e-5);
+}
+
+// Without and with the auxiliary loss, and a dense model.
+INSTANTIATE_TEST_SUITE_P(Goldens, Logits,
+                         testing::Values("qwen3_moe-default", "qwen3_moe-aux", "llama-default"),
+                         [](const auto& test) {
+                           std::string name = test.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+TEST(LogitsVerb, WritesNoLossWithoutLabels) {
+  Workspace workspace;
+  workspace.golden("qwen3_moe-default");
+  write(workspace / "rows.jsonl", "{\"input_ids\": [3, 1, 4]}\n");
+  workspace.succeed({"logits", "model", "--ids", "rows.jsonl", "--out", "out.safetensors"});
+  const RawSafetensors out(workspace / "out.safetensors");
+  EXPECT_FALSE(out.header.contains("loss"));
+  EXPECT_EQ(out.header.at("logits.0").at("shape"), Json({3, 128}));
+}
+
+TEST(LogitsVerb, ComputesInBf16WhereAsked) {
+  Workspace workspace;
+  workspace.golden("qwen3_moe-default");
+  write(workspace / "rows.jsonl", "{\"input_ids\": [3, 1, 4, 1, 5]}\n");
+  workspace.succeed({"logits", "model", "--ids", "rows.jsonl", "--out", "f32.safetensors", "--dtype", "f32"});
+  workspace.succeed(
+      {"logits", "model", "--ids", "rows.jsonl", "--out", "bf16.safetensors", "--dtype", "bf16"});
+  const auto f32 = doubles(RawSafetensors(workspace / "f32.safetensors").floats("logits.0"));
+  const auto bf16 = doubles(RawSafetensors(workspace / "bf16.safetensors").floats("logits.0"));
+  const double distance = relative_distance(bf16, f32);
+  EXPECT_GT(distance, 0);  // it did compute in another dtype
+  EXPECT_LT(distance, 0.05);
+}
+
+// ---- tokenize ----
+
+TEST(TokenizeVerb, TextThereAndBack) {
+  Workspace workspace;
+  const std::string text = "find . -name '*.log' — naïve 漢字 🙂\n\tend";
+  write(workspace / "text.jsonl", Json{{"text", text}}.dump() + "\n");
+  workspace.succeed({"tokenize", kDemoModel, "--in", "text.jsonl", "--out", "ids.jsonl"});
+  const auto ids = json_lines(read(workspace / "ids.jsonl"));
+  ASSERT_EQ(ids.size(), 1U);
+  EXPECT_EQ(ids[0].size(), 1U);
+  EXPECT_GT(ids[0].at("input_ids").size(), 5U);
+  workspace.succeed({"tokenize", kDemoModel, "--in", "ids.jsonl", "--out", "back.jsonl"});
+  EXPECT_EQ(json_lines(read(workspace / "back.jsonl")).at(0), Json({{"text", text}}));
+}
+
+TEST(TokenizeVerb, LabelsOfAChatCoverExactlyTheAnswersAndTheirEnds) {
+  Workspace workspace;
+  write(workspace / "chat.jsonl",
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"same words\"}, {\"role\": \"assistant\", "
+        "\"content\": \"same words\"}]}\n");
+  workspace.succeed({"tokenize", kDemoModel, "--in", "chat.jsonl", "--out", "out.jsonl"});
+  const auto row = json_lines(read(workspace / "out.jsonl")).at(0);
+  EXPECT_EQ(row.at("text"),
+            "<|im_start|>user\nsame words<|im_end|>\n<|im_start|>assistant\nsame words<|im_end|>\n");
+  ASSERT_EQ(row.at("labels").size(), row.at("input_ids").size());
+  Json learnt = Json::array();
+  for (std::size_t i = 0; i < row["labels"].size(); ++i) {
+    if (row["labels"][i] == -100) continue;
+    EXPECT_EQ(row["labels"][i], row["input_ids"][i]);
+    learnt.push_back(row["labels"][i]);
+  }
+  write(workspace / "learnt.jsonl", Json{{"input_ids", learnt}}.dump() + "\n");
+  workspace.succeed({"tokenize", kDemoModel, "--in", "learnt.jsonl", "--out", "text.jsonl"});
+  EXPECT_EQ(json_lines(read(workspace / "text.jsonl")).at(0).at("text"), "same words<|im_end|>");
+}
+
+TEST(TokenizeVerb, GenerationPromptEndsTheText) {
+  Workspace workspace;
+  write(workspace / "chat.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}\n");
+  workspace.succeed(
+      {"tokenize", kDemoModel, "--in", "chat.jsonl", "--out", "out.jsonl", "--generation-prompt"});
+  EXPECT_EQ(json_lines(read(workspace / "out.jsonl")).at(0).at("text"),
+            "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n");
+}
+
+// ---- init ----
+
+TEST(InitVerb, WeightsAreAFunctionOfTheSeed) {
+  Workspace workspace;
+  for (const std::string seed : {"1", "2"})
+    workspace.succeed({"init", kDemoModel, "seed" + seed, "--seed", seed});
+  workspace.succeed({"init", kDemoModel, "again", "--seed", "1"});
+  const auto weights = [&](const std::string& name) {
+    return read(workspace / (name + "/model.safetensors"));
+  };
+  EXPECT_TRUE(weights("seed1") == weights("again"));
+  EXPECT_FALSE(weights("seed1") == weights("seed2"));
+}
+
+TEST(InitVerb, CopiesTheOtherFilesByteForByte) {
+  Workspace workspace;
+  workspace.succeed({"init", kDemoModel, "model", "--seed", "1"});
+  for (const std::string name :
+       {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json"})
+    EXPECT_TRUE(read(workspace / ("model/" + name)) == read(Path(kDemoModel) / name)) << name;
+}
+
+TEST(InitVerb, MatricesHaveTheConfigsDeviation) {
+  Workspace workspace;
+  workspace.succeed({"init", kDemoModel, "model", "--seed", "3"});
+  const RawSafetensors file(workspace / "model/model.safetensors");
+  const auto values = file.floats("model.embed_tokens.weight");
+  double squares = 0;
+  for (const float v : values) squares += static_cast<double>(v) * v;
+  EXPECT_NEAR(std::sqrt(squares / static_cast<double>(values.size())), 0.06, 0.0006);
+  for (const float v : file.floats("model.norm.weight")) EXPECT_EQ(v, 1.0F);
+}
+
+TEST(InitVerb, StoresBf16WhereAsked) {
+  Workspace workspace;
+  workspace.succeed({"init", kDemoModel, "model", "--seed", "1", "--dtype", "bf16"});
+  const RawSafetensors file(workspace / "model/model.safetensors");
+  for (const auto& [name, tensor] : file.header.items())
+    EXPECT_TRUE(name == "__metadata__" || tensor.at("dtype") == "BF16") << name;
+}
+
+// ---- the verbs that report ----
+
+class Reports : public testing::Test {
+ protected:
+  Reports() {
+    workspace_.chat_model();
+    workspace_.chat_data(6, "data.jsonl", "test");
+  }
+  Workspace workspace_;
+};
+
+TEST_F(Reports, InspectCountsParametersByGroup) {
+  const auto row = workspace_.succeed({"inspect", "model", "--json", "--tensors"}).json();
+  expect_keys(row, {"config", "groups", "parameters", "active_parameters", "weights"});
+  std::int64_t elements = 0;
+  for (const auto& t : row["weights"]["tensors"]) {
+    std::int64_t n = 1;
+    for (const auto& d : t.at("shape")) n *= d.get<std::int64_t>();
+    elements += n;
+  }
+  EXPECT_EQ(row["parameters"], elements);
+  EXPECT_LT(row["active_parameters"], row["parameters"]);
+  EXPECT_EQ(row["config"]["model_type"], "qwen3_moe");
+  EXPECT_EQ(row["weights"]["shards"], Json({"model.safetensors"}));
+}
+
+TEST_F(Reports, InspectReadsAConfigurationAlone) {
+  const auto row = workspace_.succeed({"inspect", "model-config", "--json"}).json();
+  EXPECT_FALSE(row.contains("weights"));
+  EXPECT_EQ(row["parameters"], workspace_.succeed({"inspect", "model", "--json"}).json()["parameters"]);
+}
+
+TEST_F(Reports, DoctorNamesWhatIsUsed) {
+  const auto row = workspace_.succeed({"doctor", "--json"}).json();
+  expect_keys(row, {"processor", "cores", "instruction_sets", "used", "peak_gflops_f32", "memory_read_gb_s",
+                    "libraries"});
+  const auto forced = workspace_.hone({"doctor", "--json"}, "export HONE_CPU_ISA=reference;");
+  EXPECT_EQ(forced.code, 0);
+  EXPECT_EQ(forced.json()["used"], "reference");
+}
+
+TEST_F(Reports, EvalOfRandomWeightsIsNearTheLogarithmOfTheVocabulary) {
+  const auto row = workspace_.succeed({"eval", "model", "data.jsonl", "--json", "--exact-match"}).json();
+  expect_keys(row, {"loss", "perplexity", "rows", "tokens", "supervised", "exact_match", "asked"});
+  EXPECT_NEAR(row["loss"].get<double>(), std::log(768.0), 0.3);
+  EXPECT_NEAR(row["perplexity"].get<double>(), std::exp(row["loss"].get<double>()), 0.1);
+  EXPECT_EQ(row["rows"], 6);
+}
+
+TEST_F(Reports, CheckCountsWhatTrainingWouldSee) {
+  const auto row = workspace_.succeed({"check", "model", "data.jsonl", "--json"}).json();
+  EXPECT_EQ(row.at("rows"), 6) << row.dump();
+  const auto eval = workspace_.succeed({"eval", "model", "data.jsonl", "--json"}).json();
+  EXPECT_EQ(row.at("tokens"), eval.at("tokens"));
+}
+
+TEST_F(Reports, CheckShowsTheMasks) {
+  write(workspace_ / "data.jsonl",
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"all logs\"}, {\"role\": \"assistant\", "
+        "\"content\": \"ls *.log\"}]}\n");
+  const auto outcome = workspace_.succeed({"check", "model", "data.jsonl"});
+  EXPECT_NE(outcome.out.find("«ls *.log<|im_end|>»"), std::string::npos) << outcome.out;
+}
+
+TEST_F(Reports, GenerateIsGreedyUnlessAsked) {
+  const std::vector<std::string> args{"generate",         "model", "--prompt", "all logs",
+                                      "--max-new-tokens", "6",     "--json"};
+  const auto first = workspace_.succeed(args).json();
+  expect_keys(first, {"text", "ids", "prompt_ids"});
+  EXPECT_LE(first["ids"].size(), 6U);
+  EXPECT_GT(first["prompt_ids"].size(), 5U);
+  EXPECT_EQ(workspace_.succeed(args).json(), first);
+}
+
+TEST_F(Reports, SamplingIsAFunctionOfTheSeed) {
+  const auto sample = [&](const std::string& seed) {
+    return workspace_
+        .succeed({"generate", "model", "--prompt", "all logs", "--max-new-tokens", "12", "--json",
+                  "--temperature", "1", "--seed", seed})
+        .json()
+        .at("ids");
+  };
+  EXPECT_EQ(sample("1"), sample("1"));
+  EXPECT_NE(sample("1"), sample("2"));
+}
+
+TEST_F(Reports, BenchStepEndsWithOneObjectOfMedians) {
+  for (const std::string dtype : {"f32", "bf16"}) {
+    const auto row = workspace_
+                         .succeed({"bench", "step", "model-config", "--batch", "2", "--seq", "32", "--dtype",
+                                   dtype, "--steps", "3", "--threads", "1", "--json"})
+                         .json();
+    expect_keys(row, {"peak_above_weights_mib", "fraction_of_peak"});
+    for (const std::string key : {"fwd_ms", "bwd_ms", "opt_ms", "step_ms", "tok_s", "gemm_peak_gflops"})
+      EXPECT_GT(row.at(key).get<double>(), 0) << key;
+  }
+}
+
+TEST(Help, ListsTheVerbsAndTheRecipe) {
+  const Workspace workspace;
+  const auto all = workspace.succeed({"--help"}).out;
+  for (const std::string verb :
+       {"train", "generate", "eval", "check", "tokenize", "logits", "inspect", "init", "bench", "doctor"})
+    EXPECT_NE(all.find("  " + verb), std::string::npos) << verb;
+  const auto train = workspace.succeed({"train", "--help"}).out;
+  for (const std::string key :
+       {"model.path", "data.overlong", "train.optimizer.lr", "train.schedule.min_lr_ratio", "output"})
+    EXPECT_NE(train.find(key), std::string::npos) << key;
+}
+
+}  // namespace
+}  // namespace hone::test
