@@ -1,0 +1,178 @@
+// A run that was interrupted, in whatever way, ends with the same bits as one that was not.
+#include <algorithm>
+#include <cmath>
+#include <csignal>
+#include <set>
+#include <sstream>
+
+#include "base/rng.h"
+#include "tests/cli_verbs/program.h"
+
+namespace hone::test {
+namespace {
+
+struct Setting {
+  const char* name;
+  std::vector<std::string> options;
+};
+
+/// A small packed chat data set: 12 steps are a little over one and a half of its epochs.
+class Resume : public testing::Test {
+ protected:
+  Resume() {
+    workspace_.chat_model();
+    workspace_.chat_data(32);
+    write(workspace_ / "recipe.yaml",
+          "model: {path: model, dtype: f32}\n"
+          "data: {train: train.jsonl, seq_len: 128}\n"
+          "train: {steps: 12, global_batch: 2, micro_batch: 1, checkpoint_every: 2, seed: 3, threads: 1}\n"
+          "output: run\n");
+  }
+  std::vector<std::string> args(const std::string& output, std::vector<std::string> more = {}) const {
+    more.insert(more.begin(), {"train", "recipe.yaml", "output=" + output});
+    return more;
+  }
+  /// Rows of a run's metrics.
+  std::vector<Json> metrics(const std::string& output) const {
+    std::vector<Json> rows;
+    std::istringstream in(read(workspace_ / (output + "/metrics.jsonl")));
+    for (std::string line; std::getline(in, line);) rows.push_back(Json::parse(line));
+    return rows;
+  }
+  void wait_for_step(const std::string& output, std::size_t step) const {
+    const Path path = workspace_ / (output + "/metrics.jsonl");
+    for (;;) {
+      if (std::filesystem::exists(path)) {
+        const std::string text = read(path);
+        if (static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n')) >= step) return;
+      }
+      ::usleep(1000);
+    }
+  }
+  /// The same weights, one row a step with the same figures, and nothing left over.
+  void expect_same_run(const std::string& a, const std::string& b) const {
+    EXPECT_TRUE(workspace_.files(a + "/model") == workspace_.files(b + "/model"));
+    const auto rows = metrics(a);
+    const auto others = metrics(b);
+    ASSERT_EQ(rows.size(), others.size());
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      EXPECT_EQ(rows[i].at("step"), i + 1);
+      for (const char* key :
+           {"step", "loss", "lm_loss", "aux_loss", "lr", "grad_norm", "tokens", "total_tokens"})
+        EXPECT_EQ(rows[i].at(key), others[i].at(key)) << key << " of step " << i + 1;
+    }
+    for (const auto& [name, bytes] : workspace_.files(a)) {
+      for (const char* leftover : {".lock", ".partial", ".previous", ".tmp"})
+        EXPECT_EQ(name.find(leftover), std::string::npos) << name;
+    }
+  }
+  Workspace workspace_;
+};
+
+/// Stops with SIGTERM after some step, continues, and compares with a run that went through.
+class ResumeAfterTerm : public Resume, public testing::WithParamInterface<Setting> {};
+
+TEST_P(ResumeAfterTerm, IsBitForBitAnUndisturbedRun) {
+  auto options = GetParam().options;
+  workspace_.succeed(args("whole", options));
+  const pid_t pid = workspace_.start(args("run", options));
+  wait_for_step("run", 3);
+  ::kill(pid, SIGTERM);
+  const auto stopped = workspace_.wait(pid);
+  EXPECT_EQ(stopped.code, 0) << stopped.err;
+  workspace_.succeed(args("run", options));
+  expect_same_run("run", "whole");
+}
+
+INSTANTIATE_TEST_SUITE_P(Settings, ResumeAfterTerm,
+                         testing::Values(Setting{"f32_accumulated", {}},
+                                         Setting{"f32", {"train.micro_batch=2"}},
+                                         Setting{"bf16_accumulated", {"model.dtype=bf16"}},
+                                         Setting{"bf16", {"model.dtype=bf16", "train.micro_batch=2"}},
+                                         Setting{"across_epochs", {"train.global_batch=8"}},
+                                         Setting{"unpacked", {"data.packing=false"}}),
+                         [](const auto& test) { return std::string(test.param.name); });
+
+TEST_F(Resume, AfterKillsAtRandomMoments) {
+  workspace_.succeed(args("whole"));
+  const CounterRng random(17, RngPurpose::kBench);
+  int kills = 0;
+  for (std::uint64_t start = 0; start < 8; ++start) {
+    const pid_t pid = workspace_.start(args("run"));
+    ::usleep(static_cast<useconds_t>(5000 + random.below(start, 150000)));
+    ::kill(pid, SIGKILL);
+    const auto outcome = workspace_.wait(pid);
+    if (outcome.code == 0) break;
+    EXPECT_EQ(outcome.code, 128 + SIGKILL) << outcome.err;
+    ++kills;
+  }
+  EXPECT_GT(kills, 0);
+  workspace_.succeed(args("run"));
+  expect_same_run("run", "whole");
+}
+
+TEST_F(Resume, OfAFinishedRunChangesNothing) {
+  workspace_.succeed(args("run"));
+  const auto before = workspace_.files("run");
+  const auto time = std::filesystem::last_write_time(workspace_ / "run/model/model.safetensors");
+  EXPECT_EQ(workspace_.hone(args("run")).code, 0);
+  EXPECT_EQ(workspace_.hone(args("run", {"--resume"})).code, 0);
+  EXPECT_EQ(workspace_.files("run"), before);
+  EXPECT_EQ(std::filesystem::last_write_time(workspace_ / "run/model/model.safetensors"), time);
+}
+
+TEST_F(Resume, WithoutACheckpointIsRefused) {
+  expect_refused(workspace_.hone(args("run", {"--resume"})), {"output run", "no checkpoint"});
+  EXPECT_FALSE(std::filesystem::exists(workspace_ / "run"));
+}
+
+TEST_F(Resume, WithAnotherRecipeIsRefusedByName) {
+  workspace_.succeed(args("run", {"train.steps=2"}));
+  const auto before = workspace_.files("run");
+  expect_refused(workspace_.hone(args("run", {"train.steps=2", "train.optimizer.lr=0.5"})),
+                 {"output run", "lr: 0.5"});
+  expect_refused(workspace_.hone(args("run", {"train.steps=4"})), {"steps: 2", "steps: 4"});
+  EXPECT_EQ(workspace_.files("run"), before);
+}
+
+TEST_F(Resume, WithOtherDataIsRefused) {
+  workspace_.succeed(args("run", {"train.steps=2"}));
+  workspace_.chat_data(31);
+  expect_refused(workspace_.hone(args("run", {"train.steps=2"})), {"output run", "training data changed"});
+}
+
+TEST_F(Resume, KeepsTheLastCheckpointsAndTheBest) {
+  workspace_.chat_data(4, "valid.jsonl", "valid");
+  workspace_.succeed(args(
+      "run", {"data.eval=valid.jsonl", "train.eval_every=2", "train.eval_samples=0", "train.keep_last=1"}));
+  const auto rows = metrics("run");
+  std::int64_t best = 0;
+  double least = 1e30;
+  for (const auto& row : rows)
+    if (row.contains("eval_loss") && row["eval_loss"].get<double>() < least) {
+      least = row["eval_loss"].get<double>();
+      best = row["step"].get<std::int64_t>();
+    }
+  std::set<std::string> kept;
+  for (const auto& entry : std::filesystem::directory_iterator(workspace_ / "run/checkpoints"))
+    kept.insert(entry.path().filename().string());
+  EXPECT_EQ(kept, (std::set<std::string>{"step-12", "step-" + std::to_string(best)}));
+}
+
+TEST_F(Resume, ThreeStepsThatAreNotFiniteStopTheRunWithWeightsIntact) {
+  // The first update at this rate is finite, what comes after it is not.
+  const auto outcome = workspace_.hone(
+      args("run", {"train.optimizer.lr=1e20", "train.clip=null", "train.schedule.type=constant"}));
+  expect_refused(outcome, {"3 steps in a row", "train.jsonl:", "train.optimizer.lr"});
+  const auto rows = metrics("run");
+  ASSERT_GE(rows.size(), 3U);
+  for (std::size_t i = rows.size() - 3; i < rows.size(); ++i) EXPECT_TRUE(rows[i].at("skipped").get<bool>());
+  EXPECT_FALSE(std::filesystem::exists(workspace_ / "run/model"));
+  // What the last checkpoint holds is what the last good one held.
+  const auto last = "run/checkpoints/step-" + std::to_string(rows.size());
+  const RawSafetensors weights(workspace_ / (last + "/rank-00000-of-00001.safetensors"));
+  for (const float w : weights.floats("master.model.embed_tokens.weight")) ASSERT_TRUE(std::isfinite(w));
+}
+
+}  // namespace
+}  // namespace hone::test
