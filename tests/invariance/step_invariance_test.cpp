@@ -1,0 +1,119 @@
+// One training step gives the same gradients however it is cut, packed, recomputed, threaded or vectorised.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/rng.h"
+#include "model/causal_lm.h"
+#include "tests/tolerance.h"
+#include "train/optimizer.h"
+#include "train/step.h"
+
+namespace hone::test {
+namespace {
+
+using Gradients = std::map<std::string, std::vector<double>>;
+
+struct Setting {
+  int threads = 1;
+  bool recompute = false;
+  const kernels::KernelTable* kernels = nullptr;
+  std::vector<std::string> freeze = {};
+};
+
+std::vector<model::TokenBatch> rows(int count) {
+  const CounterRng random(5, RngPurpose::kBench);
+  std::uint64_t draw = 0;
+  std::vector<model::TokenBatch> result(static_cast<std::size_t>(count));
+  for (auto& row : result) {
+    std::vector<std::int32_t> ids(5 + random.below(draw++, 20));
+    for (auto& id : ids) id = static_cast<std::int32_t>(random.below(draw++, 128));
+    row.add(ids, ids);
+  }
+  return result;
+}
+
+/// The rows as one micro-batch of isolated documents.
+std::vector<model::TokenBatch> packed(const std::vector<model::TokenBatch>& parts) {
+  model::TokenBatch all;
+  for (const auto& part : parts) all.add(part.ids, part.labels);
+  return {all};
+}
+
+/// Gradients of one step's language-model loss on a golden checkpoint.
+Gradients gradients(const std::vector<model::TokenBatch>& batches, const Setting& setting = {}) {
+  ops::Context context({}, setting.threads);
+  if (setting.kernels != nullptr) context.set_kernels(*setting.kernels);
+  auto model = model::CausalLM::from_pretrained(
+      context, std::string(HONE_TEST_DATA) + "/golden/qwen3_moe-default", {.dtype = DType::kF32});
+  auto& parameters = model.decoder().parameters();
+  parameters.set_trainable(setting.freeze, DType::kF32);
+  train::Optimizer optimizer(context, model, {});
+  const auto result = train::train_step(context, model.decoder(), optimizer, batches,
+                                        {.learning_rate = 0, .clip = 0, .recompute = setting.recompute});
+  EXPECT_FALSE(result.skipped);
+  Gradients all{{"loss", {result.lm_loss}}};
+  for (const auto& p : parameters.all()) {
+    if (!p.trainable) continue;
+    const Tensor grad = p.grad_slot->grad();
+    auto& values = all[p.spec.name];
+    values.resize(static_cast<std::size_t>(grad.numel()));
+    convert(grad.dtype(), grad.data(), DType::kF64, values.data(), values.size());
+  }
+  return all;
+}
+
+void expect_near(const Gradients& got, const Gradients& expected) {
+  ASSERT_EQ(got.size(), expected.size());
+  for (const auto& [name, values] : expected)
+    EXPECT_LT(relative_distance(got.at(name), values), 1e-5) << name;
+}
+
+TEST(StepInvariance, OnePackIsManyRows) {
+  expect_near(gradients(packed(rows(8))), gradients(rows(8)));
+}
+
+TEST(StepInvariance, TheOrderOfRowsDoesNotMatter) {
+  auto reversed = rows(8);
+  std::reverse(reversed.begin(), reversed.end());
+  expect_near(gradients(packed(reversed)), gradients(packed(rows(8))));
+}
+
+TEST(StepInvariance, RecomputeIsBitForBitTheSame) {
+  EXPECT_EQ(gradients(packed(rows(8)), {.recompute = true}), gradients(packed(rows(8))));
+}
+
+TEST(StepInvariance, ThreadsDoNotChangeABit) {
+  const auto one = gradients(packed(rows(8)), {.threads = 1});
+  for (const int threads : {2, 3})
+    EXPECT_EQ(gradients(packed(rows(8)), {.threads = threads}), one) << threads;
+}
+
+TEST(StepInvariance, EveryInstructionSetAgreesWithTheReference) {
+  const auto expected =
+      gradients(packed(rows(8)), {.kernels = &kernels::cpu_kernels(kernels::CpuIsa::kReference)});
+  for (const auto isa : {kernels::CpuIsa::kAvx2, kernels::CpuIsa::kAvx512, kernels::CpuIsa::kAvx512Bf16}) {
+    const kernels::KernelTable* table = nullptr;
+    try {
+      table = &kernels::cpu_kernels(isa);
+    } catch (const Error&) {
+      continue;  // not on this processor
+    }
+    SCOPED_TRACE(kernels::name_of(isa));
+    expect_near(gradients(packed(rows(8)), {.kernels = table}), expected);
+  }
+}
+
+TEST(StepInvariance, FreezingSomeLeavesTheOthersGradients) {
+  auto all = gradients(packed(rows(8)));
+  const auto some = gradients(packed(rows(8)), {.freeze = {"experts", "embed_tokens"}});
+  EXPECT_LT(some.size(), all.size());
+  for (const auto& [name, values] : some) EXPECT_EQ(values, all.at(name)) << name;
+}
+
+}  // namespace
+}  // namespace hone::test
