@@ -30,8 +30,8 @@ struct Message {
 
 struct ChatTemplateOptions {
   bool add_generation_prompt = false;
-  std::string tools_json;   // a JSON array, or empty
-  std::string kwargs_json;  // a JSON object of further template variables (enable_thinking …), or empty
+  std::string tools_json = {};   // a JSON array, or empty
+  std::string kwargs_json = {};  // a JSON object of further template variables (enable_thinking …), or empty
 };
 
 /// Token ids, and labels aligned with them: -100 where not learnt from (the model shifts them).
@@ -109,7 +109,7 @@ struct GenerateOptions {
   std::int64_t top_k = 0;
   double top_p = 1;
   std::uint64_t seed = 0;
-  std::vector<std::int32_t> eos_token_id;  // empty: generation_config.json's
+  std::vector<std::int32_t> eos_token_id = {};  // empty: generation_config.json's
 };
 
 /// A causal language model. A handle: copies are the same model.
