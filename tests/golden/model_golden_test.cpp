@@ -243,8 +243,8 @@ TEST_P(ModelGolden, SavingWritesBackEveryFileByteForByte) {
   std::filesystem::remove_all(target);
 }
 
-INSTANTIATE_TEST_SUITE_P(Transformers, ModelGolden, testing::ValuesIn(case_names()), [](const auto& info) {
-  std::string name = info.param;
+INSTANTIATE_TEST_SUITE_P(Transformers, ModelGolden, testing::ValuesIn(case_names()), [](const auto& named) {
+  std::string name = named.param;
   std::replace_if(
       name.begin(), name.end(), [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; }, '_');
   return name;

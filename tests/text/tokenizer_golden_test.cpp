@@ -152,7 +152,7 @@ TEST_P(TokenizerGolden, IsTheSameInManyThreads) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, TokenizerGolden, testing::ValuesIn(names()),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& named) { return named.param; });
 
 TEST(TokenizerGoldens, CoverTheFamilies) {
   EXPECT_GE(names().size(), 18U);
