@@ -106,6 +106,8 @@ class Trainer {
   void finish();
   double elapsed() const { return state_.seconds; }
 
+  StopSignal
+      stop_;  // first: a signal while weights are read ends the run after its next step, with a checkpoint
   Recipe recipe_;
   std::optional<model::ModelDescription> description_;
   std::unique_ptr<ops::Context> context_;
@@ -258,7 +260,6 @@ TrainOutcome Trainer::run() {
 }
 
 TrainOutcome Trainer::loop() {
-  const StopSignal stop;
   if (eval_data_ && state_.step == 0) run_evaluation();
   double last_loss = 0;
   while (state_.step < steps_) {
@@ -295,7 +296,7 @@ TrainOutcome Trainer::loop() {
     log_experts(result);
     if (result.skipped) warn_nonfinite(result, batches);
     if (state_.consecutive_skips >= kMostSkips) stop_for_nonfinite(result, batches);
-    if (stop.requested() && !last) {
+    if (stop_.requested() && !last) {
       save_checkpoint();
       write_report(*directory_);
       fmt::print("stopped after step {}; the same command continues from here\n", state_.step);
@@ -450,8 +451,10 @@ void Trainer::show_samples() {
   const auto quoted = [](const std::string& text) {
     return ordered_json(text).dump(-1, ' ', false, ordered_json::error_handler_t::replace);
   };
-  for (const auto& s : sample_answers(*context_, model_->decoder(), *eval_data_, *tokenizer_, recipe_.eval_samples))
-    fmt::print("  {}\n    answer    {}\n    reference {}\n", quoted(s.prompt), quoted(s.answer), quoted(s.reference));
+  for (const auto& s :
+       sample_answers(*context_, model_->decoder(), *eval_data_, *tokenizer_, recipe_.eval_samples))
+    fmt::print("  {}\n    answer    {}\n    reference {}\n", quoted(s.prompt), quoted(s.answer),
+               quoted(s.reference));
 }
 
 void Trainer::save_checkpoint() {
