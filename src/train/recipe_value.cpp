@@ -25,7 +25,10 @@ std::string RecipeValue::text() const {
   YAML::Emitter out;
   out << YAML::Flow << node_;
   std::string result = out.c_str();
-  if (result.size() > 60) result = result.substr(0, 57) + "...";
+  if (result.size() > 60) {
+    result.resize(57);
+    result += "...";
+  }
   return result;
 }
 
