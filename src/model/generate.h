@@ -16,7 +16,7 @@ struct GenerationOptions {
   std::int64_t top_k = 0;  // sample among the k likeliest; 0: all
   double top_p = 1;        // among the fewest whose probabilities sum to at least this
   std::uint64_t seed = 0;
-  std::vector<std::int32_t> stop_ids;  // end a sequence; kept as its last token
+  std::vector<std::int32_t> stop_ids = {};  // end a sequence; kept as its last token
 };
 
 /// The token that follows `logits` (vocab). Draw number `step` of sequence `sequence`: a function of the
