@@ -62,6 +62,15 @@ std::uint64_t CheckpointStore::size_bytes(const Optimizer& optimizer) {
 }
 
 void CheckpointStore::save(const TrainState& state, const Optimizer& optimizer) const {
+  try {
+    write(state, optimizer);
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kUser) throw;
+    fail("{}: could not be saved, older checkpoints are intact: {}", path_of(state.step).string(), e.what());
+  }
+}
+
+void CheckpointStore::write(const TrainState& state, const Optimizer& optimizer) const {
   std::filesystem::create_directories(directory_);
   hub::StagedDirectory staged(path_of(state.step), hub::IfExists::kReplace);
   const auto tensors = optimizer.state();

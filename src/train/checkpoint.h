@@ -50,6 +50,7 @@ class CheckpointStore {
   void prune(std::int64_t keep_last, std::int64_t best) const;
 
  private:
+  void write(const TrainState& state, const Optimizer& optimizer) const;
   std::vector<std::int64_t> steps() const;
   std::filesystem::path path_of(std::int64_t step) const {
     return directory_ / ("step-" + std::to_string(step));
