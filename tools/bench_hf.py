@@ -121,7 +121,7 @@ def summary(runs: dict[str, dict[str, list[dict]]]) -> dict:
     result: dict = {}
     for dtype, sides in runs.items():
         result[dtype] = {
-            side: {key: statistics.median(turn[key] for turn in turns) for key in turns[0]}
+            side: {key: statistics.median(turn[key] for turn in turns) for key in turns[0] if isinstance(turns[0][key], int | float)}
             for side, turns in sides.items()
             if turns
         }
