@@ -34,8 +34,8 @@ class AttentionBackward {
       keys_ = {begin, least(begin + chunk_, piece_.key_end)};
       load_keys();
       for (Index h = 0; h < group_; h++) {
-        for (Index q = piece_.query_begin; q < piece_.query_end; q += kBackwardRows) {
-          block(h, {q, least(q + kBackwardRows, piece_.query_end)});
+        for (Index q = piece_.query_begin; q < piece_.query_end; q += rows_) {
+          block(h, {q, least(q + rows_, piece_.query_end)});
         }
       }
       if (piece_.dkv) store_keys();
@@ -47,6 +47,7 @@ class AttentionBackward {
 
  private:
   void carve(float* memory) {
+    rows_ = backward_rows(dim_);
     words_ = ceil_div(dim_, kPerWord<E>);
     left_stride_ = padded(words_);
     panels_ = ceil_div(dim_, kWidth);
@@ -57,23 +58,23 @@ class AttentionBackward {
     Carver c(memory);
     key_rows_ = c.take(chunk_ * left_stride_);
     value_rows_ = c.take(chunk_ * left_stride_);
-    query_columns_ = c.take(kBackwardRows * words_);
-    dout_columns_ = c.take(kBackwardRows * words_);
-    out_columns_ = c.take(kBackwardRows * words_);
+    query_columns_ = c.take(rows_ * words_);
+    dout_columns_ = c.take(rows_ * words_);
+    out_columns_ = c.take(rows_ * words_);
     scores_ = c.take(kBackwardKeys * kScoreStride);
     dscores_ = c.take(kBackwardKeys * kScoreStride);
-    lse_ = c.take(kBackwardRows);
-    mean_ = c.take(kBackwardRows);
+    lse_ = c.take(rows_);
+    mean_ = c.take(rows_);
     if (piece_.dkv) {
-      query_panels_ = c.take(kBackwardRows / kPerWord<E> * sums_stride_);
-      dout_panels_ = c.take(kBackwardRows / kPerWord<E> * sums_stride_);
+      query_panels_ = c.take(rows_ / kPerWord<E> * sums_stride_);
+      dout_panels_ = c.take(rows_ / kPerWord<E> * sums_stride_);
       dk_ = c.take(chunk_ * sums_stride_);
       dv_ = c.take(chunk_ * sums_stride_);
     }
     if (piece_.dq) {
       key_panels_ = c.take(chunk_ / kPerWord<E> * sums_stride_);
-      ds_ = c.take(kBackwardRows * ds_stride_);
-      dq_ = c.take((keep_dq_ ? group_ * queries() : kBackwardRows) * sums_stride_);
+      ds_ = c.take(rows_ * ds_stride_);
+      dq_ = c.take((keep_dq_ ? group_ * queries() : rows_) * sums_stride_);
     }
     used_ = c.used();
   }
@@ -116,7 +117,7 @@ class AttentionBackward {
     for (Index i = 0; i < q.size(); i++) {
       lse_[i] = a_.lse[(span_.query + q.begin + i) * a_.heads + head(h)];
     }
-    fill_zero(lse_ + q.size(), kBackwardRows - q.size());
+    fill_zero(lse_ + q.size(), rows_ - q.size());
     pack_along<Isa, E>(query_row(a_.out, q.begin, h), a_.out.stride, q.size(), dim_, out_columns_);
     for (Index i = 0; i < q.size(); i += kLanes) mean(i);
   }
@@ -270,7 +271,8 @@ class AttentionBackward {
   const AttentionPiece piece_;
   const AttentionSpan span_;
   const Index dim_;
-  Index group_ = 1, words_ = 0, left_stride_ = 0, panels_ = 0, sums_stride_ = 0, ds_stride_ = 0, chunk_ = 0;
+  Index group_ = 1, rows_ = 0, words_ = 0, left_stride_ = 0, panels_ = 0, sums_stride_ = 0, ds_stride_ = 0,
+        chunk_ = 0;
   Index used_ = 0;
   bool keep_dq_ = false;  // the sums of all queries wait for the next chunk
   Range keys_{0, 0};      // positions of the chunk

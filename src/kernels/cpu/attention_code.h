@@ -45,12 +45,17 @@ inline constexpr Index kForwardKeys = 512;   // forward: keys between correction
 inline constexpr Index kFewQueries = 4;      // sequences with no more take the path of attention_few.h
 inline constexpr Index kFewKeys = 512;       // there: keys between corrections
 inline constexpr Index kMaxFewPieces = 64;   // there: pieces that a cache is cut into, at most
-inline constexpr Index kBackwardRows = 128;  // backward: queries of a block
+inline constexpr Index kBackwardRows = 128;  // backward: queries of a block, at most
 inline constexpr Index kBackwardKeys = 64;   // backward: keys of a block
 
 /// Backward: the keys whose gradients are summed at once, so that they and what they need stay in L2.
 [[gnu::always_inline]] constexpr Index backward_chunk(Index head_dim) {
-  return most(1, 32768 / most(head_dim, 64) / kBackwardKeys) * kBackwardKeys;
+  return most(1, 65536 / most(head_dim, 128) / kBackwardKeys) * kBackwardKeys;
+}
+
+/// Backward: the queries of a block. Long ones make long sums, but must leave room in L2.
+[[gnu::always_inline]] constexpr Index backward_rows(Index head_dim) {
+  return head_dim < 128 ? kBackwardRows : kBackwardRows / 2;
 }
 
 template <class Isa>
