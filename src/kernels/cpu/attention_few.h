@@ -7,6 +7,9 @@
 
 namespace hone::kernels::cpu {
 
+/// How many rows ahead keys and values are prefetched.
+inline constexpr Index kFewAhead = 32;
+
 /// scores[row][i] = the product of row `row` of q and row keys[i], over k elements.
 template <class Isa, class T, int kRows>
 [[gnu::noinline]] void multiply_four_keys(const T* q, Index q_stride, const T* const (&keys)[4], Index k,
@@ -53,6 +56,7 @@ template <class Isa, class T, int kRows, int kVecs>
   }
   const bool ragged = last < Isa::kLanes;
   for (Index k = 0; k < keys; k++, v += v_stride) {
+    prefetch_row(v + kFewAhead * v_stride, k + kFewAhead < keys ? (kVecs - 1) * Isa::kLanes + last : 0);
     Vec value[kVecs];
 #pragma GCC unroll 4
     for (int i = 0; i + 1 < kVecs; i++) value[i] = Isa::load(v + i * Isa::kLanes);
@@ -190,7 +194,10 @@ class AttentionFew {
     const T* q = queries_ + r * query_stride();
     for (Index k = 0; k < keys.size(); k += 4) {
       const T* four[4];
-      for (Index i = 0; i < 4; i++) four[i] = row(a_.k, least(keys.begin + k + i, keys.end - 1));
+      for (Index i = 0; i < 4; i++) {
+        four[i] = row(a_.k, least(keys.begin + k + i, keys.end - 1));
+        prefetch_row(row(a_.k, least(keys.begin + k + i + kFewAhead, keys.end - 1)), dim_);
+      }
       multiply_four_keys<Isa, T, kRows>(q, query_stride(), four, dim_, scores_ + k, kScoreStride);
     }
   }
