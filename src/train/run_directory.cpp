@@ -20,15 +20,21 @@ namespace {
 
 constexpr const char* kLock = ".lock";
 
-/// An empty directory, or one in which a run began: it has a resolved recipe, or a killed start's lock and
-/// nothing else.
+/// An empty directory, or one in which a run began: it has a resolved recipe, or what a start that was killed
+/// before that leaves (locks and temporaries, which are hidden, and the recipe's own).
 bool is_run(const std::filesystem::path& path) {
   if (std::filesystem::exists(path / "recipe.yaml"))
     return read_file(path / "recipe.yaml").starts_with(kResolvedRecipeHeader);
+  const auto only_hidden = [](const std::filesystem::path& directory) {
+    for (const auto& entry : std::filesystem::directory_iterator(directory))
+      if (!entry.path().filename().string().starts_with('.')) return false;
+    return true;
+  };
   for (const auto& entry : std::filesystem::directory_iterator(path)) {
-    const auto name = entry.path().filename();
-    if (name != kLock && name != "checkpoints") return false;
-    if (name == "checkpoints" && !std::filesystem::is_empty(entry.path())) return false;
+    const std::string name = entry.path().filename().string();
+    const bool leftover = name.starts_with('.') || name == "recipe.yaml.tmp" ||
+                          (name == "checkpoints" && entry.is_directory() && only_hidden(entry.path()));
+    if (!leftover) return false;
   }
   return true;
 }
