@@ -1,4 +1,5 @@
-// The parser's two halves: statements (jinja_parser.cpp) over expressions (jinja_expression_parser.cpp).
+// The parser's two halves: statements (jinja_parser.cpp) over expressions (jinja_expression_parser.cpp,
+// jinja_postfix_parser.cpp).
 #pragma once
 
 #include <algorithm>
@@ -61,7 +62,22 @@ class ExpressionParser {
   SymbolTable& symbols_;
 
  private:
-  class Nested;
+  /// Bounds recursion for as long as it lives.
+  class Nested {
+   public:
+    explicit Nested(ExpressionParser& parser) : parser_(parser) {
+      if (++parser_.nesting_ > kMaxNesting)
+        parser_.fail_at(parser_.current().line, "the expression nests too deeply");
+    }
+    ~Nested() { --parser_.nesting_; }
+    Nested(const Nested&) = delete;
+    Nested& operator=(const Nested&) = delete;
+
+   private:
+    static constexpr int kMaxNesting = 120;
+    ExpressionParser& parser_;
+  };
+
   ExprPtr parse_conditional();
   ExprPtr parse_or();
   ExprPtr parse_and();
@@ -85,7 +101,11 @@ class ExpressionParser {
   ExprPtr make_binary(Binary op, Position at, ExprPtr left, ExprPtr right);
   template <typename Node>
   std::unique_ptr<Node> finish(std::unique_ptr<Node> node, Position at,
-                               std::initializer_list<const Expr*> children);
+                               std::initializer_list<const Expr*> children) {
+    node->at = at;
+    for (const Expr* child : children) measure(*node, child);
+    return node;
+  }
   void measure(Expr& node, const CallParts& args);
   void measure(Expr& node, const Expr* child);
   void make_store(Expr& target);

@@ -1,67 +1,21 @@
-// Python's values as chat templates use them. Every string knows, run by run, which message its characters
-// came from and which
-// `{% generation %}` block wrote them; every other value knows the message it was computed from.
+// Python's values as chat templates use them. Strings are texts with marks; every other value knows the
+// message it was computed from.
 #pragma once
-
-#include <fmt/format.h>
 
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include "text/jinja_text.h"
+
 namespace hone::text::jinja {
 
 class Interpreter;
-class Value;
-
-/// A Python exception inside a template. Becomes hone::Error, with name and line, where rendering ends.
-class Raise : public std::runtime_error {
- public:
-  /// `type` is Python's name ("TypeError"), or "" for errors that Jinja raises under its own names: then only
-  /// the message is shown.
-  Raise(std::string_view type, const std::string& message)
-      : std::runtime_error(type.empty() ? message : fmt::format("{}: {}", type, message)) {}
-};
-
-template <typename... Args>
-[[noreturn]] void raise(std::string_view type, fmt::format_string<Args...> format, Args&&... args) {
-  throw Raise(type, fmt::format(format, std::forward<Args>(args)...));
-}
-inline constexpr std::string_view kTypeError = "TypeError";
-inline constexpr std::string_view kValueError = "ValueError";
-inline constexpr std::string_view kIndexError = "IndexError";
-inline constexpr std::string_view kOverflowError = "OverflowError";
-inline constexpr std::string_view kPlain = "";
-
-/// Limits against runaway templates.
-inline constexpr std::size_t kMaxTextBytes = std::size_t{1} << 26;
-inline constexpr std::size_t kMaxItems = 10'000'000;
-inline constexpr std::uint32_t kMaxNesting = 400;
-
-/// The message, and the index of its key in the renderer's table of keys, that something was derived from.
-struct Source {
-  static constexpr std::int32_t kNoMessage = -2;
-  static constexpr std::int32_t kSeveral = -1;
-  static constexpr std::int32_t kWholeMessage = 0;  ///< the key index that stands for no single key
-  std::int32_t message = kNoMessage;
-  std::int32_t key = kWholeMessage;
-  bool operator==(const Source&) const = default;
-};
-Source merge(Source a, Source b);
-
-/// What is known about a run of characters. `generation` numbers the generation block that wrote them; 0:
-/// none did.
-struct Mark {
-  Source source;
-  std::int32_t generation = 0;
-  bool operator==(const Mark&) const = default;
-};
 
 enum class Kind : std::uint8_t {
   kMissing,  ///< a name bound to nothing yet; never seen by expressions
@@ -81,54 +35,6 @@ enum class Kind : std::uint8_t {
   kCallable,
   kNamespace,
   kOpaque,
-};
-
-/// The heap part of a value. `depth` bounds recursion over nested values.
-struct Object {
-  virtual ~Object() = default;
-  virtual std::string type_name() const { return "object"; }
-  virtual std::string repr() const { return fmt::format("<{}>", type_name()); }
-  /// A Python attribute of an object that is neither str, list, tuple, dict nor range.
-  virtual std::optional<Value> attribute(std::string_view name);
-  std::uint32_t depth = 0;
-};
-
-/// An immutable string. Offsets are bytes; Python's indices are code points (equal where is_ascii()).
-struct Text final : Object {
-  struct Run {
-    std::size_t end;  ///< one behind the last byte
-    Mark mark;
-  };
-  std::string bytes;
-  std::vector<Run> runs;   ///< ascending, covering; empty: all of it unmarked
-  std::size_t length = 0;  ///< in code points
-  bool markup = false;     ///< Markup('…'): `safe` was applied, so + and % escape the other side
-
-  bool is_ascii() const { return length == bytes.size(); }
-  /// The byte offset of code point `index` (<= length).
-  std::size_t offset(std::size_t index) const;
-  /// The mark of the byte at `at`.
-  Mark mark_at(std::size_t at) const;
-  /// The merged source of bytes [begin, end), and their generation block where they share one.
-  Mark mark_of(std::size_t begin, std::size_t end) const;
-  Mark mark_of_all() const { return mark_of(0, bytes.size()); }
-};
-using TextRef = std::shared_ptr<const Text>;
-
-/// Builds a Text piece by piece, keeping marks. Throws Raise beyond kMaxTextBytes.
-class TextBuilder {
- public:
-  void append(std::string_view bytes, const Mark& mark = {});
-  void append(const Text& text) { append(text, 0, text.bytes.size()); }
-  void append(const Text& text, std::size_t begin, std::size_t end);
-  std::size_t size() const { return bytes_.size(); }
-  bool empty() const { return bytes_.empty(); }
-  TextRef finish(bool markup = false);
-
- private:
-  std::string bytes_;
-  std::vector<Text::Run> runs_;
-  bool is_marked_ = false;
 };
 
 struct List;
