@@ -7,7 +7,7 @@
 // in order; pairs that do not see each other add exact zeros, so that it does not matter how the work is cut.
 #pragma once
 
-#include "kernels/cpu/attention_blocks.h"
+#include "kernels/cpu/attention_square.h"
 
 namespace hone::kernels::cpu {
 
@@ -114,25 +114,14 @@ class AttentionBackward {
       pack_across<Isa, E>(rows, a_.q.stride, dim_, q.size(), query_panels_);
       pack_across<Isa, E>(dout, g_.dout.stride, dim_, q.size(), dout_panels_);
     }
-    for (Index i = 0; i < q.size(); i++) {
-      lse_[i] = a_.lse[(span_.query + q.begin + i) * a_.heads + head(h)];
-    }
+    const float* lse = a_.lse + (span_.query + q.begin) * a_.heads + head(h);
+    for (Index i = 0; i < q.size(); i++) lse_[i] = lse[i * a_.heads];
     fill_zero(lse_ + q.size(), rows_ - q.size());
     pack_along<Isa, E>(query_row(a_.out, q.begin, h), a_.out.stride, q.size(), dim_, out_columns_);
-    for (Index i = 0; i < q.size(); i += kLanes) mean(i);
+    // Summed in the order of dout v: where a query sees one key only, or has eyes for one only, out is that
+    // key's v and the two cancel to the last bit.
+    multiply_columns<Isa, E>(out_columns_, dout_columns_, words_, q.size(), mean_);
   }
-  /// D of kLanes queries from i on. Summed in the order of dout v: where a query sees one key only, or has
-  /// eyes for one only, out is that key's v and the two cancel to the last bit.
-  void mean(Index i) {
-    const Index start = i / kWidth * kWidth * words_ + i % kWidth;
-    Vec sum = Isa::zero();
-    for (Index w = 0; w < words_; w++) {
-      sum = multiply_add<Isa, E>(Isa::load(out_columns_ + start + w * kWidth),
-                                 Isa::load(dout_columns_ + start + w * kWidth), sum);
-    }
-    Isa::store(mean_ + i, sum);
-  }
-
   void store_dq(Index h, Range q, const float* sums) {
     for (Index i = q.begin; i < q.end; i++, sums += sums_stride_) {
       store_scaled<Isa>(sums, a_.scale, dim_,
@@ -214,56 +203,20 @@ class AttentionBackward {
     const Index rows = least(kLanes, k.size() - r);
     const Range first = seeing({k.begin + r, k.begin + r + 1}, q);
     const Range last = seeing({k.begin + r + rows - 1, k.begin + r + rows}, q);
-    float* score = scores_ + r * kScoreStride;
-    float* dscore = dscores_ + r * kScoreStride;
-    float* ds = ds_ + (k.begin + r) / kPerWord<E>;
+    SoftmaxSquare<Isa, E> square{scores_ + r * kScoreStride, dscores_ + r * kScoreStride, kScoreStride, i};
+    if (piece_.dq) {
+      square.ds = ds_ + i * ds_stride_ + (k.begin + r) / kPerWord<E>;
+      square.ds_stride = ds_stride_;
+    }
+    const typename SoftmaxSquare<Isa, E>::Queries queries{a_.scale, lse_ + i, mean_ + i};
     if (rows == kLanes && last.begin <= i && i + kLanes <= first.end) [[likely]] {
-      return softmax_square<false>(score, dscore, ds, i, {});
+      square.template compute<false>(queries, {});
+    } else if (i + kLanes <= first.begin || i >= last.end) {
+      square.clear();
+    } else {
+      const Index key = keys_.begin + k.begin + r - span_.position(q.begin + i);
+      square.template compute<true>(queries, {key, rows, q.size() - i, a_.window});
     }
-    if (i + kLanes <= first.begin || i >= last.end) return zero_square(score, dscore, ds, i);
-    const Index key = keys_.begin + k.begin + r - span_.position(q.begin + i);
-    softmax_square<true>(score, dscore, ds, i, {key, rows, q.size() - i});
-  }
-
-  /// What a square that not all of its keys and queries count in needs to know: the first key's position less
-  /// the first query's, and how many keys and queries there are from there on.
-  struct Edge {
-    Index key = 0, keys = 0, queries = 0;
-  };
-  template <bool kMasked>
-  void softmax_square(float* score, float* dscore, float* ds, Index i, Edge edge) {
-    const Vec scale = Isa::set(a_.scale), lse = Isa::load(lse_ + i), mean = Isa::load(mean_ + i);
-    Vec square[kLanes];
-#pragma GCC unroll 16
-    for (Index r = 0; r < kLanes; r++, score += kScoreStride, dscore += kScoreStride) {
-      Vec p = Isa::exp(Isa::load(score + i) * scale - lse);
-      Vec d = p * (Isa::load(dscore + i) - mean);
-      if constexpr (kMasked) {
-        const Index begin = edge.key + r;
-        Index end = a_.window > 0 ? least(edge.queries, begin + a_.window) : edge.queries;
-        if (r >= edge.keys) end = 0;
-        p = keep<Isa>(p, begin, end);
-        d = keep<Isa>(d, begin, end);
-      }
-      Isa::store(reinterpret_cast<E*>(score) + i, p);
-      Isa::store(reinterpret_cast<E*>(dscore) + i, d);
-      square[r] = d;
-    }
-    if (!piece_.dq) return;
-    Isa::transpose(square);
-    ds += i * ds_stride_;
-#pragma GCC unroll 16
-    for (Index r = 0; r < kLanes; r++, ds += ds_stride_) Isa::store(reinterpret_cast<E*>(ds), square[r]);
-  }
-
-  void zero_square(float* score, float* dscore, float* ds, Index i) {
-    for (Index r = 0; r < kLanes; r++, score += kScoreStride, dscore += kScoreStride) {
-      Isa::store(reinterpret_cast<E*>(score) + i, Isa::zero());
-      Isa::store(reinterpret_cast<E*>(dscore) + i, Isa::zero());
-    }
-    if (!piece_.dq) return;
-    ds += i * ds_stride_;
-    for (Index r = 0; r < kLanes; r++, ds += ds_stride_) Isa::store(reinterpret_cast<E*>(ds), Isa::zero());
   }
 
   const AttentionGradArgs& g_;
@@ -271,17 +224,15 @@ class AttentionBackward {
   const AttentionPiece piece_;
   const AttentionSpan span_;
   const Index dim_;
-  Index group_ = 1, rows_ = 0, words_ = 0, left_stride_ = 0, panels_ = 0, sums_stride_ = 0, ds_stride_ = 0,
-        chunk_ = 0;
-  Index used_ = 0;
+  Index group_ = 1, rows_ = 0, words_ = 0, panels_ = 0, chunk_ = 0, used_ = 0;
+  Index left_stride_ = 0, sums_stride_ = 0, ds_stride_ = 0;
   bool keep_dq_ = false;  // the sums of all queries wait for the next chunk
   Range keys_{0, 0};      // positions of the chunk
   float *key_rows_ = nullptr, *value_rows_ = nullptr, *key_panels_ = nullptr;
   float *query_columns_ = nullptr, *dout_columns_ = nullptr, *out_columns_ = nullptr;
   float *query_panels_ = nullptr, *dout_panels_ = nullptr;
   float *scores_ = nullptr, *dscores_ = nullptr;  // p and ds take their places
-  float *ds_ = nullptr, *lse_ = nullptr, *mean_ = nullptr;
-  float *dq_ = nullptr, *dk_ = nullptr, *dv_ = nullptr;
+  float *ds_ = nullptr, *lse_ = nullptr, *mean_ = nullptr, *dq_ = nullptr, *dk_ = nullptr, *dv_ = nullptr;
 };
 
 template <class Isa>
