@@ -52,12 +52,11 @@ class TurnFinder {
         sources_(chat.rendered.sources),
         only_turn_(chat.num_learnt() == 1) {}
 
-  std::optional<TextSpan> find(std::size_t message) {
+  /// Nothing, one span, or several where another message's text is written into the turn.
+  std::vector<TextSpan> find(std::size_t message) {
     const auto begin = find_begin(message);
-    if (!begin) return std::nullopt;
-    const auto end = find_end(message, *begin);
-    if (end <= *begin) return std::nullopt;
-    return TextSpan{*begin, end};
+    if (!begin) return {};
+    return without_others(message, {*begin, find_end(message, *begin)});
   }
 
  private:
@@ -67,6 +66,8 @@ class TurnFinder {
     std::size_t end = 0;
   };
 
+  std::vector<TextSpan> without_others(std::size_t message, TextSpan turn) const;
+  std::size_t end_before_others(std::size_t message, std::size_t begin, std::size_t other) const;
   std::optional<std::size_t> find_begin(std::size_t message);
   std::optional<std::size_t> begin_by_rendering(std::size_t message, const std::optional<Gap>& gap);
   std::optional<std::size_t> begin_after_prompt(std::size_t message, const std::string& prompt);
@@ -207,7 +208,7 @@ std::optional<std::size_t> TurnFinder::begin_without_prompt(std::size_t message,
 }
 
 /// The header stands in the text up to byte `shared` only: the turn goes on otherwise than its generation
-/// prompt. It ends behind the last added token or white space of that part.
+/// prompt. What is left of it ends behind an added token or a line break, and says something.
 std::optional<std::size_t> TurnFinder::partial_header(std::size_t header_begin, std::size_t shared,
                                                       const std::optional<Gap>& gap) const {
   const std::size_t limit = gap ? std::min(shared, gap->end) : shared;
@@ -217,7 +218,11 @@ std::optional<std::size_t> TurnFinder::partial_header(std::size_t header_begin, 
     if (encoding.offsets[i].first >= header_begin && markers_.is_added(encoding.ids[i]))
       found = encoding.offsets[i].second;
   for (std::size_t at = limit; at > found.value_or(header_begin); --at)
-    if (kWhiteSpace.find(text_[at - 1]) != std::string_view::npos) return at;
+    if (text_[at - 1] == '\n') {
+      found = at;
+      break;
+    }
+  if (!found || is_blank(text_.substr(header_begin, *found - header_begin))) return std::nullopt;
   return found;
 }
 
@@ -271,6 +276,39 @@ std::size_t TurnFinder::said_next(std::size_t at) const {
   const auto next = std::find_if(sources_.begin(), sources_.end(),
                                  [&](const MessageSpan& span) { return span.begin >= at; });
   return next != sources_.end() ? next->begin : text_.size();
+}
+
+/// A template may write a tool's answer between a call and what the same message says then. From the end of
+/// the call to where the message speaks again, it is left out.
+std::vector<TextSpan> TurnFinder::without_others(std::size_t message, TextSpan turn) const {
+  std::vector<TextSpan> parts;
+  bool others = false;
+  for (const auto& span : sources_) {
+    if (span.begin < turn.begin || span.end > turn.end) continue;
+    if (span.message == static_cast<int>(message)) {
+      if (others && is_content(span)) turn.begin = span.begin;
+      others = others && !is_content(span);
+    } else if (!others && is_content(span)) {
+      const std::size_t end = end_before_others(message, turn.begin, span.begin);
+      if (end > turn.begin) parts.push_back({turn.begin, end});
+      others = true;
+    }
+  }
+  if (!others && turn.end > turn.begin) parts.push_back(turn);
+  return parts;
+}
+
+/// Where a turn from `begin` ends before another message's text at `other`: where the turn rendered without
+/// that message goes on otherwise, or behind the last that was said.
+std::size_t TurnFinder::end_before_others(std::size_t message, std::size_t begin, std::size_t other) const {
+  if (const auto alone = try_render(message + 1, false)) {
+    const std::size_t shared = token_begin(common_prefix(alone->text, text_));
+    if (shared > begin && shared < other) return shared;
+  }
+  const auto said = std::find_if(sources_.rbegin(), sources_.rend(), [&](const MessageSpan& span) {
+    return span.end <= other && is_content_of(span, message);
+  });
+  return said != sources_.rend() && said->end > begin ? end_marker(said->end, other, false) : begin;
 }
 
 std::size_t TurnFinder::end_by_rendering(std::size_t message, std::size_t begin, std::size_t said) const {
@@ -327,11 +365,10 @@ std::size_t TurnFinder::end_marker(std::size_t said, std::size_t limit, bool who
     if (markers_.is_stop(ids[i]) || (!whole && markers_.is_special(ids[i]))) return offsets[i].second;
     if (markers_.is_added(ids[i]) && (whole || !added)) added = offsets[i].second;
   }
+  const bool stops_next = whole && i < ids.size() && offsets[i].first == limit && markers_.is_stop(ids[i]);
+  if (stops_next) return offsets[i].second;
   if (added) return *added;
   if (!whole) return said;
-  if (i < ids.size() && offsets[i].first == limit && markers_.is_stop(ids[i]) &&
-      is_blank(text_.substr(said, limit - said)))
-    return offsets[i].second;
   return said + strip_right(text_.substr(said, limit - said)).size();
 }
 
@@ -372,7 +409,7 @@ std::vector<TextSpan> find_learnt_turns(const RenderedChat& chat, const Markers&
   std::vector<TextSpan> spans;
   for (std::size_t message = chat.messages.size(); message-- > 0;)
     if (chat.learns(message))
-      if (const auto span = finder.find(message)) spans.push_back(*span);
+      for (const auto& span : finder.find(message)) spans.push_back(span);
   std::sort(spans.begin(), spans.end(), [](const auto& a, const auto& b) { return a.begin < b.begin; });
   std::vector<TextSpan> disjoint;
   for (const auto& span : spans) {

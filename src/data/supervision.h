@@ -11,11 +11,11 @@
 //           the turn's first character instead. Of a template that ignores add_generation_prompt the header
 //           is what it writes before a plain answer, by the template interpreter's record.
 //   end     The chat through the turn, rendered alone, is where the turn ends. Of what the template wrote
-//           after the message's last character it is learnt up to the first token the model stops at (eos),
-//           else up to the last added token, else up to the last character that is no white space. Where the
-//           turn has nothing of the kind but the next header begins with a token the model stops at (GLM's
-//           <|user|>), that one is learnt. Where the turn ends otherwise once more turns follow (<|end|> for
-//           <|return|>), the first special token behind the same last word ends it.
+//           after the message's last character it is learnt up to the first token the model stops at (eos);
+//           where the next header begins with such a token, through that (GLM's <|user|>); else up to the
+//           last added token; else up to the last character that is no white space. Where the turn ends
+//           otherwise once more turns follow (<|end|> for <|return|>), the first special token behind the
+//           same last word ends it. Text of other messages inside a turn (a tool's answer) is left out.
 //
 // The last turn is analysed so; another turn whose surroundings read just the same needs no rendering of its
 // own.
