@@ -267,8 +267,13 @@ Interpreter::Flow Interpreter::run_filter_block(const FilterBlockStmt& node, con
   Capture capture(*this);
   if (const Flow flow = run(node.body.statements, inner); flow != Flow::kNext) return flow;
   const Value text = Value::text(capture.finish());
-  print(*out_, eval_filter(static_cast<const FilterExpr&>(*node.filter), inner, &text));
+  append_text(eval_filter(static_cast<const FilterExpr&>(*node.filter), inner, &text));
   return Flow::kNext;
+}
+
+void Interpreter::append_text(const Value& value) {
+  if (!value.is_string()) raise(kTypeError, "expected str instance, {} found", type_name(value));
+  out_->append(value.text());
 }
 
 Interpreter::Flow Interpreter::run_with(const WithStmt& node, const ScopeRef& scope) {
@@ -286,7 +291,7 @@ void Interpreter::run_macro(const MacroStmt& node, const ScopeRef& scope) {
 void Interpreter::run_call_block(const CallBlockStmt& node, const ScopeRef& scope) {
   if (captured_.empty() || captured_.back() != scope) captured_.push_back(scope);
   const Value caller = Value::object(Kind::kCallable, std::make_shared<Macro>(node.caller, scope, "caller"));
-  print(*out_, eval_call(static_cast<const CallExpr&>(*node.call), scope, &caller));
+  append_text(eval_call(static_cast<const CallExpr&>(*node.call), scope, &caller));
 }
 
 void Interpreter::run_generation(const GenerationStmt& node, const ScopeRef& scope) {

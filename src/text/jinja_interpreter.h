@@ -88,6 +88,8 @@ class Interpreter {
   void run_call_block(const CallBlockStmt& node, const ScopeRef& scope);
   void run_generation(const GenerationStmt& node, const ScopeRef& scope);
   void run_output(const OutputStmt& node, const ScopeRef& scope);
+  /// The output of a filter or call block, which must be a string.
+  void append_text(const Value& value);
   ScopeRef enter(const Body& body, const ScopeRef& parent) const;
   void assign(const Expr& target, Value value, const ScopeRef& scope);
   void check_members(const Expr& target, const ScopeRef& scope);
