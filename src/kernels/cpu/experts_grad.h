@@ -149,7 +149,7 @@ class ExpertsBackward {
   }
   /// Columns of a block of a weight's gradient with n columns, summed over k rows.
   static Index weight_columns(Index n, Index k, bool whole) {
-    const Index most_columns = KPieces<E>(k).count > 1 ? kMaxBlockPanels * kPanel<Isa> : n;
+    const Index most_columns = KPieces<E>(k).count > 1 ? kMaxWaitingColumns : n;
     return least(n, whole ? most_columns : least(most_columns, kBlockSide));
   }
 

@@ -35,8 +35,10 @@ struct Range {
 inline constexpr Index kMaxWords = 2048;
 /// The most rows of a block whose left operand is packed or whose sums have to wait.
 inline constexpr Index kMaxBlockRows = 512;
-/// The most panels of a block whose sums have to wait.
-inline constexpr Index kMaxBlockPanels = 8;
+/// The most columns of a block whose sums have to wait.
+inline constexpr Index kMaxWaitingColumns = 1024;
+/// The most panels that are packed at a time.
+inline constexpr Index kMaxGroupPanels = 8;
 
 /// How many pieces k is cut into, and their length (a whole number of words).
 template <class E>
@@ -61,7 +63,7 @@ inline constexpr bool kTiled = std::is_same_v<A, AcrossK<typename A::Element>>;
 template <class Isa>
 [[gnu::always_inline]] inline Index group_panels(Index piece_words) {
   const Index panel_bytes = most(1, piece_words) * kPanel<Isa> * Index{sizeof(float)};
-  return most(1, least(kMaxBlockPanels, Isa::kL2Bytes / 4 / panel_bytes));
+  return most(1, least(kMaxGroupPanels, Isa::kL2Bytes / 4 / panel_bytes));
 }
 
 /// Where a block's scratch memory lies, all of it 64-byte aligned.

@@ -97,7 +97,13 @@ class CrossEntropy {
     double loss = 0;
     for (Index chunk = 0; chunk < chunks_; chunk++) {
       const Range rows{least(rows_, chunk * chunk_rows_), least(rows_, (chunk + 1) * chunk_rows_)};
-      find_logits(rows);
+      const AlongK<T> hidden{static_cast<const T*>(args_.hidden.data) + rows.begin * args_.hidden.stride,
+                             args_.hidden.stride};
+      if (kInPlace<E, AlongK<T>> && is_crowded(hidden)) {
+        find_logits(Crowded<T>{hidden.data, hidden.stride}, rows);
+      } else {
+        find_logits(hidden, rows);
+      }
       finish_rows(rows);
       for (Index row = rows.begin; row < rows.end; row++) loss += static_cast<double>(args_.nll[row]);
       if (args_.dhidden.data != nullptr) find_dhidden(rows);
@@ -115,7 +121,6 @@ class CrossEntropy {
   static constexpr Index kStatisticsRows = 4096;  // of a chunk, where no gradient is wanted
   static constexpr Index kRowsAtOnce = 8;         // of finish_rows
   using Scratch = GemmScratch<Isa, E>;
-  using Left = AlongK<T>;
 
   bool wants_gradient() const { return args_.dhidden.data != nullptr || args_.dweight != nullptr; }
 
@@ -130,14 +135,13 @@ class CrossEntropy {
   }
 
   /// exp(logit - m), m and the sum of every group of columns; the logits of the targets.
-  void find_logits(Range rows) {
+  template <class Left>
+  void find_logits(const Left& hidden, Range rows) {
     const Index step = kInPlace<E, Left> && KPieces<E>(hidden_).count == 1 ? rows.size() : kMaxBlockRows;
     const Index row_blocks = ceil_div(rows.size(), most(1, step));
     const int threads = stream_.num_threads();
     const Index floats = Scratch::template size<Left>(least(step, rows.size()), group_columns_, hidden_);
     const ThreadScratch<Isa> memory(stream_, threads, floats + Isa::kTileRows * group_columns_);
-    const AlongK<T> hidden{static_cast<const T*>(args_.hidden.data) + rows.begin * args_.hidden.stride,
-                           args_.hidden.stride};
     const AlongK<T> weight{static_cast<const T*>(args_.weight.data), args_.weight.stride};
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
     for (Index i = 0; i < group_count_ * row_blocks; i++) {

@@ -33,6 +33,18 @@ struct AlongK {
   const S* data;
   Index stride;
 };
+/// A left operand as AlongK, to be copied before it is read: its rows lie a multiple of 4 KiB apart, so that
+/// the rows of a tile would crowd each other out of the few places of the first cache that they share.
+template <class S>
+struct Crowded {
+  using Element = S;
+  const S* data;
+  Index stride;
+};
+template <class S>
+[[gnu::always_inline]] inline bool is_crowded(const AlongK<S>& a) {
+  return a.stride * Index{sizeof(S)} % 4096 == 0;
+}
 /// An operand whose k runs down its columns: (k, m) on the left, (k, n) on the right. With an index, row k is
 /// row index[k] of the data.
 template <class S>
@@ -144,10 +156,24 @@ void pack_panel(const AlongK<S>& b, Index j, Index n, Index k0, Index k, float* 
 template <class Isa, class E, class S>
 void pack_panel(const AcrossK<S>& b, Index j, Index n, Index k0, Index k, float* panel) {
   constexpr Index kLanes = Isa::kLanes;
-  const Index low = least(kLanes, n - j), high = most(0, least(kLanes, n - j - kLanes));
-  for (Index i = 0; i < k; i += kPerWord<E>, panel += kPanel<Isa>) {
-    const bool last = i + 1 == k;
+  const Index whole = n - j >= kPanel<Isa> ? k / kPerWord<E> * kPerWord<E> : 0;
+  Index i = 0;
+  for (; i < whole; i += kPerWord<E>, panel += kPanel<Isa>) {
     prefetch_across<E>(b, k0 + least(k - 1, i + kRowsAhead), j, kPanel<Isa>);
+    const S* row = b.row(k0 + i) + j;
+    typename Isa::Vec low, high;
+    if constexpr (kPerWord<E> == 2) {
+      Isa::zip(row, b.row(k0 + i + 1) + j, low, high);
+    } else {
+      low = Isa::load(row);
+      high = Isa::load(row + kLanes);
+    }
+    Isa::store(panel, low);
+    Isa::store(panel + kLanes, high);
+  }
+  const Index low = least(kLanes, n - j), high = most(0, least(kLanes, n - j - kLanes));
+  for (; i < k; i += kPerWord<E>, panel += kPanel<Isa>) {
+    const bool last = i + 1 == k;
     Isa::store(panel, word_across<Isa, E>(b, k0 + i, last, j, low));
     Isa::store(panel + kLanes,
                high > 0 ? word_across<Isa, E>(b, k0 + i, last, j + kLanes, high) : Isa::zero());
@@ -221,6 +247,10 @@ void convert_rows(const S* source, Index stride, Index m, Index k, D* target, In
   for (Index i = 0; i < m; i++) {
     const S* from = source + i * stride;
     D* to = target + i * width;
+    if constexpr (std::is_same_v<S, D>) {
+      __builtin_memcpy(to, from, static_cast<std::size_t>(k) * sizeof(S));
+      continue;
+    }
     Index j = 0;
     for (; j + Isa::kLanes <= k; j += Isa::kLanes) Isa::store(to + j, Isa::load(from + j));
     if (j < k) Isa::store(to + j, Isa::load(from + j, k - j), k - j);

@@ -23,11 +23,14 @@ BlockProblem block_problem(const A& /*a*/, const B& /*b*/, Index m, Index n, Ind
           .tile_rows = Isa::kTileRows,
           .panel = kPanel<Isa>,
           .max_rows = waits || packs_left ? kMaxBlockRows : m,
-          .max_columns = waits ? kMaxBlockPanels * kPanel<Isa> : round_up(n, kPanel<Isa>),
+          .max_columns = waits ? kMaxWaitingColumns : round_up(n, kPanel<Isa>),
           .pack_left = packs_left ? 4.0 : 0.5,
           .pack_right = kPackCost<B>,
           .threads = threads};
 }
+
+/// Columns from which on copying a crowded left operand costs less than it saves.
+inline constexpr Index kWorthCopying = 128;
 
 /// Scratch memory of every thread, at least `floats` each; taken before a parallel region, where running out
 /// of memory can still be reported.
@@ -66,8 +69,13 @@ template <class Isa, class T, class A, class B, class Sink>
 void product(const A& a, const B& b, Index m, Index n, Index k, const Sink& sink, device::Stream& stream) {
   using E = Compute<Isa, T>;
   if (m == 0 || n == 0) return;
-  if constexpr (!kTiled<A> && !kTiled<B>) {
+  if constexpr (std::is_same_v<A, AlongK<T>> && !kTiled<B>) {
     if (m <= kMaxDotRows) return few_rows_product<Isa>(a, b, m, n, k, sink, stream);
+  }
+  if constexpr (kInPlace<E, A>) {
+    if (is_crowded(a) && m >= Isa::kTileRows && n >= kWorthCopying) {
+      return product<Isa, T>(Crowded<E>{a.data, a.stride}, b, m, n, k, sink, stream);
+    }
   }
   const bool small = m * n * k < 1 << 18;
   const BlockPlan plan = plan_blocks(block_problem<Isa, E>(a, b, m, n, k, small ? 1 : stream.num_threads()));

@@ -31,6 +31,16 @@ struct Avx512Bf16 : Avx512Ops<Avx512Bf16> {
     }
     return _mm512_castsi512_ps(v);
   }
+  /// The same for 32 pairs.
+  [[gnu::always_inline]] static void zip(const BFloat16* even, const BFloat16* odd, Vec& low, Vec& high) {
+    const __m512i a = _mm512_loadu_epi16(even), b = _mm512_loadu_epi16(odd);
+    const __m512i first_half = _mm512_unpacklo_epi16(a, b), second_half = _mm512_unpackhi_epi16(a, b);
+    // the unpacked quarters 0 2 4 6 and 1 3 5 7, put in order
+    const __m512i first_words = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
+    const __m512i last_words = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+    low = _mm512_castsi512_ps(_mm512_permutex2var_epi64(first_half, first_words, second_half));
+    high = _mm512_castsi512_ps(_mm512_permutex2var_epi64(first_half, last_words, second_half));
+  }
 };
 
 }  // namespace hone::kernels::cpu
