@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -92,6 +93,12 @@ void bench_step(const BenchStepOptions& options) {
     update.push_back(result.optimizer_ms);
   }
   const double above_weights = (status_bytes("VmHWM:") - weights_resident) / 0x1p20;
+  nlohmann::ordered_json held;  // what for; each at its own peak
+  for (std::size_t i = 0; i < device::kNumPurposes; ++i) {
+    const auto purpose = static_cast<device::Purpose>(i);
+    if (const auto bytes = context.ledger().peak(purpose); bytes > 0)
+      held[std::string(name_of(purpose))] = std::round(static_cast<double>(bytes) / 0x1p20);
+  }
   const double step_ms = median(total);
   const double tokens = static_cast<double>(result.tokens);
   const double gflops = forecast.flops / 1e9;
@@ -102,9 +109,9 @@ void bench_step(const BenchStepOptions& options) {
     fmt::print("forward {:.1f} ms  backward {:.1f} ms  optimizer {:.1f} ms  step {:.1f} ms  {:.0f} tok/s\n",
                median(forward), median(backward), median(update), step_ms, 1e3 * tokens / step_ms);
     fmt::print(
-        "peak above weights {:.0f} MiB (gradients, optimizer, activations)  {:.0f} GFLOP/s = {:.0f}% of "
-        "{:.0f} measured\n",
-        above_weights, gflops / step_ms * 1e3, 100 * gflops / step_ms * 1e3 / peak_gflops, peak_gflops);
+        "peak above weights {:.0f} MiB (MiB by purpose: {})  {:.0f} GFLOP/s = {:.0f}% of {:.0f} measured\n",
+        above_weights, held.dump(), gflops / step_ms * 1e3, 100 * gflops / step_ms * 1e3 / peak_gflops,
+        peak_gflops);
   }
   const nlohmann::ordered_json row{{"fwd_ms", median(forward)},
                                    {"bwd_ms", median(backward)},
@@ -112,6 +119,7 @@ void bench_step(const BenchStepOptions& options) {
                                    {"step_ms", step_ms},
                                    {"tok_s", 1e3 * tokens / step_ms},
                                    {"peak_above_weights_mib", above_weights},
+                                   {"peak_by_purpose_mib", held},
                                    {"gemm_peak_gflops", peak_gflops},
                                    {"fraction_of_peak", gflops / step_ms * 1e3 / peak_gflops},
                                    {"loss", result.loss},

@@ -2,6 +2,7 @@
 
 #include "ops/launch.h"
 #include "ops/matrix.h"
+#include "ops/saved.h"
 
 namespace hone::moe {
 
@@ -11,6 +12,7 @@ using ops::check_argument;
 using ops::check_dense_argument;
 using ops::GradTarget;
 using ops::launch;
+using ops::Saved;
 
 namespace {
 
@@ -66,8 +68,8 @@ void check_experts(const Context& context, const Tensor& x, const Tensor& gate_u
              x.shape().str());
 }
 
-/// What the gradient of experts() reads.
-struct Kept {
+/// What the kernel is given, forward and backward.
+struct ExpertsCall {
   Tensor x, gate_up, down, weights, offsets, permutation, inverse, pre_activation;
 
   kernels::ExpertsArgs args(const Tensor& residual, const Tensor& y) const {
@@ -87,17 +89,20 @@ struct Kept {
   }
 };
 
-void experts_backward(Backward& b, const Kept& kept) {
+/// x: undefined where only the residual's gradient is wanted.
+void experts_backward(Backward& b, const ExpertsCall& kept, const Saved& x) {
   Context& context = b.context();
   const auto target = [&b](std::size_t input) { return b.wants(input) ? b.target(input) : GradTarget(); };
   const Tensor dy = b.take_grad();
-  if (kept.x.defined()) {
+  if (x.defined()) {
+    ExpertsCall call = kept;
+    call.x = x.get(context);
     const GradTarget dx = target(kX);
     const GradTarget dgate_up = target(kGateUp);
     const GradTarget ddown = target(kDown);
-    Tensor dweights = b.wants(kWeights) ? context.empty(kept.weights.shape(), DType::kF32) : Tensor();
+    Tensor dweights = b.wants(kWeights) ? context.empty(call.weights.shape(), DType::kF32) : Tensor();
     launch(context, "moe.experts gradient", context.kernels().experts_grad,
-           {.forward = kept.args({}, {}),
+           {.forward = call.args({}, {}),
             .dy = as_matrix(dy),
             .dx = as_matrix(dx.grad),
             .dweights = floats_or_null(dweights),
@@ -167,22 +172,25 @@ Tensor experts(Context& context, const Tensor& x, const Tensor& gate_up, const T
   check_experts(context, x, gate_up, down, routing, residual);
   const bool recording = ops::needs_grad(context, {&x, &gate_up, &down, &routing.weights, &residual});
   const bool products = ops::needs_grad(context, {&x, &gate_up, &down, &routing.weights});
-  Kept kept{.x = x.detach(),
-            .gate_up = gate_up.detach(),
-            .down = down.detach(),
-            .weights = routing.weights.detach(),
-            .offsets = routing.offsets,
-            .permutation = routing.permutation,
-            .inverse = routing.inverse,
-            .pre_activation = {}};
+  ExpertsCall call{.x = x.detach(),
+                   .gate_up = gate_up.detach(),
+                   .down = down.detach(),
+                   .weights = routing.weights.detach(),
+                   .offsets = routing.offsets,
+                   .permutation = routing.permutation,
+                   .inverse = routing.inverse,
+                   .pre_activation = {}};
   if (products && context.tape()->keeps())
-    kept.pre_activation = context.empty({routing.weights.numel(), 2 * down.size(2)}, x.dtype());
+    call.pre_activation = context.empty({routing.weights.numel(), 2 * down.size(2)}, x.dtype());
   Tensor y = context.empty(x.shape(), DType::kF32);
-  launch(context, kExperts, context.kernels().experts, kept.args(residual, y));
+  launch(context, kExperts, context.kernels().experts, call.args(residual, y));
   if (!recording) return y;
-  if (!products) kept = Kept();
+  call.x = Tensor();
+  if (!products) call = ExpertsCall();
   record(context, kExperts, {&x, &gate_up, &down, &routing.weights, &residual}, {&y},
-         [kept = std::move(kept)](Backward& b) { experts_backward(b, kept); });
+         [call = std::move(call), kept_x = products ? Saved(x) : Saved()](Backward& b) {
+           experts_backward(b, call, kept_x);
+         });
   return y;
 }
 

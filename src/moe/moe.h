@@ -27,8 +27,8 @@ Routing route(Context& context, const Tensor& logits, std::int64_t top_k, bool n
 
 /// All experts in one operation with one gradient. x: (tokens, hidden) T. gate_up: (experts, 2 * ffn, hidden)
 /// T. down: (experts, hidden, ffn) T. residual: (tokens, hidden) f32 or undefined. Result: (tokens, hidden)
-/// f32. Keeps x, the pre-activation (tokens * top_k, 2 * ffn) T and the routing. (Guo et al., SonicMoE;
-/// performance notes in kernels::ExpertsArgs.)
+/// f32. Keeps x (Saved), the pre-activation (tokens * top_k, 2 * ffn) T and the routing. (Guo et al.,
+/// SonicMoE; performance notes in kernels::ExpertsArgs.)
 Tensor experts(Context& context, const Tensor& x, const Tensor& gate_up, const Tensor& down,
                const Routing& routing, const Tensor& residual);
 

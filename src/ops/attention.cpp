@@ -2,6 +2,7 @@
 
 #include "ops/launch.h"
 #include "ops/matrix.h"
+#include "ops/saved.h"
 
 namespace hone::ops {
 
@@ -29,7 +30,8 @@ void check(const Context& context, const Tensor& q, const Tensor& k, const Tenso
   HONE_CHECK(window >= 0, "[ops.attention] window is {}", window);
 }
 
-struct Kept {
+/// What the kernel is given, forward and backward.
+struct Call {
   Tensor q, k, v, out, lse;
   SequenceLayout layout;
   std::int64_t head_dim = 0, window = 0;
@@ -53,14 +55,14 @@ struct Kept {
   }
 };
 
-void backward(Backward& b, const Kept& kept) {
+void backward(Backward& b, const Call& call) {
   Context& context = b.context();
-  const Tensor dout = converted(context, "ops.attention gradient", b.take_grad(), kept.q.dtype());
-  Tensor dq = context.empty(kept.q.shape(), kept.q.dtype());
-  Tensor dk = context.empty(kept.k.shape(), kept.k.dtype());
-  Tensor dv = context.empty(kept.v.shape(), kept.v.dtype());
+  const Tensor dout = converted(context, "ops.attention gradient", b.take_grad(), call.q.dtype());
+  Tensor dq = context.empty(call.q.shape(), call.q.dtype());
+  Tensor dk = context.empty(call.k.shape(), call.k.dtype());
+  Tensor dv = context.empty(call.v.shape(), call.v.dtype());
   launch(context, "ops.attention gradient", context.kernels().attention_grad,
-         {.forward = kept.args(),
+         {.forward = call.args(),
           .dout = as_matrix(dout),
           .dq = as_matrix(dq),
           .dk = as_matrix(dk),
@@ -79,7 +81,7 @@ Tensor attention(Context& context, const Tensor& q, const Tensor& k, const Tenso
   HONE_CHECK(!recording || q.size(0) == k.size(0),
              "[ops.attention] {} queries and {} keys: no gradient through a cache", q.size(0), k.size(0));
   Tensor out = context.empty(q.shape(), q.dtype());
-  Kept kept{.q = q.detach(),
+  Call call{.q = q.detach(),
             .k = k.detach(),
             .v = v.detach(),
             .out = out,
@@ -89,10 +91,18 @@ Tensor attention(Context& context, const Tensor& q, const Tensor& k, const Tenso
             .window = window,
             .scale = scale};
   if (recording && context.tape()->keeps())
-    kept.lse = context.empty({q.size(0), q.size(1) / head_dim}, DType::kF32);
-  launch(context, kOp, context.kernels().attention, kept.args());
-  if (recording)
-    record(context, kOp, {&q, &k, &v}, {&out}, [kept = std::move(kept)](Backward& b) { backward(b, kept); });
+    call.lse = context.empty({q.size(0), q.size(1) / head_dim}, DType::kF32);
+  launch(context, kOp, context.kernels().attention, call.args());
+  if (!recording) return out;
+  call.q = call.k = call.v = Tensor();
+  record(context, kOp, {&q, &k, &v}, {&out},
+         [call = std::move(call), q = Saved(q), k = Saved(k), v = Saved(v)](Backward& b) {
+           Call again = call;
+           again.q = q.get(b.context());
+           again.k = k.get(b.context());
+           again.v = v.get(b.context());
+           backward(b, again);
+         });
   return out;
 }
 

@@ -14,7 +14,7 @@ struct SequenceLayout {
 };
 
 /// q: (tokens, heads * head_dim) T. k, v: (key tokens, kv_heads * head_dim) T. Result: as q. window: keys a
-/// query sees, itself included; 0: all. Keeps q, k, v, the result and lse (tokens, heads) f32. (Dao,
+/// query sees, itself included; 0: all. Keeps q, k, v (Saved), the result and lse (tokens, heads) f32. (Dao,
 /// arXiv:2307.08691, for the gradient from lse.)
 Tensor attention(Context& context, const Tensor& q, const Tensor& k, const Tensor& v,
                  const SequenceLayout& layout, std::int64_t head_dim, std::int64_t window, float scale);

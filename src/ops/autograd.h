@@ -42,6 +42,8 @@ class GradSlot {
   friend class Tape;
   friend class Backward;
   friend struct GradTarget;
+  friend class Saved;
+  friend void can_remake(const Tensor&, std::function<Tensor(Context&)>);
   void add(Context& context, Tensor grad);  // takes a gradient over, or adds it
   Shape shape_;
   DType dtype_;
@@ -50,6 +52,8 @@ class GradSlot {
   int uses_ = 0;  // recorded uses that backward has not passed yet; before backward, all of them
   Tensor grad_;
   std::function<void()> hook_;
+  std::function<Tensor(Context&)> remake_;  // the value itself, from what the operation that made it keeps
+  std::weak_ptr<void> saved_;               // who keeps the value so far, where it can be made again
 };
 
 /// A place for a gradient function to write: overwrite it, or add to it where `accumulate` is set.

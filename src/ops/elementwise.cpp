@@ -2,6 +2,7 @@
 
 #include "ops/launch.h"
 #include "ops/matrix.h"
+#include "ops/saved.h"
 
 namespace hone::ops {
 
@@ -41,6 +42,8 @@ Tensor silu_mul(Context& context, const Tensor& gate, const Tensor& up) {
     b.give(0, std::move(dgate));
     b.give(1, std::move(dup));
   });
+  can_remake(y,
+             [gate = gate.detach(), up = up.detach()](Context& again) { return silu_mul(again, gate, up); });
   return y;
 }
 

@@ -2,6 +2,7 @@
 
 #include "ops/launch.h"
 #include "ops/matrix.h"
+#include "ops/saved.h"
 
 namespace hone::ops {
 
@@ -31,8 +32,8 @@ void check(const Context& context, const Tensor& x, const Tensor& weight, const 
              name_of(out_dtype), name_of(x.dtype()));
 }
 
-// x where the weight's gradient is wanted, weight where x's is; else undefined.
-void backward(Backward& b, const Tensor& x, const Tensor& weight) {
+// x where the weight's gradient is wanted, weight where x's is; else undefined. dtype: x's.
+void backward(Backward& b, const Saved& x, const Tensor& weight, DType dtype) {
   Context& context = b.context();
   Tensor dy = b.take_grad();
   if (b.wants(kBias)) {
@@ -45,12 +46,12 @@ void backward(Backward& b, const Tensor& x, const Tensor& weight) {
   }
   b.give(kResidual, dy);
   if (!b.wants(kX) && !b.wants(kWeight)) return;
-  dy = converted(context, "ops.linear gradient", dy, x.defined() ? x.dtype() : weight.dtype());
+  dy = converted(context, "ops.linear gradient", dy, dtype);
   if (b.wants(kWeight)) {
     const GradTarget to = b.target(kWeight);
     launch(context, "ops.linear gradient", context.kernels().matmul,
            {.a = as_matrix(dy),
-            .b = as_matrix(x),
+            .b = as_matrix(x.get(context)),
             .c = as_matrix(to.grad),
             .transpose_a = true,
             .residual = {},
@@ -81,10 +82,10 @@ Tensor linear(Context& context, const Tensor& x, const Tensor& weight, const Ten
           .bias = bias.defined() ? bias.data() : nullptr,
           .residual = as_matrix(residual)});
   if (!needs_grad(context, {&x, &weight, &bias, &residual})) return y;
-  const Tensor kept_x = weight.grad_slot() ? x.detach() : Tensor();
+  const Saved kept_x = weight.grad_slot() ? Saved(x) : Saved();
   const Tensor kept_weight = x.grad_slot() ? weight.detach() : Tensor();
   record(context, kOp, {&x, &weight, &bias, &residual}, {&y},
-         [kept_x, kept_weight](Backward& b) { backward(b, kept_x, kept_weight); });
+         [kept_x, kept_weight, dtype = x.dtype()](Backward& b) { backward(b, kept_x, kept_weight, dtype); });
   return y;
 }
 

@@ -6,8 +6,8 @@
 namespace hone::ops {
 
 /// x: (rows, in) T. weight: (out, in) T. bias: (out) T or undefined. residual: (rows, out) f32 or undefined.
-/// Result: (rows, out) of out_dtype. Keeps x. The gradients for x, weight, bias and residual are computed
-/// only where wanted.
+/// Result: (rows, out) of out_dtype. Keeps x (Saved). The gradients for x, weight, bias and residual are
+/// computed only where wanted.
 Tensor linear(Context& context, const Tensor& x, const Tensor& weight, const Tensor& bias,
               const Tensor& residual, DType out_dtype);
 /// The same without a residual, in x's dtype.

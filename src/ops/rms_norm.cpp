@@ -2,6 +2,7 @@
 
 #include "ops/launch.h"
 #include "ops/matrix.h"
+#include "ops/saved.h"
 
 namespace hone::ops {
 
@@ -39,6 +40,9 @@ Tensor rms_norm(Context& context, const Tensor& x, const Tensor& weight, float e
             .dweight_dtype = b.wants(1) ? dweight.grad.dtype() : DType::kF32,
             .accumulate_dx = dx.accumulate,
             .accumulate_dweight = dweight.accumulate});
+  });
+  can_remake(y, [x = x.detach(), weight = weight.detach(), eps](Context& again) {
+    return rms_norm(again, x, weight, eps);
   });
   return y;
 }

@@ -2,6 +2,7 @@
 
 #include "ops/launch.h"
 #include "ops/matrix.h"
+#include "ops/saved.h"
 
 namespace hone::ops {
 
@@ -91,6 +92,11 @@ Tensor head_norm_rope(Context& context, const Tensor& x, const Tensor& weight, c
          [kept_x, weight = weight.detach(), table, positions, head_dim, eps](Backward& b) {
            backward(b, kept_x, weight, table, positions, head_dim, eps);
          });
+  if (norm) {
+    can_remake(y, [kept_x, weight = weight.detach(), table, positions, head_dim, eps](Context& again) {
+      return head_norm_rope(again, kept_x, weight, table, positions, head_dim, eps);
+    });
+  }
   return y;
 }
 
