@@ -27,8 +27,19 @@ bool is_blank(std::string_view text) {
   return text.find_first_not_of(kWhiteSpace) == std::string_view::npos;
 }
 
+bool is_word(char c) {
+  return c == '_' || (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+         static_cast<unsigned char>(c) >= 0x80;
+}
+
 std::string_view strip_right(std::string_view text) {
   return text.substr(0, text.find_last_not_of(kWhiteSpace) + 1);
+}
+
+/// What the template wrote behind the last character of any message.
+std::string_view ending_of(const Rendered& rendered) {
+  const std::size_t said = rendered.sources.empty() ? 0 : rendered.sources.back().end;
+  return std::string_view(rendered.text).substr(said);
 }
 
 /// Is the span what an assistant message says, not how it is addressed?
@@ -70,19 +81,25 @@ class TurnFinder {
   std::size_t end_before_others(std::size_t message, std::size_t begin, std::size_t other) const;
   std::optional<std::size_t> find_begin(std::size_t message);
   std::optional<std::size_t> begin_by_rendering(std::size_t message, const std::optional<Gap>& gap);
-  std::optional<std::size_t> begin_after_prompt(std::size_t message, const std::string& prompt);
-  std::optional<std::size_t> begin_without_prompt(std::size_t message, std::size_t at,
-                                                  const std::optional<Gap>& gap);
+  std::optional<std::size_t> begin_after_prompt(std::size_t message, const Rendered& prompted);
+  std::optional<std::size_t> begin_without_prompt(std::size_t message, std::string_view ending,
+                                                  std::size_t at, const std::optional<Gap>& gap);
+  std::optional<std::string> header_of_answer(std::size_t message, std::string_view ending) const;
   std::optional<std::size_t> begin_in_gap(const std::optional<Gap>& gap, std::string_view header) const;
-  std::optional<std::size_t> partial_header(std::size_t header_begin, std::size_t shared,
+  std::optional<std::size_t> begin_after_ending(std::size_t message, const Rendered& prompted,
+                                                const std::optional<Gap>& gap);
+  std::optional<std::size_t> partial_header(std::size_t header_begin, std::string_view header,
                                             const std::optional<Gap>& gap) const;
   std::size_t find_end(std::size_t message, std::size_t begin);
   std::size_t end_by_rendering(std::size_t message, std::size_t begin, std::size_t said) const;
-  std::size_t end_of_changed_turn(std::size_t message, std::size_t begin, const Rendered& alone,
-                                  std::size_t said_alone) const;
+  std::size_t end_of_changed_turn(std::size_t message, std::size_t begin, std::size_t said,
+                                  const Rendered& alone, std::size_t said_alone) const;
+  std::size_t with_stop(std::size_t said, std::size_t end) const;
   std::size_t end_marker(std::size_t said, std::size_t limit, bool whole) const;
 
-  std::optional<Gap> gap_before(std::size_t message, std::size_t from = 0) const;
+  static std::optional<Gap> gap_in(const std::vector<MessageSpan>& sources, std::size_t message,
+                                   std::size_t from = 0);
+  std::optional<Gap> gap_of_silent(std::size_t message) const;
   std::optional<std::size_t> said_until(const Rendered& rendered, std::size_t message) const;
   std::size_t said_next(std::size_t at) const;
   std::optional<Rendered> try_render(const Json& messages, bool generation_prompt) const;
@@ -121,13 +138,23 @@ Json TurnFinder::first_messages(std::size_t count) const {
 }
 
 /// From the last character of another message to the first of this one at or behind `from`.
-std::optional<TurnFinder::Gap> TurnFinder::gap_before(std::size_t message, std::size_t from) const {
+std::optional<TurnFinder::Gap> TurnFinder::gap_in(const std::vector<MessageSpan>& sources,
+                                                  std::size_t message, std::size_t from) {
   std::size_t before = 0;
-  for (const auto& span : sources_) {
+  for (const auto& span : sources) {
     if (span.end > from && is_content_of(span, message)) return Gap{before, std::max(span.begin, from)};
     if (span.message != static_cast<int>(message)) before = span.end;
   }
   return std::nullopt;
+}
+
+/// The same of a turn of which the template writes no character: up to where it would write an answer.
+std::optional<TurnFinder::Gap> TurnFinder::gap_of_silent(std::size_t message) const {
+  Json messages = chat_.messages;
+  messages[message]["content"] = "?";
+  const auto answered = try_render(messages, chat_.generation_prompt);
+  const auto gap = answered ? gap_in(answered->sources, message) : std::nullopt;
+  return gap && text_.starts_with(std::string_view(answered->text).substr(0, gap->end)) ? gap : std::nullopt;
 }
 
 /// Where the last character that a message says ends; nothing where it says none.
@@ -146,7 +173,8 @@ std::size_t TurnFinder::token_begin(std::size_t at) const {
 }
 
 std::optional<std::size_t> TurnFinder::find_begin(std::size_t message) {
-  const auto gap = gap_before(message);
+  auto gap = gap_in(sources_, message);
+  if (!gap) gap = gap_of_silent(message);
   if (header_ && !is_blank(*header_) && gap) {
     const auto between = text_.substr(gap->begin, gap->end - gap->begin);
     const auto at = between.find(*header_);
@@ -164,17 +192,19 @@ std::optional<std::size_t> TurnFinder::begin_by_rendering(std::size_t message,
   if (!prompted) return begin_in_gap(gap, header_ ? *header_ : probe_header());
   const std::string& prompt = prompted->text;
   const std::size_t shared = common_prefix(prompt, text_);
-  if (shared == prompt.size()) return begin_after_prompt(message, prompt);
+  if (shared == prompt.size()) return begin_after_prompt(message, *prompted);
   const auto plain = try_render(message, false);
   if (!plain || !prompt.starts_with(plain->text)) return begin_in_gap(gap, header_.value_or(""));
-  if (shared >= plain->text.size()) return partial_header(plain->text.size(), shared, gap);
-  return begin_in_gap(gap, std::string_view(prompt).substr(plain->text.size()));
+  const auto header = std::string_view(prompt).substr(plain->text.size());
+  if (shared >= plain->text.size()) return partial_header(plain->text.size(), header, gap);
+  return header.empty() ? begin_after_ending(message, *prompted, gap) : begin_in_gap(gap, header);
 }
 
 /// `prompt`, what the model is given at inference, is how the chat begins: the turn is the rest, unless the
 /// template ignores add_generation_prompt and the rest begins with the header.
-std::optional<std::size_t> TurnFinder::begin_after_prompt(std::size_t message, const std::string& prompt) {
-  const auto said = gap_before(message, prompt.size());
+std::optional<std::size_t> TurnFinder::begin_after_prompt(std::size_t message, const Rendered& prompted) {
+  const std::string& prompt = prompted.text;
+  const auto said = gap_in(sources_, message, prompt.size());
   if (said && is_blank(text_.substr(prompt.size(), said->end - prompt.size())) && (header_ || only_turn_))
     return prompt.size();
   if (!header_ || header_->empty()) {
@@ -183,42 +213,67 @@ std::optional<std::size_t> TurnFinder::begin_after_prompt(std::size_t message, c
     header_ = prompt.substr(token_begin(common_prefix(plain->text, prompt)));
     ignores_prompt_ = header_->empty();
   }
-  return ignores_prompt_ ? begin_without_prompt(message, prompt.size(), said) : prompt.size();
+  if (!ignores_prompt_) return prompt.size();
+  return begin_without_prompt(message, ending_of(prompted), prompt.size(), said);
 }
 
-/// The chat before the turn ends at byte `at`, with or without add_generation_prompt. The header is then what
-/// the template writes between that and a plain answer.
-std::optional<std::size_t> TurnFinder::begin_without_prompt(std::size_t message, std::size_t at,
-                                                            const std::optional<Gap>& gap) {
-  Json part = first_messages(message);
-  part.push_back({{"role", "assistant"}, {"content", "?"}});
-  const auto answered = try_render(part, false);
+/// The template ignores add_generation_prompt, and the chat before the turn reads otherwise when it is all
+/// there is, but for what stands behind its last words: the turn begins where that ends, or where the text
+/// goes on otherwise, if the template writes no header before an answer.
+std::optional<std::size_t> TurnFinder::begin_after_ending(std::size_t message, const Rendered& prompted,
+                                                          const std::optional<Gap>& gap) {
+  if (!gap) return std::nullopt;
+  const auto ending = ending_of(prompted);
+  const auto between = text_.substr(gap->begin, gap->end - gap->begin);
+  const std::size_t shared = common_prefix(between, ending);
+  if (shared == ending.size()) return begin_without_prompt(message, ending, gap->begin + shared, gap);
+  const auto header = header_of_answer(message, ending);
+  if (is_blank(between.substr(0, shared)) || !header || !is_blank(*header)) return std::nullopt;
+  return std::max(token_begin(gap->begin + shared), gap->begin);
+}
+
+/// The chat before the turn ends with `ending`, at byte `at`, with or without add_generation_prompt. The
+/// header is then what the template writes between that and a plain answer.
+std::optional<std::size_t> TurnFinder::begin_without_prompt(std::size_t message, std::string_view ending,
+                                                            std::size_t at, const std::optional<Gap>& gap) {
+  const auto header = header_of_answer(message, ending);
   const auto fallback = gap ? std::optional(gap->end) : std::nullopt;
-  if (!answered || !answered->text.starts_with(text_.substr(0, at))) return fallback;
-  const auto answer = std::find_if(answered->sources.begin(), answered->sources.end(),
-                                   [&](const MessageSpan& span) { return is_content_of(span, message); });
-  if (answer == answered->sources.end() || answer->begin < at) return fallback;
-  const std::string header = answered->text.substr(at, answer->begin - at);
-  if (is_blank(header)) return at;
+  if (!header) return fallback;
+  if (is_blank(*header)) return at;
   header_ = header;
-  const std::size_t shared = at + common_prefix(header, text_.substr(at));
-  if (shared == at + header.size()) return shared;
-  const auto partial = partial_header(at, shared, gap);
+  if (text_.substr(at).starts_with(*header)) return at + header->size();
+  const auto partial = partial_header(at, *header, gap);
   return partial ? partial : fallback;
 }
 
-/// The header stands in the text up to byte `shared` only: the turn goes on otherwise than its generation
-/// prompt. What is left of it ends behind an added token or a line break, and says something.
-std::optional<std::size_t> TurnFinder::partial_header(std::size_t header_begin, std::size_t shared,
+/// What the template writes before a plain answer in the turn's place, behind the ending of the chat before.
+std::optional<std::string> TurnFinder::header_of_answer(std::size_t message, std::string_view ending) const {
+  Json part = first_messages(message);
+  part.push_back({{"role", "assistant"}, {"content", "?"}});
+  const auto answered = try_render(part, false);
+  const auto gap = answered ? gap_in(answered->sources, message) : std::nullopt;
+  if (!gap) return std::nullopt;
+  const auto between = std::string_view(answered->text).substr(gap->begin, gap->end - gap->begin);
+  return between.starts_with(ending) ? std::optional(std::string(between.substr(ending.size())))
+                                     : std::nullopt;
+}
+
+/// Only the beginning of the header stands in the text: the turn goes on otherwise than its generation
+/// prompt. What is left of it ends behind an added token, a line break or a whole word, and says something.
+std::optional<std::size_t> TurnFinder::partial_header(std::size_t header_begin, std::string_view header,
                                                       const std::optional<Gap>& gap) const {
+  const std::size_t shared = header_begin + common_prefix(header, text_.substr(header_begin));
   const std::size_t limit = gap ? std::min(shared, gap->end) : shared;
   const auto& encoding = chat_.encoding;
   std::optional<std::size_t> found;
   for (std::size_t i = 0; i < encoding.ids.size() && encoding.offsets[i].second <= limit; ++i)
     if (encoding.offsets[i].first >= header_begin && markers_.is_added(encoding.ids[i]))
       found = encoding.offsets[i].second;
+  const auto header_left = header.substr(limit - header_begin);
+  const bool ends_word = !header_left.empty() && kWhiteSpace.find(header_left[0]) != std::string_view::npos &&
+                         (limit == text_.size() || !is_word(text_[limit]));
   for (std::size_t at = limit; at > found.value_or(header_begin); --at)
-    if (text_[at - 1] == '\n') {
+    if (text_[at - 1] == '\n' || (ends_word && at == limit)) {
       found = at;
       break;
     }
@@ -265,16 +320,23 @@ std::size_t TurnFinder::find_end(std::size_t message, std::size_t begin) {
   }
   if (said)
     for (const auto& end : ends_)
-      if (text_.substr(*said).starts_with(end)) return *said + end.size();
-  const std::size_t end = end_by_rendering(message, begin, said.value_or(begin));
-  if (said && end > *said) ends_.emplace_back(text_.substr(*said, end - *said));
+      if (text_.substr(*said).starts_with(end)) return with_stop(*said, *said + end.size());
+  if (!said) {
+    const auto gap = gap_of_silent(message);
+    const std::size_t from = gap ? std::max(gap->end, begin) : begin;
+    const std::size_t end = end_by_rendering(message, from, from);
+    return end > from ? end : begin;
+  }
+  const std::size_t end = end_by_rendering(message, begin, *said);
+  if (end > *said) ends_.emplace_back(text_.substr(*said, end - *said));
   return end;
 }
 
-/// Where the next thing is said behind `at`.
+/// Where the next thing is said behind `at`; whose it is is part of its header.
 std::size_t TurnFinder::said_next(std::size_t at) const {
-  const auto next = std::find_if(sources_.begin(), sources_.end(),
-                                 [&](const MessageSpan& span) { return span.begin >= at; });
+  const auto next = std::find_if(sources_.begin(), sources_.end(), [&](const MessageSpan& span) {
+    return span.begin >= at && is_content(span);
+  });
   return next != sources_.end() ? next->begin : text_.size();
 }
 
@@ -317,40 +379,54 @@ std::size_t TurnFinder::end_by_rendering(std::size_t message, std::size_t begin,
   const auto alone = try_render(message + 1, false);
   if (!alone) return end_marker(said, said_next(said), false);
   const std::size_t shared = common_prefix(alone->text, text_);
-  const std::size_t said_alone = std::max(said_until(*alone, message).value_or(begin), begin);
-  if (shared < said_alone) return end_of_changed_turn(message, begin, *alone, said_alone);
+  const std::size_t said_alone = std::max(said_until(*alone, message).value_or(said), begin);
+  if (shared < said_alone) return end_of_changed_turn(message, begin, said, *alone, said_alone);
   if (shared == alone->text.size()) return end_marker(said_alone, shared, true);
   return end_marker(said_alone, said_next(said_alone), false);
 }
 
 /// The turn reads otherwise once more turns follow. Its last words are still the same: the copy of them with
-/// the same number (a later turn may repeat them, as a tool's answer repeats the tool's name).
-std::size_t TurnFinder::end_of_changed_turn(std::size_t message, std::size_t begin, const Rendered& alone,
-                                            std::size_t said_alone) const {
+/// the same number (a later turn may repeat them, as a tool's answer repeats the tool's name). Where they are
+/// not, what it says in the text, to `said`, has to do.
+std::size_t TurnFinder::end_of_changed_turn(std::size_t message, std::size_t begin, std::size_t said,
+                                            const Rendered& alone, std::size_t said_alone) const {
   const auto words = [](std::string_view text, const MessageSpan& span) {
     return text.substr(span.begin, span.end - span.begin);
   };
   const MessageSpan* last = nullptr;
   for (const auto& span : alone.sources)
     if (is_content_of(span, message)) last = &span;
-  if (last == nullptr) return begin;
+  if (last == nullptr) return end_marker(said, said_next(said), false);
   std::size_t copies = 0;
   for (const auto& span : alone.sources)
     copies += is_content_of(span, message) && span.key == last->key &&
                       words(alone.text, span) == words(alone.text, *last)
                   ? 1
                   : 0;
-  std::size_t said = begin;
+  std::size_t same = begin;
   for (const auto& span : sources_) {
     if (span.begin < begin || !is_content_of(span, message) || span.key != last->key) continue;
     if (words(text_, span) != words(alone.text, *last) || copies == 0) continue;
-    said = span.end;
+    same = span.end;
     --copies;
   }
-  if (said == begin) return begin;
+  if (same != begin) said = same;
   const auto tail = strip_right(std::string_view(alone.text).substr(said_alone));
-  if (!tail.empty() && text_.substr(said).starts_with(tail)) return said + tail.size();
+  if (!tail.empty() && text_.substr(said).starts_with(tail)) return with_stop(said, said + tail.size());
   return end_marker(said, said_next(said), false);
+}
+
+/// The end of a turn whose last word ends at `said`: `end`, or behind the stop that the next header begins
+/// with where the turn has none of its own.
+std::size_t TurnFinder::with_stop(std::size_t said, std::size_t end) const {
+  const auto& [ids, offsets] = chat_.encoding;
+  auto i = static_cast<std::size_t>(
+      std::partition_point(offsets.begin(), offsets.end(), [&](const auto& o) { return o.first < said; }) -
+      offsets.begin());
+  for (; i < ids.size() && offsets[i].second <= end; ++i)
+    if (markers_.is_stop(ids[i])) return end;
+  const bool stops_next = i < ids.size() && offsets[i].first == end && markers_.is_stop(ids[i]);
+  return stops_next ? offsets[i].second : end;
 }
 
 /// The end of a turn whose last word ends at `said`. `limit`: where the turn ends (`whole`), or only where

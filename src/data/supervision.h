@@ -9,7 +9,8 @@
 //           like between header and content included). Where the template writes an earlier turn differently
 //           once more turns follow (it drops its reasoning, say), the generation prompt is looked for before
 //           the turn's first character instead. Of a template that ignores add_generation_prompt the header
-//           is what it writes before a plain answer, by the template interpreter's record.
+//           is what it writes before a plain answer, by the template interpreter's record. Where a turn says
+//           nothing, its place is where a plain answer would stand.
 //   end     The chat through the turn, rendered alone, is where the turn ends. Of what the template wrote
 //           after the message's last character it is learnt up to the first token the model stops at (eos);
 //           where the next header begins with such a token, through that (GLM's <|user|>); else up to the

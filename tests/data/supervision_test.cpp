@@ -263,6 +263,76 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"merging_consecutive_turns", "merging", kConsecutive, {"One.\nTwo.<|im_end|>"}}),
     [](const auto& test_case) { return test_case.param.name; });
 
+/// Turns that read otherwise, or say nothing, or end in another header, once more turns follow.
+const std::string kSystemAndTool =
+    R"([{"role":"system","content":"Be kind."},{"role":"user","content":"Weather?"},
+  {"role":"assistant","tool_calls":[{"function":{"name":"get","arguments":{}}}]},{"role":"tool","content":"sunny"},
+  {"role":"assistant","content":"It is sunny."}])";
+const std::string kCallsLast = R"([{"role":"user","content":"Weather?"},
+  {"role":"assistant","content":"","tool_calls":[{"function":{"name":"get","arguments":{}}}]},{"role":"tool","content":"sunny"},
+  {"role":"assistant","content":"","tool_calls":[{"function":{"name":"get","arguments":{}}}]}])";
+const std::string kThoughtCall = R"([{"role":"user","content":"Weather?"},
+  {"role":"assistant","content":"","thinking":"Ask.","tool_calls":[{"function":{"name":"get","arguments":{}}}]},
+  {"role":"tool","content":"sunny"},{"role":"assistant","content":"Sunny."},{"role":"user","content":"Thanks"}])";
+const std::string kThoughtOnly =
+    R"([{"role":"user","content":"Hi"},{"role":"assistant","content":" ","thinking":"Hm."},
+  {"role":"user","content":"?"},{"role":"assistant","content":"Hello."}])";
+const std::string kEmptied =
+    R"([{"role":"user","content":"Hi"},{"role":"assistant","content":"<think>Hm.</think>"},
+  {"role":"user","content":"?"},{"role":"assistant","content":"Hello.","thinking":"Oh."}])";
+const std::string kLineBreak = R"([{"role":"user","content":"Hi"},{"role":"assistant","content":"\n"},
+  {"role":"user","content":"?"}])";
+const std::string kEmptyFirst = R"([{"role":"user","content":"Hi"},{"role":"assistant","content":""},
+  {"role":"user","content":"?"},{"role":"assistant","content":"Hello."}])";
+
+INSTANTIATE_TEST_SUITE_P(
+    Changing, TurnTest,
+    ::testing::Values(
+        Case{"system_prompt_moves_to_the_last_question",
+             "mistral_system",
+             kSystemAndTool,
+             {R"([TOOL_CALLS] [{"name": "get", "arguments": {}}]</s>)", " It is sunny.</s>"},
+             "</s>"},
+        Case{"system_prompt_moves_and_an_answer_is_empty",
+             "mistral_system",
+             kEmptyFirst,
+             {" </s>", " Hello.</s>"},
+             "</s>"},
+        Case{"call_before_a_header_that_stops",
+             "glm_thinking",
+             kCallsLast,
+             {"\n<think></think>\n<tool_call>get</tool_call><|observation|>",
+              "\n<think></think>\n<tool_call>get</tool_call>"},
+             "<|endoftext|>",
+             {"<|user|>", "<|observation|>"}},
+        Case{"call_whose_thinking_is_dropped",
+             "glm_thinking",
+             kThoughtCall,
+             {"\n<think></think>\n<tool_call>get</tool_call><|observation|>",
+              "\n<think></think>\nSunny.<|user|>"},
+             "<|endoftext|>",
+             {"<|user|>", "<|observation|>"}},
+        Case{"only_thinking_and_that_is_dropped",
+             "glm_thinking",
+             kThoughtOnly,
+             {"\n<think></think><|user|>", "\n<think></think>\nHello."},
+             "<|endoftext|>",
+             {"<|user|>", "<|observation|>"}},
+        Case{"role_without_words_is_no_answer", "role_line", kEmptyFirst, {"Hello.<|im_end|>"}},
+        Case{"header_cut_short_is_not_learnt",
+             "role_line",
+             kThoughtOnly,
+             {"<think>Hm.</think>", "Hello.<|im_end|>"}},
+        Case{"emptied_turn", "last_thinking", kEmptied, {"<|im_end|>", "Oh.\n</think>\n\nHello.<|im_end|>"}},
+        Case{"line_break_as_answer", "last_thinking", kLineBreak, {"\n\n<|im_end|>"}},
+        Case{"harmony_empty_answer",
+             "harmony",
+             kEmptyFirst,
+             {"<|channel|>final<|message|><|end|>", "<|channel|>final<|message|>Hello.<|return|>"},
+             "<|return|>",
+             {"<|call|>"}}),
+    [](const auto& test_case) { return test_case.param.name; });
+
 Masked mask_chatml(const std::string& messages, std::vector<bool> excluded, bool generation_prompt = false) {
   return mask(test::chat_template_text("chatml"), Json::parse(messages), "<|im_end|>", {}, Json::object(),
               std::move(excluded), generation_prompt);
