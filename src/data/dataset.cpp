@@ -59,9 +59,8 @@ class Loader {
  public:
   Loader(const text::PretrainedTokenizer* tokenizer, const DatasetOptions& options)
       : options_(options),
-        row_tokenizer_(
-            tokenizer,
-            {.for_training = options.for_training, .vocab = options.vocab, .clock = options.clock}) {}
+        row_tokenizer_(tokenizer,
+                       {.for_training = options.for_training, .vocab = options.vocab, .now = options.now}) {}
 
   void read(const std::vector<std::string>& paths, const Dataset::Progress& progress);
   /// Throws where rows are too long for the policy, or none is left. `path` is what the user named.

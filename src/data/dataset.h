@@ -6,6 +6,7 @@
 #include <ctime>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,9 +27,10 @@ struct DatasetOptions {
   /// A chat or prompt/completion row from which no token, or every token, is learnt is an error, and so is a
   /// dataset from which none is.
   bool for_training = true;
-  /// What `strftime_now` of a chat template reads; empty: the local time. A run that resumes on another day
-  /// gives its first day here to find the same rows.
-  std::function<std::tm()> clock = nullptr;
+  /// What `strftime_now` of a chat template reads; empty: the local time when loading begins. A run reads the
+  /// clock once (text/moment.h) and gives that moment here for all its data, also when it is continued on
+  /// another day, to find the same rows.
+  std::optional<std::tm> now = std::nullopt;
 };
 
 /// One row, tokenised. labels are aligned with ids; kIgnoredLabel where not supervised.

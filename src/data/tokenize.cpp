@@ -8,6 +8,7 @@
 #include "data/rows.h"
 #include "data/supervision.h"
 #include "text/chat_template.h"
+#include "text/moment.h"
 #include "text/pretrained_tokenizer.h"
 #include "text/tokenizer.h"
 
@@ -98,7 +99,7 @@ void RowWork::end_with_eos() {
 text::Rendered RowWork::render(const ChatRow& chat, const Json& messages, bool generation_prompt) const {
   text::ChatOptions options;
   options.add_generation_prompt = generation_prompt;
-  options.clock = options_.clock;
+  options.clock = [now = *options_.now] { return now; };
   options.documents = chat.documents.is_null() ? nullptr : &chat.documents;
   options.kwargs = chat.template_kwargs.is_null() ? nullptr : &chat.template_kwargs;
   return tokenizer_->apply_chat_template(messages, chat.tools.is_null() ? nullptr : &chat.tools, options);
@@ -199,7 +200,9 @@ std::int64_t TokenizedRow::supervised() const {
 }
 
 RowTokenizer::RowTokenizer(const PretrainedTokenizer* tokenizer, TokenizeOptions options)
-    : tokenizer_(tokenizer), options_(std::move(options)) {}
+    : tokenizer_(tokenizer), options_(std::move(options)) {
+  if (!options_.now) options_.now = text::local_time();
+}
 
 TokenizedRow RowTokenizer::tokenize(std::string_view json, const std::string& where) const {
   return RowWork(tokenizer_, options_, where).run(parse_row(json, where, options_.vocab));

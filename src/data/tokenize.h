@@ -4,7 +4,7 @@
 
 #include <cstdint>
 #include <ctime>
-#include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -40,8 +40,9 @@ struct TokenizeOptions {
   bool for_training = false;
   /// Ids and labels must lie below it; 0: not checked.
   std::int64_t vocab = 0;
-  /// What `strftime_now` of a chat template reads; empty: the local time.
-  std::function<std::tm()> clock = nullptr;
+  /// What `strftime_now` of a chat template reads, in every row; empty: the local time when the RowTokenizer
+  /// is made.
+  std::optional<std::tm> now = std::nullopt;
 };
 
 /// A row, tokenised. labels are aligned with ids (the shift is the model's): the id itself where it is learnt

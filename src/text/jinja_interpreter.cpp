@@ -3,10 +3,10 @@
 #include "text/jinja_interpreter.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "text/jinja_loop.h"
 #include "text/jinja_print.h"
+#include "text/moment.h"
 
 namespace hone::text::jinja {
 namespace {
@@ -40,13 +40,6 @@ class Macro final : public Callable {
   std::weak_ptr<Scope> scope_;
   std::string name_;
 };
-
-std::tm local_time() {
-  const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
-  std::tm parts{};
-  localtime_r(&now, &parts);
-  return parts;
-}
 
 }  // namespace
 

@@ -6,9 +6,12 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <chrono>
 #include <set>
+#include <thread>
 
 #include "tests/data/support.h"
+#include "text/moment.h"
 #include "text/pretrained_tokenizer.h"
 
 namespace hone::data {
@@ -277,17 +280,25 @@ TEST(Dataset, TakesItsClockFromTheOptions) {
             "\n");
   const auto on_day = [&](int day) {
     DatasetOptions options;
-    options.clock = [day] {
-      std::tm date{};
-      date.tm_mday = day;
-      date.tm_year = 125;
-      return date;
-    };
+    options.now = text::parse_moment("2025-01-0" + std::to_string(day) + " 00:00:00", "test");
     return Dataset::load(dir.path(), "train", tokenizer, options);
   };
   EXPECT_EQ(on_day(3).fingerprint(), on_day(3).fingerprint());
   EXPECT_NE(on_day(3).fingerprint(), on_day(4).fingerprint());
   EXPECT_THAT(test::tiny_tokenizer().decode(on_day(3).example(0).ids), HasSubstr("Today: 03 Jan 2025"));
+}
+
+TEST(Dataset, ReadsTheClockOnceWhereItIsGivenNone) {
+  const TemporaryDirectory dir;
+  test::write_tokenizer(dir, "");
+  dir.write("chat_template.jinja",
+            "{{ strftime_now('%H:%M:%S') }}{% for m in messages %}{{ m.content }}{% endfor %}");
+  const auto tokenizer = text::PretrainedTokenizer::from_pretrained(dir.path());
+  const RowTokenizer rows(&tokenizer, {});
+  const std::string row = R"({"messages": [{"role":"user","content":"a"}]})";
+  const auto first = rows.tokenize(row, "test:1").text;
+  std::this_thread::sleep_for(std::chrono::milliseconds(1100));
+  EXPECT_EQ(rows.tokenize(row, "test:2").text, first);
 }
 
 TEST(Dataset, HoldsManyRows) {

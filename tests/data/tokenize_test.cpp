@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/data/support.h"
+#include "text/moment.h"
 #include "text/pretrained_tokenizer.h"
 
 namespace hone::data {
@@ -78,12 +79,7 @@ TEST(TokenizeChat, PassesToolsAndVariablesToTheTemplate) {
             "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}");
   const auto tokenizer = text::PretrainedTokenizer::from_pretrained(dir.path());
   TokenizeOptions options;
-  options.clock = [] {
-    std::tm day{};
-    day.tm_year = 70;
-    day.tm_mday = 1;
-    return day;
-  };
+  options.now = text::parse_moment("1970-01-01 00:00:00", "test");
   const std::string messages = R"("messages": [{"role":"user","content":"Hi"}])";
   EXPECT_EQ(
       tokenize(R"({"tools": [{"z":1,"a":2}], "chat_template_kwargs": {"mood": "fine"}, )" + messages + "}",
