@@ -24,6 +24,19 @@ std::vector<std::int32_t> read_ids(const hub::JsonNode& row, const char* key, co
   return ids;
 }
 
+/// A row of a file of rows: errors are at FILE:ROW:COLUMN, where the parser alone would count lines from the
+/// row.
+hub::JsonNode parse_row(const std::string& line, const std::string& where) {
+  try {
+    return hub::JsonNode::parse(line, where);
+  } catch (const Error& e) {
+    const std::string message = e.what();
+    const std::string counted = where + ":1:";
+    if (!message.starts_with(counted)) throw;
+    throw Error(e.kind(), where + ":" + message.substr(counted.size()));
+  }
+}
+
 }  // namespace
 
 std::vector<TokenRow> read_token_rows(const std::string& path, std::int64_t vocab, std::int64_t longest) {
@@ -35,7 +48,7 @@ std::vector<TokenRow> read_token_rows(const std::string& path, std::int64_t voca
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
     TokenRow row;
     row.where = fmt::format("{}:{}", path, number);
-    const auto json = hub::JsonNode::parse(line, row.where);
+    const auto json = parse_row(line, row.where);
     if (!json.is_object() || !json.has("input_ids"))
       fail("{}: expected a row {{\"input_ids\": [...]}}", row.where);
     row.ids = read_ids(json, "input_ids", row.where, vocab);

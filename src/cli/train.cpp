@@ -12,7 +12,10 @@ namespace hone::cli {
 namespace {
 
 std::string recipe_help() {
-  std::string text = "\nRecipe keys (YAML; also as KEY=VALUE on the command line):\n";
+  std::string text =
+      "\nRecipe keys (YAML; also as KEY=VALUE on the command line, which wins). Relative paths are relative "
+      "to "
+      "the current directory.\n";
   for (const auto& o : train::recipe_options()) {
     text += fmt::format("  {:<32} {}", o.key, o.help);
     text += fmt::format("  [{}{}]\n", o.type, o.default_text.empty() ? "" : "; default " + o.default_text);

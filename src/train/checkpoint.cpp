@@ -10,6 +10,7 @@
 #include "hub/json_file.h"
 #include "hub/safetensors.h"
 #include "hub/staged_directory.h"
+#include "train/content_hash.h"
 
 namespace hone::train {
 
@@ -19,7 +20,7 @@ using nlohmann::ordered_json;
 
 constexpr const char* kShard = "rank-00000-of-00001.safetensors";
 constexpr const char* kIndex = "index.json";
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 
 ordered_json optional_number(const std::optional<double>& value) {
   return value ? ordered_json(*value) : ordered_json(nullptr);
@@ -38,6 +39,8 @@ ordered_json state_json(const TrainState& s) {
           {"best_eval_loss", optional_number(s.best_eval_loss)},
           {"best_step", s.best_step},
           {"finished", s.finished},
+          {"started", s.started},
+          {"expert_counts", s.expert_counts},
           {"run_key", s.run_key}};
 }
 
@@ -45,12 +48,33 @@ std::optional<double> read_optional(const hub::JsonNode& node) {
   return node.is_null() ? std::nullopt : std::optional(node.as_number());
 }
 
+std::span<const std::byte> bytes_of(const Tensor& tensor) {
+  return {static_cast<const std::byte*>(tensor.data()), tensor.size_bytes()};
+}
+
+std::string hash_text(std::span<const std::byte> bytes) {
+  return fmt::format("{:016x}", content_hash(bytes));
+}
+
 ordered_json tensor_json(const Optimizer::NamedTensor& t) {
   const std::vector<std::int64_t> zeros(t.tensor.shape().dims().size(), 0);
   return {{"dtype", name_of(t.tensor.dtype())},
           {"shape", t.tensor.shape().dims()},
           {"pieces",
-           {{{"shard", kShard}, {"key", t.name}, {"offset", zeros}, {"shape", t.tensor.shape().dims()}}}}};
+           {{{"shard", kShard},
+             {"key", t.name},
+             {"offset", zeros},
+             {"shape", t.tensor.shape().dims()},
+             {"hash", hash_text(bytes_of(t.tensor))}}}}};
+}
+
+std::vector<std::vector<std::int64_t>> read_counts(const hub::JsonNode& node) {
+  std::vector<std::vector<std::int64_t>> counts;
+  for (const auto& layer : node.elements()) {
+    counts.emplace_back();
+    for (const auto& count : layer.elements()) counts.back().push_back(count.as_integer());
+  }
+  return counts;
 }
 
 }  // namespace
@@ -83,8 +107,7 @@ void CheckpointStore::write(const TrainState& state, const Optimizer& optimizer)
     listed[t.name] = tensor_json(t);
   }
   hub::SafetensorsWriter writer(staged.path() / kShard, specs, std::nullopt);
-  for (const auto& t : tensors)
-    writer.write(t.name, {static_cast<const std::byte*>(t.tensor.data()), t.tensor.size_bytes()});
+  for (const auto& t : tensors) writer.write(t.name, bytes_of(t.tensor));
   writer.finish();
   write_file_atomically(staged.path() / kIndex, index.dump(1) + "\n");
   staged.publish();
@@ -104,17 +127,20 @@ std::vector<std::int64_t> CheckpointStore::steps() const {
   return result;
 }
 
-std::optional<std::filesystem::path> CheckpointStore::latest() const {
-  if (!std::filesystem::is_directory(directory_)) return std::nullopt;
+std::vector<std::filesystem::path> CheckpointStore::all() const {
+  std::vector<std::filesystem::path> result;
+  for (const std::int64_t step : steps()) result.insert(result.begin(), path_of(step));
+  return result;
+}
+
+void CheckpointStore::clean_up() const {
+  if (!std::filesystem::is_directory(directory_)) return;
   std::vector<std::filesystem::path> leftovers;
   for (const auto& entry : std::filesystem::directory_iterator(directory_)) {
     const std::string name = entry.path().filename().string();  // .step-N.partial, .step-N.previous
     if (name.starts_with(".step-")) leftovers.push_back(directory_ / name.substr(1, name.rfind('.') - 1));
   }
   for (const auto& target : leftovers) hub::StagedDirectory::clean_up(target);
-  const auto all = steps();
-  if (all.empty()) return std::nullopt;
-  return path_of(all.back());
 }
 
 TrainState CheckpointStore::load_state(const std::filesystem::path& checkpoint) {
@@ -134,6 +160,8 @@ TrainState CheckpointStore::load_state(const std::filesystem::path& checkpoint) 
   state.best_eval_loss = read_optional(s.at("best_eval_loss"));
   state.best_step = s.at("best_step").as_integer();
   state.finished = s.at("finished").as_bool();
+  state.started = s.at("started").as_string();
+  state.expert_counts = read_counts(s.at("expert_counts"));
   state.run_key = s.at("run_key").as_string();
   return state;
 }
@@ -141,6 +169,7 @@ TrainState CheckpointStore::load_state(const std::filesystem::path& checkpoint) 
 void CheckpointStore::load_tensors(const std::filesystem::path& checkpoint, ops::Context& context,
                                    Optimizer& optimizer) {
   const auto file = hub::SafetensorsFile::open(checkpoint / kShard);
+  const auto listed = hub::JsonNode::read(checkpoint / kIndex).at("tensors");
   for (const auto& t : optimizer.state()) {
     const auto* stored = file->find(t.name);
     if (stored == nullptr) fail("{}: has no tensor {}", (checkpoint / kShard).string(), t.name);
@@ -148,11 +177,25 @@ void CheckpointStore::load_tensors(const std::filesystem::path& checkpoint, ops:
       fail("{}: {} has shape {}, the model's has {}", (checkpoint / kShard).string(), t.name,
            stored->spec.shape.str(), t.tensor.shape().str());
     const auto bytes = file->bytes(*stored);
-    HONE_CHECK(bytes.size() == t.tensor.size_bytes(), "{} holds {} bytes", t.name, bytes.size());
+    if (bytes.size() != t.tensor.size_bytes())
+      fail("{}: {} has {} bytes, the model's has {}", (checkpoint / kShard).string(), t.name, bytes.size(),
+           t.tensor.size_bytes());
+    if (hash_text(bytes) != listed.at(t.name).at("pieces")[0].at("hash").as_string())
+      fail("{}: the bytes of {} are not those that were written", (checkpoint / kShard).string(), t.name);
     std::memcpy(t.tensor.data(), bytes.data(), bytes.size());
     file->release(*stored);
   }
   optimizer.masters_changed(context);
+}
+
+void CheckpointStore::set_aside(const std::vector<std::filesystem::path>& broken) const {
+  for (const auto& path : broken) {
+    const auto aside = directory_ / ("broken-" + path.filename().string());
+    std::error_code error;
+    std::filesystem::remove_all(aside, error);
+    std::filesystem::rename(path, aside, error);
+    if (error) fail("{}: cannot be moved to {}: {}", path.string(), aside.string(), error.message());
+  }
 }
 
 void CheckpointStore::prune(std::int64_t keep_last, std::int64_t best) const {

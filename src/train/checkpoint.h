@@ -1,8 +1,9 @@
 // Checkpoints of a run: everything that the next start needs to continue with the same bits.
 //
 // checkpoints/step-N/ holds safetensors shards, one per rank, and index.json: for every tensor its global
-// shape, and the pieces of it with their shard, key and offset in every dimension. So a checkpoint written by
-// some ranks can be read by others. One rank so far.
+// shape, and the pieces of it with their shard, key, offset in every dimension and a hash of their bytes. So
+// a checkpoint written by some ranks can be read by others, and one that has rotted is noticed. One rank so
+// far.
 #pragma once
 
 #include <filesystem>
@@ -26,7 +27,9 @@ struct TrainState {
   std::optional<double> best_eval_loss;
   std::int64_t best_step = -1;
   bool finished = false;
-  std::string run_key;  // what must not change between starts: see RunKey in trainer.cpp
+  std::string started;  // when the run began, as its chat templates read the time (run_clock.h)
+  std::vector<std::vector<std::int64_t>> expert_counts;  // loads since the last row of experts.jsonl
+  std::string run_key;                                   // what must not change between starts (run_key.h)
 };
 
 /// The checkpoints of one run directory.
@@ -39,13 +42,17 @@ class CheckpointStore {
   void save(const TrainState& state, const Optimizer& optimizer) const;
   /// Bytes that a save of this optimizer writes.
   static std::uint64_t size_bytes(const Optimizer& optimizer);
-  /// The newest checkpoint, or nullopt. Removes what a killed save left behind.
-  std::optional<std::filesystem::path> latest() const;
-  /// Reads a checkpoint's state, and its tensors into the optimizer. Throws Error(kUser) where they do not
-  /// fit the model.
+  /// All of them, the newest first.
+  std::vector<std::filesystem::path> all() const;
+  /// Removes what a killed save or deletion left behind.
+  void clean_up() const;
+  /// Reads a checkpoint's state, and its tensors into the optimizer. Throws Error(kUser) where a file is
+  /// missing or does not hold what was written, and where the tensors do not fit the model.
   static TrainState load_state(const std::filesystem::path& checkpoint);
   static void load_tensors(const std::filesystem::path& checkpoint, ops::Context& context,
                            Optimizer& optimizer);
+  /// Renames checkpoints that cannot be read to broken-step-N, out of the way of later ones.
+  void set_aside(const std::vector<std::filesystem::path>& broken) const;
   /// Deletes all but the newest `keep_last` and step `best`.
   void prune(std::int64_t keep_last, std::int64_t best) const;
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdio>
 
 namespace hone::train {
 
@@ -16,6 +17,11 @@ double now_seconds() {
 }
 
 }  // namespace
+
+void say_text(std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fflush(stdout);
+}
 
 std::string with_commas(std::int64_t n) {
   std::string digits = std::to_string(n);
@@ -90,7 +96,7 @@ Progress::Progress(std::string what)
       on_terminal_(::isatty(STDERR_FILENO) == 1) {}
 
 Progress::~Progress() {
-  if (printed_ && on_terminal_) fmt::print(stderr, "\r\033[K");
+  if (printed_ && on_terminal_) std::fputs("\r\033[K", stderr);
 }
 
 void Progress::update(double share, const std::string& detail) {
@@ -100,7 +106,7 @@ void Progress::update(double share, const std::string& detail) {
   std::string text = what_ + "  " + detail;
   if (share > 0)
     text += fmt::format("  {:.0f}%  eta {}", 100 * share, duration((now - started_) * (1 - share) / share));
-  fmt::print(stderr, "{}{}{}", on_terminal_ ? "\r\033[K" : "", text, on_terminal_ ? "" : "\n");
+  std::fputs(((on_terminal_ ? "\r\033[K" : "") + text + (on_terminal_ ? "" : "\n")).c_str(), stderr);
   printed_ = true;
 }
 

@@ -1,11 +1,23 @@
 // What a run shows at the terminal: the start card, a line per step, progress of long work.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <cstdint>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 namespace hone::train {
+
+/// Prints to stdout at once. A terminal, pipe or disk that takes no more is no reason to end a run: errors
+/// are ignored.
+void say_text(std::string_view text);
+template <typename... Args>
+void say(fmt::format_string<Args...> format, Args&&... args) {
+  say_text(fmt::format(format, std::forward<Args>(args)...));
+}
 
 /// "1,234,567".
 std::string with_commas(std::int64_t n);

@@ -1,22 +1,21 @@
 #include "train/recipe.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <functional>
-#include <limits>
 #include <map>
 #include <set>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/suggest.h"
+#include "comm/mesh.h"
 #include "train/recipe_value.h"
 
 namespace hone::train {
 
 namespace {
 
-constexpr std::int64_t kMany = std::numeric_limits<std::int64_t>::max();
-constexpr double kHuge = 1e30;
 constexpr const char* kCommandLine = "command line";
 
 /// One option: how it is read, how it is printed, what it means.
@@ -52,12 +51,6 @@ Option boolean_option(std::string key, bool Recipe::*field, std::string help) {
   return {std::move(key), "true | false", std::move(help),
           [=](Recipe& r, const RecipeValue& v) { r.*field = v.boolean(); },
           [=](const Recipe& r) { return std::string(r.*field ? "true" : "false"); }};
-}
-
-Option string_option(std::string key, std::string Recipe::*field, std::string type, std::string help) {
-  return {std::move(key), std::move(type), std::move(help),
-          [=](Recipe& r, const RecipeValue& v) { r.*field = v.string(); },
-          [=](const Recipe& r) { return (r.*field).empty() ? "" : quoted(r.*field); }};
 }
 
 /// A number somewhere inside a Recipe.
@@ -109,19 +102,32 @@ Option method_option() {
 Option mesh_option(const std::string& dimension) {
   return {"mesh." + dimension, "1", "ranks along " + dimension + "; only 1 exists yet",
           [=](Recipe&, const RecipeValue& v) {
-            const std::int64_t size = v.integer(1, kMany);
-            if (size != 1)
-              fail("{}: mesh.{} is {}, but hone runs on one rank only so far: set it to 1", v.where(),
-                   dimension, size);
+            comm::Mesh::parse({{dimension, v.integer(-kMany, kMany)}}, v.where());
           },
           [](const Recipe&) { return std::string("1"); }};
 }
 
+/// A leading ~/ is the home directory, as in a shell.
+std::string path_value(const RecipeValue& v) {
+  const std::string path = v.string();
+  const char* home = std::getenv("HOME");
+  if (path.starts_with("~/") && home != nullptr) return home + path.substr(1);
+  return path;
+}
+
+Option path_option(std::string key, std::string Recipe::*field, std::string help) {
+  return {std::move(key), "path", std::move(help),
+          [=](Recipe& r, const RecipeValue& v) { r.*field = path_value(v); },
+          [=](const Recipe& r) { return (r.*field).empty() ? "" : quoted(r.*field); }};
+}
+
 void add_data_options(std::vector<Option>& options) {
-  options.push_back(string_option("data.train", &Recipe::train_data, "path",
-                                  "a JSONL file, a glob, or a directory with train.jsonl"));
-  options.push_back(string_option("data.eval", &Recipe::eval_data, "path",
-                                  "the same for evaluation (valid.jsonl of a directory)"));
+  options.push_back(path_option("data.train", &Recipe::train_data,
+                                "a JSONL file, a glob, or a directory with train.jsonl"));
+  Option eval = path_option("data.eval", &Recipe::eval_data,
+                            "the same for evaluation (valid.jsonl of a directory); null: none");
+  eval.set = [](Recipe& r, const RecipeValue& v) { r.eval_data = v.is_null() ? "" : path_value(v); };
+  options.push_back(std::move(eval));
   Option seq_len = integer_option(
       "data.seq_len", &Recipe::seq_len, 2,
       "tokens of a pack, and the most a row may have; default: 2048, or the model's context if that is less");
@@ -223,8 +229,7 @@ void add_run_options(std::vector<Option>& options) {
 
 std::vector<Option> make_options() {
   std::vector<Option> options;
-  options.push_back(
-      string_option("model.path", &Recipe::model_path, "path", "a Hugging Face checkpoint directory"));
+  options.push_back(path_option("model.path", &Recipe::model_path, "a Hugging Face checkpoint directory"));
   options.push_back(dtype_option());
   add_data_options(options);
   options.push_back(method_option());
@@ -235,10 +240,10 @@ std::vector<Option> make_options() {
   add_length_options(options);
   add_optimizer_options(options);
   add_run_options(options);
-  for (const char* dimension : {"pp", "dp_replicate", "dp_shard", "cp", "tp", "ep"})
-    options.push_back(mesh_option(dimension));
-  options.push_back(string_option("output", &Recipe::output, "path",
-                                  "the run directory: checkpoints, metrics, report, the trained model"));
+  for (std::size_t i = 0; i < comm::kNumMeshDims; ++i)
+    options.push_back(mesh_option(std::string(comm::name_of(static_cast<comm::MeshDim>(i)))));
+  options.push_back(path_option("output", &Recipe::output,
+                                "the run directory: checkpoints, metrics, report, the trained model"));
   return options;
 }
 
@@ -405,6 +410,11 @@ std::string resolve(const Recipe& recipe, const std::map<std::string, RecipeValu
 
 }  // namespace
 
+std::string Recipe::place(const std::string& key) const {
+  const auto origin = origins.find(key);
+  return (origin == origins.end() ? name : origin->second) + ": " + key;
+}
+
 Recipe parse_recipe(const std::string& text, const std::string& name,
                     const std::vector<std::string>& overrides) {
   Collector collector(name);
@@ -417,6 +427,8 @@ Recipe parse_recipe(const std::string& text, const std::string& name,
   }
   collector.refuse_unknown();
   check(recipe, collector.values(), name);
+  recipe.name = name;
+  for (const auto& [key, value] : collector.values()) recipe.origins.emplace(key, value.where());
   recipe.resolved = resolve(recipe, collector.values());
   return recipe;
 }

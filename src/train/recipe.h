@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -50,6 +51,11 @@ struct Recipe {
   /// Every option with its value and where that came from ("recipe.yaml:3", "command line", "default"), as
   /// YAML that reads back to the same.
   std::string resolved;
+  std::map<std::string, std::string> origins;  // where each option that was given comes from
+  std::string name = "recipe";                 // of the recipe itself: its file
+
+  /// "recipe.yaml:3: data.seq_len", to begin a message with.
+  std::string place(const std::string& key) const;
 };
 
 /// Reads a recipe file and `a.b=c` overrides (YAML values). Throws Error(kUser) at file:line for YAML that is

@@ -1,6 +1,8 @@
 #include "train/recipe_value.h"
 
+#include <charconv>
 #include <cmath>
+#include <string_view>
 
 #include "base/error.h"
 #include "base/suggest.h"
@@ -14,9 +16,20 @@ bool is_plain(const YAML::Node& node) {
   return node.IsScalar() && node.Tag() != "!";
 }
 
-std::string range_text(const char* kind, double least, double most) {
-  if (most >= 9e18) return fmt::format("{} of {} or more", kind, least);
+template <typename Number>
+std::string range_text(const char* kind, Number least, Number most, Number unlimited) {
+  if (most >= unlimited) return fmt::format("{} of {} or more", kind, least);
   return fmt::format("{} from {} to {}", kind, least, most);
+}
+
+/// The whole of the text as a decimal number: no octal, no hexadecimal, no words.
+template <typename Number>
+bool parse_decimal(const YAML::Node& node, Number& value) {
+  if (!is_plain(node)) return false;
+  std::string_view text = node.Scalar();
+  if (text.starts_with('+')) text.remove_prefix(1);
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc{} && end == text.data() + text.size();
 }
 
 }  // namespace
@@ -38,16 +51,15 @@ void RecipeValue::expected(const std::string& what) const {
 
 std::int64_t RecipeValue::integer(std::int64_t least, std::int64_t most) const {
   std::int64_t value = 0;
-  if (!is_plain(node_) || !YAML::convert<std::int64_t>::decode(node_, value) || value < least || value > most)
-    expected(range_text("an integer", static_cast<double>(least), static_cast<double>(most)));
+  if (!parse_decimal(node_, value) || value < least || value > most)
+    expected(range_text("an integer", least, most, kMany));
   return value;
 }
 
 double RecipeValue::number(double least, double most) const {
   double value = 0;
-  if (!is_plain(node_) || !YAML::convert<double>::decode(node_, value) || std::isnan(value) ||
-      value < least || value > most)
-    expected(range_text("a number", least, most));
+  if (!parse_decimal(node_, value) || !std::isfinite(value) || value < least || value > most)
+    expected(range_text("a number", least, most, kHuge));
   return value;
 }
 
@@ -59,6 +71,8 @@ bool RecipeValue::boolean() const {
 
 std::string RecipeValue::string() const {
   if (!node_.IsScalar() || node_.Scalar().empty()) expected("a string");
+  if (node_.Scalar().find_first_of(std::string_view("\0\n\r", 3)) != std::string::npos)
+    expected("a string of one line");
   return node_.Scalar();
 }
 

@@ -9,6 +9,10 @@
 
 namespace hone::train {
 
+/// Limits that stand for none.
+inline constexpr std::int64_t kMany = 1'000'000'000'000;
+inline constexpr double kHuge = 1e30;
+
 class RecipeValue {
  public:
   /// `where` is "recipe.yaml:3" or "command line".

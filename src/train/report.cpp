@@ -39,14 +39,18 @@ Curve column(const std::vector<json>& rows, const std::string& key, const std::s
   return curve;
 }
 
-/// A running average over about `window` points, so that the eye sees the trend.
+/// The average over some 50th of the points around each, symmetric at the start (where a loss falls steeply):
+/// the trend, without a lag.
 Curve smooth(const Curve& curve, const std::string& css_class) {
-  Curve result{.name = curve.name + " (average)", .css_class = css_class, .points = {}};
-  const double keep = 1 - 1 / std::max(1.0, std::min(50.0, static_cast<double>(curve.points.size()) / 20));
-  double average = curve.points.empty() ? 0 : curve.points.front().second;
-  for (const auto& [x, y] : curve.points) {
-    average = keep * average + (1 - keep) * y;
-    result.points.emplace_back(x, average);
+  Curve result{.name = "average", .css_class = css_class, .points = {}};
+  const std::size_t size = curve.points.size();
+  std::vector<double> sums(size + 1, 0);
+  for (std::size_t i = 0; i < size; ++i) sums[i + 1] = sums[i] + curve.points[i].second;
+  for (std::size_t i = 0; i < size; ++i) {
+    const std::size_t before = std::min(i, size / 100 + 1);
+    const std::size_t after = std::min(before, size - 1 - i);
+    result.points.emplace_back(curve.points[i].first, (sums[i + after + 1] - sums[i - before]) /
+                                                          static_cast<double>(before + after + 1));
   }
   return result;
 }
@@ -85,16 +89,16 @@ std::vector<std::vector<double>> imbalance_over_time(const std::vector<json>& ro
 constexpr const char* kStyle = R"(<style>
 :root { color-scheme: light dark; --ink: #1c2430; --quiet: #6a7585; --paper: #ffffff; --line: #e3e7ec; --a: #2563c9; --b: #d9762b; --c: #2f9e5a; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6eaf0; --quiet: #93a0b1; --paper: #14181e; --line: #2a323c; --a: #6ea0ff; --b: #f2a15f; --c: #5fd08a; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 1500px; margin: 2rem auto; padding: 0 1rem; }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 1500px; margin: 2rem auto; padding: 0 1.5rem; }
 h1 { font-size: 1.4rem; margin: 0; } .sub { color: var(--quiet); margin: 0 0 1.5rem; }
 .numbers { display: flex; flex-wrap: wrap; gap: 1rem 2.5rem; margin-bottom: 1.5rem; } .numbers b { display: block; font-size: 1.25rem; }
 .numbers span { color: var(--quiet); font-size: .85rem; }
-.grid2 { display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 1rem; }
+.grid2 { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(440px, 100%), 1fr)); gap: 1rem; align-items: start; }
 figure { margin: 0; border: 1px solid var(--line); border-radius: 8px; padding: .6rem; } figcaption { font-weight: 600; }
-svg { width: 100%; height: auto; display: block; } .grid { stroke: var(--line); } .tick { fill: var(--quiet); font-size: 12px; }
+svg { width: 100%; height: auto; display: block; } .grid { stroke: var(--line); } .tick { fill: var(--quiet); font-size: 13px; }
 polyline { fill: none; stroke-width: 1.6; } .a { stroke: var(--a); } .b { stroke: var(--b); } .c { stroke: var(--c); fill: var(--c); }
 .faint { stroke: var(--a); opacity: .35; } rect.key { fill: currentColor; stroke: none; } .a.key { fill: var(--a); } .b.key { fill: var(--b); }
-.c.key { fill: var(--c); } .faint.key { fill: var(--a); }
+.c.key { fill: var(--c); } .faint.key { fill: var(--a); } .dot { fill: currentColor; } .a.dot { fill: var(--a); } .c.dot { fill: var(--c); }
 pre { border: 1px solid var(--line); border-radius: 8px; padding: 1rem; overflow-x: auto; font-size: 13px; } details { margin-top: 1.5rem; }
 </style>
 )";
@@ -145,26 +149,39 @@ void write_report(const RunDirectory& directory) {
       "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>hone: " + escape_html(name) +
       "</title>\n";
   html += kStyle;
-  html += "</head><body>\n<h1>" + escape_html(name) + "</h1>\n<p class=\"sub\">a run of hone</p>\n" +
-          headline(rows) + "<div class=\"grid2\">\n";
+  html += "</head><body>\n<h1>" + escape_html(name) + "</h1>\n<p class=\"sub\">a run of hone in " +
+          escape_html(directory.path().string()) + "</p>\n" + headline(rows) + "<div class=\"grid2\">\n";
 
-  const Curve loss = column(rows, "lm_loss", "faint");
+  Curve loss = column(rows, "lm_loss", "faint");
+  loss.name = "every step";
   std::vector<Curve> losses{loss, smooth(loss, "a")};
   Curve eval = column(rows, "eval_loss", "c");
+  eval.name = "evaluation";
   eval.is_dots = true;
   if (!eval.points.empty()) losses.push_back(std::move(eval));
-  html += draw_chart("Loss", "step", losses);
-  html += draw_chart("Learning rate", "step", {column(rows, "lr", "a")});
-  html += draw_chart("Gradient norm, before clipping", "step", {column(rows, "grad_norm", "a")});
-  html += draw_chart("Throughput, tokens per second", "step", {column(rows, "tok_s", "a")});
+  html += draw_chart("Loss", "step", losses, Scale::kLogIfWide);
+  html += draw_chart("Learning rate", "step", {column(rows, "lr", "a")}, Scale::kFromZero);
+  html += draw_chart("Gradient norm, before clipping", "step", {column(rows, "grad_norm", "a")},
+                     Scale::kLogIfWide);
+  html += draw_chart("Throughput, tokens per second", "step", {column(rows, "tok_s", "a")}, Scale::kFromZero);
   const Curve aux = column(rows, "aux_loss", "a");
   if (std::any_of(aux.points.begin(), aux.points.end(), [](const auto& p) { return p.second != 0; }))
     html += draw_chart("Auxiliary (load-balancing) loss", "step", {aux});
   if (!experts.empty()) {
-    html += draw_heat_map("Expert load by layer, share of the mean, whole run", "expert", "layer",
-                          expert_shares(experts), 3);
-    html += draw_heat_map("Busiest expert by layer, share of the mean, over time", "time", "layer",
-                          imbalance_over_time(experts), 6);
+    html += draw_heat_map({.title = "Load of every expert, whole run",
+                           .x_label = "expert",
+                           .row_label = "layer",
+                           .rows = expert_shares(experts),
+                           .columns = {},
+                           .most = 3});
+    std::vector<double> steps;
+    for (const auto& row : experts) steps.push_back(row.value("step", 0.0));
+    html += draw_heat_map({.title = "Load of the busiest expert, over time",
+                           .x_label = "step",
+                           .row_label = "layer",
+                           .rows = imbalance_over_time(experts),
+                           .columns = steps,
+                           .most = 6});
   }
   html += "</div>\n<details><summary>Recipe, with where each value came from</summary><pre>";
   if (std::filesystem::exists(directory.recipe())) html += escape_html(read_file(directory.recipe()));

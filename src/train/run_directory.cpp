@@ -95,6 +95,13 @@ StepLog::StepLog(const std::filesystem::path& path, std::int64_t last_step) : pa
   if (!out_) fail("{}: cannot be written: {}", path.string(), std::strerror(errno));
 }
 
+void StepLog::sync() const {
+  const int file = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) return;
+  ::fsync(file);
+  ::close(file);
+}
+
 void StepLog::write(const nlohmann::ordered_json& row) {
   out_ << row.dump() << '\n' << std::flush;
   if (!out_) fail("{}: cannot be written: {}; is the disk full?", path_.string(), std::strerror(errno));

@@ -36,7 +36,7 @@ class RunDirectory {
   bool created_ = false;
 };
 
-/// A JSONL file with one row per step, each on the disk when the step ends.
+/// A JSONL file with one row per step, each handed to the system when the step ends.
 class StepLog {
  public:
   /// Opens `path` for the steps after `last_step`: rows of later steps (of a run that was killed after its
@@ -44,6 +44,8 @@ class StepLog {
   StepLog(const std::filesystem::path& path, std::int64_t last_step);
   /// Throws Error(kUser) where the row cannot be written.
   void write(const nlohmann::ordered_json& row);
+  /// Waits until the rows are on the disk.
+  void sync() const;
 
  private:
   std::filesystem::path path_;

@@ -1,10 +1,12 @@
-// SIGINT and SIGTERM during a run: the first asks for a clean end, the second aborts.
+// Signals during a run: the first SIGINT or SIGTERM asks for a clean end, the second aborts. A terminal that
+// hangs up and a pipe that nobody reads any more (`hone train | tee log`, and Ctrl-C, which ends tee at once)
+// ask for the same end.
 #pragma once
 
 namespace hone::train {
 
-/// While it lives, the first SIGINT or SIGTERM only sets requested(); the next one has the system's default
-/// effect.
+/// While it lives, SIGHUP, SIGPIPE and the first SIGINT or SIGTERM only set requested(); the next SIGINT or
+/// SIGTERM has the system's default effect. Signals that were ignored before stay so (nohup).
 class StopSignal {
  public:
   StopSignal();

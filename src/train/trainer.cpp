@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -24,7 +23,9 @@
 #include "train/evaluation.h"
 #include "train/forecast.h"
 #include "train/report.h"
+#include "train/run_clock.h"
 #include "train/run_directory.h"
+#include "train/run_key.h"
 #include "train/start_card.h"
 #include "train/step.h"
 #include "train/stop_signal.h"
@@ -48,38 +49,24 @@ double resident_peak_bytes() {
   return static_cast<double>(usage.ru_maxrss) * 1024;
 }
 
-/// What must be the same when a run is continued: the options that decide its numbers, and the data.
-std::string run_key(const Recipe& recipe, const data::Dataset& dataset) {
-  std::string key = fmt::format("data {:016x}\n", dataset.fingerprint());
-  for (std::size_t at = 0; at < recipe.resolved.size();) {
-    const auto end = std::min(recipe.resolved.find('\n', at), recipe.resolved.size());
-    const std::string line = recipe.resolved.substr(at, std::min(recipe.resolved.find("  # ", at), end) - at);
-    at = end + 1;
-    const auto begin = line.find_first_not_of(' ');
-    if (begin == std::string::npos || line[begin] == '#') continue;
-    const std::string name = line.substr(begin, line.find(':') - begin);
-    constexpr std::array<std::string_view, 7> kHarmless{
-        "threads", "checkpoint_every", "keep_last", "eval_every", "eval_samples", "eval", "output"};
-    if (std::find(kHarmless.begin(), kHarmless.end(), name) == kHarmless.end()) key += line + "\n";
-  }
-  return key;
-}
+/// Thrown where a signal arrives before the first step: there is nothing to save.
+struct StoppedBeforeTheFirstStep {};
 
-/// The first line in which two run keys differ, as "was X, is Y".
-std::string difference(const std::string& before, const std::string& now) {
-  std::size_t a = 0;
-  std::size_t b = 0;
-  while (a < before.size() && b < now.size()) {
-    const std::string x = before.substr(a, before.find('\n', a) - a);
-    const std::string y = now.substr(b, now.find('\n', b) - b);
-    if (x != y)
-      return x.starts_with("data ") ? "the training data changed"
-                                    : fmt::format("was '{}', is '{}'", x.substr(x.find_first_not_of(' ')),
-                                                  y.substr(y.find_first_not_of(' ')));
-    a += x.size() + 1;
-    b += y.size() + 1;
+/// What is not there is said with the line that asks for it.
+void check_paths(const Recipe& recipe) {
+  const auto relative_to = [](const std::filesystem::path& path) {
+    return path.is_absolute() ? "" : fmt::format(" in {}", std::filesystem::current_path().string());
+  };
+  std::error_code ignored;
+  if (!std::filesystem::is_directory(recipe.model_path, ignored))
+    fail("{}: there is no directory {}{}", recipe.place("model.path"), recipe.model_path,
+         relative_to(recipe.model_path));
+  for (const auto& [key, path] :
+       {std::pair("data.train", recipe.train_data), {"data.eval", recipe.eval_data}}) {
+    const bool pattern = path.find_first_of("*?[") != std::string::npos;
+    if (!path.empty() && !pattern && !std::filesystem::exists(path, ignored))
+      fail("{}: there is no file or directory {}{}", recipe.place(key), path, relative_to(path));
   }
-  return "options were added or removed";
 }
 
 /// Everything a run holds, from the recipe to the last step.
@@ -89,9 +76,14 @@ class Trainer {
   TrainOutcome run();
 
  private:
-  void open_model();
+  bool is_complete() const { return state_.finished && std::filesystem::exists(directory_->model()); }
+  bool take_checkpoint();
+  void refuse_checkpoint(const Error& error);
+  void check_freeze_patterns() const;
   void open_data();
-  void restore_or_start(const TrainOptions& options);
+  void open_model();
+  void open_output(bool continues);
+  void restore();
   void show_start_card();
   TrainOutcome loop();
   void log_step(const StepResult& result, double learning_rate, double seconds,
@@ -118,42 +110,86 @@ class Trainer {
   std::unique_ptr<RunDirectory> directory_;
   std::unique_ptr<CheckpointStore> checkpoints_;
   std::unique_ptr<StepLog> metrics_, experts_;
+  std::vector<std::filesystem::path>
+      candidates_;  // checkpoints to continue from: the first one's state is state_
+  std::vector<std::filesystem::path> broken_;  // newer ones that could not be read
   TrainState state_;
   std::vector<std::int64_t> frozen_;
   std::int64_t steps_ = 0, steps_per_epoch_ = 0, seq_len_ = 0;
   double aux_coefficient_ = 0;
   double peak_gflops_ = 0, flops_per_token_ = 0;
-  std::vector<std::vector<std::int64_t>> window_counts_;  // expert loads since the last row of experts.jsonl
   std::int64_t steps_done_here_ = 0;
   double seconds_here_ = 0;
 };
 
 Trainer::Trainer(const Recipe& recipe, const TrainOptions& options) : recipe_(recipe) {
+  check_paths(recipe_);
   description_ =
       model::describe(recipe_.model_path);  // config.json first: the cheapest thing that can be wrong
   const std::int64_t longest = description_->spec.max_positions;
   seq_len_ = recipe_.seq_len > 0 ? recipe_.seq_len : std::min<std::int64_t>(2048, longest);
   if (seq_len_ > longest)
-    fail("data.seq_len is {}, longer than the model's context of {} (max_position_embeddings in {})",
-         seq_len_, longest, description_->config.file());
+    fail("{} is {}, longer than the model's context of {} (max_position_embeddings in {})",
+         recipe_.place("data.seq_len"), seq_len_, longest, description_->config.file());
+  check_freeze_patterns();
   directory_ = std::make_unique<RunDirectory>(recipe_.output);
   checkpoints_ = std::make_unique<CheckpointStore>(directory_->checkpoints());
+  checkpoints_->clean_up();
+  const bool continues = take_checkpoint();
+  if (!continues && options.require_checkpoint)
+    fail("output {}: holds no checkpoint to resume from", recipe_.output);
+  if (!continues) state_.started = local_time_text();
   const int threads = recipe_.threads > 0 ? recipe_.threads : device::available_cores();
   device::pin_threads(threads);
   context_ = std::make_unique<ops::Context>(device::Device{}, threads);
   open_data();
-  if (const auto latest = checkpoints_->latest()) {
-    state_ = CheckpointStore::load_state(*latest);
-    const std::string key = run_key(recipe_, *train_data_);
-    if (state_.run_key != key)
-      fail("output {}: holds another run ({}); choose another output, or give the same recipe to continue it",
-           recipe_.output, difference(state_.run_key, key));
-    if (state_.finished && std::filesystem::exists(directory_->model())) return;
-  } else if (options.require_checkpoint) {
-    fail("output {}: holds no checkpoint to resume from", recipe_.output);
-  }
+  const std::string key = run_key(recipe_, *train_data_);
+  if (continues && state_.run_key != key)
+    fail("output {}: holds another run ({}); choose another output, or give the same recipe to continue it",
+         recipe_.output, difference(state_.run_key, key));
+  state_.run_key = key;
+  if (is_complete()) return;
   open_model();
-  restore_or_start(options);
+  open_output(continues);
+}
+
+bool Trainer::take_checkpoint() {
+  if (candidates_.empty()) candidates_ = checkpoints_->all();
+  while (!candidates_.empty()) {
+    try {
+      state_ = CheckpointStore::load_state(candidates_.front());
+      return true;
+    } catch (const Error& e) {
+      refuse_checkpoint(e);
+    }
+  }
+  return false;
+}
+
+void Trainer::refuse_checkpoint(const Error& error) {
+  if (error.kind() != ErrorKind::kUser) throw error;
+  log_warning("{}; trying the checkpoint before it", error.what());
+  broken_.push_back(candidates_.front());
+  candidates_.erase(candidates_.begin());
+  if (candidates_.empty())
+    fail(
+        "{}: none of the checkpoints can be continued from (the warnings above say why); delete the "
+        "directory "
+        "to start anew",
+        directory_->checkpoints().string());
+}
+
+void Trainer::check_freeze_patterns() const {
+  if (recipe_.freeze.empty()) return;
+  ops::Context context({device::DeviceType::kMeta, 0}, 1);
+  model::Decoder shapes(description_->spec, context, DType::kF32);
+  try {
+    shapes.parameters().set_trainable(recipe_.freeze, DType::kF32);
+  } catch (const Error& e) {
+    fail("{}: {}", recipe_.place("method.freeze"), e.what());
+  }
+  if (shapes.parameters().num_elements(true) == 0)
+    fail("{} leaves nothing to train", recipe_.place("method.freeze"));
 }
 
 void Trainer::open_data() {
@@ -162,16 +198,20 @@ void Trainer::open_data() {
     tokenizer_ = text::PretrainedTokenizer::from_pretrained(recipe_.model_path);
   const auto load = [&](const std::string& path, const std::string& split, const char* what) {
     Progress progress(std::string("reading ") + what);
-    return data::Dataset::load(
-        path, split, tokenizer_ ? &*tokenizer_ : nullptr,
-        {.seq_len = seq_len_,
-         .packing = recipe_.packing,
-         .shuffle = recipe_.shuffle,
-         .overlong = recipe_.overlong,
-         .seed = recipe_.seed,
-         .vocab = description_->spec.vocab,
-         .for_training = true},
-        [&](std::int64_t rows, double share) { progress.update(share, with_commas(rows) + " rows"); });
+    const auto clock = clock_standing_at(state_.started, recipe_.output);
+    return data::Dataset::load(path, split, tokenizer_ ? &*tokenizer_ : nullptr,
+                               {.seq_len = seq_len_,
+                                .packing = recipe_.packing,
+                                .shuffle = recipe_.shuffle,
+                                .overlong = recipe_.overlong,
+                                .seed = recipe_.seed,
+                                .vocab = description_->spec.vocab,
+                                .for_training = true,
+                                .clock = clock},
+                               [&](std::int64_t rows, double share) {
+                                 if (stop_.requested()) throw StoppedBeforeTheFirstStep{};
+                                 progress.update(share, with_commas(rows) + " rows");
+                               });
   };
   train_data_ = load(recipe_.train_data, "train", "training data");
   if (!recipe_.eval_data.empty()) eval_data_ = load(recipe_.eval_data, "valid", "evaluation data");
@@ -186,27 +226,35 @@ void Trainer::open_model() {
   // Gradients of one micro-batch are rounded once, to the weight's dtype; sums over several are kept in f32.
   const bool accumulates = recipe_.global_batch > recipe_.micro_batch;
   frozen_ = decoder.parameters().set_trainable(recipe_.freeze, accumulates ? DType::kF32 : decoder.dtype());
-  if (decoder.parameters().num_elements(true) == 0) fail("method.freeze leaves nothing to train");
   const auto& spec = decoder.spec();
   aux_coefficient_ = recipe_.aux_coefficient.value_or(spec.output_router_logits ? spec.aux_coefficient : 0.0);
   if (spec.num_moe_layers() == 0) aux_coefficient_ = 0;
   optimizer_ = std::make_unique<Optimizer>(*context_, *model_, recipe_.optimizer);
 }
 
-void Trainer::restore_or_start(const TrainOptions&) {
+void Trainer::open_output(bool continues) {
   hub::rehearse_save(directory_->checkpoints() / "step-rehearsal", CheckpointStore::size_bytes(*optimizer_),
                      hub::IfExists::kReplace);
   hub::rehearse_save(directory_->model(), model_->plan().total_bytes(), hub::IfExists::kReplace);
-  if (const auto latest = checkpoints_->latest()) {
-    CheckpointStore::load_tensors(*latest, *context_, *optimizer_);
-    optimizer_->set_updates(state_.updates);
-  } else {
-    state_.run_key = run_key(recipe_, *train_data_);
-  }
+  if (continues) restore();
   write_file_atomically(directory_->recipe(), recipe_.resolved);
   metrics_ = std::make_unique<StepLog>(directory_->metrics(), state_.step);
   if (model_->spec().num_moe_layers() > 0)
     experts_ = std::make_unique<StepLog>(directory_->experts(), state_.step);
+}
+
+void Trainer::restore() {
+  for (;;) {
+    try {
+      CheckpointStore::load_tensors(candidates_.front(), *context_, *optimizer_);
+      break;
+    } catch (const Error& e) {
+      refuse_checkpoint(e);
+    }
+    take_checkpoint();
+  }
+  optimizer_->set_updates(state_.updates);
+  checkpoints_->set_aside(broken_);
 }
 
 void Trainer::show_start_card() {
@@ -242,14 +290,13 @@ void Trainer::show_start_card() {
                      model_->decoder().parameters().num_elements(true) * gradient_size},
       .activation_bytes = forecast.activation_bytes,
       .save_bytes = CheckpointStore::size_bytes(*optimizer_) + model_->plan().total_bytes()};
-  fmt::print("{}\n", start_card(facts));
-  std::fflush(stdout);
+  say("{}\n", start_card(facts));
 }
 
 TrainOutcome Trainer::run() {
-  if (state_.finished) {
-    fmt::print("this run is finished: {} steps, model in {}; nothing to do\n", state_.step,
-               directory_->model().string());
+  if (is_complete()) {
+    say("this run is finished: {} steps, model in {}; nothing to do\n", state_.step,
+        directory_->model().string());
     return {.already_finished = true,
             .steps = state_.step,
             .model = directory_->model(),
@@ -260,9 +307,12 @@ TrainOutcome Trainer::run() {
 }
 
 TrainOutcome Trainer::loop() {
+  if (stop_.requested()) throw StoppedBeforeTheFirstStep{};
   if (eval_data_ && state_.step == 0) run_evaluation();
   double last_loss = 0;
   while (state_.step < steps_) {
+    // Teams that other work made (reading data, short loops) have left the cores of ours.
+    device::pin_threads(context_->stream().num_threads());
     const double started = now_seconds();
     const auto batches = make_batches(
         *train_data_, train_data_->next_batch(state_.cursor, recipe_.global_batch), recipe_.micro_batch);
@@ -299,7 +349,7 @@ TrainOutcome Trainer::loop() {
     if (stop_.requested() && !last) {
       save_checkpoint();
       write_report(*directory_);
-      fmt::print("stopped after step {}; the same command continues from here\n", state_.step);
+      say("stopped after step {}; the same command continues from here\n", state_.step);
       return {.interrupted = true,
               .steps = state_.step,
               .loss = last_loss,
@@ -343,8 +393,7 @@ void Trainer::log_step(const StepResult& result, double learning_rate, double se
                    static_cast<double>(most) * static_cast<double>(counts.size()) / static_cast<double>(sum));
     line.dead_experts += std::count(counts.begin(), counts.end(), 0);
   }
-  fmt::print("{}\n", format_step_line(line));
-  std::fflush(stdout);
+  say("{}\n", format_step_line(line));
 
   ordered_json row{{"step", state_.step},
                    {"epoch", static_cast<double>(state_.step) / static_cast<double>(steps_per_epoch_)},
@@ -377,18 +426,17 @@ void Trainer::log_step(const StepResult& result, double learning_rate, double se
 
 void Trainer::log_experts(const StepResult& result) {
   if (!experts_ || result.expert_counts.empty()) return;
-  if (window_counts_.empty()) {
-    window_counts_ = result.expert_counts;
-  } else {
-    for (std::size_t layer = 0; layer < window_counts_.size(); ++layer)
-      for (std::size_t e = 0; e < window_counts_[layer].size(); ++e)
-        window_counts_[layer][e] += result.expert_counts[layer][e];
+  auto& sums = state_.expert_counts;
+  sums.resize(result.expert_counts.size());
+  for (std::size_t layer = 0; layer < sums.size(); ++layer) {
+    sums[layer].resize(result.expert_counts[layer].size());
+    for (std::size_t e = 0; e < sums[layer].size(); ++e) sums[layer][e] += result.expert_counts[layer][e];
   }
   // At most about 100 rows: one for every hundredth of the run.
   const std::int64_t window = std::max<std::int64_t>(1, (steps_ + 99) / 100);
   if (state_.step % window != 0 && state_.step != steps_) return;
-  experts_->write({{"step", state_.step}, {"counts", window_counts_}});
-  window_counts_.clear();
+  experts_->write({{"step", state_.step}, {"counts", sums}});
+  sums.clear();
 }
 
 std::string Trainer::rows_text(const StepResult& result, const StepBatches& batches) const {
@@ -432,14 +480,15 @@ EvalSummary Trainer::run_evaluation() {
     Progress progress("evaluating");
     summary = evaluate_dataset(*context_, model_->decoder(), *eval_data_, seq_len_ * recipe_.micro_batch,
                                [&](std::int64_t done, std::int64_t of) {
+                                 if (steps_done_here_ == 0 && stop_.requested())
+                                   throw StoppedBeforeTheFirstStep{};
                                  progress.update(static_cast<double>(done) / static_cast<double>(of),
                                                  fmt::format("{} of {} rows", done, of));
                                });
   }
-  fmt::print("eval after step {}: loss {:.4f}  perplexity {:.3f}  ({} rows in {})\n", state_.step,
-             summary.loss, summary.perplexity, with_commas(summary.examples), duration(summary.seconds));
+  say("eval after step {}: loss {:.4f}  perplexity {:.3f}  ({} rows in {})\n", state_.step, summary.loss,
+      summary.perplexity, with_commas(summary.examples), duration(summary.seconds));
   if (tokenizer_) show_samples();
-  std::fflush(stdout);
   if (!state_.best_eval_loss || summary.loss < *state_.best_eval_loss) {
     state_.best_eval_loss = summary.loss;
     state_.best_step = state_.step;
@@ -448,16 +497,17 @@ EvalSummary Trainer::run_evaluation() {
 }
 
 void Trainer::show_samples() {
-  const auto quoted = [](const std::string& text) {
+  const auto quote = [](const std::string& text) {
     return ordered_json(text).dump(-1, ' ', false, ordered_json::error_handler_t::replace);
   };
   for (const auto& s :
        sample_answers(*context_, model_->decoder(), *eval_data_, *tokenizer_, recipe_.eval_samples))
-    fmt::print("  {}\n    answer    {}\n    reference {}\n", quoted(s.prompt), quoted(s.answer),
-               quoted(s.reference));
+    say("  {}\n    answer    {}\n    reference {}\n", quote(s.prompt), quote(s.answer), quote(s.reference));
 }
 
 void Trainer::save_checkpoint() {
+  metrics_->sync();  // a checkpoint never knows of steps that the logs do not
+  if (experts_) experts_->sync();
   checkpoints_->save(state_, *optimizer_);
   checkpoints_->prune(recipe_.keep_last, state_.best_step);
 }
@@ -474,15 +524,20 @@ void Trainer::finish() {
     log_warning("{}: beyond the range of the f16 it is stored as; written as infinity", name);
   if (!report.left_out.empty())
     log_info("not copied (weights in other formats): {}", fmt::join(report.left_out, ", "));
-  fmt::print("done: {} steps, {} tokens in {}\nmodel    {}\nreport   {}\n", with_commas(state_.step),
-             with_commas(state_.tokens), duration(elapsed()), directory_->model().string(),
-             directory_->report().string());
+  say("done: {} steps, {} tokens in {}\nmodel    {}\nreport   {}\n", with_commas(state_.step),
+      with_commas(state_.tokens), duration(elapsed()), directory_->model().string(),
+      directory_->report().string());
 }
 
 }  // namespace
 
 TrainOutcome train(const Recipe& recipe, const TrainOptions& options) {
-  return Trainer(recipe, options).run();
+  try {
+    return Trainer(recipe, options).run();
+  } catch (const StoppedBeforeTheFirstStep&) {
+    say("stopped before a step was done; the same command starts again\n");
+    return {.interrupted = true, .model = {}, .report = {}};
+  }
 }
 
 }  // namespace hone::train

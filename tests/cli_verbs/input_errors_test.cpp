@@ -68,7 +68,8 @@ TEST_F(BadTokenRows, EmptyFile) {
 }
 
 TEST_F(BadTokenRows, BadJsonNamesTheLine) {
-  expect_refused_row("{\"input_ids\": [1]}\n\n{\"input_ids\": [1,\n", {"rows.jsonl:3", "JSON"});
+  expect_refused_row("{\"input_ids\": [1]}\n\n{\"input_ids\": [1,\n", {"rows.jsonl:3:", "JSON"});
+  expect_refused_row("{\"input_ids\": [1]}\n{\"input_ids\": [1,}\n", {"rows.jsonl:2:18: not valid JSON"});
 }
 
 TEST_F(BadTokenRows, RowLongerThanTheContext) {

@@ -113,9 +113,9 @@ TEST_F(BadRecipe, LoraIsRefusedByName) {
 }
 
 TEST_F(BadRecipe, MeshesAreRefusedByName) {
-  for (const std::string key :
-       {"mesh.pp", "mesh.dp_replicate", "mesh.dp_shard", "mesh.cp", "mesh.tp", "mesh.ep"})
-    expect_train_refused({key + " is 2"}, {key + "=2"});
+  for (const std::string key : {"mesh.pp", "mesh.dp_replicate", "mesh.dp_shard", "mesh.cp", "mesh.tp",
+                                "mesh.ep_shard", "mesh.ep"})
+    expect_train_refused({"command line", key + ": 2 ranks", "set it to 1"}, {key + "=2"});
 }
 
 TEST_F(BadRecipe, NotYaml) {
@@ -156,6 +156,15 @@ TEST_F(BadRecipe, FreezePatternThatIsNoRegularExpression) {
 
 TEST_F(BadRecipe, FreezePatternThatMatchesNothing) {
   expect_train_refused({"freeze", "embeding", "model.embed_tokens.weight"}, {"method.freeze=[embeding]"});
+}
+
+TEST_F(BadRecipe, FreezePatternsNameTheirLine) {
+  recipe(std::string(kRecipe) + "method:\n  freeze: ['(']\n");
+  expect_train_refused({"recipe.yaml:6: method.freeze", "regular expression"});
+  recipe(std::string(kRecipe) + "method: {freeze: [embeding]}\n");
+  expect_train_refused({"recipe.yaml:5: method.freeze", "matches no parameter"});
+  recipe(std::string(kRecipe) + "method: {freeze: [.]}\n");
+  expect_train_refused({"recipe.yaml:5: method.freeze", "nothing to train"});
 }
 
 TEST_F(BadRecipe, EverythingFrozen) {

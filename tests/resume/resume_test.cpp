@@ -1,12 +1,9 @@
 // A run that was interrupted, in whatever way, ends with the same bits as one that was not.
-#include <algorithm>
 #include <cmath>
-#include <csignal>
 #include <set>
-#include <sstream>
 
 #include "base/rng.h"
-#include "tests/cli_verbs/program.h"
+#include "tests/resume/runs.h"
 
 namespace hone::test {
 namespace {
@@ -16,70 +13,24 @@ struct Setting {
   std::vector<std::string> options;
 };
 
-/// A small packed chat data set: 12 steps are a little over one and a half of its epochs.
-class Resume : public testing::Test {
- protected:
-  Resume() {
-    workspace_.chat_model();
-    workspace_.chat_data(32);
-    write(workspace_ / "recipe.yaml",
-          "model: {path: model, dtype: f32}\n"
-          "data: {train: train.jsonl, seq_len: 128}\n"
-          "train: {steps: 12, global_batch: 2, micro_batch: 1, checkpoint_every: 2, seed: 3, threads: 1}\n"
-          "output: run\n");
-  }
-  std::vector<std::string> args(const std::string& output, std::vector<std::string> more = {}) const {
-    more.insert(more.begin(), {"train", "recipe.yaml", "output=" + output});
-    return more;
-  }
-  /// Rows of a run's metrics.
-  std::vector<Json> metrics(const std::string& output) const {
-    std::vector<Json> rows;
-    std::istringstream in(read(workspace_ / (output + "/metrics.jsonl")));
-    for (std::string line; std::getline(in, line);) rows.push_back(Json::parse(line));
-    return rows;
-  }
-  void wait_for_step(const std::string& output, std::size_t step) const {
-    const Path path = workspace_ / (output + "/metrics.jsonl");
-    for (;;) {
-      if (std::filesystem::exists(path)) {
-        const std::string text = read(path);
-        if (static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n')) >= step) return;
-      }
-      ::usleep(1000);
-    }
-  }
-  /// The same weights, one row a step with the same figures, and nothing left over.
-  void expect_same_run(const std::string& a, const std::string& b) const {
-    EXPECT_TRUE(workspace_.files(a + "/model") == workspace_.files(b + "/model"));
-    const auto rows = metrics(a);
-    const auto others = metrics(b);
-    ASSERT_EQ(rows.size(), others.size());
-    for (std::size_t i = 0; i < rows.size(); ++i) {
-      EXPECT_EQ(rows[i].at("step"), i + 1);
-      for (const char* key :
-           {"step", "loss", "lm_loss", "aux_loss", "lr", "grad_norm", "tokens", "total_tokens"})
-        EXPECT_EQ(rows[i].at(key), others[i].at(key)) << key << " of step " << i + 1;
-    }
-    for (const auto& [name, bytes] : workspace_.files(a)) {
-      for (const char* leftover : {".lock", ".partial", ".previous", ".tmp"})
-        EXPECT_EQ(name.find(leftover), std::string::npos) << name;
-    }
-  }
-  Workspace workspace_;
-};
-
 /// Stops with SIGTERM after some step, continues, and compares with a run that went through.
 class ResumeAfterTerm : public Resume, public testing::WithParamInterface<Setting> {};
 
 TEST_P(ResumeAfterTerm, IsBitForBitAnUndisturbedRun) {
   auto options = GetParam().options;
+  options.push_back("train.steps=250");           // long enough to be stopped midway
+  options.push_back("train.checkpoint_every=0");  // so that the stop itself must save
   workspace_.succeed(args("whole", options));
   const pid_t pid = workspace_.start(args("run", options));
   wait_for_step("run", 3);
   ::kill(pid, SIGTERM);
   const auto stopped = workspace_.wait(pid);
   EXPECT_EQ(stopped.code, 0) << stopped.err;
+  ASSERT_NE(stopped.out.find("stopped after step "), std::string::npos) << stopped.out;
+  const auto done = metrics("run").size();
+  EXPECT_LT(done, 250U);
+  EXPECT_EQ(newest_checkpoint("run"), "checkpoints/step-" + std::to_string(done));
+  EXPECT_FALSE(std::filesystem::exists(workspace_ / "run/model"));
   workspace_.succeed(args("run", options));
   expect_same_run("run", "whole");
 }

@@ -1,0 +1,152 @@
+// What goes wrong around a run (files that rot, directories that move, terminals that go away) and how the
+// next start takes it.
+#include "tests/resume/runs.h"
+
+namespace hone::test {
+namespace {
+
+/// A run of 12 steps that was stopped with checkpoints of steps 4 and 8, and one that went through.
+class Accident : public Resume {
+ protected:
+  Accident() {
+    workspace_.succeed(args("whole", kOptions));
+    const pid_t pid = workspace_.start(args("run", kOptions));
+    wait_for_step("run", 9);
+    ::kill(pid, SIGKILL);
+    workspace_.wait(pid);
+    if (std::filesystem::exists(workspace_ / "run/checkpoints/step-12")) {  // it was quicker than the signal
+      std::filesystem::remove_all(workspace_ / "run/checkpoints/step-12");
+      std::filesystem::remove_all(workspace_ / "run/model");
+    }
+  }
+  Path checkpoint(int step) const { return workspace_ / ("run/checkpoints/step-" + std::to_string(step)); }
+  /// Flips a bit in the middle of a file.
+  static void spoil(const Path& path) {
+    std::string bytes = read(path);
+    bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
+    write(path, bytes);
+  }
+  void expect_continued_from(int step) {
+    const auto outcome = workspace_.succeed(args("run", kOptions));
+    EXPECT_NE(outcome.out.find("continues after step " + std::to_string(step)), std::string::npos)
+        << outcome.out;
+    expect_same_run("run", "whole");
+  }
+
+  const std::vector<std::string> kOptions{"train.steps=12", "train.checkpoint_every=4", "train.keep_last=3"};
+};
+
+TEST_F(Accident, NoneHappened) {
+  expect_continued_from(8);
+}
+
+TEST_F(Accident, ABitFlippedInTheNewestCheckpoint) {
+  spoil(checkpoint(8) / kShard);
+  expect_continued_from(4);
+  EXPECT_TRUE(std::filesystem::exists(workspace_ / "run/checkpoints/broken-step-8"));
+}
+
+TEST_F(Accident, TheNewestCheckpointLostItsShard) {
+  std::filesystem::remove(checkpoint(8) / kShard);
+  expect_continued_from(4);
+}
+
+TEST_F(Accident, TheNewestCheckpointLostItsIndex) {
+  std::filesystem::remove(checkpoint(8) / "index.json");
+  expect_continued_from(4);
+}
+
+TEST_F(Accident, TheNewestCheckpointIsCutShort) {
+  std::filesystem::resize_file(checkpoint(8) / kShard, 1000);
+  std::filesystem::resize_file(checkpoint(8) / "index.json", 100);
+  expect_continued_from(4);
+}
+
+TEST_F(Accident, AllCheckpointsAreBroken) {
+  for (const int step : {4, 8}) spoil(checkpoint(step) / kShard);
+  const auto before = workspace_.files("run/checkpoints");
+  expect_refused(workspace_.hone(args("run", kOptions)), {"run/checkpoints", "none", "delete"});
+  EXPECT_EQ(workspace_.files("run/checkpoints"), before);
+}
+
+TEST_F(Accident, EverythingMoved) {
+  std::filesystem::create_directory(workspace_ / "elsewhere");
+  for (const char* name : {"model", "train.jsonl", "run"})
+    std::filesystem::rename(workspace_ / name, workspace_ / "elsewhere" / name);
+  auto options = kOptions;
+  options.insert(options.end(), {"model.path=elsewhere/model", "data.train=elsewhere/train.jsonl"});
+  workspace_.succeed(args("elsewhere/run", options));
+  expect_same_run("elsewhere/run", "whole");
+}
+
+TEST_F(Accident, AnotherModelUnderTheSameName) {
+  std::filesystem::remove_all(workspace_ / "model");
+  workspace_.succeed({"init", "model-config", "model", "--seed", "2"});
+  expect_refused(workspace_.hone(args("run", kOptions)), {"output run", "model.path", "another model"});
+}
+
+TEST_F(Accident, AFinishedRunLostItsModel) {
+  const auto model = workspace_.files("whole/model");
+  std::filesystem::remove_all(workspace_ / "whole/model");
+  workspace_.succeed(args("whole", kOptions));
+  EXPECT_TRUE(workspace_.files("whole/model") == model);
+}
+
+TEST_F(Accident, RecomputeMayBeTurnedOn) {
+  auto options = kOptions;
+  options.push_back("train.recompute=block");
+  workspace_.succeed(args("run", options));
+  expect_same_run("run", "whole");
+}
+
+TEST_F(Resume, AtAnotherTimeRendersTheSameChats) {
+  const Path path = workspace_ / "model/chat_template.jinja";
+  write(path, "{{- strftime_now('%H:%M:%S') }}\n" + read(path));
+  const pid_t pid = workspace_.start(args("run", {"train.steps=100000"}));
+  wait_for_step("run", 3);
+  ::kill(pid, SIGTERM);
+  EXPECT_EQ(workspace_.wait(pid).code, 0);
+  ::usleep(1'100'000);
+  const pid_t again = workspace_.start(args("run", {"train.steps=100000"}));
+  const auto done = metrics("run").size();
+  int status = 0;
+  for (int i = 0; i < 20'000 && metrics("run").size() < done + 1 && ::waitpid(again, &status, WNOHANG) == 0;
+       ++i)
+    ::usleep(1000);
+  EXPECT_GT(metrics("run").size(), done) << read(workspace_ / "hone.err");
+  ::kill(again, SIGKILL);
+  ::waitpid(again, &status, 0);
+}
+
+TEST_F(Resume, AfterThePipeItPrintsToIsGone) {
+  // As `hone train | tee log` and Ctrl-C, which ends tee at once.
+  const std::string shell = "set -- sh -c '(\"$@\"; echo $? > code) | head -n 1' sh \"$@\";";
+  workspace_.wait(workspace_.start(args("run", {"train.steps=100000"}), "hone", shell));
+  EXPECT_EQ(read(workspace_ / "code"), "0\n");
+  EXPECT_EQ(newest_checkpoint("run"), "checkpoints/step-" + std::to_string(metrics("run").size()));
+}
+
+TEST_F(Resume, ASecondSignalOfAnotherKindAborts) {
+  many_rows(2048);
+  const pid_t pid = workspace_.start(args("run", {"data.packing=false", "train.global_batch=2048"}));
+  wait_for_step("run", 1);
+  ::kill(pid, SIGTERM);
+  ::usleep(100'000);  // in the second step, of 2,048 micro-batches
+  ::kill(pid, SIGINT);
+  EXPECT_EQ(workspace_.wait(pid).code, 128 + SIGINT);
+}
+
+TEST_F(Resume, StoppedWhileItReadsLeavesNothing) {
+  many_rows(65536);
+  const pid_t pid = workspace_.start(args("run"));
+  while (!std::filesystem::exists(workspace_ / "run/.lock")) ::usleep(1000);
+  ::usleep(100'000);
+  ::kill(pid, SIGTERM);
+  const auto outcome = workspace_.wait(pid);
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_NE(outcome.out.find("stopped before a step was done"), std::string::npos) << outcome.out;
+  EXPECT_FALSE(std::filesystem::exists(workspace_ / "run"));
+}
+
+}  // namespace
+}  // namespace hone::test
