@@ -43,6 +43,9 @@ std::string unknown_argument(const CLI::App& app) {
   const auto verbs = verb->get_subcommands([](const CLI::App*) { return true; });
   std::vector<std::string> known;
   if (word.starts_with('-')) {
+    if (verb->get_name() == "train" && word.find('.') != std::string::npos)
+      return fmt::format("unknown option {}; recipe keys go without dashes: {}", word,
+                         extras.front().substr(extras.front().find_first_not_of('-')));
     for (const auto* option : verb->get_options())
       for (const auto& name : option->get_lnames()) known.push_back("--" + name);
     return fmt::format("unknown option {}{}", word, suggestion(word, known));

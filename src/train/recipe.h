@@ -54,6 +54,8 @@ struct Recipe {
   std::map<std::string, std::string> origins;  // where each option that was given comes from
   std::string name = "recipe";                 // of the recipe itself: its file
 
+  std::vector<std::string> notes;  // options that were given and change nothing
+
   /// "recipe.yaml:3: data.seq_len", to begin a message with.
   std::string place(const std::string& key) const;
 };

@@ -16,9 +16,10 @@ bool is_plain(const YAML::Node& node) {
   return node.IsScalar() && node.Tag() != "!";
 }
 
+/// Both limits, but for one above that no sensible value is near: that is only told to who exceeded it.
 template <typename Number>
-std::string range_text(const char* kind, Number least, Number most, Number unlimited) {
-  if (most >= unlimited) return fmt::format("{} of {} or more", kind, least);
+std::string range_text(const char* kind, Number least, Number most, bool tells_most) {
+  if (!tells_most) return fmt::format("{} of {} or more", kind, least);
   return fmt::format("{} from {} to {}", kind, least, most);
 }
 
@@ -32,11 +33,21 @@ bool parse_decimal(const YAML::Node& node, Number& value) {
   return error == std::errc{} && end == text.data() + text.size();
 }
 
+/// A number that only failed to be read for its size.
+bool is_large(const YAML::Node& node) {
+  const std::string text = node.IsScalar() ? node.Scalar() : "";
+  return text.size() > 18 && text.find_first_not_of("0123456789") == std::string::npos;
+}
+
 }  // namespace
 
 std::string RecipeValue::text() const {
   YAML::Emitter out;
-  out << YAML::Flow << node_;
+  if (node_.IsScalar() && !is_plain(node_))
+    out << YAML::DoubleQuoted;  // "8" is not 8
+  else
+    out << YAML::Flow;
+  out << node_;
   std::string result = out.c_str();
   if (result.size() > 60) {
     result.resize(57);
@@ -52,14 +63,14 @@ void RecipeValue::expected(const std::string& what) const {
 std::int64_t RecipeValue::integer(std::int64_t least, std::int64_t most) const {
   std::int64_t value = 0;
   if (!parse_decimal(node_, value) || value < least || value > most)
-    expected(range_text("an integer", least, most, kMany));
+    expected(range_text("an integer", least, most, most < kMany || value > most || is_large(node_)));
   return value;
 }
 
 double RecipeValue::number(double least, double most) const {
   double value = 0;
   if (!parse_decimal(node_, value) || !std::isfinite(value) || value < least || value > most)
-    expected(range_text("a number", least, most, kHuge));
+    expected(range_text("a number", least, most, most < kHuge || value > most || is_large(node_)));
   return value;
 }
 

@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "train/recipe.h"
 
 namespace hone::train {
@@ -43,12 +44,16 @@ bool is_run(const std::filesystem::path& path) {
 
 RunDirectory::RunDirectory(const std::filesystem::path& path) : path_(path) {
   std::error_code error;
-  created_ = !std::filesystem::exists(path);
-  if (!created_ && !std::filesystem::is_directory(path))
+  const bool exists = std::filesystem::exists(path);
+  if (exists && !std::filesystem::is_directory(path))
     fail("output {}: is a file, expected a directory", path.string());
-  if (!created_ && !is_run(path))
+  if (exists && !is_run(path))
     fail("output {}: holds something that is not a run of hone; choose another output, or empty it",
          path.string());
+  for (auto missing = std::filesystem::absolute(path).lexically_normal();
+       !std::filesystem::exists(missing, error) && missing.has_relative_path();
+       missing = missing.parent_path())
+    if (missing.has_filename()) created_ = missing;
   std::filesystem::create_directories(path, error);
   if (error) fail("output {}: cannot be created: {}", path.string(), error.message());
   lock();
@@ -60,6 +65,12 @@ void RunDirectory::lock() {
     lock_ = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (lock_ < 0) fail("output {}: cannot be written: {}", path_.string(), std::strerror(errno));
     if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
+      if (errno != EWOULDBLOCK) {
+        log_warning(
+            "output {}: its file system cannot lock ({}); see to it that no other process writes there",
+            path_.string(), std::strerror(errno));
+        return;
+      }
       ::close(lock_);
       fail("output {}: is in use by another hone process", path_.string());
     }
@@ -75,8 +86,14 @@ RunDirectory::~RunDirectory() {
   std::error_code error;
   std::filesystem::remove(path_ / kLock, error);
   ::close(lock_);
-  if (created_ && std::filesystem::is_empty(path_, error))
-    std::filesystem::remove(path_, error);  // nothing came of it
+  // Where nothing came of it, what was created goes again.
+  std::filesystem::remove(checkpoints(), error);  // only where it is empty
+  if (created_.empty()) return;
+  for (auto path = std::filesystem::absolute(path_).lexically_normal(); !path.empty();
+       path = path.parent_path()) {
+    if (path.has_filename() && !std::filesystem::remove(path, error)) return;
+    if (path == created_) return;
+  }
 }
 
 StepLog::StepLog(const std::filesystem::path& path, std::int64_t last_step) : path_(path) {

@@ -33,7 +33,7 @@ class RunDirectory {
   void lock();
   std::filesystem::path path_;
   int lock_ = -1;
-  bool created_ = false;
+  std::filesystem::path created_;  // the outermost directory that did not exist before
 };
 
 /// A JSONL file with one row per step, each handed to the system when the step ends.

@@ -74,7 +74,8 @@ std::string difference(const std::string& before, const std::string& now) {
     const std::string x = before.substr(a, before.find('\n', a) - a);
     const std::string y = now.substr(b, now.find('\n', b) - b);
     if (x != y) {
-      if (x.starts_with("data ")) return "the training data changed: its rows, its tokenizer or its chat template";
+      if (x.starts_with("data "))
+        return "the training data changed: its rows, its tokenizer or its chat template";
       if (x.starts_with("model ")) return "model.path holds another model, or its files changed";
       return fmt::format("was '{}', is '{}'", x.substr(x.find_first_not_of(' ')),
                          y.substr(y.find_first_not_of(' ')));

@@ -59,8 +59,16 @@ void check_paths(const Recipe& recipe) {
   };
   std::error_code ignored;
   if (!std::filesystem::is_directory(recipe.model_path, ignored))
-    fail("{}: there is no directory {}{}", recipe.place("model.path"), recipe.model_path,
-         relative_to(recipe.model_path));
+    fail(
+        "{}: there is no directory {}{}; a model of the Hugging Face hub is downloaded first (hf download ID "
+        "--local-dir DIRECTORY)",
+        recipe.place("model.path"), recipe.model_path, relative_to(recipe.model_path));
+  const auto model = std::filesystem::weakly_canonical(recipe.model_path, ignored);
+  const auto output = std::filesystem::weakly_canonical(recipe.output, ignored);
+  if (std::mismatch(model.begin(), model.end(), output.begin(), output.end()).first == model.end() &&
+      model != output)
+    fail("{}: {} lies inside the model's directory {}; choose another", recipe.place("output"), recipe.output,
+         recipe.model_path);
   for (const auto& [key, path] :
        {std::pair("data.train", recipe.train_data), {"data.eval", recipe.eval_data}}) {
     const bool pattern = path.find_first_of("*?[") != std::string::npos;
@@ -124,6 +132,7 @@ class Trainer {
 
 Trainer::Trainer(const Recipe& recipe, const TrainOptions& options) : recipe_(recipe) {
   check_paths(recipe_);
+  for (const auto& note : recipe_.notes) log_warning("{}", note);
   description_ =
       model::describe(recipe_.model_path);  // config.json first: the cheapest thing that can be wrong
   const std::int64_t longest = description_->spec.max_positions;

@@ -113,8 +113,8 @@ TEST_F(BadRecipe, LoraIsRefusedByName) {
 }
 
 TEST_F(BadRecipe, MeshesAreRefusedByName) {
-  for (const std::string key : {"mesh.pp", "mesh.dp_replicate", "mesh.dp_shard", "mesh.cp", "mesh.tp",
-                                "mesh.ep_shard", "mesh.ep"})
+  for (const std::string key :
+       {"mesh.pp", "mesh.dp_replicate", "mesh.dp_shard", "mesh.cp", "mesh.tp", "mesh.ep_shard", "mesh.ep"})
     expect_train_refused({"command line", key + ": 2 ranks", "set it to 1"}, {key + "=2"});
 }
 

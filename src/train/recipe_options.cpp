@@ -1,0 +1,243 @@
+#include "train/recipe_options.h"
+
+#include <array>
+#include <cstdlib>
+#include <limits>
+
+#include "base/error.h"
+#include "comm/mesh.h"
+
+namespace hone::train {
+
+namespace {
+
+std::string quoted(const std::string& text) {
+  YAML::Emitter out;
+  out << YAML::DoubleQuoted << text;
+  return out.c_str();
+}
+
+std::string list_text(const std::vector<std::string>& items) {
+  std::string text = "[";
+  for (const auto& item : items) text += (text.size() > 1 ? ", " : "") + quoted(item);
+  return text + "]";
+}
+
+/// Options of the commonest kinds, from a pointer to member.
+Option integer_option(std::string key, std::int64_t Recipe::*field, std::int64_t least, std::string help) {
+  return {std::move(key), "integer", std::move(help),
+          [=](Recipe& r, const RecipeValue& v) { r.*field = v.integer(least, kMany); },
+          [=](const Recipe& r) { return std::to_string(r.*field); }};
+}
+
+Option boolean_option(std::string key, bool Recipe::*field, std::string help) {
+  return {std::move(key), "true | false", std::move(help),
+          [=](Recipe& r, const RecipeValue& v) { r.*field = v.boolean(); },
+          [=](const Recipe& r) { return std::string(r.*field ? "true" : "false"); }};
+}
+
+/// A number somewhere inside a Recipe.
+Option number_option(std::string key, std::function<double&(Recipe&)> field, double least, double most,
+                     std::string help) {
+  return {std::move(key), "number", std::move(help),
+          [=](Recipe& r, const RecipeValue& v) { field(r) = v.number(least, most); },
+          [=](const Recipe& r) {
+            Recipe copy = r;
+            return fmt::format("{}", field(copy));
+          }};
+}
+
+/// One of a few words, stored as an enum.
+template <typename Enum>
+Option word_option(std::string key, std::vector<std::string> words, std::function<Enum&(Recipe&)> field,
+                   std::string help) {
+  std::string type;
+  for (const auto& w : words) type += (type.empty() ? "" : " | ") + w;
+  return {std::move(key), type, std::move(help),
+          [=](Recipe& r, const RecipeValue& v) { field(r) = static_cast<Enum>(v.word(words)); },
+          [=](const Recipe& r) {
+            Recipe copy = r;
+            return words.at(static_cast<std::size_t>(field(copy)));
+          }};
+}
+
+Option dtype_option() {
+  return {"model.dtype", "f32 | bf16 | auto",
+          "what to compute in; auto: the checkpoint's own dtype. bf16 keeps f32 master weights",
+          [](Recipe& r, const RecipeValue& v) {
+            constexpr std::array<std::optional<DType>, 3> kChoices{DType::kF32, DType::kBF16, std::nullopt};
+            r.dtype = kChoices.at(v.word({"f32", "bf16", "auto"}));
+          },
+          [](const Recipe& r) { return r.dtype ? std::string(name_of(*r.dtype)) : "auto"; }};
+}
+
+Option method_option() {
+  return {"method.type", "full", "full: train the weights themselves",
+          [](Recipe&, const RecipeValue& v) {
+            if (v.string() == "lora" || v.string() == "qlora")
+              fail("{}: method.type is {}, which hone does not have yet; the only method is full", v.where(),
+                   v.string());
+            v.word({"full"});
+          },
+          [](const Recipe&) { return std::string("full"); }};
+}
+
+Option mesh_option(const std::string& dimension) {
+  return {"mesh." + dimension, "1", "ranks along " + dimension + "; only 1 exists yet",
+          [=](Recipe&, const RecipeValue& v) {
+            comm::Mesh::parse({{dimension, v.integer(-kMany, kMany)}}, v.where());
+          },
+          [](const Recipe&) { return std::string("1"); }};
+}
+
+/// A leading ~/ is the home directory, as in a shell.
+std::string path_value(const RecipeValue& v) {
+  const std::string path = v.string();
+  const char* home = std::getenv("HOME");
+  if (path.starts_with("~/") && home != nullptr) return home + path.substr(1);
+  return path;
+}
+
+Option path_option(std::string key, std::string Recipe::*field, std::string help) {
+  return {std::move(key), "path", std::move(help),
+          [=](Recipe& r, const RecipeValue& v) { r.*field = path_value(v); },
+          [=](const Recipe& r) { return (r.*field).empty() ? "" : quoted(r.*field); }};
+}
+
+void add_data_options(std::vector<Option>& options) {
+  options.push_back(path_option("data.train", &Recipe::train_data,
+                                "a JSONL file, a glob, or a directory with train.jsonl"));
+  Option eval = path_option("data.eval", &Recipe::eval_data,
+                            "the same for evaluation (valid.jsonl of a directory); null: none");
+  eval.set = [](Recipe& r, const RecipeValue& v) { r.eval_data = v.is_null() ? "" : path_value(v); };
+  options.push_back(std::move(eval));
+  Option seq_len = integer_option(
+      "data.seq_len", &Recipe::seq_len, 2,
+      "tokens of a pack, and the most a row may have; default: 2048, or the model's context if that is less");
+  seq_len.get = [](const Recipe& r) { return r.seq_len > 0 ? std::to_string(r.seq_len) : ""; };
+  options.push_back(std::move(seq_len));
+  options.push_back(boolean_option("data.packing", &Recipe::packing,
+                                   "several rows share a pack, isolated from each other"));
+  options.push_back(boolean_option("data.shuffle", &Recipe::shuffle, "a new order every epoch"));
+  options.push_back(word_option<data::Overlong>(
+      "data.overlong", {"error", "truncate", "drop"}, [](Recipe& r) -> data::Overlong& { return r.overlong; },
+      "what becomes of a row longer than seq_len"));
+}
+
+void add_length_options(std::vector<Option>& options) {
+  options.push_back({"train.steps", "integer", "optimizer steps; across epochs where needed",
+                     [](Recipe& r, const RecipeValue& v) { r.steps = v.integer(1, kMany); },
+                     [](const Recipe& r) { return r.steps ? std::to_string(*r.steps) : ""; }});
+  options.push_back({"train.epochs", "number", "passes over the data, where steps is not given",
+                     [](Recipe& r, const RecipeValue& v) { r.epochs = v.number(1e-9, 1e9); },
+                     [](const Recipe& r) { return r.steps ? "" : fmt::format("{}", r.epochs); }});
+  options.push_back(integer_option("train.global_batch", &Recipe::global_batch, 1,
+                                   "packs (rows, without packing) of an optimizer step"));
+  options.push_back(integer_option("train.micro_batch", &Recipe::micro_batch, 1,
+                                   "packs (rows) that are computed at once; divides global_batch"));
+}
+
+void add_optimizer_options(std::vector<Option>& options) {
+  options.push_back(word_option<OptimizerOptions::Type>(
+      "train.optimizer.type", {"adamw", "sgd"},
+      [](Recipe& r) -> OptimizerOptions::Type& { return r.optimizer.type; }, "as in torch.optim"));
+  options.push_back(number_option(
+      "train.optimizer.lr", [](Recipe& r) -> double& { return r.learning_rate; }, 0, kHuge,
+      "the full learning rate"));
+  options.push_back(
+      {"train.optimizer.betas", "[number, number]", "AdamW's decay of the first and second moment",
+       [](Recipe& r, const RecipeValue& v) {
+         const auto betas = v.numbers(2, 0, 0.9999999);
+         r.optimizer.beta1 = betas[0];
+         r.optimizer.beta2 = betas[1];
+       },
+       [](const Recipe& r) { return fmt::format("[{}, {}]", r.optimizer.beta1, r.optimizer.beta2); }});
+  options.push_back(number_option(
+      "train.optimizer.eps", [](Recipe& r) -> double& { return r.optimizer.eps; }, 0, 1, "AdamW's epsilon"));
+  options.push_back(number_option(
+      "train.optimizer.momentum", [](Recipe& r) -> double& { return r.optimizer.momentum; }, 0, 0.9999999,
+      "SGD's momentum"));
+  options.push_back(number_option(
+      "train.optimizer.weight_decay", [](Recipe& r) -> double& { return r.optimizer.weight_decay; }, 0, 1e6,
+      "of everything but norms and biases"));
+  options.push_back(word_option<ScheduleOptions::Type>(
+      "train.schedule.type", {"constant", "linear", "cosine", "wsd"},
+      [](Recipe& r) -> ScheduleOptions::Type& { return r.schedule.type; },
+      "as in Transformers; wsd falls over the last tenth of the steps"));
+  options.push_back({"train.schedule.warmup", "integer", "steps in which the rate rises from 0",
+                     [](Recipe& r, const RecipeValue& v) { r.schedule.warmup = v.integer(0, kMany); },
+                     [](const Recipe& r) { return std::to_string(r.schedule.warmup); }});
+  options.push_back(number_option(
+      "train.schedule.min_lr_ratio", [](Recipe& r) -> double& { return r.schedule.min_lr_ratio; }, 0, 1,
+      "what the rate falls to, as a share of lr"));
+  options.push_back({"train.clip", "number | null", "largest gradient norm; null: no clipping",
+                     [](Recipe& r, const RecipeValue& v) {
+                       r.clip = v.is_null() ? std::nullopt : std::optional(v.number(-kHuge, kHuge));
+                       if (r.clip && *r.clip <= 0) v.expected("a number above 0, or null for no clipping");
+                     },
+                     [](const Recipe& r) { return r.clip ? fmt::format("{}", *r.clip) : "null"; }});
+}
+
+void add_run_options(std::vector<Option>& options) {
+  options.push_back({"train.seed", "integer", "of the data order and of sampled text",
+                     [](Recipe& r, const RecipeValue& v) {
+                       r.seed =
+                           static_cast<std::uint64_t>(v.integer(0, std::numeric_limits<std::int64_t>::max()));
+                     },
+                     [](const Recipe& r) { return std::to_string(r.seed); }});
+  options.push_back({"train.recompute", "none | block",
+                     "block: keep only every layer's input and compute the rest again for the gradient",
+                     [](Recipe& r, const RecipeValue& v) {
+                       r.recompute = v.word({"none", "block"}) == 1;
+                     },
+                     [](const Recipe& r) { return std::string(r.recompute ? "block" : "none"); }});
+  options.push_back(
+      {"train.aux_coef", "number | null",
+       "coefficient of the load-balancing loss; default: the config's, where output_router_logits is true",
+       [](Recipe& r, const RecipeValue& v) {
+         r.aux_coefficient = v.is_null() ? std::nullopt : std::optional(v.number(0, 1e6));
+       },
+       [](const Recipe& r) { return r.aux_coefficient ? fmt::format("{}", *r.aux_coefficient) : "null"; }});
+  options.push_back(integer_option("train.checkpoint_every", &Recipe::checkpoint_every, 0,
+                                   "steps between checkpoints; 0: only at the end"));
+  options.push_back(integer_option("train.keep_last", &Recipe::keep_last, 1,
+                                   "checkpoints that are kept, besides the best"));
+  options.push_back(
+      integer_option("train.eval_every", &Recipe::eval_every, 0,
+                     "steps between evaluations; 0: before the first step and after the last only"));
+  options.push_back(integer_option("train.eval_samples", &Recipe::eval_samples, 0,
+                                   "eval prompts that are answered at every evaluation"));
+  options.push_back(
+      {"train.threads", "integer", "CPU threads; 0: one per core",
+       [](Recipe& r, const RecipeValue& v) { r.threads = static_cast<int>(v.integer(0, 4096)); },
+       [](const Recipe& r) { return std::to_string(r.threads); }});
+}
+
+std::vector<Option> make_options() {
+  std::vector<Option> options;
+  options.push_back(path_option("model.path", &Recipe::model_path, "a Hugging Face checkpoint directory"));
+  options.push_back(dtype_option());
+  add_data_options(options);
+  options.push_back(method_option());
+  options.push_back({"method.freeze", "list of regular expressions",
+                     "parameters whose names match are not trained",
+                     [](Recipe& r, const RecipeValue& v) { r.freeze = v.strings(); },
+                     [](const Recipe& r) { return list_text(r.freeze); }});
+  add_length_options(options);
+  add_optimizer_options(options);
+  add_run_options(options);
+  for (std::size_t i = 0; i < comm::kNumMeshDims; ++i)
+    options.push_back(mesh_option(std::string(comm::name_of(static_cast<comm::MeshDim>(i)))));
+  options.push_back(path_option("output", &Recipe::output,
+                                "the run directory: checkpoints, metrics, report, the trained model"));
+  return options;
+}
+
+}  // namespace
+
+const std::vector<Option>& all_options() {
+  static const std::vector<Option> kOptions = make_options();
+  return kOptions;
+}
+
+}  // namespace hone::train
