@@ -61,8 +61,12 @@ std::vector<std::int64_t> length_percentiles(const data::Dataset& dataset) {
 void print(const data::DatasetStatistics& s, const std::vector<std::int64_t>& percentiles,
            std::int64_t seq_len, bool packing) {
   train::Card card;
-  card.row("rows", fmt::format("{} read, {} kept, {} dropped, {} truncated", train::with_commas(s.rows),
-                               train::with_commas(s.examples), s.dropped, s.truncated));
+  card.row("rows", fmt::format("{} read, {} kept, {} dropped, {} truncated{}", train::with_commas(s.rows),
+                               train::with_commas(s.examples), s.dropped, s.truncated,
+                               s.emptied > 0 ? fmt::format(" ({} of them had nothing left to learn from and "
+                                                           "were dropped too)",
+                                                           s.emptied)
+                                             : ""));
   card.row(
       "tokens",
       fmt::format(
@@ -115,11 +119,17 @@ void run(CheckOptions options) {
   const auto percentiles = length_percentiles(dataset);
   const auto& s = dataset.statistics();
   if (options.json) {
-    nlohmann::ordered_json row{{"rows", s.rows},       {"examples", s.examples},
-                               {"dropped", s.dropped}, {"truncated", s.truncated},
-                               {"tokens", s.tokens},   {"supervised", s.supervised},
-                               {"longest", s.longest}, {"packs", s.packs},
-                               {"fill", s.fill},       {"length_percentiles", percentiles}};
+    nlohmann::ordered_json row{{"rows", s.rows},
+                               {"examples", s.examples},
+                               {"dropped", s.dropped},
+                               {"truncated", s.truncated},
+                               {"emptied", s.emptied},
+                               {"tokens", s.tokens},
+                               {"supervised", s.supervised},
+                               {"longest", s.longest},
+                               {"packs", s.packs},
+                               {"fill", s.fill},
+                               {"length_percentiles", percentiles}};
     fmt::print("{}\n", row.dump());
     return;
   }

@@ -31,10 +31,11 @@ std::string with_commas(std::int64_t n) {
 }
 
 std::string short_count(double n) {
-  if (n < 1000) return fmt::format("{:.0f}", n);
+  if (!std::isfinite(n)) return "?";
+  if (n < 999.5) return fmt::format("{:.0f}", n);
   constexpr const char* kUnits = "kMBT";
   int unit = -1;
-  while (n >= 1000 && unit < 3) {
+  while (n >= 999.5 && unit < 3) {
     n /= 1000;
     ++unit;
   }
@@ -42,6 +43,8 @@ std::string short_count(double n) {
 }
 
 std::string duration(double seconds) {
+  constexpr double kCenturies = 1e11;
+  if (!(seconds < kCenturies)) return "?";
   const auto s = static_cast<std::int64_t>(std::llround(std::max(0.0, seconds)));
   if (s < 60) return fmt::format("{}s", s);
   if (s < 3600) return fmt::format("{}m{:02}s", s / 60, s % 60);
@@ -78,8 +81,10 @@ std::string format_step_line(const StepLine& l) {
   std::string text =
       fmt::format("step {:>{}}/{}  loss {:.4f} (avg {:.4f})", l.step, width, l.steps, l.loss, l.average_loss);
   if (l.aux_loss != 0) text += fmt::format("  aux {:.3f}", l.aux_loss);
-  text += fmt::format("  lr {:.2g}  |g| {:.2f}  {} tok/s", l.learning_rate, l.grad_norm,
-                      short_count(l.tokens_per_second));
+  text +=
+      fmt::format("  lr {:.2g}  |g| {}  {} tok/s", l.learning_rate,
+                  l.grad_norm < 0.1 ? fmt::format("{:.2g}", l.grad_norm) : fmt::format("{:.2f}", l.grad_norm),
+                  short_count(l.tokens_per_second));
   if (l.speed_of_light > 0) text += fmt::format("  sol {:.0f}%", 100 * l.speed_of_light);
   text += "  mem " + bytes_text(l.memory_bytes);
   if (l.has_experts)

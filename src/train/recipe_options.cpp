@@ -198,8 +198,9 @@ void add_run_options(std::vector<Option>& options) {
          r.aux_coefficient = v.is_null() ? std::nullopt : std::optional(v.number(0, 1e6));
        },
        [](const Recipe& r) { return r.aux_coefficient ? fmt::format("{}", *r.aux_coefficient) : "null"; }});
-  options.push_back(integer_option("train.checkpoint_every", &Recipe::checkpoint_every, 0,
-                                   "steps between checkpoints; 0: only at the end"));
+  options.push_back(
+      integer_option("train.checkpoint_every", &Recipe::checkpoint_every, 0,
+                     "steps between checkpoints, and one at every best evaluation; 0: only at the end"));
   options.push_back(integer_option("train.keep_last", &Recipe::keep_last, 1,
                                    "checkpoints that are kept, besides the best"));
   options.push_back(

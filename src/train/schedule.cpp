@@ -32,7 +32,7 @@ double schedule_factor(const ScheduleOptions& options, std::int64_t step, std::i
   }
   const auto decay_steps =
       static_cast<std::int64_t>(std::llround(options.decay_fraction * static_cast<double>(steps)));
-  const std::int64_t decay_begin = std::max(options.warmup, steps - decay_steps);
+  const std::int64_t decay_begin = steps - decay_steps;  // in the middle of a warm-up that is longer
   if (step < decay_begin) return 1;
   if (step >= decay_begin + decay_steps) return options.min_lr_ratio;
   return floor(half_cosine(ratio(step - decay_begin, decay_steps)));

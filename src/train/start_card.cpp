@@ -35,14 +35,22 @@ std::string model_text(const StartCardFacts& f) {
                             name_of(f.model->decoder().dtype()));
 }
 
+std::string counted(std::int64_t n, const std::string& noun) {
+  return with_commas(n) + " " + noun + (n == 1 ? "" : "s");
+}
+
 std::string data_text(const data::Dataset& dataset, const std::string& path, bool packing) {
   const auto& s = dataset.statistics();
   std::string text = fmt::format(
-      "{}  {} rows, {} tokens, {:.1f}% supervised", path, with_commas(s.rows), with_commas(s.tokens),
+      "{}  {}, {}, {:.1f}% supervised", path, counted(s.rows, "row"), counted(s.tokens, "token"),
       s.tokens > 0 ? 100.0 * static_cast<double>(s.supervised) / static_cast<double>(s.tokens) : 0.0);
-  if (packing) text += fmt::format(", {} packs {:.1f}% full", with_commas(s.packs), 100 * s.fill);
-  return text + fmt::format(", dropped {}, truncated {}, longest {}", s.dropped, s.truncated,
-                            with_commas(s.longest));
+  if (packing) text += fmt::format(", {} {:.1f}% full", counted(s.packs, "pack"), 100 * s.fill);
+  text += fmt::format(", dropped {}, truncated {}, longest {}", with_commas(s.dropped),
+                      with_commas(s.truncated), with_commas(s.longest));
+  if (s.emptied > 0)
+    text += fmt::format("; {} of the truncated had nothing left to learn from and were dropped too",
+                        with_commas(s.emptied));
+  return text;
 }
 
 std::string trained_text(const StartCardFacts& f) {
@@ -57,17 +65,20 @@ std::string trained_text(const StartCardFacts& f) {
   return text + (f.aux_coefficient != 0 ? fmt::format(", auxiliary loss x {}", f.aux_coefficient) : "");
 }
 
+/// An ordinary step as a product; a data set smaller than a batch makes smaller ones.
 std::string batch_text(const StartCardFacts& f) {
-  const auto accumulate = f.recipe->global_batch / f.recipe->micro_batch;
-  const char* unit = f.recipe->packing ? "packs" : "rows";
-  const auto& s = f.train->statistics();
+  const std::int64_t step = std::min(f.recipe->global_batch, f.train->num_packs());
+  const std::int64_t micro = std::min(f.recipe->micro_batch, step);
   const double tokens_per_unit =
-      static_cast<double>(s.tokens) / static_cast<double>(std::max<std::int64_t>(1, f.train->num_packs()));
-  return fmt::format(
-      "{} {} x {} accumulated x 1 rank x {:.0f} tokens = {} tokens a step; {} steps an epoch, {} in all",
-      f.recipe->micro_batch, unit, accumulate, tokens_per_unit,
-      with_commas(static_cast<std::int64_t>(tokens_per_unit * static_cast<double>(f.recipe->global_batch))),
-      with_commas(f.steps_per_epoch), with_commas(f.steps));
+      static_cast<double>(f.train->statistics().tokens) / static_cast<double>(f.train->num_packs());
+  std::string text = fmt::format(
+      "{} x {} accumulated x 1 rank x {:.0f} tokens = {} tokens a step; {} an epoch, {} in all",
+      counted(micro, f.recipe->packing ? "pack" : "row"), (step + micro - 1) / micro, tokens_per_unit,
+      with_commas(static_cast<std::int64_t>(tokens_per_unit * static_cast<double>(step))),
+      counted(f.steps_per_epoch, "step"), with_commas(f.steps));
+  if (step < f.recipe->global_batch)
+    text += fmt::format("; global_batch {} is more than an epoch holds", with_commas(f.recipe->global_batch));
+  return text;
 }
 
 }  // namespace

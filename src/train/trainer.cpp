@@ -365,7 +365,8 @@ TrainOutcome Trainer::loop() {
               .model = {},
               .report = directory_->report()};
     }
-    if (!last && recipe_.checkpoint_every > 0 && state_.step % recipe_.checkpoint_every == 0) {
+    const bool is_best = eval && state_.best_step == state_.step;
+    if (!last && recipe_.checkpoint_every > 0 && (is_best || state_.step % recipe_.checkpoint_every == 0)) {
       save_checkpoint();
       write_report(*directory_);
     }

@@ -110,6 +110,25 @@ TEST_F(Resume, KeepsTheLastCheckpointsAndTheBest) {
   EXPECT_EQ(kept, (std::set<std::string>{"step-12", "step-" + std::to_string(best)}));
 }
 
+TEST_F(Resume, EveryBestEvaluationHasACheckpoint) {
+  workspace_.chat_data(4, "valid.jsonl", "valid");
+  workspace_.succeed(
+      args("run", {"data.eval=valid.jsonl", "train.eval_every=5", "train.eval_samples=0", "train.keep_last=9",
+                   "train.checkpoint_every=4", "train.optimizer.lr=1e-3"}));
+  std::set<std::string> expected{"step-4", "step-8", "step-12"};
+  double least = 1e30;
+  for (const auto& row : metrics("run")) {
+    if (!row.contains("eval_loss") || row["eval_loss"].get<double>() >= least) continue;
+    least = row["eval_loss"].get<double>();
+    expected.insert("step-" + row["step"].dump());
+  }
+  EXPECT_GT(expected.size(), 3U) << "no evaluation off the checkpoints was the best so far";
+  std::set<std::string> kept;
+  for (const auto& entry : std::filesystem::directory_iterator(workspace_ / "run/checkpoints"))
+    kept.insert(entry.path().filename().string());
+  EXPECT_EQ(kept, expected);
+}
+
 TEST_F(Resume, ThreeStepsThatAreNotFiniteStopTheRunWithWeightsIntact) {
   // The first update at this rate is finite, what comes after it is not.
   const auto outcome = workspace_.hone(
