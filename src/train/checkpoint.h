@@ -27,7 +27,7 @@ struct TrainState {
   std::optional<double> best_eval_loss;
   std::int64_t best_step = -1;
   bool finished = false;
-  std::string started;  // when the run began, as its chat templates read the time (run_clock.h)
+  std::string started;  // when the run began, as its chat templates read the time (text/moment.h)
   std::vector<std::vector<std::int64_t>> expert_counts;  // loads since the last row of experts.jsonl
   std::string run_key;                                   // what must not change between starts (run_key.h)
 };

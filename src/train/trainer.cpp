@@ -16,6 +16,7 @@
 #include "hub/staged_directory.h"
 #include "kernels/peak.h"
 #include "model/causal_lm.h"
+#include "text/moment.h"
 #include "text/pretrained_tokenizer.h"
 #include "train/batches.h"
 #include "train/checkpoint.h"
@@ -23,7 +24,6 @@
 #include "train/evaluation.h"
 #include "train/forecast.h"
 #include "train/report.h"
-#include "train/run_clock.h"
 #include "train/run_directory.h"
 #include "train/run_key.h"
 #include "train/start_card.h"
@@ -147,7 +147,7 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options) : recipe_(re
   const bool continues = take_checkpoint();
   if (!continues && options.require_checkpoint)
     fail("output {}: holds no checkpoint to resume from", recipe_.output);
-  if (!continues) state_.started = local_time_text();
+  if (!continues) state_.started = text::moment_text(text::local_time());
   const int threads = recipe_.threads > 0 ? recipe_.threads : device::available_cores();
   device::pin_threads(threads);
   context_ = std::make_unique<ops::Context>(device::Device{}, threads);
@@ -207,7 +207,6 @@ void Trainer::open_data() {
     tokenizer_ = text::PretrainedTokenizer::from_pretrained(recipe_.model_path);
   const auto load = [&](const std::string& path, const std::string& split, const char* what) {
     Progress progress(std::string("reading ") + what);
-    const auto clock = clock_standing_at(state_.started, recipe_.output);
     return data::Dataset::load(path, split, tokenizer_ ? &*tokenizer_ : nullptr,
                                {.seq_len = seq_len_,
                                 .packing = recipe_.packing,
@@ -216,7 +215,7 @@ void Trainer::open_data() {
                                 .seed = recipe_.seed,
                                 .vocab = description_->spec.vocab,
                                 .for_training = true,
-                                .clock = clock},
+                                .now = text::parse_moment(state_.started, recipe_.output)},
                                [&](std::int64_t rows, double share) {
                                  if (stop_.requested()) throw StoppedBeforeTheFirstStep{};
                                  progress.update(share, with_commas(rows) + " rows");

@@ -7,7 +7,6 @@
 #include "base/error.h"
 #include "train/console.h"
 #include "train/content_hash.h"
-#include "train/run_clock.h"
 #include "train/svg.h"
 
 namespace hone::train {
@@ -81,19 +80,6 @@ TEST(Chart, OfAWideRangeIsLogarithmic) {
   EXPECT_THAT(draw_chart("Loss", "step", {curve}, Scale::kLogIfWide), HasSubstr(">0.01</text>"));
   const Curve zero{.name = "a", .css_class = "a", .points = {{1, 10}, {2, 0}}};
   EXPECT_THAT(draw_chart("Loss", "step", {zero}, Scale::kLogIfWide), HasSubstr(">4</text>"));
-}
-
-TEST(RunClock, StandsWhereItWasStarted) {
-  const auto clock = clock_standing_at("2026-11-27T22:30:14", "run");
-  const std::tm now = clock();
-  EXPECT_EQ(now.tm_year, 126);
-  EXPECT_EQ(now.tm_mon, 10);
-  EXPECT_EQ(now.tm_mday, 27);
-  EXPECT_EQ(now.tm_hour, 22);
-  EXPECT_EQ(now.tm_wday, 5);
-  EXPECT_EQ(now.tm_yday, 330);
-  EXPECT_THROW(clock_standing_at("yesterday", "run"), Error);
-  EXPECT_NO_THROW(clock_standing_at(local_time_text(), "run"));
 }
 
 TEST(ContentHash, ChangesWithEveryBitAndLength) {
