@@ -46,17 +46,20 @@ std::optional<std::string> token_text(const Json& token) {
   return std::nullopt;
 }
 
-/// Every NAME_token of a file, and the names that `extra_special_tokens` gives to tokens where it is an
-/// object.
+/// Every NAME_token of a file, where null takes back what an earlier file said, and the names that objects of
+/// further tokens give.
 void add_tokens(const Json& source, std::map<std::string, std::string>& tokens) {
   for (const auto& [key, value] : source.items()) {
     if (!key.ends_with("_token")) continue;
     if (auto text = token_text(value)) tokens[key] = *text;
+    if (value.is_null()) tokens.erase(key);
   }
-  const auto extra = source.find("extra_special_tokens");
-  if (extra == source.end() || !extra->is_object()) return;
-  for (const auto& [key, value] : extra->items()) {
-    if (auto text = token_text(value)) tokens[key] = *text;
+  for (const char* further : {"extra_special_tokens", "model_specific_special_tokens"}) {
+    const auto extra = source.find(further);
+    if (extra == source.end() || !extra->is_object()) continue;
+    for (const auto& [key, value] : extra->items()) {
+      if (auto text = token_text(value)) tokens[key] = *text;
+    }
   }
 }
 

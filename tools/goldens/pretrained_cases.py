@@ -73,6 +73,14 @@ DIRECTORIES = {
         {"tokenizer_config.json": BASE | {"extra_special_tokens": {"video_token": "<|user|>"}, "chat_template": "{{ video_token }}{{ messages | length }}"}},
         [chat()],
     ),
+    "model's own names": (
+        {"tokenizer_config.json": BASE | {"model_specific_special_tokens": {"boi_token": "<|user|>", "eoi": "</s>"}, "chat_template": "{{ boi_token }}{{ eoi }}{{ messages | length }}"}},
+        [chat()],
+    ),
+    "legacy map of nulls": (
+        {"tokenizer_config.json": BASE | {"pad_token": "<pad>", "chat_template": "{{ pad_token is defined }}{{ bos_token }}"}, "special_tokens_map.json": {"pad_token": None}},
+        [chat()],
+    ),
     "continued": (
         {"tokenizer_config.json": BASE | {"chat_template": CHATML}},
         [
