@@ -42,6 +42,15 @@ std::string_view ending_of(const Rendered& rendered) {
   return std::string_view(rendered.text).substr(said);
 }
 
+/// Where a gap goes on behind the ending of the chat before. A question that says nothing is part of the gap.
+std::optional<std::size_t> behind(std::string_view ending, std::string_view gap) {
+  if (gap.starts_with(ending)) return ending.size();
+  if (is_blank(ending)) return std::nullopt;
+  ending.remove_prefix(ending.find_first_not_of(kWhiteSpace));
+  const std::size_t at = gap.rfind(ending);
+  return at == std::string_view::npos ? std::nullopt : std::optional(at + ending.size());
+}
+
 /// Is the span what an assistant message says, not how it is addressed?
 bool is_content(const MessageSpan& span) {
   constexpr std::array<std::string_view, 6> kAddress{"role", "name", "id", "train", "weight", "tool_call_id"};
@@ -225,8 +234,9 @@ std::optional<std::size_t> TurnFinder::begin_after_ending(std::size_t message, c
   if (!gap) return std::nullopt;
   const auto ending = ending_of(prompted);
   const auto between = text_.substr(gap->begin, gap->end - gap->begin);
+  if (const auto at = behind(ending, between))
+    return begin_without_prompt(message, ending, gap->begin + *at, gap);
   const std::size_t shared = common_prefix(between, ending);
-  if (shared == ending.size()) return begin_without_prompt(message, ending, gap->begin + shared, gap);
   const auto header = header_of_answer(message, ending);
   if (is_blank(between.substr(0, shared)) || !header || !is_blank(*header)) return std::nullopt;
   return std::max(token_begin(gap->begin + shared), gap->begin);
@@ -254,8 +264,8 @@ std::optional<std::string> TurnFinder::header_of_answer(std::size_t message, std
   const auto gap = answered ? gap_in(answered->sources, message) : std::nullopt;
   if (!gap) return std::nullopt;
   const auto between = std::string_view(answered->text).substr(gap->begin, gap->end - gap->begin);
-  return between.starts_with(ending) ? std::optional(std::string(between.substr(ending.size())))
-                                     : std::nullopt;
+  const auto at = behind(ending, between);
+  return at ? std::optional(std::string(between.substr(*at))) : std::nullopt;
 }
 
 /// Only the beginning of the header stands in the text: the turn goes on otherwise than its generation

@@ -298,6 +298,13 @@ INSTANTIATE_TEST_SUITE_P(
              kEmptyFirst,
              {" </s>", " Hello.</s>"},
              "</s>"},
+        Case{
+            "system_prompt_moves_from_an_empty_question",
+            "mistral_system",
+            R"([{"role":"system","content":"Be kind."},{"role":"user","content":""},{"role":"assistant","content":"Hello."},
+                 {"role":"user","content":"Hi"},{"role":"assistant","content":"Hello."}])",
+            {" Hello.</s>", " Hello.</s>"},
+            "</s>"},
         Case{"call_before_a_header_that_stops",
              "glm_thinking",
              kCallsLast,
