@@ -252,6 +252,37 @@ class WhitespaceSplitPreTokenizer : public PreTokenizer {
   }
 };
 
+class CharDelimiterPreTokenizer : public PreTokenizer {
+ public:
+  explicit CharDelimiterPreTokenizer(char32_t delimiter) : delimiter_(delimiter) {}
+  void split(const Piece& piece, Workspace&, PieceSink sink) const override {
+    split_by_class(
+        piece, [&](char32_t code) { return code == delimiter_; }, Behavior::kRemoved, sink);
+  }
+
+ private:
+  char32_t delimiter_;
+};
+
+class FixedLengthPreTokenizer : public PreTokenizer {
+ public:
+  explicit FixedLengthPreTokenizer(std::uint64_t length) : length_(length) {}
+  void split(const Piece& piece, Workspace&, PieceSink sink) const override {
+    std::size_t begin = 0;
+    std::uint64_t count = 0;
+    for (std::size_t at = 0; at < piece.text.size();) {
+      unicode::decode(piece.text, at);
+      if (++count < length_ && at < piece.text.size()) continue;
+      sink(slice(piece, begin, at));
+      begin = at;
+      count = 0;
+    }
+  }
+
+ private:
+  std::uint64_t length_;
+};
+
 class SequencePreTokenizer : public PreTokenizer {
  public:
   explicit SequencePreTokenizer(std::vector<std::unique_ptr<PreTokenizer>> parts)
@@ -287,9 +318,9 @@ std::unique_ptr<PreTokenizer> make_metaspace(const JsonNode& node) {
 }  // namespace
 
 std::unique_ptr<PreTokenizer> make_pre_tokenizer(const JsonNode& node, bool model_reads_bytes) {
-  static const std::array<std::string, 8> kKinds = {"Sequence",   "Split",          "ByteLevel",
-                                                    "Metaspace",  "Digits",         "Punctuation",
-                                                    "Whitespace", "WhitespaceSplit"};
+  static const std::array<std::string, 11> kKinds = {
+      "Sequence",   "Split",           "ByteLevel",        "Metaspace",          "Digits",     "Punctuation",
+      "Whitespace", "WhitespaceSplit", "BertPreTokenizer", "CharDelimiterSplit", "FixedLength"};
   if (node.depth() > 32) node.fail_here("pre-tokenizers nested too deeply");
   switch (node.at("type").one_of(kKinds, "pre-tokenizer")) {
     case 0: {
@@ -321,8 +352,22 @@ std::unique_ptr<PreTokenizer> make_pre_tokenizer(const JsonNode& node, bool mode
     }
     case 6:
       return std::make_unique<WhitespacePreTokenizer>();
-    default:
+    case 7:
       return std::make_unique<WhitespaceSplitPreTokenizer>();
+    case 8: {
+      std::vector<std::unique_ptr<PreTokenizer>> parts;
+      parts.push_back(std::make_unique<WhitespaceSplitPreTokenizer>());
+      parts.push_back(std::make_unique<PunctuationPreTokenizer>(Behavior::kIsolated));
+      return std::make_unique<SequencePreTokenizer>(std::move(parts));
+    }
+    case 9:
+      return std::make_unique<CharDelimiterPreTokenizer>(node.at("delimiter").character());
+    default: {
+      const auto length = node.find("length");
+      const std::uint64_t characters = length ? length->unsigned_integer() : 5;
+      if (characters == 0) length->fail_here("expected a length of at least 1");
+      return std::make_unique<FixedLengthPreTokenizer>(characters);
+    }
   }
 }
 

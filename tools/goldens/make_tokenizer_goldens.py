@@ -301,6 +301,10 @@ def make_tokenizers():
     made["gpt1"] = document(
         dict(vocab=vocab, merges=merges, end_of_word_suffix="</w>"), [added(len(vocab), "<eos>")], None,
         dict(type="Whitespace"), None, dict(type="BPEDecoder", suffix="</w>"))
+    made["pieces"] = document(
+        dict(vocab=vocab, merges=merges, end_of_word_suffix="</w>"), [added(len(vocab), "<eos>")], None,
+        sequence("pretokenizers", dict(type="CharDelimiterSplit", delimiter="-"), dict(type="BertPreTokenizer"),
+                 dict(type="FixedLength", length=6)), None, dict(type="BPEDecoder", suffix="</w>"))
     return made
 
 
