@@ -21,8 +21,7 @@ nlohmann::json parse_json(std::string_view text, std::string_view name) {
   } catch (const nlohmann::json::parse_error& error) {
     const std::size_t byte = std::min(error.byte, text.size());
     const auto line = 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(byte), '\n');
-    fail("{}:{}: not valid JSON at byte {} of {}; is the file complete?", name, line, byte,
-         text.size());
+    fail("{}:{}: not valid JSON at byte {} of {}; is the file complete?", name, line, byte, text.size());
   }
 }
 
