@@ -11,13 +11,27 @@ namespace hone::cli {
 
 namespace {
 
+constexpr const char* kExample = R"(
+A recipe that has all it needs:
+  model:  {path: Qwen3-30B-A3B}                  # a downloaded Hugging Face directory
+  data:   {train: chats.jsonl, eval: valid.jsonl}
+  train:  {epochs: 2, global_batch: 16, optimizer: {lr: 1.0e-5}, schedule: {type: cosine, warmup: 20}}
+  output: runs/first
+
+Rows of data are JSON, one a line: {"messages": [{"role": …, "content": …}, …]} (with "tools"), {"conversations": …},
+{"prompt": …, "completion": …}, {"text": …} or {"input_ids": …, "labels": …}. `hone check RECIPE` shows what would be
+learnt from them. The output gets the trained model/ (a Hugging Face directory), metrics.jsonl, report.html and
+checkpoints/. SIGINT (Ctrl-C) or SIGTERM ends a run after its step with a checkpoint; the same command continues it.
+Exit codes: 0 done or stopped, 2 something to mend, 1 a fault of hone.
+)";
+
 std::string recipe_help() {
-  std::string text =
-      "\nRecipe keys (YAML; also as KEY=VALUE on the command line, which wins). Relative paths are relative "
-      "to "
-      "the current directory.\n";
+  std::string text = kExample;
+  text +=
+      "\nRecipe keys (also as KEY=VALUE on the command line, which wins; relative paths are relative to the "
+      "current directory):\n";
   for (const auto& o : train::recipe_options()) {
-    text += fmt::format("  {:<32} {}", o.key, o.help);
+    text += fmt::format("  {:<30} {}", o.key, o.help);
     text += fmt::format("  [{}{}]\n", o.type, o.default_text.empty() ? "" : "; default " + o.default_text);
   }
   return text;

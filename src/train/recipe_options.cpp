@@ -128,7 +128,7 @@ void add_length_options(std::vector<Option>& options) {
   options.push_back({"train.steps", "integer", "optimizer steps; across epochs where needed",
                      [](Recipe& r, const RecipeValue& v) { r.steps = v.integer(1, kMany); },
                      [](const Recipe& r) { return r.steps ? std::to_string(*r.steps) : ""; }});
-  options.push_back({"train.epochs", "number", "passes over the data, where steps is not given",
+  options.push_back({"train.epochs", "number", "passes over the data (also 0.5), where steps is not given",
                      [](Recipe& r, const RecipeValue& v) { r.epochs = v.number(1e-9, 1e9); },
                      [](const Recipe& r) { return r.steps ? "" : fmt::format("{}", r.epochs); }});
   options.push_back(integer_option("train.global_batch", &Recipe::global_batch, 1,
@@ -220,10 +220,11 @@ std::vector<Option> make_options() {
   options.push_back(dtype_option());
   add_data_options(options);
   options.push_back(method_option());
-  options.push_back({"method.freeze", "list of regular expressions",
-                     "parameters whose names match are not trained",
-                     [](Recipe& r, const RecipeValue& v) { r.freeze = v.strings(); },
-                     [](const Recipe& r) { return list_text(r.freeze); }});
+  options.push_back(
+      {"method.freeze", "list of regular expressions",
+       "parameters in whose names one is found are not trained, as in [embed_tokens, 'layers\\.[0-3]\\.']",
+       [](Recipe& r, const RecipeValue& v) { r.freeze = v.strings(); },
+       [](const Recipe& r) { return list_text(r.freeze); }});
   add_length_options(options);
   add_optimizer_options(options);
   add_run_options(options);

@@ -84,7 +84,9 @@ class Trainer {
   TrainOutcome run();
 
  private:
-  bool is_complete() const { return state_.finished && std::filesystem::exists(directory_->model()); }
+  bool is_complete() const {
+    return state_.finished && std::filesystem::exists(directory_->model() / "config.json");
+  }
   bool take_checkpoint();
   void refuse_checkpoint(const Error& error);
   void check_freeze_patterns() const;

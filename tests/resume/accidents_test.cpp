@@ -136,6 +136,12 @@ TEST_F(Resume, ASecondSignalOfAnotherKindAborts) {
   EXPECT_EQ(workspace_.wait(pid).code, 128 + SIGINT);
 }
 
+TEST_F(Resume, WithoutStandardStreamsWritesNothingIntoItsFiles) {
+  EXPECT_EQ(workspace_.hone(args("closed"), "set -- sh -c '\"$@\" <&- >&- 2>&-' sh \"$@\";").code, 0);
+  workspace_.succeed(args("open"));
+  expect_same_run("closed", "open");
+}
+
 TEST_F(Resume, StoppedWhileItReadsLeavesNothing) {
   many_rows(65536);
   const pid_t pid = workspace_.start(args("run"));
