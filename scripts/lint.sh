@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # The house rules that a program can check: format, file lengths, unfinished work, and clang-tidy (its checks are in .clang-tidy) on all
-# of src/ but the units for one instruction set, which only GCC compiles. Some 4 minutes on two cores; name files to look at those alone.
+# of src/ but the units for one instruction set, which only GCC compiles. Some 5 minutes on two cores; name files to look at those alone.
 #   scripts/lint.sh [BUILD [FILE...]]
 set -uo pipefail
 cd "$(dirname "$0")/.."
 build=${1:-build}
-shift
+[ $# -eq 0 ] || shift
 bad=0
 
 if command -v clang-format >/dev/null; then
@@ -26,7 +26,7 @@ if command -v clang-tidy >/dev/null && [ -f "$build/compile_commands.json" ]; th
   sed -E 's/-include [^ ]*cmake_pch\.hxx//; s/-Winvalid-pch//; s/-Werror//; s/-Wno-[a-z-]+//g' "$build/compile_commands.json" > "$build/lint/compile_commands.json"
   ln -sf "$(c++ -print-file-name=include/omp.h)" "$build/lint/include/omp.h"
   if [ $# -gt 0 ]; then files=("$@"); else mapfile -t files < <(git ls-files 'src/*.cpp' | grep -vE 'src/kernels/cpu/(avx|register_)'); fi
-  printf '%s\n' "${files[@]}" | xargs -P "$(nproc)" -n 4 clang-tidy -p "$build/lint" --quiet --extra-arg=-I"$build/lint/include" \
+  printf '%s\n' "${files[@]}" | xargs -P "$(nproc)" -n 4 clang-tidy -p "$build/lint" --quiet --extra-arg=-I"$(realpath "$build")/lint/include" \
     --extra-arg=-include --extra-arg="$PWD/scripts/lint/source_location.h" 2>/dev/null |
     grep -E 'warning:|error:' | sed "s|$PWD/||" | sort -u > "$build/lint/findings"
   if [ -s "$build/lint/findings" ]; then cat "$build/lint/findings"; bad=1; fi

@@ -30,17 +30,16 @@ class RowWork {
     result_.kind = row.kind;
     if (row.kind == RowKind::kTokens) {
       take_tokens(std::move(row));
-    } else {
-      if (tokenizer_ == nullptr)
-        fail("{}: the model has no tokenizer.json; only rows of input_ids can be used", where_);
-      if (row.conversational)
-        tokenize_chat(row.chat);
-      else
-        tokenize_text(row);
-      check_vocabulary();
+      return std::move(result_);
     }
-    if (options_.for_training && row.kind != RowKind::kText && row.kind != RowKind::kTokens)
-      check_supervision(row);
+    if (tokenizer_ == nullptr)
+      fail("{}: the model has no tokenizer.json; only rows of input_ids can be used", where_);
+    if (row.conversational)
+      tokenize_chat(row.chat);
+    else
+      tokenize_text(row);
+    check_vocabulary();
+    if (options_.for_training && row.kind != RowKind::kText) check_supervision(row);
     return std::move(result_);
   }
 

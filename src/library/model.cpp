@@ -78,8 +78,8 @@ ModelOutput AutoModelForCausalLM::forward(const Batch& batch) {
   impl->model = impl_;
   const ops::TapeScope recording(impl_->context, impl_->training_mode ? &impl->tape : nullptr);
   const auto computed = decoder.loss(impl_->context, tokens,
-                                 {.lm_scale = 1.0 / static_cast<double>(items),
-                                  .aux_scale = spec.output_router_logits ? spec.aux_coefficient : 0.0});
+                                     {.lm_scale = 1.0 / static_cast<double>(items),
+                                      .aux_scale = spec.output_router_logits ? spec.aux_coefficient : 0.0});
   output.loss = *computed.total.as<float>();
   if (impl_->training_mode) {
     impl->loss = computed.total;

@@ -103,7 +103,7 @@ weights::Branch Decoder::resolve_branch(const BranchSpec& branch, const std::str
                      .shared = {},
                      .shared_gate = parameters_.find(prefix + ".shared_expert_gate.weight")};
     if (m->shared_ffn > 0) moe.shared = find_dense(prefix + ".shared_expert");
-    resolved.mixer = std::move(moe);
+    resolved.mixer = moe;
   } else {
     resolved.mixer = find_dense(prefix);
   }

@@ -75,7 +75,7 @@ class FuseDecoder : public Decoder {
   void decode(std::vector<std::string>& tokens, RegexScratch&) const override {
     std::string all;
     for (const auto& token : tokens) all += token;
-    tokens.assign(1, std::move(all));
+    tokens.assign(1, all);
   }
   void describe(StreamTraits&, bool& fused) const override { fused = true; }
 };

@@ -98,8 +98,8 @@ std::int64_t active_parameters(const model::DecoderSpec& spec) {
 std::string start_card(const StartCardFacts& f) {
   Card card;
   card.row("hone", model_text(f));
-  card.row("device", fmt::format("cpu, {} threads, {} kernels, {:.0f} GFLOP/s measured peak", f.threads,
-                                 f.isa, f.peak_gflops));
+  card.row("device", fmt::format("cpu, {}, {} kernels, {:.0f} GFLOP/s measured peak",
+                                 counted(f.threads, "thread"), f.isa, f.peak_gflops));
   card.row("data", data_text(*f.train, f.recipe->train_data, f.recipe->packing));
   if (f.eval != nullptr) card.row("eval", data_text(*f.eval, f.recipe->eval_data, false));
   card.row("train", trained_text(f));

@@ -23,6 +23,7 @@
 #include "train/console.h"
 #include "train/evaluation.h"
 #include "train/forecast.h"
+#include "train/preflight.h"
 #include "train/report.h"
 #include "train/run_directory.h"
 #include "train/run_key.h"
@@ -52,31 +53,6 @@ double resident_peak_bytes() {
 /// Thrown where a signal arrives before the first step: there is nothing to save.
 struct StoppedBeforeTheFirstStep {};
 
-/// What is not there is said with the line that asks for it.
-void check_paths(const Recipe& recipe) {
-  const auto relative_to = [](const std::filesystem::path& path) {
-    return path.is_absolute() ? "" : fmt::format(" in {}", std::filesystem::current_path().string());
-  };
-  std::error_code ignored;
-  if (!std::filesystem::is_directory(recipe.model_path, ignored))
-    fail(
-        "{}: there is no directory {}{}; a model of the Hugging Face hub is downloaded first (hf download ID "
-        "--local-dir DIRECTORY)",
-        recipe.place("model.path"), recipe.model_path, relative_to(recipe.model_path));
-  const auto model = std::filesystem::weakly_canonical(recipe.model_path, ignored);
-  const auto output = std::filesystem::weakly_canonical(recipe.output, ignored);
-  if (std::mismatch(model.begin(), model.end(), output.begin(), output.end()).first == model.end() &&
-      model != output)
-    fail("{}: {} lies inside the model's directory {}; choose another", recipe.place("output"), recipe.output,
-         recipe.model_path);
-  for (const auto& [key, path] :
-       {std::pair("data.train", recipe.train_data), {"data.eval", recipe.eval_data}}) {
-    const bool pattern = path.find_first_of("*?[") != std::string::npos;
-    if (!path.empty() && !pattern && !std::filesystem::exists(path, ignored))
-      fail("{}: there is no file or directory {}{}", recipe.place(key), path, relative_to(path));
-  }
-}
-
 /// Everything a run holds, from the recipe to the last step.
 class Trainer {
  public:
@@ -89,14 +65,14 @@ class Trainer {
   }
   bool take_checkpoint();
   void refuse_checkpoint(const Error& error);
-  void check_freeze_patterns() const;
   void open_data();
   void open_model();
   void open_output(bool continues);
   void restore();
   void show_start_card();
   TrainOutcome loop();
-  void log_step(const StepResult& result, double learning_rate, double seconds,
+  StepLine show_step(const StepResult& result, double learning_rate, double seconds) const;
+  void log_step(const StepResult& result, const StepLine& line, double seconds,
                 const std::optional<EvalSummary>& eval);
   void log_experts(const StepResult& result);
   [[noreturn]] void stop_for_nonfinite(const StepResult& result, const StepBatches& batches);
@@ -142,7 +118,7 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options) : recipe_(re
   if (seq_len_ > longest)
     fail("{} is {}, longer than the model's context of {} (max_position_embeddings in {})",
          recipe_.place("data.seq_len"), seq_len_, longest, description_->config.file());
-  check_freeze_patterns();
+  check_shapes(recipe_, *description_);
   directory_ = std::make_unique<RunDirectory>(recipe_.output);
   checkpoints_ = std::make_unique<CheckpointStore>(directory_->checkpoints());
   checkpoints_->clean_up();
@@ -188,19 +164,6 @@ void Trainer::refuse_checkpoint(const Error& error) {
         "directory "
         "to start anew",
         directory_->checkpoints().string());
-}
-
-void Trainer::check_freeze_patterns() const {
-  if (recipe_.freeze.empty()) return;
-  ops::Context context({device::DeviceType::kMeta, 0}, 1);
-  model::Decoder shapes(description_->spec, context, DType::kF32);
-  try {
-    shapes.parameters().set_trainable(recipe_.freeze, DType::kF32);
-  } catch (const Error& e) {
-    fail("{}: {}", recipe_.place("method.freeze"), e.what());
-  }
-  if (shapes.parameters().num_elements(true) == 0)
-    fail("{} leaves nothing to train", recipe_.place("method.freeze"));
 }
 
 void Trainer::open_data() {
@@ -349,10 +312,11 @@ TrainOutcome Trainer::loop() {
     last_loss = result.loss;
 
     const bool last = state_.step == steps_;
+    const StepLine line = show_step(result, learning_rate, seconds);
     std::optional<EvalSummary> eval;
     if (eval_data_ && (last || (recipe_.eval_every > 0 && state_.step % recipe_.eval_every == 0)))
       eval = run_evaluation();
-    log_step(result, learning_rate, seconds, eval);
+    log_step(result, line, seconds, eval);
     log_experts(result);
     if (result.skipped) warn_nonfinite(result, batches);
     if (state_.consecutive_skips >= kMostSkips) stop_for_nonfinite(result, batches);
@@ -377,8 +341,7 @@ TrainOutcome Trainer::loop() {
       .steps = state_.step, .loss = last_loss, .model = directory_->model(), .report = directory_->report()};
 }
 
-void Trainer::log_step(const StepResult& result, double learning_rate, double seconds,
-                       const std::optional<EvalSummary>& eval) {
+StepLine Trainer::show_step(const StepResult& result, double learning_rate, double seconds) const {
   const double tokens_per_second = static_cast<double>(result.tokens) / seconds;
   StepLine line{
       .step = state_.step,
@@ -405,18 +368,22 @@ void Trainer::log_step(const StepResult& result, double learning_rate, double se
     line.dead_experts += std::count(counts.begin(), counts.end(), 0);
   }
   say("{}\n", format_step_line(line));
+  return line;
+}
 
+void Trainer::log_step(const StepResult& result, const StepLine& line, double seconds,
+                       const std::optional<EvalSummary>& eval) {
   ordered_json row{{"step", state_.step},
                    {"epoch", static_cast<double>(state_.step) / static_cast<double>(steps_per_epoch_)},
                    {"loss", result.loss},
                    {"lm_loss", result.lm_loss},
                    {"aux_loss", result.aux_loss},
-                   {"lr", learning_rate},
+                   {"lr", line.learning_rate},
                    {"grad_norm", result.grad_norm},
                    {"tokens", result.tokens},
                    {"supervised", result.supervised},
                    {"total_tokens", state_.tokens},
-                   {"tok_s", tokens_per_second},
+                   {"tok_s", line.tokens_per_second},
                    {"step_ms", 1e3 * seconds},
                    {"fwd_ms", result.forward_ms},
                    {"bwd_ms", result.backward_ms},
@@ -519,7 +486,10 @@ void Trainer::show_samples() {
 void Trainer::save_checkpoint() {
   metrics_->sync();  // a checkpoint never knows of steps that the logs do not
   if (experts_) experts_->sync();
+  const double started = now_seconds();
   checkpoints_->save(state_, *optimizer_);
+  say("saved {}/step-{}, {} in {:.1f}s\n", directory_->checkpoints().string(), state_.step,
+      bytes_text(static_cast<double>(CheckpointStore::size_bytes(*optimizer_))), now_seconds() - started);
   checkpoints_->prune(recipe_.keep_last, state_.best_step);
 }
 

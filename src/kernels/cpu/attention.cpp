@@ -34,8 +34,8 @@ double total_cost(const std::vector<AttentionPiece>& pieces) {
 
 /// The threads that so many pairs of a query and a key, for `heads` heads, are worth.
 int threads_for(double pairs, const AttentionArgs& a, const Stream& stream) {
-  const auto width = static_cast<double>(a.heads / a.kv_heads * a.head_dim);
-  return pairs * width < 1 << 16 ? 1 : stream.num_threads();
+  const std::int64_t width = a.heads / a.kv_heads * a.head_dim;
+  return pairs * static_cast<double>(width) < 1 << 16 ? 1 : stream.num_threads();
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// A program of somebody else's: loads a checkpoint, takes a training step on made-up ids, and prints the loss before and after.
+// A program of somebody else's: loads a checkpoint, takes a training step on made-up ids, and prints the loss
+// before and after.
 #include <hone/hone.h>
 
 #include <cstdio>
@@ -14,6 +15,7 @@ int main(int, char** argv) {
   optimizer.step();
   model.eval();
   const float after = model.forward(batch).loss;
-  std::printf("loss %.4f -> %.4f, %lld parameters\n", output.loss, after, static_cast<long long>(model.num_parameters()));
+  std::printf("loss %.4f -> %.4f, %lld parameters\n", output.loss, after,
+              static_cast<long long>(model.num_parameters()));
   return after < output.loss ? 0 : 1;
 }

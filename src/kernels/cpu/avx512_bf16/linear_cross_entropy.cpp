@@ -4,6 +4,7 @@
 
 namespace hone::kernels::cpu {
 
-template void MatrixKernels<Avx512Bf16>::linear_cross_entropy(const LinearCrossEntropyArgs& args, Stream& stream);
+template void MatrixKernels<Avx512Bf16>::linear_cross_entropy(const LinearCrossEntropyArgs& args,
+                                                              Stream& stream);
 
 }  // namespace hone::kernels::cpu

@@ -1,0 +1,87 @@
+#include "train/preflight.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "model/decoder.h"
+#include "train/console.h"
+
+namespace hone::train {
+
+namespace {
+
+/// The number in a file of one number; -1 where there is none ("max", say).
+double number_in(const char* path) {
+  std::ifstream in(path);
+  double value = 0;
+  return in >> value ? value : -1;
+}
+
+/// Bytes: what the system calls available, or the control group's limit where that is less. 0: not known.
+double available_memory_bytes() {
+  double available = 0;
+  std::ifstream info("/proc/meminfo");
+  for (std::string key; info >> key; std::getline(info, key)) {
+    double kib = 0;
+    if (key == "MemAvailable:" && info >> kib) available = kib * 1024;
+  }
+  const double limit = number_in("/sys/fs/cgroup/memory.max");
+  if (limit > 0)
+    available = std::min(available, limit);  // what is in use there may be page cache, given back
+  return available;
+}
+
+}  // namespace
+
+void check_paths(const Recipe& recipe) {
+  const auto relative_to = [](const std::filesystem::path& path) {
+    return path.is_absolute() ? "" : fmt::format(" in {}", std::filesystem::current_path().string());
+  };
+  std::error_code ignored;
+  if (!std::filesystem::is_directory(recipe.model_path, ignored))
+    fail(
+        "{}: there is no directory {}{}; a model of the Hugging Face hub is downloaded first (hf download ID "
+        "--local-dir DIRECTORY)",
+        recipe.place("model.path"), recipe.model_path, relative_to(recipe.model_path));
+  const auto model = std::filesystem::weakly_canonical(recipe.model_path, ignored);
+  const auto output = std::filesystem::weakly_canonical(recipe.output, ignored);
+  if (std::mismatch(model.begin(), model.end(), output.begin(), output.end()).first == model.end() &&
+      model != output)
+    fail("{}: {} lies inside the model's directory {}; choose another", recipe.place("output"), recipe.output,
+         recipe.model_path);
+  for (const auto& [key, path] :
+       {std::pair("data.train", recipe.train_data), {"data.eval", recipe.eval_data}}) {
+    const bool pattern = path.find_first_of("*?[") != std::string::npos;
+    if (!path.empty() && !pattern && !std::filesystem::exists(path, ignored))
+      fail("{}: there is no file or directory {}{}", recipe.place(key), path, relative_to(path));
+  }
+}
+
+void check_shapes(const Recipe& recipe, const model::ModelDescription& description) {
+  ops::Context context({device::DeviceType::kMeta, 0}, 1);
+  const bool bf16 = (recipe.dtype ? recipe.dtype : description.config.dtype()) == DType::kBF16;
+  model::Decoder shapes(description.spec, context, DType::kF32);
+  try {
+    shapes.parameters().set_trainable(recipe.freeze, DType::kF32);
+  } catch (const Error& e) {
+    fail("{}: {}", recipe.place("method.freeze"), e.what());
+  }
+  const auto all = static_cast<double>(shapes.parameters().num_elements());
+  const auto trained = static_cast<double>(shapes.parameters().num_elements(true));
+  if (trained == 0) fail("{} leaves nothing to train", recipe.place("method.freeze"));
+  const bool adamw = recipe.optimizer.type == OptimizerOptions::Type::kAdamW;
+  const double moments = adamw ? 8 : recipe.optimizer.momentum != 0 ? 4 : 0;
+  const double gradient = bf16 && recipe.global_batch == recipe.micro_batch ? 2 : 4;
+  const double needed = all * (bf16 ? 2 : 4) + trained * ((bf16 ? 4 : 0) + moments + gradient);
+  const double available = available_memory_bytes();
+  if (available > 0 && needed > available)
+    log_warning(
+        "weights, optimizer and gradients take {}, and {} of memory are available: the system may end this "
+        "run",
+        bytes_text(needed), bytes_text(available));
+}
+
+}  // namespace hone::train

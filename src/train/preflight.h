@@ -1,0 +1,17 @@
+// What can be known to be wrong before data and weights are read.
+#pragma once
+
+#include "model/causal_lm.h"
+#include "train/recipe.h"
+
+namespace hone::train {
+
+/// Throws Error(kUser), with the line that asks for it, where a path of the recipe leads nowhere, or the
+/// output lies inside the model.
+void check_paths(const Recipe& recipe);
+
+/// Allocates nothing. Throws Error(kUser) for freeze patterns that are none, match nothing, or leave nothing
+/// to train; warns where the memory that a run holds throughout is more than this machine has.
+void check_shapes(const Recipe& recipe, const model::ModelDescription& description);
+
+}  // namespace hone::train
