@@ -41,6 +41,7 @@ ordered_json state_json(const TrainState& s) {
           {"finished", s.finished},
           {"started", s.started},
           {"expert_counts", s.expert_counts},
+          {"waiting_row", s.waiting_row},
           {"run_key", s.run_key}};
 }
 
@@ -162,6 +163,7 @@ TrainState CheckpointStore::load_state(const std::filesystem::path& checkpoint) 
   state.finished = s.at("finished").as_bool();
   state.started = s.at("started").as_string();
   state.expert_counts = read_counts(s.at("expert_counts"));
+  state.waiting_row = s.at("waiting_row").as_string();
   state.run_key = s.at("run_key").as_string();
   return state;
 }

@@ -29,7 +29,8 @@ struct TrainState {
   bool finished = false;
   std::string started;  // when the run began, as its chat templates read the time (text/moment.h)
   std::vector<std::vector<std::int64_t>> expert_counts;  // loads since the last row of experts.jsonl
-  std::string run_key;                                   // what must not change between starts (run_key.h)
+  std::string waiting_row;  // of metrics.jsonl: the last step's, where its evaluation was interrupted
+  std::string run_key;      // what must not change between starts (run_key.h)
 };
 
 /// The checkpoints of one run directory.

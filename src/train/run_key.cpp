@@ -8,16 +8,18 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "train/content_hash.h"
+#include "train/recipe_options.h"
 
 namespace hone::train {
 
 namespace {
 
-/// Leaves of the option table that may change between starts. `recompute` gives the same bits; what lies at
-/// the paths is hashed instead.
-constexpr std::array<std::string_view, 10> kMayChange{
-    "path",      "train",      "eval",        "output", "threads", "recompute", "checkpoint_every",
-    "keep_last", "eval_every", "eval_samples"};
+/// Options that may change between starts. Recomputing gives the same bits; what lies at the paths is hashed.
+constexpr std::array<std::string_view, 10> kMayChange{"model.path",         "data.train",
+                                                      "data.eval",          "output",
+                                                      "train.recompute",    "train.threads",
+                                                      "train.keep_last",    "train.eval_every",
+                                                      "train.eval_samples", "train.checkpoint_every"};
 
 /// Of the base model: its config, and every weight file by its size, its header and samples of its bytes (the
 /// whole would take as long as reading it).
@@ -52,17 +54,10 @@ std::uint64_t model_fingerprint(const std::filesystem::path& directory) {
 std::string run_key(const Recipe& recipe, const data::Dataset& dataset) {
   std::string key = fmt::format("data {:016x}\nmodel {:016x}\n", dataset.fingerprint(),
                                 model_fingerprint(recipe.model_path));
-  for (std::size_t at = 0; at < recipe.resolved.size();) {
-    const auto end = std::min(recipe.resolved.find('\n', at), recipe.resolved.size());
-    const std::string line = recipe.resolved.substr(at, std::min(recipe.resolved.find("  # ", at), end) - at);
-    at = end + 1;
-    const auto begin = line.find_first_not_of(' ');
-    if (begin == std::string::npos || line[begin] == '#') continue;
-    const auto colon = line.find(':');
-    const bool is_section = colon + 1 == line.size();  // the section `train`, not data.train
-    const std::string name = line.substr(begin, colon - begin);
-    if (is_section || std::find(kMayChange.begin(), kMayChange.end(), name) == kMayChange.end())
-      key += line + "\n";
+  for (const auto& option : all_options()) {
+    if (std::find(kMayChange.begin(), kMayChange.end(), option.key) != kMayChange.end()) continue;
+    const std::string value = option.get(recipe);
+    key += option.key + ": " + (value.empty() ? "by default" : value) + "\n";
   }
   return key;
 }
@@ -77,8 +72,7 @@ std::string difference(const std::string& before, const std::string& now) {
       if (x.starts_with("data "))
         return "the training data changed: its rows, its tokenizer or its chat template";
       if (x.starts_with("model ")) return "model.path holds another model, or its files changed";
-      return fmt::format("was '{}', is '{}'", x.substr(x.find_first_not_of(' ')),
-                         y.substr(y.find_first_not_of(' ')));
+      return fmt::format("it was begun with '{}', not '{}'", x, y);
     }
     a += x.size() + 1;
     b += y.size() + 1;

@@ -53,6 +53,9 @@ double resident_peak_bytes() {
 /// Thrown where a signal arrives before the first step: there is nothing to save.
 struct StoppedBeforeTheFirstStep {};
 
+/// Thrown where a signal arrives in an evaluation after a step: it is done again by the next start.
+struct StoppedInEvaluation {};
+
 /// Everything a run holds, from the recipe to the last step.
 class Trainer {
  public:
@@ -71,9 +74,14 @@ class Trainer {
   void restore();
   void show_start_card();
   TrainOutcome loop();
-  StepLine show_step(const StepResult& result, double learning_rate, double seconds) const;
-  void log_step(const StepResult& result, const StepLine& line, double seconds,
-                const std::optional<EvalSummary>& eval);
+  /// Prints the step's line and prepares its row of metrics.jsonl.
+  void show_step(const StepResult& result, double learning_rate, double seconds);
+  /// Evaluates and saves where it is due, and writes the row. False where a signal asks for the end; one that
+  /// comes during an evaluation leaves the row waiting for it.
+  bool end_step();
+  void log_row();
+  /// Saves and says so.
+  TrainOutcome stop();
   void log_experts(const StepResult& result);
   [[noreturn]] void stop_for_nonfinite(const StepResult& result, const StepBatches& batches);
   void warn_nonfinite(const StepResult& result, const StepBatches& batches) const;
@@ -106,6 +114,7 @@ class Trainer {
   double peak_gflops_ = 0, flops_per_token_ = 0;
   std::int64_t steps_done_here_ = 0;
   double seconds_here_ = 0;
+  double last_loss_ = 0;
 };
 
 Trainer::Trainer(const Recipe& recipe, const TrainOptions& options) : recipe_(recipe) {
@@ -211,7 +220,8 @@ void Trainer::open_output(bool continues) {
   hub::rehearse_save(directory_->model(), model_->plan().total_bytes(), hub::IfExists::kReplace);
   if (continues) restore();
   write_file_atomically(directory_->recipe(), recipe_.resolved);
-  metrics_ = std::make_unique<StepLog>(directory_->metrics(), state_.step);
+  metrics_ = std::make_unique<StepLog>(directory_->metrics(),
+                                       state_.waiting_row.empty() ? state_.step : state_.step - 1);
   if (model_->spec().num_moe_layers() > 0)
     experts_ = std::make_unique<StepLog>(directory_->experts(), state_.step);
 }
@@ -282,7 +292,7 @@ TrainOutcome Trainer::run() {
 TrainOutcome Trainer::loop() {
   if (stop_.requested()) throw StoppedBeforeTheFirstStep{};
   if (eval_data_ && state_.step == 0) run_evaluation();
-  double last_loss = 0;
+  if (!state_.waiting_row.empty() && !end_step()) return stop();
   while (state_.step < steps_) {
     // Teams that other work made (reading data, short loops) have left the cores of ours.
     device::pin_threads(context_->stream().num_threads());
@@ -309,39 +319,60 @@ TrainOutcome Trainer::loop() {
                                 : result.loss;
     ++steps_done_here_;
     seconds_here_ += seconds;
-    last_loss = result.loss;
+    last_loss_ = result.loss;
 
-    const bool last = state_.step == steps_;
-    const StepLine line = show_step(result, learning_rate, seconds);
-    std::optional<EvalSummary> eval;
-    if (eval_data_ && (last || (recipe_.eval_every > 0 && state_.step % recipe_.eval_every == 0)))
-      eval = run_evaluation();
-    log_step(result, line, seconds, eval);
+    show_step(result, learning_rate, seconds);
     log_experts(result);
     if (result.skipped) warn_nonfinite(result, batches);
     if (state_.consecutive_skips >= kMostSkips) stop_for_nonfinite(result, batches);
-    if (stop_.requested() && !last) {
-      save_checkpoint();
-      write_report(*directory_);
-      say("stopped after step {}; the same command continues from here\n", state_.step);
-      return {.interrupted = true,
-              .steps = state_.step,
-              .loss = last_loss,
-              .model = {},
-              .report = directory_->report()};
-    }
-    const bool is_best = eval && state_.best_step == state_.step;
-    if (!last && recipe_.checkpoint_every > 0 && (is_best || state_.step % recipe_.checkpoint_every == 0)) {
-      save_checkpoint();
-      write_report(*directory_);
-    }
+    if (!end_step()) return stop();
   }
   finish();
   return {
-      .steps = state_.step, .loss = last_loss, .model = directory_->model(), .report = directory_->report()};
+      .steps = state_.step, .loss = last_loss_, .model = directory_->model(), .report = directory_->report()};
 }
 
-StepLine Trainer::show_step(const StepResult& result, double learning_rate, double seconds) const {
+bool Trainer::end_step() {
+  const bool last = state_.step == steps_;
+  bool is_best = false;
+  if (eval_data_ && (last || (recipe_.eval_every > 0 && state_.step % recipe_.eval_every == 0))) {
+    try {
+      const auto eval = run_evaluation();
+      auto row = ordered_json::parse(state_.waiting_row);
+      row["eval_loss"] = eval.loss;
+      row["eval_perplexity"] = eval.perplexity;
+      state_.waiting_row = row.dump();
+    } catch (const StoppedInEvaluation&) {
+      return false;
+    }
+    is_best = state_.best_step == state_.step;
+  }
+  log_row();
+  if (stop_.requested() && !last) return false;
+  if (!last && recipe_.checkpoint_every > 0 && (is_best || state_.step % recipe_.checkpoint_every == 0)) {
+    save_checkpoint();
+    write_report(*directory_);
+  }
+  return true;
+}
+
+void Trainer::log_row() {
+  metrics_->write(ordered_json::parse(state_.waiting_row));
+  state_.waiting_row.clear();
+}
+
+TrainOutcome Trainer::stop() {
+  save_checkpoint();
+  write_report(*directory_);
+  say("stopped after step {}; the same command continues from here\n", state_.step);
+  return {.interrupted = true,
+          .steps = state_.step,
+          .loss = last_loss_,
+          .model = {},
+          .report = directory_->report()};
+}
+
+void Trainer::show_step(const StepResult& result, double learning_rate, double seconds) {
   const double tokens_per_second = static_cast<double>(result.tokens) / seconds;
   StepLine line{
       .step = state_.step,
@@ -368,11 +399,7 @@ StepLine Trainer::show_step(const StepResult& result, double learning_rate, doub
     line.dead_experts += std::count(counts.begin(), counts.end(), 0);
   }
   say("{}\n", format_step_line(line));
-  return line;
-}
 
-void Trainer::log_step(const StepResult& result, const StepLine& line, double seconds,
-                       const std::optional<EvalSummary>& eval) {
   ordered_json row{{"step", state_.step},
                    {"epoch", static_cast<double>(state_.step) / static_cast<double>(steps_per_epoch_)},
                    {"loss", result.loss},
@@ -395,11 +422,7 @@ void Trainer::log_step(const StepResult& result, const StepLine& line, double se
     row["expert_max_mean"] = line.expert_imbalance;
     row["dead_experts"] = line.dead_experts;
   }
-  if (eval) {
-    row["eval_loss"] = eval->loss;
-    row["eval_perplexity"] = eval->perplexity;
-  }
-  metrics_->write(row);
+  state_.waiting_row = row.dump();
 }
 
 void Trainer::log_experts(const StepResult& result) {
@@ -443,6 +466,7 @@ void Trainer::warn_nonfinite(const StepResult& result, const StepBatches& batche
 }
 
 void Trainer::stop_for_nonfinite(const StepResult& result, const StepBatches& batches) {
+  log_row();
   state_.consecutive_skips = 0;  // a continued run goes on with the next batch
   save_checkpoint();
   fail(
@@ -458,8 +482,8 @@ EvalSummary Trainer::run_evaluation() {
     Progress progress("evaluating");
     summary = evaluate_dataset(*context_, model_->decoder(), *eval_data_, seq_len_ * recipe_.micro_batch,
                                [&](std::int64_t done, std::int64_t of) {
-                                 if (steps_done_here_ == 0 && stop_.requested())
-                                   throw StoppedBeforeTheFirstStep{};
+                                 if (stop_.requested() && state_.step == 0) throw StoppedBeforeTheFirstStep{};
+                                 if (stop_.requested()) throw StoppedInEvaluation{};
                                  progress.update(static_cast<double>(done) / static_cast<double>(of),
                                                  fmt::format("{} of {} rows", done, of));
                                });
@@ -467,7 +491,7 @@ EvalSummary Trainer::run_evaluation() {
   say("eval after step {}: loss {:.4f}  perplexity {:.3f}  ({} rows in {})\n", state_.step, summary.loss,
       summary.perplexity, with_commas(summary.examples), duration(summary.seconds));
   if (tokenizer_) show_samples();
-  if (!state_.best_eval_loss || summary.loss < *state_.best_eval_loss) {
+  if (std::isfinite(summary.loss) && (!state_.best_eval_loss || summary.loss < *state_.best_eval_loss)) {
     state_.best_eval_loss = summary.loss;
     state_.best_step = state_.step;
   }

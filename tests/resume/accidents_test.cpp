@@ -142,6 +142,29 @@ TEST_F(Resume, WithoutStandardStreamsWritesNothingIntoItsFiles) {
   expect_same_run("closed", "open");
 }
 
+TEST_F(Resume, StoppedInAnEvaluationDoesItAgain) {
+  std::string rows = read(workspace_ / "train.jsonl");
+  for (int i = 0; i < 6; ++i) rows += rows;
+  write(workspace_ / "valid.jsonl", rows);  // 2,048 rows: long enough to be stopped within
+  const std::vector<std::string> options{"data.eval=valid.jsonl", "train.eval_every=3", "train.steps=6",
+                                         "train.eval_samples=0"};
+  workspace_.succeed(args("whole", options));
+  for (const int step : {3, 6}) {
+    const std::string name = "stopped-" + std::to_string(step);
+    write(workspace_ / (name + ".out"), "");
+    const pid_t pid = workspace_.start(args("run", options), name);
+    const std::string line = "step " + std::to_string(step) + "/6";
+    while (read(workspace_ / (name + ".out")).find(line) == std::string::npos) ::usleep(1000);
+    ::kill(pid, SIGTERM);
+    const auto outcome = workspace_.wait(pid, name);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_EQ(outcome.out.find("eval after step " + std::to_string(step)), std::string::npos) << outcome.out;
+    EXPECT_EQ(metrics("run").size(), static_cast<std::size_t>(step - 1));
+  }
+  workspace_.succeed(args("run", options));
+  expect_same_run("run", "whole");
+}
+
 TEST_F(Resume, StoppedWhileItReadsLeavesNothing) {
   many_rows(65536);
   const pid_t pid = workspace_.start(args("run"));

@@ -82,7 +82,9 @@ TEST_F(Resume, WithAnotherRecipeIsRefusedByName) {
   const auto before = workspace_.files("run");
   expect_refused(workspace_.hone(args("run", {"train.steps=2", "train.optimizer.lr=0.5"})),
                  {"output run", "lr: 0.5"});
-  expect_refused(workspace_.hone(args("run", {"train.steps=4"})), {"steps: 2", "steps: 4"});
+  expect_refused(workspace_.hone(args("run", {"train.steps=4"})), {"train.steps: 2", "train.steps: 4"});
+  expect_refused(workspace_.hone(args("run", {"train.steps=2", "train.schedule.type=cosine"})),
+                 {"train.schedule.type: linear", "train.schedule.type: cosine"});
   EXPECT_EQ(workspace_.files("run"), before);
 }
 
