@@ -37,7 +37,7 @@ bench-hf: configure
 ## What hone writes, read by Transformers (PYTHON as above).
 verify-hf: configure
 	@cmake --build $(BUILD) --target hone
-	@$(PYTHON) tools/verify_hf.py --hone $(BUILD)/hone --goldens tests/data/golden
+	@$(PYTHON) tools/verify_hf.py --hone $(BUILD)/hone --goldens
 
 lint:
 	@scripts/lint.sh $(BUILD)
