@@ -183,15 +183,9 @@ Decoder::Pass Decoder::prepare(ops::Context& context, const TokenBatch& batch, K
   Pass pass{.rotary = {}, .layout = {}, .cache = cache};
   if (cache != nullptr) {
     std::vector<std::int32_t> first;
-    std::vector<std::int32_t> full;
-    for (const auto s : live) {
-      first.push_back(cache->lengths().at(static_cast<std::size_t>(s)));
-      // Frequencies that depend on the length are those of the longest the sequence may become: cached keys
-      // cannot be turned again.
-      full.push_back(cache->capacities()[static_cast<std::size_t>(s)]);
-    }
+    for (const auto s : live) first.push_back(cache->lengths().at(static_cast<std::size_t>(s)));
     cache->begin(context, live, batch.lengths);
-    pass.rotary = rotary_.prepare(context, batch.lengths, first, full);
+    pass.rotary = rotary_.prepare(context, batch.lengths, first);
     return pass;
   }
   std::vector<std::int32_t> offsets{0};

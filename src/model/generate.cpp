@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "base/error.h"
@@ -14,6 +15,10 @@ namespace {
 /// Sequences that run side by side: enough to fill the matrix kernels, few enough that their caches stay
 /// small.
 constexpr std::size_t kGroup = 64;
+/// Tokens that a sequence's cache may hold where the model itself sets no end (a rope that grows): all of a
+/// group are counted in 32 bits.
+constexpr std::int64_t kMostRows =
+    std::numeric_limits<std::int32_t>::max() / static_cast<std::int64_t>(kGroup);
 
 struct Candidate {
   std::int32_t id;
@@ -79,8 +84,10 @@ class Group {
   std::vector<std::int32_t> capacities(const std::vector<std::vector<std::int32_t>>& prompts) const {
     std::vector<std::int32_t> result;
     for (std::size_t i = 0; i < results_.size(); ++i) {
-      const auto wanted = static_cast<std::int64_t>(prompts[first_ + i].size()) + options_.max_new_tokens;
-      result.push_back(static_cast<std::int32_t>(std::min(wanted, decoder_.spec().context_length())));
+      const auto prompt = static_cast<std::int64_t>(prompts[first_ + i].size());
+      const std::int64_t context = std::min(decoder_.spec().context_length(), kMostRows);
+      result.push_back(
+          static_cast<std::int32_t>(std::min(options_.max_new_tokens, context - prompt) + prompt));
     }
     return result;
   }

@@ -10,6 +10,9 @@ namespace hone::model {
 
 namespace {
 
+// Everything here is computed in float and in Transformers' order, exponents included: a far position
+// multiplies whatever the frequencies were rounded to.
+
 /// The frequency index at which a wave makes `rotations` turns over the original context (yarn).
 double correction_dim(const RopeSpec& s, double rotations) {
   const auto dim = static_cast<double>(s.rotary_dim);
@@ -17,7 +20,8 @@ double correction_dim(const RopeSpec& s, double rotations) {
          (2 * std::log(s.theta));
 }
 
-double yarn_frequency(const RopeSpec& s, double frequency, std::int64_t index) {
+/// `power`: the base to the index's exponent, of which a frequency is the reciprocal.
+float yarn_frequency(const RopeSpec& s, float power, std::int64_t index) {
   double low = correction_dim(s, s.beta_fast);
   double high = correction_dim(s, s.beta_slow);
   if (s.truncate) {
@@ -27,40 +31,57 @@ double yarn_frequency(const RopeSpec& s, double frequency, std::int64_t index) {
   low = std::max(low, 0.0);
   high = std::min(high, static_cast<double>(s.rotary_dim) - 1);
   if (low == high) high += 0.001;
-  const double ramp = std::clamp((static_cast<double>(index) - low) / (high - low), 0.0, 1.0);
-  return frequency / s.factor * ramp + frequency * (1 - ramp);
+  const float ramp = std::clamp(
+      (static_cast<float>(index) - static_cast<float>(low)) / static_cast<float>(high - low), 0.0F, 1.0F);
+  const float extrapolated = 1 - ramp;
+  return 1 / (static_cast<float>(s.factor) * power) * (1 - extrapolated) + 1 / power * extrapolated;
 }
 
-double llama3_frequency(const RopeSpec& s, double frequency) {
-  const double wavelength = 2 * std::numbers::pi / frequency;
+float llama3_frequency(const RopeSpec& s, float power) {
+  const float frequency = 1 / power;
+  const float wavelength = 1 / frequency * static_cast<float>(2 * std::numbers::pi);
   const auto original = static_cast<double>(s.original_max_positions);
-  if (wavelength > original / s.low_freq_factor) return frequency / s.factor;
-  if (wavelength < original / s.high_freq_factor) return frequency;
-  const double smooth =
-      (original / wavelength - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor);
-  return (1 - smooth) * frequency / s.factor + smooth * frequency;
+  const auto factor = static_cast<float>(s.factor);
+  if (wavelength > static_cast<float>(original / s.low_freq_factor)) return frequency / factor;
+  if (wavelength < static_cast<float>(original / s.high_freq_factor)) return frequency;
+  const float smooth =
+      (1 / wavelength * static_cast<float>(original) - static_cast<float>(s.low_freq_factor)) /
+      static_cast<float>(s.high_freq_factor - s.low_freq_factor);
+  return (1 - smooth) * frequency / factor + smooth * frequency;
+}
+
+/// NTK: the base grows with the document.
+float dynamic_base(const RopeSpec& s, std::int64_t length) {
+  const auto dim = static_cast<double>(s.rotary_dim);
+  const auto max_positions = static_cast<double>(s.max_positions);
+  const double exponent = dim / (dim - 2);
+  if (length <= s.max_positions)
+    return static_cast<float>(s.theta *
+                              std::pow(s.factor * max_positions / max_positions - (s.factor - 1), exponent));
+  const float growth =
+      static_cast<float>(s.factor) * static_cast<float>(length) / static_cast<float>(max_positions) -
+      static_cast<float>(s.factor - 1);
+  return static_cast<float>(s.theta) * std::pow(growth, static_cast<float>(exponent));
 }
 
 }  // namespace
 
-std::vector<double> inverse_frequencies(const RopeSpec& spec, std::int64_t length) {
-  const auto dim = static_cast<double>(spec.rotary_dim);
-  double theta = spec.theta;
-  if (spec.type == "dynamic") {  // NTK: the base grows with the document
-    const auto max_positions = static_cast<double>(spec.max_positions);
-    const double n = std::max(static_cast<double>(length), max_positions);
-    theta *= std::pow(spec.factor * n / max_positions - (spec.factor - 1), dim / (dim - 2));
-  }
-  std::vector<double> frequencies;
+std::vector<float> inverse_frequencies(const RopeSpec& spec, std::int64_t length) {
+  const float base = spec.type == "dynamic" ? dynamic_base(spec, length) : static_cast<float>(spec.theta);
+  const auto& divisors = length > spec.original_max_positions ? spec.long_factor : spec.short_factor;
+  std::vector<float> frequencies;
   for (std::int64_t i = 0; i < spec.rotary_dim / 2; ++i) {
-    double frequency = std::pow(theta, -2.0 * static_cast<double>(i) / dim);
-    if (spec.type == "linear") frequency /= spec.factor;
-    if (spec.type == "llama3") frequency = llama3_frequency(spec, frequency);
-    if (spec.type == "yarn") frequency = yarn_frequency(spec, frequency, i);
-    if (spec.type == "longrope")
-      frequency /= (length > spec.original_max_positions ? spec.long_factor : spec.short_factor)
-                       .at(static_cast<std::size_t>(i));
-    frequencies.push_back(frequency);
+    const float power = std::pow(base, static_cast<float>(2 * i) / static_cast<float>(spec.rotary_dim));
+    if (spec.type == "linear")
+      frequencies.push_back(1 / power / static_cast<float>(spec.factor));
+    else if (spec.type == "llama3")
+      frequencies.push_back(llama3_frequency(spec, power));
+    else if (spec.type == "yarn")
+      frequencies.push_back(yarn_frequency(spec, power, i));
+    else if (spec.type == "longrope")
+      frequencies.push_back(1 / (static_cast<float>(divisors.at(static_cast<std::size_t>(i))) * power));
+    else
+      frequencies.push_back(1 / power);
   }
   return frequencies;
 }
@@ -72,15 +93,12 @@ std::int64_t RotaryTables::variant_of(std::int64_t length) const {
 }
 
 RotaryTables::Prepared RotaryTables::prepare(ops::Context& context, std::span<const std::int32_t> lengths,
-                                             std::span<const std::int32_t> first,
-                                             std::span<const std::int32_t> full_lengths) {
+                                             std::span<const std::int32_t> first) {
   const auto place = [&](std::size_t i) -> std::int64_t { return first.empty() ? 0 : first[i]; };
-  const auto variant = [&](std::size_t i) {
-    return variant_of(full_lengths.empty() ? place(i) + lengths[i] : full_lengths[i]);
-  };
-  if (spec_.type == "dynamic")
-    regions_.resize(std::min<std::size_t>(regions_.size(), 1));  // every length is its own region
-  bool grown = !table_.cos.defined() || spec_.type == "dynamic";
+  const auto variant = [&](std::size_t i) { return variant_of(place(i) + lengths[i]); };
+  bool grown = !table_.cos.defined();
+  if (spec_.type == "dynamic")  // every length beyond the trained one is a region, of use to this batch alone
+    grown |= std::erase_if(regions_, [](const Region& r) { return r.variant != 0; }) > 0;
   std::int64_t tokens = 0;
   for (std::size_t i = 0; i < lengths.size(); ++i) {
     tokens += lengths[i];
@@ -125,8 +143,7 @@ void RotaryTables::rebuild(ops::Context& context) {
       for (std::int64_t i = 0; i < half; ++i) {
         // Transformers multiplies position and frequency in float; the angle of a far position depends on
         // that rounding.
-        const float angle =
-            static_cast<float>(row) * static_cast<float>(frequencies[static_cast<std::size_t>(i)]);
+        const float angle = static_cast<float>(row) * frequencies[static_cast<std::size_t>(i)];
         const auto at = static_cast<std::size_t>((region.begin + row) * half + i);
         table_.cos.span<float>()[at] =
             static_cast<float>(std::cos(static_cast<double>(angle)) * spec_.attention_factor);

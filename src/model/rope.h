@@ -11,7 +11,7 @@ namespace hone::model {
 
 /// Inverse frequencies, rotary_dim / 2 of them, for a document of `length` tokens (only dynamic and longrope
 /// depend on it). As Transformers' modeling_rope_utils.
-std::vector<double> inverse_frequencies(const RopeSpec& spec, std::int64_t length);
+std::vector<float> inverse_frequencies(const RopeSpec& spec, std::int64_t length);
 
 /// The tables of one model. dynamic and longrope choose their frequencies by the document's length, so a
 /// table may hold several regions, and a position is a row of the table rather than a place in the document.
@@ -24,10 +24,10 @@ class RotaryTables {
     Tensor positions;  // (tokens) i32: a row of the table for every token
   };
   /// For documents of these lengths, laid end to end, the first token of document i being at place first[i]
-  /// of it (0 unless a cache holds the earlier ones; empty: all 0) and full_lengths[i] tokens deciding its
-  /// frequencies (empty: its own length).
+  /// of it (0 unless a cache holds the earlier ones; empty: all 0). Frequencies that depend on the length go
+  /// by first[i] + lengths[i]; as in Transformers, keys in a cache stay as they were turned.
   Prepared prepare(ops::Context& context, std::span<const std::int32_t> lengths,
-                   std::span<const std::int32_t> first = {}, std::span<const std::int32_t> full_lengths = {});
+                   std::span<const std::int32_t> first = {});
 
  private:
   struct Region {

@@ -14,13 +14,13 @@ struct RopeSpec {
   double theta = 10000.0;
   std::int64_t rotary_dim = 0;  // elements of a head that are rotated
   double factor = 1.0;
-  double low_freq_factor = 1.0, high_freq_factor = 4.0;  // llama3
-  std::int64_t original_max_positions = 0;               // llama3, yarn, longrope
-  std::int64_t max_positions = 0;                        // dynamic: the length from which the base grows
-  double attention_factor = 1.0;                         // cos and sin are multiplied by it
-  double beta_fast = 32.0, beta_slow = 1.0;              // yarn
-  bool truncate = true;                                  // yarn
-  std::vector<double> short_factor, long_factor;         // longrope: rotary_dim / 2 each
+  double low_freq_factor = 1.0, high_freq_factor = 4.0;     // llama3
+  std::int64_t original_max_positions = 0;                  // llama3, yarn, longrope
+  std::int64_t max_positions = 0;                           // dynamic: the length from which the base grows
+  double attention_factor = 1.0;                            // cos and sin are multiplied by it
+  double beta_fast = 32.0, beta_slow = 1.0;                 // yarn
+  bool truncate = true;                                     // yarn
+  std::vector<double> short_factor = {}, long_factor = {};  // longrope: rotary_dim / 2 each
 };
 
 /// Grouped-query attention. Keys: PREFIX.{q,k,v,o}_proj.{weight,bias}, PREFIX.{q,k}_norm.weight.

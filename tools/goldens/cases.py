@@ -28,7 +28,6 @@ class Case:
     stored_head: str | None = None  # with tied embeddings: store lm_head.weight too, "equal" or "different"
     drop_config_keys: tuple[str, ...] = ()
     patch_config: dict[str, Any] = field(default_factory=dict)  # what the config class itself would not write
-    generate: bool = True
 
     @property
     def depends_on_row_length(self) -> bool:
@@ -99,7 +98,6 @@ LLAMA = [
         "dynamic NTK rope on one row longer than max_position_embeddings",
         rope("dynamic", factor=2.0) | dict(max_position_embeddings=16),
         rows=(29,),
-        generate=False,
     ),
     Case(
         "llama-rope-dynamic-short",
@@ -107,7 +105,6 @@ LLAMA = [
         "dynamic NTK rope on one row within max_position_embeddings",
         rope("dynamic", factor=2.0) | dict(max_position_embeddings=64),
         rows=(29,),
-        generate=False,
     ),
     Case(
         "llama-rope-yarn",
@@ -151,7 +148,6 @@ LLAMA = [
             long_factor=[1.0, 2.5, 8.0],
         ),
         rows=(29,),
-        generate=False,
     ),
     Case(
         "llama-rope-longrope-short",
@@ -165,7 +161,6 @@ LLAMA = [
             long_factor=[1.0, 2.5, 8.0],
         ),
         rows=(29,),
-        generate=False,
     ),
     Case(
         "llama-bias",

@@ -365,8 +365,7 @@ def figures_of(case: Case, directory: Path, generator: torch.Generator) -> dict[
             raise Rejected(f"update of {key} is uncertain")
 
     figures |= bf16_figures(model, load(directory, torch.bfloat16), rows, vocab, generator)
-    if case.generate:
-        figures |= greedy(model, case, vocab, generator)
+    figures |= greedy(model, case, vocab, generator)
     return {k: v.detach().contiguous() for k, v in figures.items()}
 
 
