@@ -5,6 +5,7 @@
 
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/error.h"
 #include "cli/verbs.h"
@@ -111,18 +112,23 @@ void print(const ordered_json& row, const model::ModelDescription& description) 
 
 void run(const InspectOptions& options) {
   const auto description = model::describe(options.model);
-  ordered_json row{{"config", describe_spec(description.spec)}};
+  const std::filesystem::path directory = options.model;
+  std::optional<hub::Checkpoint> checkpoint;
+  if (std::filesystem::exists(directory / "model.safetensors") ||
+      std::filesystem::exists(directory / "model.safetensors.index.json"))
+    checkpoint = hub::Checkpoint::open(directory);
+  model::DecoderSpec spec = description.spec;
+  if (checkpoint && model::has_untied_head(spec, *checkpoint)) spec.tied = false;
+
+  ordered_json row{{"config", describe_spec(spec)}};
   std::int64_t total = 0;
-  for (const auto& [group, n] : groups(description.spec)) {
+  for (const auto& [group, n] : groups(spec)) {
     row["groups"][group] = n;
     total += n;
   }
   row["parameters"] = total;
-  row["active_parameters"] = train::active_parameters(description.spec);
-  const std::filesystem::path directory = options.model;
-  if (std::filesystem::exists(directory / "model.safetensors") ||
-      std::filesystem::exists(directory / "model.safetensors.index.json"))
-    row["weights"] = describe_weights(hub::Checkpoint::open(directory), options.tensors);
+  row["active_parameters"] = train::active_parameters(spec);
+  if (checkpoint) row["weights"] = describe_weights(*checkpoint, options.tensors);
   row["unknown_config_keys"] = description.unknown_keys;
   if (options.json)
     fmt::print("{}\n", row.dump());

@@ -37,14 +37,17 @@ ModelDescription describe(const std::filesystem::path& directory) {
   return {std::move(config), std::move(spec), std::move(unknown)};
 }
 
+bool has_untied_head(const DecoderSpec& spec, const hub::Checkpoint& checkpoint) {
+  return spec.tied && hub::tie_state(checkpoint, kHead, kEmbedding) == hub::TieState::kDifferent;
+}
+
 CausalLM CausalLM::from_pretrained(ops::Context& context, const std::filesystem::path& directory,
                                    const LoadOptions& options) {
   ModelDescription description = describe(directory);
   const DecoderSpec& spec = description.spec;
   const hub::Checkpoint checkpoint = hub::Checkpoint::open(directory);
   hub::WeightRules rules = find_family(description.config).rules(spec);
-  const bool untied_head =
-      spec.tied && hub::tie_state(checkpoint, kHead, kEmbedding) == hub::TieState::kDifferent;
+  const bool untied_head = has_untied_head(spec, checkpoint);
   if (spec.tied && !untied_head) rules.tie(kHead, kEmbedding);
   hub::WeightPlan plan = rules.plan(checkpoint, wanted_parameters(spec, untied_head));
 

@@ -28,6 +28,10 @@ struct ModelDescription {
 /// Reads DIR/config.json (or the file itself). Throws Error(kUser) as the families do.
 ModelDescription describe(const std::filesystem::path& directory);
 
+/// Whether a checkpoint holds an lm_head of its own although its config.json ties it to the embedding: such a
+/// model stays untied, as in Transformers.
+bool has_untied_head(const DecoderSpec& spec, const hub::Checkpoint& checkpoint);
+
 class CausalLM {
  public:
   /// Loads a checkpoint directory, streaming: host memory stays below the weights plus one tensor. Throws
