@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "hub/json_file.h"
+#include "hub/link.h"
 #include "hub/message.h"
 
 namespace hone::hub {
@@ -117,8 +118,10 @@ struct Checkpoint::State {
   void open_shards(const std::set<std::string>& file_names) {
     std::vector<std::string> missing;
     std::error_code ignored;
-    for (const auto& file_name : file_names)
+    for (const auto& file_name : file_names) {
+      check_link(directory / file_name);
       if (!fs::exists(directory / file_name, ignored)) missing.push_back(file_name);
+    }
     if (!missing.empty())
       fail("{}: shard {} is missing ({} of {} shards are); finish the download", listing.string(),
            shown(missing[0]), missing.size(), file_names.size());
@@ -144,10 +147,11 @@ Checkpoint Checkpoint::open(const fs::path& directory) {
     fail("{}: is a file; give the checkpoint directory that holds it", directory.string());
   auto state = std::make_shared<State>();
   state->directory = directory;
+  check_link(directory / kSingleFile);
   if (fs::exists(directory / kSingleFile, ignored)) {
     state->listing = directory / kSingleFile;
     state->add_shard(state->listing);
-  } else if (fs::exists(directory / kIndexFile, ignored)) {
+  } else if (check_link(directory / kIndexFile); fs::exists(directory / kIndexFile, ignored)) {
     state->listing = directory / kIndexFile;
     state->index_text = read_file(state->listing);
     state->read_index();

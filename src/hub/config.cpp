@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "hub/link.h"
 #include "hub/message.h"
 
 namespace hone::hub {
@@ -260,9 +261,22 @@ ModelConfig::ModelConfig(JsonNode node) : ConfigSection(std::move(node), std::ma
 
 ModelConfig ModelConfig::read(const std::filesystem::path& path) {
   std::error_code ignored;
-  if (!std::filesystem::is_directory(path, ignored)) return ModelConfig(JsonNode::read(path));
+  if (!std::filesystem::exists(path, ignored))
+    fail(
+        "'{}': no such directory; give a checkpoint directory (hone downloads nothing: `hf download NAME "
+        "--local-dir DIR` fetches one from the Hugging Face Hub)",
+        shown(path.string(), 300));
+  if (!std::filesystem::is_directory(path, ignored)) {
+    if (path.extension() != ".json")
+      fail("{}: is a file; give the checkpoint directory that holds it", path.string());
+    return ModelConfig(JsonNode::read(path));
+  }
+  check_link(path / "config.json");
   if (!std::filesystem::exists(path / "config.json", ignored))
-    fail("{}: no config.json; give a checkpoint directory in the Hugging Face layout", path.string());
+    fail("{}: no config.json; give a checkpoint directory in the Hugging Face layout{}", path.string(),
+         std::filesystem::is_directory(path / "snapshots", ignored)
+             ? " (of the Hub's cache, one of the directories in snapshots/)"
+             : "");
   return ModelConfig(JsonNode::read(path / "config.json"));
 }
 

@@ -188,6 +188,9 @@ class Builder {
 nlohmann::ordered_json parse_json(std::string_view text, const std::string& name) {
   if (is_lfs_pointer(text))
     fail("{}: is a Git LFS pointer, not the file; run `git lfs pull` in its directory", name);
+  // The parser would take it for the end of the text.
+  if (const auto at = text.find('\0'); at != std::string_view::npos)
+    fail_at(name, text, at, "not valid JSON: a zero byte");
   std::set<std::size_t> python_numbers;
   std::string masked;
   std::string_view input = text;

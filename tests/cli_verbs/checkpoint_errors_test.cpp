@@ -132,7 +132,58 @@ TEST_F(BadCheckpoint, NoWeights) {
 
 TEST_F(BadCheckpoint, NoSuchDirectory) {
   std::filesystem::remove_all(workspace_ / "model");
-  expect_logits_refused({"model"});
+  expect_logits_refused({"model", "no such directory", "hf download"});
+}
+
+TEST_F(BadCheckpoint, WeightsInPlaceOfTheirDirectory) {
+  expect_refused(workspace_.hone({"inspect", "model/model.safetensors"}),
+                 {"model.safetensors", "is a file", "directory"});
+}
+
+TEST_F(BadCheckpoint, RootOfTheHubsCache) {
+  std::filesystem::create_directories(workspace_ / "models--a--b/snapshots");
+  expect_refused(workspace_.hone({"inspect", "models--a--b"}), {"models--a--b", "snapshots/"});
+}
+
+TEST_F(BadCheckpoint, LinksToNothing) {
+  for (const auto* name : {"config.json", "model.safetensors"}) {
+    Workspace workspace;
+    workspace.golden("qwen3_moe-default");
+    const Path path = workspace / ("model/" + std::string(name));
+    std::filesystem::remove(path);
+    std::filesystem::create_symlink("../../blobs/0123", path);
+    write(workspace / "rows.jsonl", "{\"input_ids\": [1, 2, 3]}\n");
+    expect_refused(workspace.hone({"logits", "model", "--ids", "rows.jsonl", "--out", "out.safetensors"}),
+                   {name, "blobs/0123", "does not exist"});
+  }
+}
+
+TEST_F(BadCheckpoint, NumbersThatMakeNoSense) {
+  const std::vector<std::pair<std::string, Json>> wrong{{"rms_norm_eps", -1e-6},
+                                                        {"rms_norm_eps", 1e300},
+                                                        {"initializer_range", -0.02},
+                                                        {"router_aux_loss_coef", 1e300},
+                                                        {"vocab_size", std::int64_t{1} << 40}};
+  const std::string good = read(config_path());
+  for (const auto& [key, value] : wrong) {
+    change_config(key, value);
+    expect_logits_refused({"config.json", key, value.dump()});
+    write(config_path(), good);
+  }
+}
+
+TEST_F(BadCheckpoint, WindowOfNoTokens) {
+  change_config("sliding_window", 0);  // as long as it is not used, nobody minds
+  EXPECT_EQ(workspace_.hone({"inspect", "model"}).code, 0);
+  change_config("use_sliding_window", true);
+  expect_logits_refused({"config.json", "sliding_window", "0", "null"});
+}
+
+TEST_F(BadCheckpoint, ClippingToNothing) {
+  std::filesystem::remove_all(workspace_ / "model");
+  workspace_.golden("olmoe-clip");
+  change_config("clip_qkv", 0.0);
+  expect_logits_refused({"config.json", "clip_qkv", "0.0"});
 }
 
 TEST_F(BadCheckpoint, UnknownModelTypeListsTheKnown) {

@@ -86,6 +86,21 @@ TEST(LogitsVerb, WritesNoLossWithoutLabels) {
   EXPECT_EQ(out.header.at("logits.0").at("shape"), Json({3, 128}));
 }
 
+TEST(LogitsVerb, PartialRotaryFactorIsNothingToTheDefaultRope) {
+  Workspace workspace;
+  workspace.golden("qwen3_moe-default");
+  write(workspace / "rows.jsonl", "{\"input_ids\": [5, 6, 7, 8]}\n");
+  const auto logits = [&](const std::string& out) {
+    workspace.succeed({"logits", "model", "--ids", "rows.jsonl", "--out", out});
+    return read(workspace / out);
+  };
+  const auto before = logits("before.safetensors");
+  auto config = Json::parse(read(workspace / "model/config.json"));
+  config["partial_rotary_factor"] = 0.5;
+  write(workspace / "model/config.json", config.dump(1));
+  EXPECT_EQ(logits("after.safetensors"), before);
+}
+
 TEST(LogitsVerb, ComputesInBf16WhereAsked) {
   Workspace workspace;
   workspace.golden("qwen3_moe-default");
@@ -210,6 +225,14 @@ TEST_F(Reports, InspectCountsParametersByGroup) {
   EXPECT_LT(row["active_parameters"], row["parameters"]);
   EXPECT_EQ(row["config"]["model_type"], "qwen3_moe");
   EXPECT_EQ(row["weights"]["shards"], Json({"model.safetensors"}));
+}
+
+TEST(InspectVerb, CountsAHeadThatIsStoredAlthoughConfigTiesIt) {
+  Workspace workspace;
+  workspace.golden("llama-tied-stored-different");
+  const auto row = workspace.succeed({"inspect", "model", "--json"}).json();
+  EXPECT_EQ(row["config"]["tied"], false);
+  EXPECT_EQ(row["parameters"], row["weights"]["elements_by_dtype"]["BF16"]);
 }
 
 TEST_F(Reports, InspectReadsAConfigurationAlone) {

@@ -67,6 +67,7 @@ TEST(Json, SaysWhereTheTextIsWrong) {
       {"[Infinit]", "f.json:1:"},
       {"[1e999]", "number overflow"},
       {"\"a\nb\"", "f.json:1:"},
+      {std::string("{\"a\": 1}\0 ends here", 19), "f.json:1:9: not valid JSON: a zero byte"},
       {"\"\xc3\x28\"", "f.json:1:"},
       {"{\"a\": 1, \"b\": 2,\n \"a\": 3}", "f.json:2:2: key \"a\" appears twice in one object"},
       {"{\"x\": {\"a\": 1, \"a\": 1}}", "key \"a\" appears twice"},

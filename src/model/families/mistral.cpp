@@ -17,8 +17,7 @@ DecoderSpec read_spec(const hub::ModelConfig& config) {
   config.ignore({"layer_types"});  // Transformers ignores it here
   DecoderSpec spec = reader.base();
   AttentionSpec attention = reader.attention();
-  attention.window =
-      config.integer_or_null("sliding_window", 4096).value_or(0);  // absent means 4096, null means none
+  attention.window = reader.window(4096);
   const DenseSpec mlp{.ffn = reader.intermediate_size()};
   spec.layers.assign(static_cast<std::size_t>(reader.num_layers()), make_layer(attention, mlp));
   return spec;

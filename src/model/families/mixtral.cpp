@@ -21,7 +21,7 @@ DecoderSpec read_spec(const hub::ModelConfig& config) {
     config.refuse("router_jitter_noise", "hone trains without router jitter; set it to 0.0");
   DecoderSpec spec = reader.base();
   AttentionSpec attention = reader.attention();
-  attention.window = config.integer_or_null("sliding_window", std::nullopt).value_or(0);
+  attention.window = reader.window(std::nullopt);
   MoeSpec moe = reader.moe(spec, {"num_local_experts", "num_experts"}, 8, 2, 0.001);
   moe.ffn = reader.intermediate_size();
   moe.normalize = true;

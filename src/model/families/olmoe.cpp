@@ -20,7 +20,9 @@ DecoderSpec read_spec(const hub::ModelConfig& config) {
   AttentionSpec attention = reader.attention();
   attention.qkv_bias = attention.output_bias = config.boolean("attention_bias", false);
   attention.norm = AttentionSpec::Norm::kFullWidth;
-  attention.clip = config.number_or_null("clip_qkv", std::nullopt).value_or(0.0);
+  const auto clip = config.number_or_null("clip_qkv", std::nullopt);
+  if (clip && !(*clip > 0)) config.refuse("clip_qkv", "expected a number above 0, or null for no clipping");
+  attention.clip = clip.value_or(0.0);
   MoeSpec moe = reader.moe(spec, {"num_experts", "num_local_experts"}, 64, 8, 0.01);
   moe.ffn = reader.intermediate_size();
   moe.normalize = config.boolean("norm_topk_prob", false);

@@ -25,9 +25,9 @@ DecoderSpec read_spec(const hub::ModelConfig& config) {
   const DenseSpec dense{.ffn = reader.intermediate_size()};
   const bool use_window = config.boolean("use_sliding_window", false);
   const std::int64_t max_window_layers = config.integer("max_window_layers", 28);
-  const std::int64_t window = config.integer_or_null("sliding_window", 4096).value_or(0);
+  config.ignore({"sliding_window"});  // unless it is used
   // Not Qwen2's rule: here the even layers below max_window_layers slide.
-  const auto windows = reader.windows(use_window ? window : 0,
+  const auto windows = reader.windows(use_window ? reader.window(4096) : 0,
                                       [&](std::int64_t i) { return i % 2 == 0 && i < max_window_layers; });
   const auto is_dense = reader.dense_layers();
   for (std::size_t i = 0; i < windows.size(); ++i) {

@@ -20,8 +20,8 @@ DecoderSpec read_spec(const hub::ModelConfig& config) {
   AttentionSpec attention = reader.attention();
   attention.qkv_bias = attention.output_bias = config.boolean("attention_bias", false);
   attention.norm = AttentionSpec::Norm::kPerHead;
-  const std::int64_t window = config.integer_or_null("sliding_window", 4096).value_or(0);
-  attention.window = config.boolean("use_sliding_window", false) ? window : 0;
+  config.ignore({"sliding_window"});  // unless it is used
+  attention.window = config.boolean("use_sliding_window", false) ? reader.window(4096) : 0;
   MoeSpec moe = reader.moe(spec, {"num_experts", "num_local_experts"}, 128, 8, 0.001);
   moe.ffn = reader.count("moe_intermediate_size", 768);
   moe.normalize = config.boolean("norm_topk_prob", false);

@@ -16,9 +16,9 @@ SpecReader::SpecReader(const hub::ModelConfig& config, const ConfigDefaults& def
   base_.vocab = count("vocab_size", defaults.vocab_size);
   base_.hidden = count("hidden_size", defaults.hidden_size);
   base_.max_positions = count("max_position_embeddings", defaults.max_position_embeddings);
-  base_.norm_eps = config.number("rms_norm_eps", defaults.rms_norm_eps);
+  base_.norm_eps = non_negative("rms_norm_eps", defaults.rms_norm_eps);
   base_.tied = config.boolean_or_null("tie_word_embeddings", false);
-  base_.initializer_range = config.number("initializer_range", 0.02);
+  base_.initializer_range = non_negative("initializer_range", 0.02);
   // torch.nn.Embedding counts a negative padding_idx from the end.
   const auto padding = config.integer_or_null("pad_token_id", std::nullopt);
   if (padding) base_.padding_id = *padding < 0 ? *padding + base_.vocab : *padding;
@@ -54,9 +54,22 @@ SpecReader::SpecReader(const hub::ModelConfig& config, const ConfigDefaults& def
 std::int64_t SpecReader::count(const hub::ConfigKey& key, std::int64_t if_absent, std::int64_t least) const {
   const std::int64_t value = if_absent > 0 ? config_.integer(key, if_absent) : config_.integer(key);
   // Larger sizes than these exist nowhere; the product of two must not overflow.
-  if (value < least || value > (std::int64_t{1} << 31))
-    config_.refuse(key, fmt::format("expected {} or more", least));
+  constexpr std::int64_t kMost = std::int64_t{1} << 31;
+  if (value < least || value > kMost) config_.refuse(key, fmt::format("expected {} to {}", least, kMost));
   return value;
+}
+
+double SpecReader::non_negative(const hub::ConfigKey& key, double if_absent) const {
+  const double value = config_.number(key, if_absent);
+  if (!(value >= 0) || !std::isfinite(static_cast<float>(value)))
+    config_.refuse(key, "expected a finite number from 0 on");
+  return value;
+}
+
+std::int64_t SpecReader::window(std::optional<std::int64_t> if_absent) const {
+  const auto value = config_.integer_or_null("sliding_window", if_absent);
+  if (value && *value < 1) config_.refuse("sliding_window", "expected 1 or more, or null for no window");
+  return value.value_or(0);
 }
 
 RopeSpec SpecReader::read_rope(const ConfigDefaults& defaults) const {
@@ -69,16 +82,18 @@ RopeSpec SpecReader::read_rope(const ConfigDefaults& defaults) const {
   const auto refuse = [&](const std::string& what) { fail("{}: rope_parameters: {}", config_.file(), what); };
   if (!(spec.theta > 1.0) || !std::isfinite(spec.theta))
     refuse(fmt::format("rope_theta is {}, expected more than 1", spec.theta));
-  if (rope.partial_rotary_factor.value_or(1.0) != 1.0)
-    refuse(fmt::format("partial_rotary_factor is {}; {} rotates whole heads", *rope.partial_rotary_factor,
-                       base_.model_type));
-  if (spec.type == "default") return spec;
+  if (spec.type == "default") return spec;  // which has no use for a partial_rotary_factor in these families
   if (spec.type != "linear" && spec.type != "dynamic" && spec.type != "llama3" && spec.type != "yarn" &&
       spec.type != "longrope")
     refuse(
         fmt::format("rope_type is '{}', which hone does not know; known: default, linear, dynamic, llama3, "
                     "yarn, longrope",
                     spec.type));
+  if (rope.partial_rotary_factor.value_or(1.0) != 1.0)
+    refuse(fmt::format("partial_rotary_factor is {}; {} rotates whole heads", *rope.partial_rotary_factor,
+                       base_.model_type));
+  if (spec.type == "dynamic" && spec.rotary_dim <= 2)
+    refuse(fmt::format("rope_type 'dynamic' needs a head_dim above 2, it is {}", spec.rotary_dim));
   if (!rope.parameters) refuse(fmt::format("rope_type '{}' needs its parameters", spec.type));
   const hub::ConfigSection& p = *rope.parameters;
 
@@ -166,10 +181,10 @@ std::vector<std::int64_t> SpecReader::windows(std::int64_t window,
 }
 
 std::vector<std::int64_t> SpecReader::late_windows() const {
+  config_.ignore({"sliding_window"});  // unless it is used
   const bool use_window = config_.boolean("use_sliding_window", false);
   const std::int64_t max_window_layers = config_.integer("max_window_layers", 28);
-  const std::int64_t window = config_.integer_or_null("sliding_window", 4096).value_or(0);
-  return windows(use_window ? window : 0, [&](std::int64_t i) { return i >= max_window_layers; });
+  return windows(use_window ? window(4096) : 0, [&](std::int64_t i) { return i >= max_window_layers; });
 }
 
 MoeSpec SpecReader::moe(DecoderSpec& spec, const hub::ConfigKey& experts_key, std::int64_t experts,
@@ -182,6 +197,8 @@ MoeSpec SpecReader::moe(DecoderSpec& spec, const hub::ConfigKey& experts_key, st
          moe.experts);
   spec.output_router_logits = config_.boolean_or_null("output_router_logits", false);
   spec.aux_coefficient = config_.number("router_aux_loss_coef", aux_coefficient);
+  if (!std::isfinite(static_cast<float>(spec.aux_coefficient)))
+    config_.refuse("router_aux_loss_coef", "expected a finite number");
   return moe;
 }
 

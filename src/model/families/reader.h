@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "hub/config.h"
@@ -36,8 +37,10 @@ class SpecReader {
   /// Heads and head size; no biases, norms or windows.
   const AttentionSpec& attention() const { return attention_; }
 
-  /// An integer of at least `least`.
+  /// An integer from `least` to 2^31.
   std::int64_t count(const hub::ConfigKey& key, std::int64_t if_absent, std::int64_t least = 1) const;
+  /// sliding_window where it is in force: at least 1, or 0 where it is null (none).
+  std::int64_t window(std::optional<std::int64_t> if_absent) const;
   /// The window of each layer by config.json's layer_types where it has them, else by `is_sliding`. window 0:
   /// none anywhere.
   std::vector<std::int64_t> windows(std::int64_t window,
@@ -51,6 +54,8 @@ class SpecReader {
   std::vector<bool> dense_layers() const;
 
  private:
+  /// A finite number of at least 0.
+  double non_negative(const hub::ConfigKey& key, double if_absent) const;
   RopeSpec read_rope(const ConfigDefaults& defaults) const;
   const hub::ModelConfig& config_;
   DecoderSpec base_;
