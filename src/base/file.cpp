@@ -45,13 +45,21 @@ std::string read_file(const std::filesystem::path& path) {
   return std::move(content).str();
 }
 
+bool is_device(const std::filesystem::path& path) {
+  std::error_code ignored;
+  const auto status = std::filesystem::status(path, ignored);
+  return std::filesystem::exists(status) && !std::filesystem::is_regular_file(status) &&
+         !std::filesystem::is_directory(status);
+}
+
 void write_file_atomically(const std::filesystem::path& path, std::string_view content) {
+  const bool in_place = is_device(path);
   std::filesystem::path temporary = path;
-  temporary += ".tmp";
+  if (!in_place) temporary += ".tmp";
   const auto give_up = [&](const char* what) {
     const int reason = errno;
     std::error_code ignored;
-    std::filesystem::remove(temporary, ignored);
+    if (!in_place) std::filesystem::remove(temporary, ignored);
     fail("{}: cannot {}: {}", path.string(), what, std::strerror(reason));
   };
   Descriptor file(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
@@ -62,8 +70,9 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view c
     if (n < 0) give_up("write");
     content.remove_prefix(static_cast<std::size_t>(n));
   }
-  if (::fsync(file.get()) != 0) give_up("sync");
+  if (!in_place && ::fsync(file.get()) != 0) give_up("sync");
   if (file.close() != 0) give_up("close");
+  if (in_place) return;
   if (::rename(temporary.c_str(), path.c_str()) != 0) give_up("rename into place");
   sync_directory(path.has_parent_path() ? path.parent_path() : ".");
 }

@@ -12,6 +12,10 @@ namespace hone {
 /// The bytes of a file. Throws Error(kUser) that names the path and the reason.
 std::string read_file(const std::filesystem::path& path);
 
+/// Whether `path` is there and neither a file nor a directory: /dev/null, /dev/stdout, a pipe. Such a thing
+/// is written to, never replaced.
+bool is_device(const std::filesystem::path& path);
+
 /// Writes `content` beside `path`, syncs it and renames it into place: a reader sees the old file or the new
 /// one, never a part. Throws Error(kUser) that names the path and the reason (no space, no permission); the
 /// old file is then untouched.

@@ -14,7 +14,9 @@
 namespace hone::hub {
 
 OutputFile::OutputFile(const std::filesystem::path& path) : path_(path), temporary_(path) {
-  temporary_ += ".tmp";
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) give_up("create", EISDIR);
+  if (!is_device(path)) temporary_ += ".tmp";
   fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (fd_ < 0) give_up("create", errno);
 }
@@ -29,6 +31,7 @@ OutputFile::~OutputFile() {
 }
 
 void OutputFile::reserve(std::uint64_t size_bytes) {
+  if (temporary_ == path_) return;
   const auto size = static_cast<off_t>(size_bytes);
   while (::fallocate(fd_, 0, 0, size) != 0) {
     if (errno == EINTR) continue;
@@ -52,15 +55,16 @@ void OutputFile::write_at(std::uint64_t offset, std::span<const std::byte> bytes
 
 void OutputFile::commit() {
   HONE_CHECK(fd_ >= 0, "{} is closed", path_.string());
-  if (::fsync(fd_) != 0) give_up("sync", errno);
+  if (temporary_ != path_ && ::fsync(fd_) != 0) give_up("sync", errno);
   if (::close(std::exchange(fd_, -1)) != 0) {
     const int reason = errno;
-    ::unlink(temporary_.c_str());
+    remove_temporary();
     give_up("close", reason);
   }
+  if (temporary_ == path_) return;
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
     const int reason = errno;
-    ::unlink(temporary_.c_str());
+    remove_temporary();
     give_up("rename into place", reason);
   }
   sync_directory(path_.has_parent_path() ? path_.parent_path() : ".");
@@ -77,7 +81,11 @@ void OutputFile::give_up(const char* what, int reason) {
 void OutputFile::discard() noexcept {
   if (fd_ < 0) return;
   ::close(std::exchange(fd_, -1));
-  ::unlink(temporary_.c_str());
+  remove_temporary();
+}
+
+void OutputFile::remove_temporary() noexcept {
+  if (temporary_ != path_) ::unlink(temporary_.c_str());
 }
 
 }  // namespace hone::hub

@@ -9,8 +9,8 @@
 namespace hone::hub {
 
 /// Writes to PATH.tmp and renames it to PATH at commit(). Destroyed without commit(), it removes the
-/// temporary and leaves whatever lay at PATH as it was. Every method throws Error(kUser) that names PATH and
-/// the system's reason.
+/// temporary and leaves whatever lay at PATH as it was. A PATH that is a device (/dev/null) is written to,
+/// not replaced. Every method throws Error(kUser) that names PATH and the system's reason.
 class OutputFile {
  public:
   explicit OutputFile(const std::filesystem::path& path);
@@ -30,9 +30,10 @@ class OutputFile {
  private:
   [[noreturn]] void give_up(const char* what, int reason);
   void discard() noexcept;
+  void remove_temporary() noexcept;
 
   std::filesystem::path path_;
-  std::filesystem::path temporary_;
+  std::filesystem::path temporary_;  // PATH itself for a device
   int fd_ = -1;
 };
 
