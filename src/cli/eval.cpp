@@ -41,21 +41,25 @@ void run(const EvalOptions& options) {
   const auto dataset = data::Dataset::load(
       options.data, "test", tokenizer,
       {.seq_len = longest, .packing = false, .shuffle = false, .vocab = spec.vocab, .for_training = false});
+  if (dataset.statistics().supervised == 0)
+    fail("{}: no token is supervised (every label is -100 or the first of its row): there is no loss",
+         options.data);
   auto context = options.compute.context();
   auto model =
       model::CausalLM::from_pretrained(context, options.model, {.dtype = options.compute.compute_dtype()});
   train::EvalSummary summary;
   {
     train::Progress progress("evaluating");
-    summary = train::evaluate_dataset(context, model.decoder(), dataset,
-                                      std::max<std::int64_t>(longest, 2048), show(progress));
+    summary = train::evaluate_dataset(
+        context, model.decoder(), dataset,
+        std::max<std::int64_t>(std::min(dataset.statistics().longest, longest), 2048), show(progress));
   }
   nlohmann::ordered_json row{
       {"loss", summary.loss},     {"perplexity", summary.perplexity}, {"rows", summary.examples},
       {"tokens", summary.tokens}, {"supervised", summary.supervised}, {"seconds", summary.seconds}};
   if (options.exact_match) {
     train::Progress progress("answering");
-    const auto match = train::exact_match(context, model.decoder(), dataset, tokenizer, show(progress));
+    const auto match = train::exact_match(context, model.decoder(), dataset, show(progress));
     row["exact_match"] =
         match.asked > 0 ? static_cast<double>(match.matched) / static_cast<double>(match.asked) : 0.0;
     row["asked"] = match.asked;
@@ -86,10 +90,10 @@ void add_eval(CLI::App& app) {
   verb->add_option("MODEL", options->model, "a Hugging Face checkpoint directory")->required();
   verb->add_option("DATA", options->data, "a JSONL file, a glob, or a directory with test.jsonl")->required();
   verb->add_option("--seq-len", options->seq_len, "the most tokens a row may have; 0: the model's context")
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   verb->add_flag("--exact-match", options->exact_match,
                  "answer every row greedily and count the answers that are the data's, token by token");
-  verb->add_option("--samples", options->samples, "answers to show")->check(CLI::NonNegativeNumber);
+  verb->add_option("--samples", options->samples, "answers to show")->check(at_least(0));
   verb->add_flag("--json", options->json, "print one JSON object");
   options->compute.add_to(*verb);
   verb->callback([options] { run(*options); });

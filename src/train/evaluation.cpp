@@ -83,26 +83,31 @@ std::vector<Sample> sample_answers(ops::Context& context, model::Decoder& decode
 }
 
 ExactMatch exact_match(ops::Context& context, model::Decoder& decoder, const data::Dataset& dataset,
-                       const text::PretrainedTokenizer& tokenizer, const EvalProgress& progress) {
+                       const EvalProgress& progress) {
   constexpr std::int64_t kGroup = 64;
   ExactMatch result;
   for (std::int64_t first = 0; first < dataset.num_examples(); first += kGroup) {
     std::vector<std::vector<std::int32_t>> prompts;
     std::vector<Question> questions;
-    std::vector<std::int32_t> stops;
     std::size_t longest = 0;
     for (std::int64_t i = first; i < std::min(first + kGroup, dataset.num_examples()); ++i) {
       Question question = question_of(dataset.example(i));
       if (question.prompt.empty() || question.answer.empty()) continue;
-      for (const auto id : stop_ids(tokenizer, question)) stops.push_back(id);
       longest = std::max(longest, question.answer.size());
       prompts.push_back(question.prompt);
       questions.push_back(std::move(question));
     }
-    const auto answers = model::generate(
-        context, decoder, prompts, {.max_new_tokens = static_cast<std::int64_t>(longest), .stop_ids = stops});
+    // An answer ends where it is complete or wrong: it does not matter what ends other answers.
+    std::vector<std::size_t> right(questions.size(), 0);
+    const auto answers =
+        model::generate(context, decoder, prompts, {.max_new_tokens = static_cast<std::int64_t>(longest)},
+                        [&](std::size_t s, std::int32_t id) {
+                          const auto& answer = questions[s].answer;
+                          if (id != answer[right[s]]) return false;
+                          return ++right[s] < answer.size();
+                        });
     for (std::size_t i = 0; i < answers.size(); ++i)
-      result.matched += answers[i] == questions[i].answer ? 1 : 0;
+      result.matched += right[i] == questions[i].answer.size() ? 1 : 0;
     result.asked += static_cast<std::int64_t>(answers.size());
     if (progress) progress(std::min(first + kGroup, dataset.num_examples()), dataset.num_examples());
   }

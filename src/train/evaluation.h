@@ -46,6 +46,6 @@ struct ExactMatch {
   std::int64_t matched = 0, asked = 0;
 };
 ExactMatch exact_match(ops::Context& context, model::Decoder& decoder, const data::Dataset& dataset,
-                       const text::PretrainedTokenizer& tokenizer, const EvalProgress& progress = nullptr);
+                       const EvalProgress& progress = nullptr);
 
 }  // namespace hone::train
