@@ -163,9 +163,12 @@ TEST_F(BadCheckpoint, NumbersThatMakeNoSense) {
                                                         {"rms_norm_eps", 1e300},
                                                         {"initializer_range", -0.02},
                                                         {"router_aux_loss_coef", 1e300},
+                                                        {"num_hidden_layers", std::int64_t{1} << 31},
+                                                        {"num_experts", std::int64_t{1} << 31},
                                                         {"vocab_size", std::int64_t{1} << 40}};
   const std::string good = read(config_path());
   for (const auto& [key, value] : wrong) {
+    if (key == "num_experts") change_config("num_local_experts", value);
     change_config(key, value);
     expect_logits_refused({"config.json", key, value.dump()});
     write(config_path(), good);

@@ -19,6 +19,9 @@ DecoderSpec read_spec(const hub::ModelConfig& config) {
   if (!config.has("pad_token_id") && spec.vocab > 1) spec.padding_id = 1;  // OlmoeConfig's default
   AttentionSpec attention = reader.attention();
   attention.qkv_bias = attention.output_bias = config.boolean("attention_bias", false);
+  if (attention.heads * attention.head_dim != spec.hidden)
+    config.refuse("head_dim",
+                  "the norm of olmoe's queries needs num_attention_heads x head_dim to be hidden_size");
   attention.norm = AttentionSpec::Norm::kFullWidth;
   const auto clip = config.number_or_null("clip_qkv", std::nullopt);
   if (clip && !(*clip > 0)) config.refuse("clip_qkv", "expected a number above 0, or null for no clipping");

@@ -13,9 +13,9 @@ SpecReader::SpecReader(const hub::ModelConfig& config, const ConfigDefaults& def
   const std::string activation = config.string("hidden_act", "silu");
   if (activation != "silu" && activation != "swish") config.refuse("hidden_act", "hone computes silu only");
   base_.model_type = config.model_type();
-  base_.vocab = count("vocab_size", defaults.vocab_size);
+  base_.vocab = count("vocab_size", defaults.vocab_size, kMostLong);
   base_.hidden = count("hidden_size", defaults.hidden_size);
-  base_.max_positions = count("max_position_embeddings", defaults.max_position_embeddings);
+  base_.max_positions = count("max_position_embeddings", defaults.max_position_embeddings, kMostLong);
   base_.norm_eps = non_negative("rms_norm_eps", defaults.rms_norm_eps);
   base_.tied = config.boolean_or_null("tie_word_embeddings", false);
   base_.initializer_range = non_negative("initializer_range", 0.02);
@@ -23,20 +23,20 @@ SpecReader::SpecReader(const hub::ModelConfig& config, const ConfigDefaults& def
   const auto padding = config.integer_or_null("pad_token_id", std::nullopt);
   if (padding) base_.padding_id = *padding < 0 ? *padding + base_.vocab : *padding;
   if (base_.padding_id >= base_.vocab) base_.padding_id = -1;
-  num_layers_ = count("num_hidden_layers", defaults.num_hidden_layers);
+  num_layers_ = count("num_hidden_layers", defaults.num_hidden_layers, kMostMany);
   intermediate_size_ = count("intermediate_size", defaults.intermediate_size);
 
-  attention_.heads = count("num_attention_heads", defaults.num_attention_heads);
+  attention_.heads = count("num_attention_heads", defaults.num_attention_heads, kMostMany);
   const std::int64_t kv_default =
       defaults.num_key_value_heads > 0 ? defaults.num_key_value_heads : attention_.heads;
-  attention_.kv_heads = config.has_value("num_key_value_heads") ? count("num_key_value_heads", 0)
+  attention_.kv_heads = config.has_value("num_key_value_heads") ? count("num_key_value_heads", 0, kMostMany)
                         : config.has("num_key_value_heads")     ? attention_.heads
                                                                 : kv_default;
   if (attention_.heads % attention_.kv_heads != 0)
     fail("{}: num_attention_heads is {}, which num_key_value_heads {} does not divide", config.file(),
          attention_.heads, attention_.kv_heads);
   if (config.has_value("head_dim")) {
-    attention_.head_dim = count("head_dim", 0);
+    attention_.head_dim = count("head_dim", 0, kMostMany);
   } else if (defaults.head_dim > 0 && !config.has("head_dim")) {
     attention_.head_dim = defaults.head_dim;
   } else {
@@ -51,11 +51,9 @@ SpecReader::SpecReader(const hub::ModelConfig& config, const ConfigDefaults& def
   base_.rope = read_rope(defaults);
 }
 
-std::int64_t SpecReader::count(const hub::ConfigKey& key, std::int64_t if_absent, std::int64_t least) const {
+std::int64_t SpecReader::count(const hub::ConfigKey& key, std::int64_t if_absent, std::int64_t most) const {
   const std::int64_t value = if_absent > 0 ? config_.integer(key, if_absent) : config_.integer(key);
-  // Larger sizes than these exist nowhere; the product of two must not overflow.
-  constexpr std::int64_t kMost = std::int64_t{1} << 31;
-  if (value < least || value > kMost) config_.refuse(key, fmt::format("expected {} to {}", least, kMost));
+  if (value < 1 || value > most) config_.refuse(key, fmt::format("expected 1 to {}", most));
   return value;
 }
 
@@ -190,8 +188,11 @@ std::vector<std::int64_t> SpecReader::late_windows() const {
 MoeSpec SpecReader::moe(DecoderSpec& spec, const hub::ConfigKey& experts_key, std::int64_t experts,
                         std::int64_t top_k, double aux_coefficient) const {
   MoeSpec moe;
-  moe.experts = count(experts_key, experts);
-  moe.top_k = count("num_experts_per_tok", top_k);
+  moe.experts = count(experts_key, experts, kMostMany);
+  moe.top_k = count("num_experts_per_tok", top_k, kMostMany);
+  if (moe.experts * num_layers_ > kMostExperts)
+    config_.refuse(experts_key, fmt::format("with {} layers these are more experts than hone can count ({})",
+                                            num_layers_, kMostExperts));
   if (moe.top_k > moe.experts)
     fail("{}: num_experts_per_tok is {}, but there are only {} experts", config_.file(), moe.top_k,
          moe.experts);

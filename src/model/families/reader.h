@@ -26,6 +26,10 @@ struct ConfigDefaults {
 /// Reads the parts of a DecoderSpec that families share, and checks them.
 class SpecReader {
  public:
+  static constexpr std::int64_t kMostWide = std::int64_t{1} << 20;     // hidden, intermediate
+  static constexpr std::int64_t kMostLong = std::int64_t{1} << 31;     // vocabulary, positions
+  static constexpr std::int64_t kMostMany = std::int64_t{1} << 14;     // layers, heads, experts of a layer
+  static constexpr std::int64_t kMostExperts = std::int64_t{1} << 20;  // of all layers
   /// Refuses what would act in training and hone does not do (attention_dropout, another hidden_act …).
   SpecReader(const hub::ModelConfig& config, const ConfigDefaults& defaults);
 
@@ -37,8 +41,9 @@ class SpecReader {
   /// Heads and head size; no biases, norms or windows.
   const AttentionSpec& attention() const { return attention_; }
 
-  /// An integer from `least` to 2^31.
-  std::int64_t count(const hub::ConfigKey& key, std::int64_t if_absent, std::int64_t least = 1) const;
+  /// An integer from 1 to `most`. No checkpoint comes near these bounds, and products of sizes within them
+  /// stay in 64 bits.
+  std::int64_t count(const hub::ConfigKey& key, std::int64_t if_absent, std::int64_t most = kMostWide) const;
   /// sliding_window where it is in force: at least 1, or 0 where it is null (none).
   std::int64_t window(std::optional<std::int64_t> if_absent) const;
   /// The window of each layer by config.json's layer_types where it has them, else by `is_sliding`. window 0:
