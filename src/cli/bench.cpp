@@ -3,6 +3,7 @@
 
 #include "cli/bench_kernels.h"
 #include "cli/bench_step.h"
+#include "cli/options.h"
 #include "cli/verbs.h"
 
 namespace hone::cli {
@@ -15,12 +16,12 @@ void add_bench(CLI::App& app) {
   CLI::App* step_verb = verb->add_subcommand(
       "step", "full training steps (forward, backward, clipping, AdamW) on random weights and tokens");
   step_verb->add_option("CONFIG_DIR", step->config, "directory with a config.json")->required();
-  step_verb->add_option("--batch", step->batch, "rows")->check(CLI::PositiveNumber)->capture_default_str();
+  step_verb->add_option("--batch", step->batch, "rows")->check(at_least(1))->capture_default_str();
   step_verb->add_option("--seq", step->seq, "tokens of a row")
       ->check(CLI::Range(2, 1 << 24))
       ->capture_default_str();
   step_verb->add_option("--steps", step->steps, "measured steps, after two of warm-up")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
   step_verb->add_flag("--recompute", step->recompute, "keep only every layer's input for the gradient");
   step_verb->add_flag("--json", step->json, "the last line is one JSON object of medians");
@@ -31,7 +32,7 @@ void add_bench(CLI::App& app) {
   CLI::App* kernels_verb = verb->add_subcommand(
       "kernels", "each kernel's GFLOP/s or GB/s at the shapes of a small mixture-of-experts model");
   kernels_verb->add_option("--repeat", kernels->repeat, "runs of each, of which the median counts")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
   kernels_verb->add_flag("--json", kernels->json, "print one JSON object a kernel");
   kernels->compute.add_to(*kernels_verb);

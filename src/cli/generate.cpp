@@ -83,13 +83,11 @@ void add_generate(CLI::App& app) {
   verb->add_option("--system", options->system, "a system message");
   verb->add_flag("--raw", options->raw, "continue the prompt as plain text, without the chat template");
   verb->add_option("--max-new-tokens", g.max_new_tokens, "tokens at most")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
-  verb->add_option("--temperature", g.temperature, "0: greedy")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+  verb->add_option("--temperature", g.temperature, "0: greedy")->check(at_least(0))->capture_default_str();
   verb->add_option("--top-k", g.top_k, "sample among the k likeliest tokens; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str();
   verb->add_option("--top-p", g.top_p, "sample among the fewest tokens with this probability")
       ->check(CLI::Range(0.0, 1.0))

@@ -41,7 +41,7 @@ void add_init(CLI::App& app) {
       ->required();
   verb->add_option("OUT", options->out, "directory to make")->required();
   verb->add_option("--seed", options->seed, "of the random numbers; the weights are a function of it alone")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->required();
   verb->add_option("--dtype", options->dtype, "stored dtype")
       ->check(CLI::IsMember({"f32", "bf16"}))

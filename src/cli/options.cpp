@@ -1,8 +1,23 @@
 #include "cli/options.h"
 
+#include <fmt/format.h>
+
+#include <cmath>
+
 #include "device/threads.h"
 
 namespace hone::cli {
+
+CLI::Validator at_least(int least) {
+  return CLI::Validator(
+      [least](std::string& text) {
+        double value = 0;
+        return CLI::detail::lexical_cast(text, value) && std::isfinite(value) && value >= least
+                   ? std::string()
+                   : fmt::format("is {}, expected a number of at least {}", text, least);
+      },
+      fmt::format(">= {}", least));
+}
 
 ops::Context ComputeOptions::context() const {
   const int count = threads > 0 ? threads : device::available_cores();

@@ -12,6 +12,9 @@
 
 namespace hone::cli {
 
+/// Refuses numbers below `least`, and what is not a finite number.
+CLI::Validator at_least(int least);
+
 /// --dtype f32|bf16 and --threads N.
 struct ComputeOptions {
   std::string dtype = "auto";

@@ -203,6 +203,14 @@ TEST_F(BadCommandLine, SeedThatIsNoNumber) {
   expect_refused_arguments({"init", "config", "out", "--seed", "abc"}, {"--seed", "abc"});
 }
 
+TEST_F(BadCommandLine, NumbersOutOfRange) {
+  expect_refused_arguments({"generate", "m", "--prompt", "a", "--temperature", "nan"},
+                           {"--temperature", "nan", "at least 0"});
+  expect_refused_arguments({"generate", "m", "--prompt", "a", "--max-new-tokens", "0"},
+                           {"--max-new-tokens", "at least 1"});
+  expect_refused_arguments({"generate", "m", "--prompt", "a", "--top-k", "-1"}, {"--top-k", "at least 0"});
+}
+
 TEST_F(BadCommandLine, UnknownInstructionSetInTheEnvironment) {
   expect_refused(workspace_.hone({"doctor"}, "HONE_CPU_ISA=avx51; export HONE_CPU_ISA;"),
                  {"HONE_CPU_ISA", "avx51", "avx512"});

@@ -86,6 +86,16 @@ TEST(LogitsVerb, WritesNoLossWithoutLabels) {
   EXPECT_EQ(out.header.at("logits.0").at("shape"), Json({3, 128}));
 }
 
+TEST(LogitsVerb, WritesToADeviceAndDoesNotReplaceIt) {
+  Workspace workspace;
+  workspace.golden("qwen3_moe-default");
+  write(workspace / "rows.jsonl", "{\"input_ids\": [5, 6, 7, 8]}\n");
+  std::filesystem::create_symlink("/dev/null", workspace / "out");
+  workspace.succeed({"logits", "model", "--ids", "rows.jsonl", "--out", "out"});
+  EXPECT_TRUE(std::filesystem::is_symlink(workspace / "out"));
+  EXPECT_TRUE(std::filesystem::is_character_file(workspace / "out"));
+}
+
 TEST(LogitsVerb, PartialRotaryFactorIsNothingToTheDefaultRope) {
   Workspace workspace;
   workspace.golden("qwen3_moe-default");
@@ -256,6 +266,11 @@ TEST_F(Reports, EvalOfRandomWeightsIsNearTheLogarithmOfTheVocabulary) {
   EXPECT_NEAR(row["loss"].get<double>(), std::log(768.0), 0.3);
   EXPECT_NEAR(row["perplexity"].get<double>(), std::exp(row["loss"].get<double>()), 0.1);
   EXPECT_EQ(row["rows"], 6);
+}
+
+TEST_F(Reports, EvalOfNothingSupervisedIsAnError) {
+  write(workspace_ / "data.jsonl", "{\"input_ids\": [1, 2], \"labels\": [1, -100]}\n");
+  expect_refused(workspace_.hone({"eval", "model", "data.jsonl"}), {"data.jsonl", "no token is supervised"});
 }
 
 TEST_F(Reports, CheckCountsWhatTrainingWouldSee) {
