@@ -4,7 +4,7 @@
 # usage: check_isa_symbols.sh OBJECT…   (all objects of the kernels; others than those units are passed over)
 set -euo pipefail
 
-declare -A tag=([avx2]=Avx2 [avx512]=Avx512 [avx512_bf16]=Avx512Bf16)
+declare -A tag=([avx2]=Avx2 [avx512]=Avx512 [avx512_bf16]=Avx512Bf16 [avx512_amx]=Avx512Amx)
 checked=0 failed=0
 for object in "$@"; do
   isa=$(basename "$(dirname "$object")")

@@ -50,7 +50,7 @@ void run(bool json) {
   const double total = static_cast<double>(system.totalram) * system.mem_unit;
   std::vector<std::string> isas;
   for (const auto candidate : {kernels::CpuIsa::kReference, kernels::CpuIsa::kAvx2, kernels::CpuIsa::kAvx512,
-                               kernels::CpuIsa::kAvx512Bf16})
+                               kernels::CpuIsa::kAvx512Bf16, kernels::CpuIsa::kAvx512Amx})
     if (runs(candidate)) isas.emplace_back(kernels::name_of(candidate));
   const std::string forced = environment("HONE_CPU_ISA");
   nlohmann::ordered_json row{
@@ -78,7 +78,7 @@ void run(bool json) {
   card.row("kernels", fmt::format("{} will be used{}; this processor runs: {}", kernels::name_of(isa),
                                   forced.empty() ? ", the best of them" : " (HONE_CPU_ISA asks for it)",
                                   fmt::join(isas, ", ")));
-  card.row("bf16", isa == kernels::CpuIsa::kAvx512Bf16
+  card.row("bf16", isa == kernels::CpuIsa::kAvx512Bf16 || isa == kernels::CpuIsa::kAvx512Amx
                        ? "multiplied in hardware: train in bf16 for speed"
                        : "widened to f32 for products: saves memory, not time");
   card.row("peak",

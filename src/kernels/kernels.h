@@ -408,10 +408,10 @@ struct KernelTable {
 
 /// The instruction sets that the CPU kernels are written for, best last. kReference is plain C++ and the
 /// oracle of the others.
-enum class CpuIsa { kReference, kAvx2, kAvx512, kAvx512Bf16 };
+enum class CpuIsa { kReference, kAvx2, kAvx512, kAvx512Bf16, kAvx512Amx };
 std::string_view name_of(CpuIsa isa);
 /// The best this processor runs, or what the environment variable HONE_CPU_ISA (reference, avx2, avx512,
-/// avx512_bf16) asks for. Throws Error(kUser) where that is unknown or this processor lacks it.
+/// avx512_bf16, avx512_amx) asks for. Throws Error(kUser) where that is unknown or this processor lacks it.
 CpuIsa choose_cpu_isa();
 
 /// The tables. cpu_kernels throws Error(kUser) where this processor lacks the instruction set.

@@ -52,6 +52,8 @@ PeakLoops loops_of(CpuIsa isa) {
       return cpu::peak_loops<cpu::Avx512>();
     case CpuIsa::kAvx512Bf16:
       return cpu::peak_loops<cpu::Avx512Bf16>();
+    case CpuIsa::kAvx512Amx:
+      return cpu::peak_loops<cpu::Avx512Amx>();
     case CpuIsa::kReference:
       break;
   }

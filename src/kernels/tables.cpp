@@ -1,4 +1,7 @@
 // The kernel tables of this program's devices, and the choice of the processor's instruction set.
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <array>
 #include <cstdlib>
 #include <string>
@@ -14,7 +17,20 @@ namespace hone::kernels {
 
 namespace {
 
-constexpr std::array kAllIsas{CpuIsa::kReference, CpuIsa::kAvx2, CpuIsa::kAvx512, CpuIsa::kAvx512Bf16};
+constexpr std::array kAllIsas{CpuIsa::kReference, CpuIsa::kAvx2, CpuIsa::kAvx512, CpuIsa::kAvx512Bf16,
+                              CpuIsa::kAvx512Amx};
+
+/// Asks the operating system, once, to keep AMX tiles across context switches, for all threads of this
+/// process: Linux wants to be asked before the first use, because a thread's tiles take 8 KiB.
+bool may_use_tiles() {
+#if defined(__x86_64__) && defined(SYS_arch_prctl)
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  static const bool granted = ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return granted;
+#else
+  return false;
+#endif
+}
 
 /// What the processor has and the operating system keeps across context switches.
 bool processor_has(CpuIsa isa) {
@@ -24,6 +40,7 @@ bool processor_has(CpuIsa isa) {
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") != 0 &&
                       __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512dq") != 0 &&
                       __builtin_cpu_supports("avx512vl") != 0;
+  const bool avx512_bf16 = avx512 && __builtin_cpu_supports("avx512bf16") != 0;
   switch (isa) {
     case CpuIsa::kReference:
       return true;
@@ -32,7 +49,10 @@ bool processor_has(CpuIsa isa) {
     case CpuIsa::kAvx512:
       return avx512;
     case CpuIsa::kAvx512Bf16:
-      return avx512 && __builtin_cpu_supports("avx512bf16") != 0;
+      return avx512_bf16;
+    case CpuIsa::kAvx512Amx:
+      return avx512_bf16 && __builtin_cpu_supports("amx-tile") != 0 &&
+             __builtin_cpu_supports("amx-bf16") != 0 && may_use_tiles();
   }
 #endif
   return isa == CpuIsa::kReference;
@@ -65,7 +85,8 @@ KernelTable make_cpu_table(CpuIsa isa) {
 }  // namespace
 
 std::string_view name_of(CpuIsa isa) {
-  constexpr std::array<std::string_view, 4> kNames{"reference", "avx2", "avx512", "avx512_bf16"};
+  constexpr std::array<std::string_view, kAllIsas.size()> kNames{"reference", "avx2", "avx512", "avx512_bf16",
+                                                                 "avx512_amx"};
   return kNames.at(static_cast<std::size_t>(isa));
 }
 

@@ -96,7 +96,8 @@ TEST(StepInvariance, ThreadsDoNotChangeABit) {
 TEST(StepInvariance, EveryInstructionSetAgreesWithTheReference) {
   const auto expected =
       gradients(packed(rows(8)), {.kernels = &kernels::cpu_kernels(kernels::CpuIsa::kReference)});
-  for (const auto isa : {kernels::CpuIsa::kAvx2, kernels::CpuIsa::kAvx512, kernels::CpuIsa::kAvx512Bf16}) {
+  for (const auto isa : {kernels::CpuIsa::kAvx2, kernels::CpuIsa::kAvx512, kernels::CpuIsa::kAvx512Bf16,
+                         kernels::CpuIsa::kAvx512Amx}) {
     const kernels::KernelTable* table = nullptr;
     try {
       table = &kernels::cpu_kernels(isa);

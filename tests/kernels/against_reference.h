@@ -15,7 +15,7 @@ namespace hone::test {
 inline std::vector<std::pair<std::string, KernelTable>> matrix_tables() {
   using kernels::CpuIsa;
   std::vector<std::pair<std::string, KernelTable>> tables;
-  for (const CpuIsa isa : {CpuIsa::kAvx2, CpuIsa::kAvx512, CpuIsa::kAvx512Bf16}) {
+  for (const CpuIsa isa : {CpuIsa::kAvx2, CpuIsa::kAvx512, CpuIsa::kAvx512Bf16, CpuIsa::kAvx512Amx}) {
     try {
       kernels::cpu_kernels(isa);
     } catch (const Error&) {

@@ -18,7 +18,7 @@ using kernels::CpuIsa;
 /// The tables of this processor's instruction sets.
 std::vector<std::pair<std::string, KernelTable>> tables() {
   std::vector<std::pair<std::string, KernelTable>> found;
-  for (const CpuIsa isa : {CpuIsa::kAvx2, CpuIsa::kAvx512, CpuIsa::kAvx512Bf16}) {
+  for (const CpuIsa isa : {CpuIsa::kAvx2, CpuIsa::kAvx512, CpuIsa::kAvx512Bf16, CpuIsa::kAvx512Amx}) {
     try {
       found.emplace_back(kernels::name_of(isa), kernels::cpu_kernels(isa));
     } catch (const Error&) {  // this processor lacks it

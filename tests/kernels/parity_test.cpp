@@ -16,7 +16,8 @@ using kernels::CpuIsa;
 
 std::vector<CpuIsa> isas_here() {
   std::vector<CpuIsa> isas;
-  for (const CpuIsa isa : {CpuIsa::kReference, CpuIsa::kAvx2, CpuIsa::kAvx512, CpuIsa::kAvx512Bf16}) {
+  for (const CpuIsa isa :
+       {CpuIsa::kReference, CpuIsa::kAvx2, CpuIsa::kAvx512, CpuIsa::kAvx512Bf16, CpuIsa::kAvx512Amx}) {
     try {
       kernels::cpu_kernels(isa);
       isas.push_back(isa);

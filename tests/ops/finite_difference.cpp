@@ -337,7 +337,7 @@ void check_op(const OpCase& op) {
 std::vector<kernels::CpuIsa> available_isas() {
   std::vector<kernels::CpuIsa> isas;
   for (const auto isa : {kernels::CpuIsa::kReference, kernels::CpuIsa::kAvx2, kernels::CpuIsa::kAvx512,
-                         kernels::CpuIsa::kAvx512Bf16}) {
+                         kernels::CpuIsa::kAvx512Bf16, kernels::CpuIsa::kAvx512Amx}) {
     try {
       kernels::cpu_kernels(isa);
       isas.push_back(isa);

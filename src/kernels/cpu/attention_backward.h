@@ -187,7 +187,7 @@ class AttentionBackward {
   void multiply_queries(Range k, Range q, const float* rows, const float* columns, float* to) {
     const BlockProduct product{
         rows + k.begin * left_stride_, left_stride_, columns, words_, to, kScoreStride};
-    const Tiles<Isa> tiles(k.size());
+    const Tiles<Isa, E> tiles(k.size());
     for (Index j = 0; j * kWidth < q.size(); j++) {
       for (Index t = 0; t < tiles.count; t++) {
         const Range tile{tiles.begin(t), tiles.begin(t + 1)};

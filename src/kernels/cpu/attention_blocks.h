@@ -157,7 +157,7 @@ template <class Isa, class E, bool kAdd>
 template <class Isa, class E, class Terms>
 [[gnu::always_inline]] inline void multiply_add_block(const BlockProduct& p, Index rows, Index panels,
                                                       const Terms& terms) {
-  const Tiles<Isa> tiles(rows);
+  const Tiles<Isa, E> tiles(rows);
   for (Index panel = 0; panel < panels; panel++) {
     for (Index t = 0; t < tiles.count; t++) {
       const Range tile{tiles.begin(t), tiles.begin(t + 1)};

@@ -118,7 +118,7 @@ class AttentionForward {
   void multiply_queries(Range r, Range all) {
     const BlockProduct scores{
         left_ + r.begin * left_stride_, left_stride_, keys_packed_, words_, scores_, kScoreStride};
-    const Tiles<Isa> tiles(r.size());
+    const Tiles<Isa, E> tiles(r.size());
     for (Index j = all.begin / kWidth; j * kWidth < all.end; j++) {
       for (Index t = 0; t < tiles.count; t++) {
         const Range tile{tiles.begin(t), tiles.begin(t + 1)};

@@ -182,7 +182,7 @@ class ExpertsForward {
 template <class Isa>
 void MatrixKernels<Isa>::experts(const ExpertsArgs& args, device::Stream& stream) {
   if (args.x.dtype == DType::kF32) {
-    ExpertsForward<Isa, float>(args, stream).run();
+    if constexpr (!Isa::kAmx) ExpertsForward<Isa, float>(args, stream).run();
   } else {
     ExpertsForward<Isa, BFloat16>(args, stream).run();
   }

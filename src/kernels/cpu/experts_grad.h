@@ -149,7 +149,7 @@ class ExpertsBackward {
   }
   /// Columns of a block of a weight's gradient with n columns, summed over k rows.
   static Index weight_columns(Index n, Index k, bool whole) {
-    const Index most_columns = KPieces<E>(k).count > 1 ? kMaxWaitingColumns : n;
+    const Index most_columns = KPieces<Isa, E>(k).count > 1 ? kMaxWaitingColumns : n;
     return least(n, whole ? most_columns : least(most_columns, kBlockSide));
   }
 
@@ -340,7 +340,7 @@ class ExpertsBackward {
 template <class Isa>
 void MatrixKernels<Isa>::experts_grad(const ExpertsGradArgs& args, device::Stream& stream) {
   if (args.forward.x.dtype == DType::kF32) {
-    ExpertsBackward<Isa, float>(args, stream).run();
+    if constexpr (!Isa::kAmx) ExpertsBackward<Isa, float>(args, stream).run();
   } else {
     ExpertsBackward<Isa, BFloat16>(args, stream).run();
   }

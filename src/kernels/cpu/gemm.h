@@ -22,17 +22,14 @@
 // Rows and columns are those of the whole product.
 #pragma once
 
-#include "kernels/cpu/micro_kernel.h"
+#include "kernels/cpu/amx_kernel.h"
+#include "kernels/cpu/amx_left_block.h"
 
 namespace hone::kernels::cpu {
 
-struct Range {
-  Index begin, end;
-  [[gnu::always_inline]] Index size() const { return end - begin; }
-};
-
 /// The longest piece of k, in words, that is summed in registers in one go.
-inline constexpr Index kMaxWords = 2048;
+template <class Isa, class E>
+inline constexpr Index kMaxWords = kOnTiles<Isa, E> ? 512 : 2048;
 /// The most rows of a block whose left operand is packed or whose sums have to wait.
 inline constexpr Index kMaxBlockRows = 512;
 /// The most columns of a block whose sums have to wait.
@@ -40,24 +37,18 @@ inline constexpr Index kMaxWaitingColumns = 1024;
 /// The most panels that are packed at a time.
 inline constexpr Index kMaxGroupPanels = 8;
 
-/// How many pieces k is cut into, and their length (a whole number of words).
-template <class E>
+/// How many pieces k is cut into, and their length (a whole number of word blocks).
+template <class Isa, class E>
 struct KPieces {
   Index k, count, length;
-  explicit KPieces(Index elements)
-      : k(elements),
-        count(most(1, ceil_div(elements, kMaxWords * kPerWord<E>))),
-        length(round_up(ceil_div(elements, count), kPerWord<E>)) {}
+  explicit KPieces(Index elements) : k(elements) {
+    const Index longest = kMaxWords<Isa, E> * kPerWord<E>;
+    length = words_of<Isa, E>(ceil_div(k, most(1, ceil_div(k, longest)))) * kPerWord<E>;
+    count = k > 0 ? ceil_div(k, length) : 1;
+  }
   [[gnu::always_inline]] Index begin(Index piece) const { return least(piece * length, k); }
-  [[gnu::always_inline]] Index words() const { return ceil_div(length, kPerWord<E>); }
+  [[gnu::always_inline]] Index words() const { return length / kPerWord<E>; }
 };
-
-/// Whether a left operand is read in place.
-template <class E, class A>
-inline constexpr bool kInPlace = std::is_same_v<A, AlongK<E>>;
-/// Whether a left operand is packed into tiles (else its rows are, if it is not read in place).
-template <class A>
-inline constexpr bool kTiled = std::is_same_v<A, AcrossK<typename A::Element>>;
 
 /// How many panels are packed at a time.
 template <class Isa>
@@ -77,61 +68,20 @@ struct GemmScratch {
   /// Floats needed for blocks of at most `rows` x `columns`.
   template <class A>
   static Index size(Index rows, Index columns, Index k) {
-    const KPieces<E> pieces(k);
+    const KPieces<Isa, E> pieces(k);
     const Index groups = group_panels<Isa>(pieces.words()) * kPanel<Isa> * pieces.words();
-    return Isa::kTileRows * kPanel<Isa> + groups + left_size<A>(rows, pieces.words()) +
+    return kTileRows<Isa, E> * kPanel<Isa> + groups + LeftBlock<Isa, E, A>::size(rows, pieces.words()) +
            (pieces.count > 1 ? rows * round_up(columns, kPanel<Isa>) : 0);
   }
   template <class A>
   static GemmScratch carve(float* memory, Index rows, Index k) {
-    const KPieces<E> pieces(k);
+    const KPieces<Isa, E> pieces(k);
     GemmScratch s;
     s.tile = memory;
-    s.panels = s.tile + Isa::kTileRows * kPanel<Isa>;
+    s.panels = s.tile + kTileRows<Isa, E> * kPanel<Isa>;
     s.left = s.panels + group_panels<Isa>(pieces.words()) * kPanel<Isa> * pieces.words();
-    s.waiting = s.left + left_size<A>(rows, pieces.words());
+    s.waiting = s.left + LeftBlock<Isa, E, A>::size(rows, pieces.words());
     return s;
-  }
-  /// The distance of rows that are packed without tiles: not a power of two, which would crowd the caches.
-  static Index left_stride(Index words) { return round_up(words, 16) + 16; }
-
- private:
-  template <class A>
-  static Index left_size(Index rows, Index words) {
-    if constexpr (kTiled<A>) {
-      return round_up(Tiles<Isa>(rows).count * words * Isa::kLanes, 16);
-    } else {
-      return kInPlace<E, A> ? 0 : rows * left_stride(words);
-    }
-  }
-};
-
-/// The left operand of a block as the micro-kernel reads it, for one piece of k.
-template <class Isa, class E, class A>
-struct LeftBlock {
-  static constexpr bool kPacked = kTiled<A>;
-  const char* start;
-  Index row_bytes;  // of rows
-  Index words;
-
-  LeftBlock(const A& a, Range rows, Index k0, Index k, float* scratch) : words(ceil_div(k, kPerWord<E>)) {
-    if constexpr (kPacked) {
-      pack_tiles<Isa, E>(a, rows.begin, rows.size(), k0, k, scratch);
-      start = reinterpret_cast<const char*>(scratch);
-      row_bytes = 0;
-    } else if constexpr (kInPlace<E, A>) {
-      start = reinterpret_cast<const char*>(a.data + rows.begin * a.stride + k0);
-      row_bytes = a.stride * Index{sizeof(E)};
-    } else {
-      const Index stride = GemmScratch<Isa, E>::left_stride(words);
-      convert_rows<Isa>(a.data + rows.begin * a.stride + k0, a.stride, rows.size(), k, scratch, stride);
-      start = reinterpret_cast<const char*>(scratch);
-      row_bytes = stride * Index{sizeof(float)};
-    }
-  }
-  /// The tile'th tile, whose first row is `row` of the block.
-  [[gnu::always_inline]] const char* tile(Index tile, Index row) const {
-    return kPacked ? start + tile * words * Isa::kLanes * Index{sizeof(float)} : start + row * row_bytes;
   }
 };
 
@@ -141,44 +91,45 @@ template <class Isa, class E, class A, class B, class Sink>
 void gemm_block(const A& a, const B& b, Range rows, Range columns, Index n, Index k,
                 const GemmScratch<Isa, E>& scratch, Sink& sink) {
   constexpr Index kWidth = kPanel<Isa>;
-  const KPieces<E> pieces(k);
-  const Tiles<Isa> tiles(rows.size());
+  const KPieces<Isa, E> pieces(k);
+  const Tiles<Isa, E> tiles(rows.size());
   const Index group = group_panels<Isa>(pieces.words()) * kWidth;
   const Index waiting_stride = round_up(columns.size(), kWidth);
+  MicroKernel<Isa, E, kTiled<A>> kernel;
   for (Index piece = 0; piece < pieces.count; piece++) {
     const Index k0 = pieces.begin(piece), piece_k = pieces.begin(piece + 1) - k0;
     const bool first = piece == 0, final = piece + 1 == pieces.count;
     const LeftBlock<Isa, E, A> left(a, rows, k0, piece_k, scratch.left);
-    MicroArgs args;
-    args.a_stride = left.row_bytes;
-    args.half_word = !left.kPacked && piece_k % kPerWord<E> != 0;
-    args.words = args.half_word ? left.words - 1 : left.words;
-    const Index panel_size = left.words * kWidth;
+    const Index panel_size = words_of<Isa, E>(piece_k) * kWidth;
     for (Index j0 = columns.begin; j0 < columns.end; j0 += group) {
       const Index j1 = least(columns.end, j0 + group);
       for (Index j = j0; j < j1; j += kWidth) {
-        pack_panel<Isa, E>(b, j, n, k0, piece_k, scratch.panels + (j - j0) / kWidth * panel_size);
+        float* panel = scratch.panels + (j - j0) / kWidth * panel_size;
+        pack_panel<Isa, E>(b, j, n, k0, piece_k, panel);
+        fill_word_block<Isa, E>(piece_k, panel);
       }
       for (Index t = 0; t < tiles.count; t++) {
         const Index row = tiles.begin(t), height = tiles.begin(t + 1) - row;
-        args.a = left.tile(t, row);
+        MicroArgs args;
+        left.aim(t, row, args);
         for (Index j = j0; j < j1; j += kWidth) {
           args.b = scratch.panels + (j - j0) / kWidth * panel_size;
-          args.prefetch = t < 2 && j + group < columns.end
-                              ? prefetch_plan<Isa, E>(b, j + group, k0, piece_k, t)
+          args.prefetch = j + group < columns.end
+                              ? prefetch_plan<Isa, E>(b, j + group, k0, piece_k, t, tiles.count)
                               : PrefetchPlan{};
+          if constexpr (kOnTiles<Isa, E>) {
+            args.prefetch_left = left.next(row + height, (j - j0) / kWidth, ceil_div(j1 - j0, kWidth));
+          }
           float* waiting = scratch.waiting + row * waiting_stride + (j - columns.begin);
           args.start = first ? nullptr : waiting;
           args.start_stride = waiting_stride;
           if (!final) {
-            run_micro_kernel<Isa, E, left.kPacked>(height, args,
-                                                   TileOut<Isa, float>{waiting, waiting_stride, false});
+            kernel.run(height, args, TileOut<Isa, float>{waiting, waiting_stride, false});
           } else if (sink.direct(j, least(kWidth, columns.end - j))) {
-            run_micro_kernel<Isa, E, left.kPacked>(height, args, sink.target(rows.begin + row, j));
+            kernel.run(height, args, sink.target(rows.begin + row, j));
           } else {
             sink.prefetch(rows.begin + row, height, j);
-            run_micro_kernel<Isa, E, left.kPacked>(height, args,
-                                                   TileOut<Isa, float>{scratch.tile, kWidth, false});
+            kernel.run(height, args, TileOut<Isa, float>{scratch.tile, kWidth, false});
             sink.finish(rows.begin + row, height, j, least(kWidth, columns.end - j), scratch.tile);
           }
         }

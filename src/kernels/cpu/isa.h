@@ -15,6 +15,7 @@ namespace hone::kernels::cpu {
 struct Avx2;        // simd_avx2.h
 struct Avx512;      // simd_avx512.h: F, BW, DQ, VL
 struct Avx512Bf16;  // simd_avx512_bf16.h: also BF16
+struct Avx512Amx;   // simd_avx512_amx.h: also BF16 and AMX tiles
 
 /// Counts, indices and strides.
 using Index = std::int64_t;

@@ -81,7 +81,7 @@ class CrossEntropy {
         rows_(args.hidden.rows),
         hidden_(args.hidden.cols),
         vocab_(args.weight.rows),
-        group_columns_(group_panels<Isa>(KPieces<E>(hidden_).words()) * kPanel<Isa>),
+        group_columns_(group_panels<Isa>(KPieces<Isa, E>(hidden_).words()) * kPanel<Isa>),
         group_count_(ceil_div(vocab_, group_columns_)),
         stride_(padded<E>(vocab_)) {
     const Index most_rows = most(kMinChunkRows, kChunkBytes / (vocab_ * Index{sizeof(E)}));
@@ -137,11 +137,11 @@ class CrossEntropy {
   /// exp(logit - m), m and the sum of every group of columns; the logits of the targets.
   template <class Left>
   void find_logits(const Left& hidden, Range rows) {
-    const Index step = kInPlace<E, Left> && KPieces<E>(hidden_).count == 1 ? rows.size() : kMaxBlockRows;
+    const Index step = kInPlace<E, Left> && KPieces<Isa, E>(hidden_).count == 1 ? rows.size() : kMaxBlockRows;
     const Index row_blocks = ceil_div(rows.size(), most(1, step));
     const int threads = stream_.num_threads();
     const Index floats = Scratch::template size<Left>(least(step, rows.size()), group_columns_, hidden_);
-    const ThreadScratch<Isa> memory(stream_, threads, floats + Isa::kTileRows * group_columns_);
+    const ThreadScratch<Isa> memory(stream_, threads, floats + kTileRows<Isa, E> * group_columns_);
     const AlongK<T> weight{static_cast<const T*>(args_.weight.data), args_.weight.stride};
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
     for (Index i = 0; i < group_count_ * row_blocks; i++) {
@@ -266,7 +266,7 @@ class CrossEntropy {
 template <class Isa>
 void MatrixKernels<Isa>::linear_cross_entropy(const LinearCrossEntropyArgs& args, device::Stream& stream) {
   if (args.hidden.dtype == DType::kF32) {
-    CrossEntropy<Isa, float>(args, stream).run();
+    if constexpr (!Isa::kAmx) CrossEntropy<Isa, float>(args, stream).run();
   } else {
     CrossEntropy<Isa, BFloat16>(args, stream).run();
   }

@@ -20,6 +20,10 @@ struct MicroArgs {
   const float* start = nullptr;  // what the sums start from, [row][column], or null for zeros
   Index start_stride = 0;
   PrefetchPlan prefetch;
+  // On AMX tiles only, where `words` is a whole number of word blocks:
+  Index a_step = 0;              // from word block to word block
+  const char* a_tail = nullptr;  // one more word block of the left operand, rows of 64 bytes; or null
+  PrefetchPlan prefetch_left;    // rows to be prefetched, a line of each per word block
 };
 
 /// Where a tile goes: rows of full panel width.
@@ -108,7 +112,7 @@ template <class Isa, class E, bool kPackedA, int kRows, class C>
   for (int i = 0; i < kRows; i++) out.store(i, sum[i][0], sum[i][1]);
 }
 
-/// Calls the micro-kernel for `rows` rows, 1 … kTileRows.
+/// Calls the micro-kernel for `rows` rows, 1 … kTileRows. Not for AMX tiles: see MicroKernel.
 template <class Isa, class E, bool kPackedA, class C>
 [[gnu::always_inline]] inline void run_micro_kernel(Index rows, const MicroArgs& args,
                                                     const TileOut<Isa, C>& out) {
@@ -122,5 +126,14 @@ template <class Isa, class E, bool kPackedA, class C>
   (std::make_integer_sequence<int, Isa::kTileRows>{});
   kTable.of[rows - 1](args, out);
 }
+
+/// The micro-kernel with what it has to remember from call to call: nothing, but for AMX (amx_kernel.h).
+template <class Isa, class E, bool kPackedA>
+struct MicroKernel {
+  template <class C>
+  [[gnu::always_inline]] void run(Index rows, const MicroArgs& args, const TileOut<Isa, C>& out) {
+    run_micro_kernel<Isa, E, kPackedA>(rows, args, out);
+  }
+};
 
 }  // namespace hone::kernels::cpu

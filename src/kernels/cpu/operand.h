@@ -22,6 +22,24 @@ using Compute = std::conditional_t<Isa::kDotBf16, T, float>;
 template <class E>
 inline constexpr Index kPerWord = std::is_same_v<E, BFloat16> ? 2 : 1;
 
+/// Whether operands of type E are multiplied on AMX tiles.
+template <class Isa, class E>
+inline constexpr bool kOnTiles = Isa::kAmx&& kPerWord<E> == 2;
+
+/// The rows of the micro-kernel.
+template <class Isa, class E>
+inline constexpr Index kTileRows = kOnTiles<Isa, E> ? 32 : Isa::kTileRows;
+
+/// The words that the micro-kernel takes at a time. A piece of k is filled up with zeros to so many.
+template <class Isa, class E>
+inline constexpr Index kWordBlock = kOnTiles<Isa, E> ? 16 : 1;
+
+/// The words that k elements take.
+template <class Isa, class E>
+[[gnu::always_inline]] constexpr Index words_of(Index k) {
+  return round_up(ceil_div(k, kPerWord<E>), kWordBlock<Isa, E>);
+}
+
 /// The width of a panel.
 template <class Isa>
 inline constexpr Index kPanel = 2 * Isa::kLanes;
@@ -68,10 +86,12 @@ struct GateUp {
   Index ffn;
 };
 
-/// One step of a sequence of addresses, to be prefetched a line per word of k. Null: nothing.
+/// One step of a sequence of addresses, to be prefetched a line per word of k (on AMX tiles, the first
+/// `lines` of the sixteen of a word block). Null: nothing.
 struct PrefetchPlan {
   const char* start = nullptr;
   Index step = 0;
+  Index lines = 0;
 };
 
 /// Words of `count` elements from p, as a vector: kLanes words where whole, else what there is and zeros.
@@ -212,12 +232,34 @@ PrefetchPlan prefetch_plan(const GateUp<S>& b, Index j, Index k0, Index k, Index
   return prefetch_plan<Isa, E>(AlongK<S>{b.data + which * b.ffn * b.stride, b.stride}, j / 2, k0, k, 0);
 }
 
-/// The tiles that m rows are cut into: as few as possible, of nearly equal height.
-template <class Isa>
+/// What of panel j is prefetched while tile `tile` of `tiles` is multiplied.
+template <class Isa, class E, class B>
+[[gnu::always_inline]] inline PrefetchPlan prefetch_plan(const B& b, Index j, Index k0, Index k, Index tile,
+                                                         Index tiles) {
+  if constexpr (kOnTiles<Isa, E>) {
+    // Two tiles are over so soon that the lines would queue: spread over up to sixteen.
+    const Index lines = tiles >= 16 ? 2 : tiles >= 8 ? 4 : tiles >= 4 ? 8 : 16;
+    const Index share = kWordBlock<Isa, E> / lines;
+    if (tile >= 2 * share) return {};
+    PrefetchPlan plan = prefetch_plan<Isa, E>(b, j, k0, k, tile / share);
+    if (plan.start == nullptr) return {};
+    plan.start += tile % share * lines * plan.step;
+    plan.lines = lines;
+    return plan;
+  } else {
+    return tile < 2 ? prefetch_plan<Isa, E>(b, j, k0, k, tile) : PrefetchPlan{};
+  }
+}
+
+/// The tiles that m rows are cut into: as few as possible, of nearly equal height. AMX tiles are all whole
+/// but the last: a new height is a new configuration.
+template <class Isa, class E>
 struct Tiles {
   Index m, count;
-  explicit Tiles(Index rows) : m(rows), count(ceil_div(rows, Isa::kTileRows)) {}
-  [[gnu::always_inline]] Index begin(Index tile) const { return m * tile / count; }
+  explicit Tiles(Index rows) : m(rows), count(ceil_div(rows, kTileRows<Isa, E>)) {}
+  [[gnu::always_inline]] Index begin(Index tile) const {
+    return kOnTiles<Isa, E> ? least(m, tile * kTileRows<Isa, E>) : m * tile / count;
+  }
 };
 
 /// Packs columns [i0, i0 + m) of a, elements k0 … k0 + k - 1, as tiles: target[(tile * words + word) *
@@ -225,7 +267,7 @@ struct Tiles {
 template <class Isa, class E, class S>
 void pack_tiles(const AcrossK<S>& a, Index i0, Index m, Index k0, Index k, float* target) {
   constexpr Index kChunk = 32;
-  const Tiles<Isa> tiles(m);
+  const Tiles<Isa, E> tiles(m);
   const Index words = ceil_div(k, kPerWord<E>);
   for (Index chunk = 0; chunk < words; chunk += kChunk) {
     const Index end = least(words, chunk + kChunk);

@@ -1,6 +1,7 @@
 // Defines peak_loops; for the units of src/kernels/cpu/ISA/.
 #pragma once
 
+#include "kernels/cpu/amx_kernel.h"
 #include "kernels/cpu/peak_loops.h"
 #include "kernels/cpu/rows.h"
 
@@ -36,6 +37,23 @@ double multiply_add_rounds(Index rounds) {
   return static_cast<double>(rounds) * kPeakSums * Isa::kLanes * (kDot ? 4 : 2);
 }
 
+/// The micro-kernel's inner loop on AMX tiles, from the first cache.
+template <class Isa>
+double multiply_tile_rounds(Index rounds) {
+  constexpr Index kRows = kTileRows<Isa, BFloat16>, kBlock = kWordBlock<Isa, BFloat16>, kBlocks = 8;
+  alignas(64) float left[kBlocks * kRows * kBlock], right[kBlocks * kBlock * kPanel<Isa>];
+  __builtin_memset(left, 0, sizeof left);
+  __builtin_memset(right, 0, sizeof right);
+  MicroKernel<Isa, BFloat16, true> kernel;
+  kernel.configure(kRows);
+  for (Index i = 0; i < rounds; i++) {
+    const Index block = i % kBlocks;
+    multiply_word_block<Isa, true>(reinterpret_cast<const char*>(left + block * kRows * kBlock), 64,
+                                   right + block * kBlock * kPanel<Isa>);
+  }
+  return static_cast<double>(rounds * kRows * kPanel<Isa>) * static_cast<double>(kBlock) * 4;
+}
+
 template <class Isa>
 double sum_array(const float* a, Index n, float* result) {
   *result = sum_lanes<Isa>(
@@ -66,7 +84,11 @@ template <class Isa>
 PeakLoops peak_loops() {
   PeakLoops loops{multiply_add_rounds<Isa, false>, nullptr, sum_array<Isa>, copy_array<Isa>,
                   triad_array<Isa>};
-  if constexpr (Isa::kDotBf16) loops.dot_bf16 = multiply_add_rounds<Isa, true>;
+  if constexpr (Isa::kAmx) {
+    loops.dot_bf16 = multiply_tile_rounds<Isa>;
+  } else if constexpr (Isa::kDotBf16) {
+    loops.dot_bf16 = multiply_add_rounds<Isa, true>;
+  }
   return loops;
 }
 

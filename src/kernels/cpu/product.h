@@ -16,11 +16,11 @@ inline constexpr double kPackCost = kTiled<B> ? 4.0 : 12.0;
 
 template <class Isa, class E, class A, class B>
 BlockProblem block_problem(const A& /*a*/, const B& /*b*/, Index m, Index n, Index k, int threads) {
-  const KPieces<E> pieces(k);
+  const KPieces<Isa, E> pieces(k);
   const bool waits = pieces.count > 1, packs_left = !kInPlace<E, A>;
   return {.m = m,
           .n = n,
-          .tile_rows = Isa::kTileRows,
+          .tile_rows = kTileRows<Isa, E>,
           .panel = kPanel<Isa>,
           .max_rows = waits || packs_left ? kMaxBlockRows : m,
           .max_columns = waits ? kMaxWaitingColumns : round_up(n, kPanel<Isa>),
@@ -73,7 +73,7 @@ void product(const A& a, const B& b, Index m, Index n, Index k, const Sink& sink
     if (m <= kMaxDotRows) return few_rows_product<Isa>(a, b, m, n, k, sink, stream);
   }
   if constexpr (kInPlace<E, A>) {
-    if (is_crowded(a) && m >= Isa::kTileRows && n >= kWorthCopying) {
+    if (is_crowded(a) && m >= kTileRows<Isa, E> && n >= kWorthCopying) {
       return product<Isa, T>(Crowded<E>{a.data, a.stride}, b, m, n, k, sink, stream);
     }
   }

@@ -26,6 +26,7 @@ void register_attention_kernels(CpuIsa isa, KernelTable& table) {
     case CpuIsa::kAvx2:
       return fill<cpu::Avx2>(table);
     case CpuIsa::kAvx512:
+    case CpuIsa::kAvx512Amx:  // where VDPBF16PS has half the rate of an f32 multiply-add
       return fill<cpu::Avx512>(table);
     case CpuIsa::kAvx512Bf16:
       return fill<cpu::Avx512Bf16>(table);

@@ -42,6 +42,7 @@ void register_row_kernels(CpuIsa isa, KernelTable& table) {
     case CpuIsa::kAvx512:
       return fill<cpu::Avx512>(table);
     case CpuIsa::kAvx512Bf16:
+    case CpuIsa::kAvx512Amx:  // rows have no products
       return fill<cpu::Avx512Bf16>(table);
   }
 }

@@ -14,6 +14,7 @@ struct Avx2 {
   static constexpr int kLanes = 8;
   static constexpr int kTileRows = 6;  // 6 x 2 accumulators of 16 registers
   static constexpr bool kDotBf16 = false;
+  static constexpr bool kAmx = false;
   static constexpr Index kL2Bytes = 1 << 18;
 
   [[gnu::always_inline]] static Vec zero() { return _mm256_setzero_ps(); }

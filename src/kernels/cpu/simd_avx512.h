@@ -1,8 +1,8 @@
-// Vectors of 16 floats: AVX-512 F, BW, DQ, VL. For units in avx512/ and avx512_bf16/ only (see isa.h).
+// Vectors of 16 floats: AVX-512 F, BW, DQ, VL. For units in avx512*/ only (see isa.h).
 //
-// The names are those of every simd_*.h: Vec, kLanes, kTileRows, kDotBf16 and the functions below. Vec itself
-// takes + - * / (a GCC vector type). "n" counts lanes from the first; a load leaves the others 0 and touches
-// no memory past n, a store leaves the memory past n as it is.
+// The names are those of every simd_*.h: Vec, kLanes, kTileRows, kDotBf16, kAmx and the functions below. Vec
+// itself takes + - * / (a GCC vector type). "n" counts lanes from the first; a load leaves the others 0 and
+// touches no memory past n, a store leaves the memory past n as it is.
 #pragma once
 
 #include <immintrin.h>
@@ -20,6 +20,7 @@ struct Avx512Ops {
   static constexpr int kTileRows =
       14;  // rows of the matrix micro-kernel: 14 x 2 accumulators of 32 registers
   static constexpr Index kL2Bytes = 1 << 20;
+  static constexpr bool kAmx = false;
 
   [[gnu::always_inline]] static Vec zero() { return _mm512_setzero_ps(); }
   [[gnu::always_inline]] static Vec set(float x) { return _mm512_set1_ps(x); }

@@ -1,12 +1,17 @@
 // AVX-512 with BF16: products of bf16 pairs summed in f32 (VDPBF16PS), and rounding to bf16 in one
-// instruction. Both take numbers below 2^-126 for 0. For units in avx512_bf16/ only (see isa.h).
+// instruction. Both take numbers below 2^-126 for 0. For units in avx512_bf16/ and avx512_amx/ only (see
+// isa.h).
 #pragma once
 
 #include "kernels/cpu/simd_avx512.h"
 
 namespace hone::kernels::cpu {
 
-struct Avx512Bf16 : Avx512Ops<Avx512Bf16> {
+/// What such processors have in common.
+template <class Isa>
+struct Avx512Bf16Ops : Avx512Ops<Isa> {
+  using typename Avx512Ops<Isa>::Vec;
+  using Avx512Ops<Isa>::first;
   static constexpr bool kDotBf16 = true;
   [[gnu::always_inline]] static __m256i narrow(Vec v) {
     return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v));
@@ -42,5 +47,7 @@ struct Avx512Bf16 : Avx512Ops<Avx512Bf16> {
     high = _mm512_castsi512_ps(_mm512_permutex2var_epi64(first_half, last_words, second_half));
   }
 };
+
+struct Avx512Bf16 : Avx512Bf16Ops<Avx512Bf16> {};
 
 }  // namespace hone::kernels::cpu
