@@ -48,7 +48,7 @@ class AttentionBackward {
  private:
   void carve(float* memory) {
     rows_ = backward_rows(dim_);
-    words_ = ceil_div(dim_, kPerWord<E>);
+    words_ = words_of<Isa, E>(dim_);
     left_stride_ = padded(words_);
     panels_ = ceil_div(dim_, kWidth);
     sums_stride_ = panels_ * kWidth;
@@ -60,7 +60,7 @@ class AttentionBackward {
     value_rows_ = c.take(chunk_ * left_stride_);
     query_columns_ = c.take(rows_ * words_);
     dout_columns_ = c.take(rows_ * words_);
-    out_columns_ = c.take(rows_ * words_);
+    out_ = c.take(rows_ * left_stride_);
     scores_ = c.take(kBackwardKeys * kScoreStride);
     dscores_ = c.take(kBackwardKeys * kScoreStride);
     lse_ = c.take(rows_);
@@ -117,10 +117,25 @@ class AttentionBackward {
     const float* lse = a_.lse + (span_.query + q.begin) * a_.heads + head(h);
     for (Index i = 0; i < q.size(); i++) lse_[i] = lse[i * a_.heads];
     fill_zero(lse_ + q.size(), rows_ - q.size());
-    pack_along<Isa, E>(query_row(a_.out, q.begin, h), a_.out.stride, q.size(), dim_, out_columns_);
-    // Summed in the order of dout v: where a query sees one key only, or has eyes for one only, out is that
-    // key's v and the two cancel to the last bit.
-    multiply_columns<Isa, E>(out_columns_, dout_columns_, words_, q.size(), mean_);
+    find_means(query_row(a_.out, q.begin, h), q.size());
+  }
+  /// The product of out and dout of every query, summed in the order of dout v: where a query sees one key
+  /// only, or has eyes for one only, out is that key's v and the two cancel to the last bit.
+  void find_means(const T* out, Index queries) {
+    if constexpr (kOnTiles<Isa, E>) {  // the diagonal of a product
+      copy_rows<Isa, E>(out, a_.out.stride, queries, dim_, out_, left_stride_);
+      for (Index i = 0; i < queries; i += kWidth) {
+        const Index rows = least(kWidth, queries - i);
+        const BlockProduct product{
+            out_ + i * left_stride_, left_stride_, dout_columns_ + i * words_, words_, scores_, kWidth};
+        multiply_tile<false>(kernel_, product, {0, rows}, 0, {0, words_});
+        for (Index r = 0; r < rows; r++) mean_[i + r] = scores_[r * kWidth + r];
+      }
+      fill_zero(mean_ + queries, rows_ - queries);
+    } else {
+      pack_along<Isa, E>(out, a_.out.stride, queries, dim_, out_);
+      multiply_columns<Isa, E>(out_, dout_columns_, words_, queries, mean_);
+    }
   }
   void store_dq(Index h, Range q, const float* sums) {
     for (Index i = q.begin; i < q.end; i++, sums += sums_stride_) {
@@ -154,9 +169,10 @@ class AttentionBackward {
         scores({k, least(k + kBackwardKeys, keys_.size())}, q);
       }
       if (piece_.dq) {
-        multiply_add_block<Isa, E>(
-            {ds_, ds_stride_, key_panels_, ceil_div(keys_.size(), kPerWord<E>), dq, sums_stride_}, q.size(),
-            panels_, [&](Range tile) {
+        multiply_add_block(
+            kernel_,
+            BlockProduct{ds_, ds_stride_, key_panels_, words_of<Isa, E>(keys_.size()), dq, sums_stride_},
+            q.size(), panels_, [&](Range tile) {
               return seen_by({q.begin + tile.begin, q.begin + tile.end});
             });
       }
@@ -169,18 +185,20 @@ class AttentionBackward {
   void scores(Range k, Range q) {
     multiply_queries(k, q, key_rows_, query_columns_, scores_);
     multiply_queries(k, q, value_rows_, dout_columns_, dscores_);
-    for (Index r = 0; r < k.size(); r += kLanes) {
-      for (Index i = 0; i < q.size(); i += kLanes) softmax_grad(k, r, q, i);
+    for (Index r = 0; r < square_end<Isa, E>(k.size()); r += kLanes) {
+      for (Index i = 0; i < square_end<Isa, E>(q.size()); i += kLanes) softmax_grad(k, r, q, i);
     }
     if (!piece_.dkv) return;
-    const Index panel_words = ceil_div(q.size(), kPerWord<E>);
+    const Index panel_words = words_of<Isa, E>(q.size());
     const auto terms = [&](Range tile) { return seeing({k.begin + tile.begin, k.begin + tile.end}, q); };
-    multiply_add_block<Isa, E>(
-        {scores_, kScoreStride, dout_panels_, panel_words, dv_ + k.begin * sums_stride_, sums_stride_},
-        k.size(), panels_, terms);
-    multiply_add_block<Isa, E>(
-        {dscores_, kScoreStride, query_panels_, panel_words, dk_ + k.begin * sums_stride_, sums_stride_},
-        k.size(), panels_, terms);
+    multiply_add_block(kernel_,
+                       BlockProduct{scores_, kScoreStride, dout_panels_, panel_words,
+                                    dv_ + k.begin * sums_stride_, sums_stride_},
+                       k.size(), panels_, terms);
+    multiply_add_block(kernel_,
+                       BlockProduct{dscores_, kScoreStride, query_panels_, panel_words,
+                                    dk_ + k.begin * sums_stride_, sums_stride_},
+                       k.size(), panels_, terms);
   }
 
   /// to[key][query] = rows of keys times columns of queries, but for tiles in which no query sees a key.
@@ -193,7 +211,7 @@ class AttentionBackward {
         const Range tile{tiles.begin(t), tiles.begin(t + 1)};
         const Range see = seeing({k.begin + tile.begin, k.begin + tile.end}, q);
         if (see.begin >= (j + 1) * kWidth || see.end <= j * kWidth) continue;
-        multiply_tile<Isa, E, false>(product, tile, j, {0, words_});
+        multiply_tile<false>(kernel_, product, tile, j, {0, words_});
       }
     }
   }
@@ -209,7 +227,9 @@ class AttentionBackward {
       square.ds_stride = ds_stride_;
     }
     const typename SoftmaxSquare<Isa, E>::Queries queries{a_.scale, lse_ + i, mean_ + i};
-    if (rows == kLanes && last.begin <= i && i + kLanes <= first.end) [[likely]] {
+    if (rows <= 0 || i >= q.size()) {  // past the ends
+      square.clear();
+    } else if (rows == kLanes && last.begin <= i && i + kLanes <= first.end) [[likely]] {
       square.template compute<false>(queries, {});
     } else if (i + kLanes <= first.begin || i >= last.end) {
       square.clear();
@@ -226,10 +246,11 @@ class AttentionBackward {
   const Index dim_;
   Index group_ = 1, rows_ = 0, words_ = 0, panels_ = 0, chunk_ = 0, used_ = 0;
   Index left_stride_ = 0, sums_stride_ = 0, ds_stride_ = 0;
+  MicroKernel<Isa, E, false> kernel_;
   bool keep_dq_ = false;  // the sums of all queries wait for the next chunk
   Range keys_{0, 0};      // positions of the chunk
   float *key_rows_ = nullptr, *value_rows_ = nullptr, *key_panels_ = nullptr;
-  float *query_columns_ = nullptr, *dout_columns_ = nullptr, *out_columns_ = nullptr;
+  float *query_columns_ = nullptr, *dout_columns_ = nullptr, *out_ = nullptr;
   float *query_panels_ = nullptr, *dout_panels_ = nullptr;
   float *scores_ = nullptr, *dscores_ = nullptr;  // p and ds take their places
   float *ds_ = nullptr, *lse_ = nullptr, *mean_ = nullptr, *dq_ = nullptr, *dk_ = nullptr, *dv_ = nullptr;
@@ -237,14 +258,15 @@ class AttentionBackward {
 
 template <class Isa>
 void AttentionCode<Isa>::backward(const AttentionGradArgs& g, const AttentionPiece& piece, float* scratch) {
-  with_storage(g.forward.q,
-               [&](auto element) { AttentionBackward<Isa, decltype(element)>(g, piece, scratch).run(); });
+  with_storage<Isa>(
+      g.forward.q, [&](auto element) { AttentionBackward<Isa, decltype(element)>(g, piece, scratch).run(); });
 }
 template <class Isa>
 Index AttentionCode<Isa>::backward_scratch(const AttentionGradArgs& g, const AttentionPiece& piece) {
   Index floats = 0;
-  with_storage(g.forward.q,
-               [&](auto element) { floats = AttentionBackward<Isa, decltype(element)>::scratch(g, piece); });
+  with_storage<Isa>(g.forward.q, [&](auto element) {
+    floats = AttentionBackward<Isa, decltype(element)>::scratch(g, piece);
+  });
   return floats;
 }
 

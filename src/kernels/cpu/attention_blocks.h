@@ -22,13 +22,14 @@ class Carver {
   Index used_ = 0;
 };
 
-/// Calls f with the type that the attention's matrices store, as a value.
-template <class F>
+/// Calls f with the type that the attention's matrices store, as a value. With AMX, f32 is another
+/// instruction set's (register_attention.cpp).
+template <class Isa, class F>
 [[gnu::always_inline]] inline void with_storage(const Matrix& m, const F& f) {
-  if (m.dtype == DType::kBF16) {
+  if (Isa::kAmx || m.dtype == DType::kBF16) {
     f(BFloat16{});
   } else {
-    f(0.0F);
+    if constexpr (!Isa::kAmx) f(0.0F);
   }
 }
 
@@ -59,17 +60,19 @@ void copy_rows(const S* source, Index source_stride, Index rows, Index count, fl
 /// Packs `n` columns whose k of `k` elements runs along rows, as panels.
 template <class Isa, class E, class S>
 void pack_along(const S* source, Index stride, Index n, Index k, float* panels) {
-  const Index size = ceil_div(k, kPerWord<E>) * kPanel<Isa>;
+  const Index size = words_of<Isa, E>(k) * kPanel<Isa>;
   for (Index j = 0; j < n; j += kPanel<Isa>, panels += size) {
     pack_panel<Isa, E>(AlongK<S>{source, stride}, j, n, 0, k, panels);
+    fill_word_block<Isa, E>(k, panels);
   }
 }
 /// The same where k runs down the columns.
 template <class Isa, class E, class S>
 void pack_across(const S* source, Index stride, Index n, Index k, float* panels) {
-  const Index size = ceil_div(k, kPerWord<E>) * kPanel<Isa>;
+  const Index size = words_of<Isa, E>(k) * kPanel<Isa>;
   for (Index j = 0; j < n; j += kPanel<Isa>, panels += size) {
     pack_panel<Isa, E>(AcrossK<S>{source, stride}, j, n, 0, k, panels);
+    fill_word_block<Isa, E>(k, panels);
   }
 }
 
@@ -124,6 +127,16 @@ float softmax_row(float* s, Range all, Range seen, float scale, RowState& state)
   return correction;
 }
 
+/// k elements of a row that the micro-kernel takes at a time. What is left of a product is given in whole
+/// ones, zeros where nobody sees anybody.
+template <class Isa, class E>
+inline constexpr Index kStepElements = kWordBlock<Isa, E>* kPerWord<E>;
+/// How far a row of squares of kLanes is written.
+template <class Isa, class E>
+[[gnu::always_inline]] constexpr Index square_end(Index n) {
+  return round_up(n, most(Isa::kLanes, kStepElements<Isa, E>));
+}
+
 /// The left operand of a product and where its sums are: rows of words, and rows of floats.
 struct BlockProduct {
   const float* left = nullptr;
@@ -136,12 +149,13 @@ struct BlockProduct {
 
 /// sums(rows of a tile, panel) = left * panel over words [words.begin, words.end), added to what is there if
 /// kAdd.
-template <class Isa, class E, bool kAdd>
-[[gnu::always_inline]] inline void multiply_tile(const BlockProduct& p, Range rows, Index panel,
-                                                 Range words) {
+template <bool kAdd, class Isa, class E>
+[[gnu::always_inline]] inline void multiply_tile(MicroKernel<Isa, E, false>& kernel, const BlockProduct& p,
+                                                 Range rows, Index panel, Range words) {
   MicroArgs args;
   args.a = reinterpret_cast<const char*>(p.left + rows.begin * p.left_stride + words.begin);
   args.a_stride = p.left_stride * Index{sizeof(float)};
+  args.a_step = kWordBlock<Isa, E> * Index{sizeof(float)};
   args.b = p.panels + (panel * p.panel_words + words.begin) * kPanel<Isa>;
   args.words = words.size();
   float* sums = p.sums + rows.begin * p.sums_stride + panel * kPanel<Isa>;
@@ -149,13 +163,14 @@ template <class Isa, class E, bool kAdd>
     args.start = sums;
     args.start_stride = p.sums_stride;
   }
-  run_micro_kernel<Isa, E, false>(rows.size(), args, TileOut<Isa, float>{sums, p.sums_stride, false});
+  kernel.run(rows.size(), args, TileOut<Isa, float>{sums, p.sums_stride, false});
 }
 
 /// sums += left * right for `rows` rows and `panels` panels; terms(tile) gives the elements of k that count
 /// for the rows of a tile, of which those outside may be left out.
 template <class Isa, class E, class Terms>
-[[gnu::always_inline]] inline void multiply_add_block(const BlockProduct& p, Index rows, Index panels,
+[[gnu::always_inline]] inline void multiply_add_block(MicroKernel<Isa, E, false>& kernel,
+                                                      const BlockProduct& p, Index rows, Index panels,
                                                       const Terms& terms) {
   const Tiles<Isa, E> tiles(rows);
   for (Index panel = 0; panel < panels; panel++) {
@@ -163,7 +178,9 @@ template <class Isa, class E, class Terms>
       const Range tile{tiles.begin(t), tiles.begin(t + 1)};
       const Range k = terms(tile);
       if (k.begin >= k.end) continue;
-      multiply_tile<Isa, E, true>(p, tile, panel, Range{k.begin / kPerWord<E>, ceil_div(k.end, kPerWord<E>)});
+      constexpr Index kBlock = kWordBlock<Isa, E>, kStep = kStepElements<Isa, E>;
+      multiply_tile<true>(kernel, p, tile, panel,
+                          Range{k.begin / kStep * kBlock, ceil_div(k.end, kStep) * kBlock});
     }
   }
 }

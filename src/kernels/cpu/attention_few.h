@@ -169,13 +169,13 @@ class AttentionFew {
 template <class Isa>
 void AttentionCode<Isa>::few(const AttentionArgs& a, const AttentionPiece& piece, float* partials,
                              float* scratch) {
-  with_storage(
+  with_storage<Isa>(
       a.q, [&](auto element) { AttentionFew<Isa, decltype(element)>(a, piece, partials, scratch).run(); });
 }
 template <class Isa>
 void AttentionCode<Isa>::join_few(const AttentionArgs& a, const AttentionPiece& piece, Index count,
                                   float* partials) {
-  with_storage(a.q, [&](auto element) {
+  with_storage<Isa>(a.q, [&](auto element) {
     AttentionFew<Isa, decltype(element)>(a, piece, partials, nullptr).join(count);
   });
 }

@@ -43,7 +43,7 @@ class AttentionForward {
       : a_(a), group_(a.heads / a.kv_heads), dim_(a.head_dim), queries_(queries) {}
 
   Index carve(float* memory) {
-    words_ = ceil_div(dim_, kPerWord<E>);
+    words_ = words_of<Isa, E>(dim_);
     left_stride_ = padded(words_);
     panels_ = ceil_div(dim_, kWidth);
     Carver c(memory);
@@ -94,7 +94,8 @@ class AttentionForward {
     const Range all = seen_by(r);
     if (all.begin >= all.end) return;
     multiply_queries(r, all);
-    const Range whole{all.begin / kLanes * kLanes, round_up(all.end, kLanes)};
+    constexpr Index kWhole = most(kLanes, kStepElements<Isa, E>);
+    const Range whole{all.begin / kWhole * kWhole, square_end<Isa, E>(all.end)};
     for (Index i = r.begin; i < r.end; i++) {
       float* row = scores_ + (i - r.begin) * kScoreStride;
       const float correction = softmax_row<Isa, E>(row, whole, seen(i), a_.scale, state_[i]);
@@ -106,10 +107,10 @@ class AttentionForward {
     const BlockProduct values{scores_,
                               kScoreStride,
                               values_packed_,
-                              ceil_div(keys_.size(), kPerWord<E>),
+                              words_of<Isa, E>(keys_.size()),
                               sums_ + r.begin * panels_ * kWidth,
                               panels_ * kWidth};
-    multiply_add_block<Isa, E>(values, r.size(), panels_, [&](Range tile) {
+    multiply_add_block(kernel_, values, r.size(), panels_, [&](Range tile) {
       return seen_by({r.begin + tile.begin, r.begin + tile.end});
     });
   }
@@ -124,7 +125,7 @@ class AttentionForward {
         const Range tile{tiles.begin(t), tiles.begin(t + 1)};
         const Range keys = seen_by({r.begin + tile.begin, r.begin + tile.end});
         if (keys.begin >= (j + 1) * kWidth || keys.end <= j * kWidth) continue;
-        multiply_tile<Isa, E, false>(scores, tile, j, {0, words_});
+        multiply_tile<false>(kernel_, scores, tile, j, {0, words_});
       }
     }
   }
@@ -153,17 +154,19 @@ class AttentionForward {
   float *left_ = nullptr, *sums_ = nullptr, *keys_packed_ = nullptr, *values_packed_ = nullptr;
   float* scores_ = nullptr;
   RowState* state_ = nullptr;
+  MicroKernel<Isa, E, false> kernel_;
 };
 
 template <class Isa>
 void AttentionCode<Isa>::forward(const AttentionArgs& a, const AttentionPiece& piece, float* scratch) {
-  with_storage(a.q, [&](auto element) { AttentionForward<Isa, decltype(element)>(a, piece, scratch).run(); });
+  with_storage<Isa>(a.q,
+                    [&](auto element) { AttentionForward<Isa, decltype(element)>(a, piece, scratch).run(); });
 }
 template <class Isa>
 Index AttentionCode<Isa>::forward_scratch(const AttentionArgs& a, Index queries) {
   Index floats = 0;
-  with_storage(a.q,
-               [&](auto element) { floats = AttentionForward<Isa, decltype(element)>::scratch(a, queries); });
+  with_storage<Isa>(
+      a.q, [&](auto element) { floats = AttentionForward<Isa, decltype(element)>::scratch(a, queries); });
   return floats;
 }
 

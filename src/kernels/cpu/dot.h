@@ -9,11 +9,6 @@ namespace hone::kernels::cpu {
 /// As many rows as dot_block takes: with so few, packing the right operand would cost more than it saves.
 inline constexpr Index kMaxDotRows = 4;
 
-/// The type that dot products are summed from. On processors with AMX (Intel's), VDPBF16PS has half the rate
-/// of an f32 multiply-add: widening first is as fast from memory and twice as fast from the caches.
-template <class Isa, class T>
-using DotElement = std::conditional_t<Isa::kAmx, float, Compute<Isa, T>>;
-
 /// Row of the right operand that is panel column j, or null where the panel has none.
 template <class Isa, class T>
 [[gnu::always_inline]] inline const T* row_of(const AlongK<T>& b, Index j) {

@@ -99,7 +99,7 @@ class CrossEntropy {
       const Range rows{least(rows_, chunk * chunk_rows_), least(rows_, (chunk + 1) * chunk_rows_)};
       const AlongK<T> hidden{static_cast<const T*>(args_.hidden.data) + rows.begin * args_.hidden.stride,
                              args_.hidden.stride};
-      if (kInPlace<E, AlongK<T>> && is_crowded(hidden)) {
+      if (kInPlace<E, AlongK<T>> && is_crowded<Isa>(hidden)) {
         find_logits(Crowded<T>{hidden.data, hidden.stride}, rows);
       } else {
         find_logits(hidden, rows);

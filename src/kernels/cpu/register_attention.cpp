@@ -6,14 +6,30 @@ namespace hone::kernels {
 namespace {
 
 template <class Isa>
-void fill(KernelTable& table) {
+constexpr cpu::AttentionFunctions functions() {
   using Code = cpu::AttentionCode<Isa>;
-  static constexpr cpu::AttentionFunctions kCode{Code::forward,  Code::forward_scratch, Code::few,
-                                                 Code::join_few, Code::few_partial,     Code::few_scratch,
-                                                 Code::backward, Code::backward_scratch};
+  return {Code::forward,     Code::forward_scratch, Code::few,      Code::join_few,
+          Code::few_partial, Code::few_scratch,     Code::backward, Code::backward_scratch};
+}
+
+template <class Isa>
+void fill(KernelTable& table) {
+  static constexpr cpu::AttentionFunctions kCode = functions<Isa>();
   table.attention = [](const AttentionArgs& a, Stream& stream) { cpu::attention(kCode, a, stream); };
   table.attention_grad = [](const AttentionGradArgs& g, Stream& stream) {
     cpu::attention_grad(kCode, g, stream);
+  };
+}
+
+/// On AMX tiles bf16 is multiplied; f32 as without them, by the code that is there.
+void fill_amx(KernelTable& table) {
+  static constexpr cpu::AttentionFunctions kVectors = functions<cpu::Avx512>();
+  static constexpr cpu::AttentionFunctions kTiles = functions<cpu::Avx512Amx>();
+  table.attention = [](const AttentionArgs& a, Stream& stream) {
+    cpu::attention(a.q.dtype == DType::kF32 ? kVectors : kTiles, a, stream);
+  };
+  table.attention_grad = [](const AttentionGradArgs& g, Stream& stream) {
+    cpu::attention_grad(g.forward.q.dtype == DType::kF32 ? kVectors : kTiles, g, stream);
   };
 }
 
@@ -26,10 +42,11 @@ void register_attention_kernels(CpuIsa isa, KernelTable& table) {
     case CpuIsa::kAvx2:
       return fill<cpu::Avx2>(table);
     case CpuIsa::kAvx512:
-    case CpuIsa::kAvx512Amx:  // where VDPBF16PS has half the rate of an f32 multiply-add
       return fill<cpu::Avx512>(table);
     case CpuIsa::kAvx512Bf16:
       return fill<cpu::Avx512Bf16>(table);
+    case CpuIsa::kAvx512Amx:
+      return fill_amx(table);
   }
 }
 
