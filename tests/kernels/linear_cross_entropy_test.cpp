@@ -66,6 +66,13 @@ TEST(LinearCrossEntropy, SumsAWideHiddenInPieces) {
   check({20, 70, 4200, DType::kBF16});
 }
 
+// Rows 4 KiB apart are copied first; AMX copies rows that straddle cache lines, too.
+TEST(LinearCrossEntropy, ReadsHiddenRowsWhereverTheyLie) {
+  check({70, 200, 1024});
+  check({70, 200, 2048, DType::kBF16});
+  check({70, 200, 2049, DType::kBF16, DType::kBF16, true, true});
+}
+
 TEST(LinearCrossEntropy, WithoutGradientsOnlyMeasures) {
   check({530, 300, 33, DType::kF32, DType::kF32, false});
   check({530, 300, 33, DType::kBF16, DType::kF32, false});

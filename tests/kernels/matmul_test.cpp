@@ -71,6 +71,62 @@ TEST(Matmul, MatchesTheReferenceForRaggedShapes) {
   }
 }
 
+// A tile of AMX is 16 or 32 rows, 16 columns, 32 of k: every remainder on either side of those.
+TEST(Matmul, MatchesTheReferenceAroundTheSizesOfTiles) {
+  constexpr Types kBf16[] = {{DType::kBF16, DType::kF32}, {DType::kBF16, DType::kBF16}};
+  const std::int64_t columns[] = {1, 15, 16, 17, 31, 32, 33, 49, 64}, ks[] = {1, 31, 32, 33, 63, 64, 95};
+  for (std::int64_t m = 1; m <= 66; m++) {
+    const std::int64_t n = columns[m % 9], k = ks[m % 7];
+    for (const Types& t : kBf16) {
+      for (const auto& form : kForms) {
+        check({m, n, k, form[0], form[1], t.dtype, t.c_dtype, m % 2 == 0, m % 3 == 0, "none", m % 4});
+        if (HasFailure()) return;
+      }
+    }
+  }
+}
+
+// Left operands that are read in place and, like those of 2,048 bf16, copied first.
+TEST(Matmul, MatchesTheReferenceWhereverTheRowsOfTheLeftOperandLie) {
+  for (const std::int64_t k : {64, 2048}) {
+    for (const std::int64_t pad : {0, 1, 31, 32}) {
+      check({67, 150, k, false, true, DType::kBF16, DType::kF32, false, false, "none", pad});
+      if (HasFailure()) return;
+    }
+  }
+}
+
+// More rows are other tiles and other blocks, but no other result.
+TEST(Matmul, OfARowDoesNotDependOnTheOtherRows) {
+  constexpr std::int64_t kRows = 200, kColumns = 160;
+  for (const auto& [name, table] : test::matrix_tables()) {
+    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+      for (const std::int64_t k : {33, 1100}) {
+        for (const bool transpose_a : {false, true}) {
+          Arena arena;
+          device::Stream stream = test::make_stream(2);
+          MatmulArgs args;
+          args.a = transpose_a ? arena.input(k, kRows, dtype, 7) : arena.input(kRows, k, dtype, 7);
+          args.b = arena.input(k, kColumns, dtype);
+          args.transpose_a = transpose_a;
+          args.c = arena.output("all", kRows, kColumns, DType::kF32, false, 0);
+          table.matmul(args, stream);
+          const auto all = test::values_of(args.c);
+          for (const std::int64_t rows : {5, 16, 17, 33, 100}) {
+            Matrix& a = args.a;
+            (transpose_a ? a.cols : a.rows) = rows;
+            args.c = arena.output("some", rows, kColumns, DType::kF32, false, 0);
+            table.matmul(args, stream);
+            const auto some = test::values_of(args.c);
+            EXPECT_TRUE(std::equal(some.begin(), some.end(), all.begin()))
+                << name << ", " << name_of(dtype) << ", k " << k << ", " << rows << " rows";
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST(Matmul, AddsBiasResidualAndTheOldResult) {
   for (const std::int64_t m : {1, 3, 20}) {
     for (const Types& t : kTypes) {

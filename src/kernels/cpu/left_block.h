@@ -36,8 +36,8 @@ struct LeftBlock {
       start = reinterpret_cast<const char*>(a.data + rows.begin * a.stride + k0);
       row_bytes = a.stride * Index{sizeof(E)};
     } else {
-      convert_rows<Isa>(a.data + rows.begin * a.stride + k0, a.stride, rows.size(), k, scratch,
-                        row_stride(words));
+      convert_rows<Isa>(a.data + rows.begin * a.stride + k0, a.stride, rows.size(), k,
+                        reinterpret_cast<E*>(scratch), row_stride(words) * kPerWord<E>);
       start = reinterpret_cast<const char*>(scratch);
       row_bytes = row_stride(words) * Index{sizeof(float)};
     }
