@@ -83,7 +83,7 @@ void run(bool json) {
                        : "widened to f32 for products: saves memory, not time");
   card.row("peak",
            fmt::format(
-               "{:.0f} GFLOP/s f32, {:.0f} bf16, on registers alone; memory {:.0f} GB/s read, {:.0f} copied",
+               "{:.0f} GFLOP/s f32, {:.0f} bf16, from registers or the first cache; memory {:.0f} GB/s read, {:.0f} copied",
                compute.f32, compute.bf16, memory.read, memory.copy));
   card.row("threads",
            fmt::format("{}, one per core; pinned{} (train.threads and --threads set another number)", threads,
