@@ -155,8 +155,8 @@ class WeightRules {
   /// kDifferent; plan() refuses otherwise.
   WeightRules& tie(std::string_view copy, std::string_view original);
 
-  /// Keys that end in `suffix` pass through unnamed. "rotary_emb.inv_freq" and ".masked_bias" are there from
-  /// the start.
+  /// Keys that end in `suffix` pass through unnamed. The buffers of old rotary embeddings
+  /// ("rotary_emb.inv_freq" …) and ".masked_bias" are there from the start.
   WeightRules& pass_silently(std::string_view suffix);
 
   /// Matches `wanted` against a checkpoint. Throws Error(kUser), naming key, file and expected shape, for a
@@ -182,7 +182,8 @@ class WeightRules {
   };
   std::vector<Rule> rules_;
   std::vector<Tie> ties_;
-  std::vector<std::string> silent_suffixes_{"rotary_emb.inv_freq", ".masked_bias"};
+  std::vector<std::string> silent_suffixes_{"rotary_emb.inv_freq", "rotary_emb.cos_cached",
+                                            "rotary_emb.sin_cached", ".masked_bias"};
 };
 
 }  // namespace hone::hub
