@@ -152,6 +152,7 @@ std::vector<std::vector<std::int32_t>> generate(ops::Context& context, Decoder& 
                                                 const std::vector<std::vector<std::int32_t>>& prompts,
                                                 const GenerationOptions& options, const OnToken& on_token) {
   const ops::TapeScope no_gradients(context, nullptr);
+  if (options.max_new_tokens < 0) fail("max_new_tokens is {}, expected 0 or more", options.max_new_tokens);
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     if (prompts[i].empty()) fail("prompt {} has no tokens", i);
     if (static_cast<std::int64_t>(prompts[i].size()) >= decoder.spec().context_length())

@@ -268,6 +268,30 @@ TEST_F(Reports, EvalOfRandomWeightsIsNearTheLogarithmOfTheVocabulary) {
   EXPECT_EQ(row["rows"], 6);
 }
 
+TEST_F(Reports, ExactMatchEndsEveryAnswerByItself) {
+  // Two rows of one prompt and the model's own answer to it, one cut short: what ends that one is in the
+  // midst of the other.
+  const auto made =
+      workspace_.succeed({"generate", "model", "--prompt", "all logs", "--max-new-tokens", "6", "--json"})
+          .json();
+  std::string rows;
+  ASSERT_GE(made["ids"].size(), 3U);
+  for (const std::size_t length : {made["ids"].size(), std::size_t{2}}) {
+    Json ids = made["prompt_ids"];
+    Json labels = Json::array();
+    for (std::size_t i = 0; i < ids.size(); ++i) labels.push_back(-100);
+    for (std::size_t i = 0; i < length; ++i) {
+      ids.push_back(made["ids"][i]);
+      labels.push_back(made["ids"][i]);
+    }
+    rows += Json{{"input_ids", ids}, {"labels", labels}}.dump() + "\n";
+  }
+  write(workspace_ / "data.jsonl", rows);
+  const auto row = workspace_.succeed({"eval", "model", "data.jsonl", "--json", "--exact-match"}).json();
+  EXPECT_EQ(row["asked"], 2);
+  EXPECT_EQ(row["exact_match"], 1.0);
+}
+
 TEST_F(Reports, EvalOfNothingSupervisedIsAnError) {
   write(workspace_ / "data.jsonl", "{\"input_ids\": [1, 2], \"labels\": [1, -100]}\n");
   expect_refused(workspace_.hone({"eval", "model", "data.jsonl"}), {"data.jsonl", "no token is supervised"});
