@@ -22,8 +22,12 @@ void handle(int signal) {
 
 StopSignal::StopSignal() {
   g_requested = false;
-  for (const int signal : kSignals)
-    if (std::signal(signal, handle) == SIG_IGN) std::signal(signal, SIG_IGN);  // as under nohup
+  for (const int signal : kSignals) {
+    const bool was_ignored = std::signal(signal, handle) == SIG_IGN;
+    // As nohup does with SIGHUP; but a shell ignores SIGINT for whatever it starts with &, without being
+    // asked.
+    if (was_ignored && signal == SIGHUP) std::signal(signal, SIG_IGN);
+  }
 }
 
 StopSignal::~StopSignal() {

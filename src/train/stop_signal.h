@@ -6,7 +6,7 @@
 namespace hone::train {
 
 /// While it lives, SIGHUP, SIGPIPE and the first SIGINT or SIGTERM only set requested(); the next SIGINT or
-/// SIGTERM has the system's default effect. Signals that were ignored before stay so (nohup).
+/// SIGTERM has the system's default effect. A SIGHUP that was ignored before stays so (nohup).
 class StopSignal {
  public:
   StopSignal();

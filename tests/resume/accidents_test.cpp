@@ -126,6 +126,18 @@ TEST_F(Resume, AfterThePipeItPrintsToIsGone) {
   EXPECT_EQ(newest_checkpoint("run"), "checkpoints/step-" + std::to_string(metrics("run").size()));
 }
 
+TEST_F(Resume, ASignalThatTheShellIgnoredForItStopsIt) {
+  // A script's shell starts what ends in & with SIGINT ignored; nohup ignores SIGHUP, and means it.
+  const pid_t pid = workspace_.start(args("run", {"train.steps=100000"}), "hone", "trap '' INT HUP;");
+  wait_for_step("run", 3);
+  ::kill(pid, SIGHUP);
+  wait_for_step("run", metrics("run").size() + 50);
+  ::kill(pid, SIGINT);
+  const auto outcome = workspace_.wait(pid);
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_NE(outcome.out.find("stopped after step"), std::string::npos);
+}
+
 TEST_F(Resume, ASecondSignalOfAnotherKindAborts) {
   many_rows(2048);
   const pid_t pid = workspace_.start(args("run", {"data.packing=false", "train.global_batch=2048"}));
