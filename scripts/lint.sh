@@ -24,7 +24,8 @@ todo=$(git grep -nE '\b(TODO|FIXME|XXX)\b' -- 'src' 'tests/*.cpp' 'cmake' || tru
 if command -v clang-tidy >/dev/null && [ -f "$build/compile_commands.json" ]; then
   mkdir -p "$build/lint/include"
   sed -E 's/-include [^ ]*cmake_pch\.hxx//; s/-Winvalid-pch//; s/-Werror//; s/-Wno-[a-z-]+//g' "$build/compile_commands.json" > "$build/lint/compile_commands.json"
-  ln -sf "$(c++ -print-file-name=include/omp.h)" "$build/lint/include/omp.h"
+  rm -f "$build/lint/include/omp.h"
+  sed -E 's/__malloc__ *\([^)]*\)/__malloc__/g' "$(c++ -print-file-name=include/omp.h)" > "$build/lint/include/omp.h"
   if [ $# -gt 0 ]; then files=("$@"); else mapfile -t files < <(git ls-files 'src/*.cpp' | grep -vE 'src/kernels/cpu/(avx|register_)'); fi
   printf '%s\n' "${files[@]}" | xargs -P "$(nproc)" -n 4 clang-tidy -p "$build/lint" --quiet --extra-arg=-I"$(realpath "$build")/lint/include" \
     --extra-arg=-include --extra-arg="$PWD/scripts/lint/source_location.h" 2>/dev/null |
