@@ -81,10 +81,9 @@ void run(bool json) {
   card.row("bf16", isa == kernels::CpuIsa::kAvx512Bf16 || isa == kernels::CpuIsa::kAvx512Amx
                        ? "multiplied in hardware: train in bf16 for speed"
                        : "widened to f32 for products: saves memory, not time");
-  card.row("peak",
-           fmt::format(
-               "{:.0f} GFLOP/s f32, {:.0f} bf16, from registers or the first cache; memory {:.0f} GB/s read, {:.0f} copied",
-               compute.f32, compute.bf16, memory.read, memory.copy));
+  card.row("peak", fmt::format("{:.0f} GFLOP/s f32, {:.0f} bf16, from registers or the first cache; memory "
+                               "{:.0f} GB/s read, {:.0f} copied",
+                               compute.f32, compute.bf16, memory.read, memory.copy));
   card.row("threads",
            fmt::format("{}, one per core; pinned{} (train.threads and --threads set another number)", threads,
                        environment("HONE_PIN") == "0" ? " no: HONE_PIN is 0" : ""));

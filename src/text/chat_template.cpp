@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "text/jinja_ast.h"
-#include "text/jinja_interpreter.h"
+#include "text/jinja/ast.h"
+#include "text/jinja/interpreter.h"
 #include "text/unicode.h"
 
 namespace hone::text {

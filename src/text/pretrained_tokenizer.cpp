@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "text/jinja_unicode.h"
+#include "text/jinja/unicode.h"
 
 namespace hone::text {
 namespace {

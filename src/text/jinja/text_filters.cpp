@@ -1,0 +1,303 @@
+// Filters that make text.
+#include <algorithm>
+
+#include "text/jinja/arguments.h"
+#include "text/jinja/filters.h"
+#include "text/jinja/format.h"
+#include "text/jinja/methods.h"
+#include "text/jinja/operators.h"
+#include "text/jinja/print.h"
+#include "text/jinja/unicode.h"
+
+namespace hone::text::jinja {
+namespace {
+
+Value filter_upper(Interpreter&, const Value& value, const CallArgs& call) {
+  const Arguments args("upper", call, {});
+  return upper_text(*to_text(value));
+}
+
+Value filter_lower(Interpreter&, const Value& value, const CallArgs& call) {
+  const Arguments args("lower", call, {});
+  return lower_text(*to_text(value));
+}
+
+Value filter_capitalize(Interpreter&, const Value& value, const CallArgs& call) {
+  const Arguments args("capitalize", call, {});
+  return capitalize_text(*to_text(value));
+}
+
+/// Words begin behind white space and behind - ( { [ <.
+Value filter_title(Interpreter&, const Value& value, const CallArgs& call) {
+  const Arguments args("title", call, {});
+  const TextRef text = to_text(value);
+  const std::string& bytes = text->bytes;
+  const auto separates = [](char32_t code) {
+    return is_space(code) || code == '-' || code == '(' || code == '{' || code == '[' || code == '<';
+  };
+  TextBuilder out;
+  for (std::size_t at = 0; at < bytes.size();) {
+    const std::size_t begin = at;
+    const bool is_separator = separates(decode_utf8(bytes, at));
+    const std::size_t first_end = at;
+    for (std::size_t next = at; next < bytes.size(); at = next) {
+      if (separates(decode_utf8(bytes, next)) != is_separator) break;
+    }
+    out.append(upper_text(sub_text(*text, begin, first_end).text()).text());
+    out.append(lower_text(sub_text(*text, first_end, at).text()).text());
+  }
+  return Value::text(out.finish());
+}
+
+Value filter_trim(Interpreter&, const Value& value, const CallArgs& call) {
+  const Arguments args("trim", call, {"chars"});
+  if (args.is_set(0) && !args[0].is_string()) raise(kTypeError, "strip arg must be None or str");
+  return strip_text(*to_text(value), args.has(0) ? args[0] : Value::none(), true, true);
+}
+
+Value filter_center(Interpreter&, const Value& value, const CallArgs& call) {
+  const Arguments args("center", call, {"width"});
+  return pad_text(*to_text(value), args.integer(0, 80), " ", true, true);
+}
+
+Value filter_replace(Interpreter&, const Value& value, const CallArgs& call) {
+  const Arguments args("replace", call, {"old", "new", "count"}, 2);
+  const std::int64_t limit = args.is_set(2) ? to_index(args[2]) : -1;
+  return replace_text(*to_plain_text(value), *to_plain_text(args[0]), *to_plain_text(args[1]), limit);
+}
+
+Value filter_join(Interpreter&, const Value& value, const CallArgs& call) {
+  const Arguments args("join", call, {"d", "attribute"});
+  const TextRef separator = args.has(0) ? to_plain_text(args[0]) : Value::string("").text_ref();
+  const AttributePath path(args.has(1) ? args[1] : Value::none());
+  if (!is_iterable(value)) raise(kTypeError, "can only join an iterable");
+  TextBuilder out;
+  const auto items = iterate(value);
+  bool first = true;
+  for (Value item; items->next(item); first = false) {
+    if (!first) out.append(*separator);
+    print(out, path.get(item));
+  }
+  return Value::text(out.finish());
+}
+
+Value filter_string(Interpreter&, const Value& value, const CallArgs& call) {
+  const Arguments args("string", call, {});
+  return Value::text(to_text(value));
+}
+
+Value filter_safe(Interpreter&, const Value& value, const CallArgs& call) {
+  const Arguments args("safe", call, {});
+  TextBuilder out;
+  print(out, value);
+  return Value::text(out.finish(true));
+}
+
+Value filter_escape(Interpreter&, const Value& value, const CallArgs& call) {
+  const Arguments args("escape", call, {});
+  return Value::text(escape_markup(value));
+}
+
+Value filter_force_escape(Interpreter&, const Value& value, const CallArgs& call) {
+  const Arguments args("forceescape", call, {});
+  return Value::text(escape_markup(Value::text(to_plain_text(value))));
+}
+
+Value filter_format(Interpreter&, const Value& value, const CallArgs& call) {
+  if (!call.positional.empty() && !call.keyword.empty()) {
+    raise(kPlain, "can't handle positional and keyword arguments at the same time");
+  }
+  const Value format = Value::text(to_text(value));
+  if (call.keyword.empty()) return percent_format(format, make_tuple(call.positional));
+  auto fields = std::make_shared<Dict>();
+  for (const auto& [name, field] : call.keyword) fields->insert(Value::string(name), field);
+  return percent_format(format, make_dict(std::move(fields)));
+}
+
+Value filter_indent(Interpreter&, const Value& value, const CallArgs& call) {
+  const Arguments args("indent", call, {"width", "first", "blank"});
+  if (!value.is_string()) {
+    if (value.is_undefined()) raise_undefined(value);
+    raise(kTypeError, "unsupported operand type(s) for +=: '{}' and 'str'", type_name(value));
+  }
+  const bool is_text = args.has(0) && args[0].is_string();
+  const std::int64_t width = is_text ? 0 : args.integer(0, 4);
+  if (width > 65536) raise(kOverflowError, "the indentation is too wide");
+  const std::string indent =
+      is_text ? args[0].text().bytes
+              : std::string(static_cast<std::size_t>(std::max<std::int64_t>(width, 0)), ' ');
+  const bool blank = args.flag(2, false);
+  TextBuilder with_end;
+  with_end.append(value.text());
+  with_end.append("\n");
+  const std::vector<Value> lines = split_lines(*with_end.finish(), true);
+  TextBuilder out;
+  if (args.flag(1, false)) out.append(indent, value.text().bytes.empty() ? Mark{} : value.text().mark_at(0));
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    const Text& line = lines[i].text();
+    const auto content = split_lines(line, false);
+    const Text& body = content[0].text();
+    const Mark end_mark = line.mark_at(line.bytes.size() - 1);
+    if (i > 0 && (blank || !body.bytes.empty())) {
+      out.append(indent, body.bytes.empty() ? end_mark : body.mark_at(0));
+    }
+    out.append(body);
+    if (i + 1 < lines.size()) out.append("\n", end_mark);
+  }
+  return Value::text(out.finish(value.text().markup));
+}
+
+Value filter_truncate(Interpreter&, const Value& value, const CallArgs& call) {
+  const Arguments args("truncate", call, {"length", "killwords", "end", "leeway"});
+  const Value dots = Value::string("...");
+  const Text& end = args.has(2) ? args.text(2) : dots.text();
+  const std::int64_t length = args.integer(0, 255);
+  const std::int64_t leeway = args.is_set(3) ? to_index(args[3]) : 5;
+  const auto end_length = static_cast<std::int64_t>(end.length);
+  if (length < end_length) raise("AssertionError", "expected length >= {}, got {}", end_length, length);
+  if (leeway < 0) raise("AssertionError", "expected leeway >= 0, got {}", leeway);
+  if (jinja::length(value) <= length + leeway) return value;
+  if (!value.is_string()) raise(kTypeError, "truncate wants a string, not {}", type_name(value));
+  const Text& text = value.text();
+  const std::size_t cut = text.offset(static_cast<std::size_t>(length - end_length));
+  std::size_t stop = cut;
+  if (!args.flag(1, false)) {
+    const std::size_t space = cut == 0 ? std::string::npos : text.bytes.rfind(' ', cut - 1);
+    if (space != std::string::npos) stop = space;
+  }
+  TextBuilder out;
+  out.append(text, 0, stop);
+  out.append(end);
+  return Value::text(out.finish(text.markup));
+}
+
+Value filter_wordcount(Interpreter&, const Value& value, const CallArgs& call) {
+  const Arguments args("wordcount", call, {});
+  const TextRef text = to_text(value);
+  std::int64_t words = 0;
+  bool in_word = false;
+  for (std::size_t at = 0; at < text->bytes.size();) {
+    const char32_t code = decode_utf8(text->bytes, at);
+    const bool is_word = is_alnum(code) || code == '_';
+    if (is_word && !in_word) ++words;
+    in_word = is_word;
+  }
+  return Value::integer(words, value.source());
+}
+
+void append_quoted(TextBuilder& out, const Value& value, bool for_query) {
+  const TextRef text = to_text(value);
+  for (std::size_t at = 0; at < text->bytes.size(); ++at) {
+    const char c = text->bytes[at];
+    const bool is_safe =
+        (std::isalnum(static_cast<unsigned char>(c)) != 0 && static_cast<unsigned char>(c) < 0x80) ||
+        std::string_view("_.-~").find(c) != std::string_view::npos || (c == '/' && !for_query);
+    const std::string escaped = fmt::format("%{:02X}", static_cast<unsigned char>(c));
+    std::string_view piece = escaped;
+    if (is_safe) piece = std::string_view(&text->bytes[at], 1);
+    if (for_query && c == ' ') piece = "+";
+    out.append(piece, text->mark_at(at));
+  }
+}
+
+Value filter_urlencode(Interpreter&, const Value& value, const CallArgs& call) {
+  const Arguments args("urlencode", call, {});
+  TextBuilder out;
+  if (value.is_string() || !is_iterable(value)) {
+    append_quoted(out, value, false);
+    return Value::text(out.finish());
+  }
+  const auto pair_up = [&](const Value& key, const Value& item) {
+    if (!out.empty()) out.append("&");
+    append_quoted(out, key, true);
+    out.append("=");
+    append_quoted(out, item, true);
+  };
+  if (value.is(Kind::kDict)) {
+    for (const auto& [key, item] : value.dict().entries) pair_up(key, item);
+  } else {
+    for (const Value& pair : to_vector(value)) {
+      const std::vector<Value> parts = to_vector(pair);
+      if (parts.size() != 2) raise(kValueError, "urlencode wants pairs of key and value");
+      pair_up(parts[0], parts[1]);
+    }
+  }
+  return Value::text(out.finish());
+}
+
+Value filter_xmlattr(Interpreter&, const Value& value, const CallArgs& call) {
+  const Arguments args("xmlattr", call, {"autospace"});
+  if (!value.is(Kind::kDict))
+    raise("AttributeError", "'{}' object has no attribute 'items'", type_name(value));
+  TextBuilder out;
+  for (const auto& [key, item] : value.dict().entries) {
+    if (item.is_none() || item.is_undefined()) continue;
+    if (!key.is_string()) raise(kTypeError, "expected string or bytes-like object, got '{}'", type_name(key));
+    if (key.text().bytes.find_first_of(" \t\n\r\f\v/>=") != std::string::npos) {
+      raise(kValueError, "Invalid character in attribute name: {}", repr(key));
+    }
+    if (!out.empty() || args.flag(0, true)) out.append(" ");
+    out.append(*escape_markup(key));
+    out.append("=\"");
+    out.append(*escape_markup(item));
+    out.append("\"");
+  }
+  return Value::text(out.finish());
+}
+
+Value filter_tojson(Interpreter&, const Value& value, const CallArgs& call) {
+  const Arguments args("tojson", call, {"ensure_ascii", "indent", "separators", "sort_keys"});
+  JsonOptions options;
+  options.ensure_ascii = args.flag(0, false);
+  options.sort_keys = args.flag(3, false);
+  if (args.is_set(1)) {
+    options.has_indent = true;
+    const bool is_text = args[1].is_string();
+    const std::int64_t width = is_text ? 0 : to_index(args[1]);
+    if (width > 4096) raise(kOverflowError, "the indentation is too wide");
+    options.indent = is_text ? args[1].text().bytes
+                             : std::string(static_cast<std::size_t>(std::max<std::int64_t>(width, 0)), ' ');
+    options.item_separator = std::string(",");
+  }
+  if (args.is_set(2)) {
+    const std::vector<Value> separators = to_vector(args[2]);
+    if (separators.size() != 2 || !separators[0].is_string() || !separators[1].is_string()) {
+      raise(kValueError, "separators wants a pair of strings");
+    }
+    options.item_separator = separators[0].text().bytes;
+    options.key_separator = separators[1].text().bytes;
+  }
+  TextBuilder out;
+  print_json(out, value, options);
+  return Value::text(out.finish());
+}
+
+}  // namespace
+
+const std::vector<NamedFilter>& text_filters() {
+  static const std::vector<NamedFilter> kFilters = {
+      {"capitalize", filter_capitalize},
+      {"center", filter_center},
+      {"e", filter_escape},
+      {"escape", filter_escape},
+      {"forceescape", filter_force_escape},
+      {"format", filter_format},
+      {"indent", filter_indent},
+      {"join", filter_join},
+      {"lower", filter_lower},
+      {"replace", filter_replace},
+      {"safe", filter_safe},
+      {"string", filter_string},
+      {"title", filter_title},
+      {"tojson", filter_tojson},
+      {"trim", filter_trim},
+      {"truncate", filter_truncate},
+      {"upper", filter_upper},
+      {"urlencode", filter_urlencode},
+      {"wordcount", filter_wordcount},
+      {"xmlattr", filter_xmlattr},
+  };
+  return kFilters;
+}
+
+}  // namespace hone::text::jinja
