@@ -6,7 +6,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/error.h"
 #include "cli/verbs.h"
@@ -21,10 +23,11 @@ namespace hone::cli {
 namespace {
 
 struct CheckOptions {
-  std::string target, data, split = "train";
+  std::string target, split = "train";
+  std::vector<std::string> rest;  // DATA, or KEY=VALUE …
   std::int64_t seq_len = 0, show = 3;
-  bool packing = true, json = false;
-  std::string overlong = "error";
+  std::optional<std::string> overlong;  // a recipe's, or "error"
+  bool unpacked = false, json = false;
 };
 
 /// The row as text, learnt tokens marked: green on a terminal, «…» elsewhere.
@@ -80,17 +83,33 @@ void print(const data::DatasetStatistics& s, const std::vector<std::int64_t>& pe
   fmt::print("{}", card.str());
 }
 
+data::Overlong overlong_of(const std::string& name) {
+  return name == "error"  ? data::Overlong::kError
+         : name == "drop" ? data::Overlong::kDrop
+                          : data::Overlong::kTruncate;
+}
+
 void run(CheckOptions options) {
-  if (options.data.empty()) {  // a recipe says it all
-    const auto recipe = train::read_recipe(options.target, {});
+  std::string data;
+  bool packing = true;
+  auto overlong = data::Overlong::kError;
+  if (!std::filesystem::is_directory(options.target)) {  // a recipe says it all
+    const auto recipe = train::read_recipe(options.target, options.rest);
     options.target = recipe.model_path;
-    options.data = recipe.train_data;
+    data = recipe.train_data;
     if (options.seq_len == 0) options.seq_len = recipe.seq_len;
-    options.packing = recipe.packing;
-    options.overlong = recipe.overlong == data::Overlong::kError  ? "error"
-                       : recipe.overlong == data::Overlong::kDrop ? "drop"
-                                                                  : "truncate";
+    packing = recipe.packing;
+    overlong = recipe.overlong;
+  } else if (options.rest.size() == 1) {
+    data = options.rest.front();
+  } else {
+    fail(
+        "hone check: {} is a model directory; give it one file, glob or directory of data, as in "
+        "`hone check MODEL train.jsonl`",
+        options.target);
   }
+  if (options.unpacked) packing = false;
+  if (options.overlong) overlong = overlong_of(*options.overlong);
   const std::filesystem::path directory = options.target;
   const auto tokenizer = text::PretrainedTokenizer::from_pretrained(directory);
   std::int64_t vocab = 0;
@@ -103,14 +122,11 @@ void run(CheckOptions options) {
       fail("--seq-len {} is longer than the model's context of {} (max_position_embeddings)", context,
            spec.max_positions);
   }
-  const auto overlong = options.overlong == "error"  ? data::Overlong::kError
-                        : options.overlong == "drop" ? data::Overlong::kDrop
-                                                     : data::Overlong::kTruncate;
   train::Progress progress("reading");
   const auto dataset = data::Dataset::load(
-      options.data, options.split, tokenizer,
+      data, options.split, tokenizer,
       {.seq_len = context,
-       .packing = options.packing,
+       .packing = packing,
        .shuffle = false,
        .overlong = overlong,
        .vocab = vocab,
@@ -140,7 +156,7 @@ void run(CheckOptions options) {
                masked_text(dataset.example(i), tokenizer.tokenizer(), colour));
   }
   fmt::print("{} is learnt from\n", colour ? "\033[32mgreen\033[0m" : "«this»");
-  print(s, percentiles, context, options.packing);
+  print(s, percentiles, context, packing);
 }
 
 }  // namespace
@@ -151,20 +167,23 @@ void add_check(CLI::App& app) {
       "check", "show what training would see of a dataset: rows, lengths, what is learnt from");
   verb->add_option("RECIPE_OR_MODEL", options->target, "a recipe; or a model directory, with DATA")
       ->required();
-  verb->add_option("DATA", options->data, "a JSONL file, a glob, or a directory with train.jsonl");
+  verb->add_option(
+      "DATA", options->rest,
+      "of a model: a JSONL file, a glob, or a directory with train.jsonl; of a recipe: KEY=VALUE "
+      "to set, as in data.seq_len=512");
   verb->add_option("--split", options->split, "which file of a directory")
       ->check(CLI::IsMember({"train", "valid", "test"}))
       ->capture_default_str();
   verb->add_option("--seq-len", options->seq_len,
-                   "tokens of a pack; 0: 2048, or the model's context if that is less")
+                   "tokens of a pack; 0: the recipe's, else 2048, or the model's context if that is less")
       ->check(CLI::NonNegativeNumber);
-  verb->add_option("--overlong", options->overlong, "what becomes of longer rows")
-      ->check(CLI::IsMember({"error", "truncate", "drop"}))
-      ->capture_default_str();
+  verb->add_option("--overlong", options->overlong,
+                   "what becomes of longer rows (default: the recipe's, else error)")
+      ->check(CLI::IsMember({"error", "truncate", "drop"}));
   verb->add_option("--show", options->show, "rows to show")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  verb->add_flag("!--no-packing", options->packing, "one row a pack");
+  verb->add_flag("--no-packing", options->unpacked, "one row a pack");
   verb->add_flag("--json", options->json, "print one JSON object");
   verb->callback([options] { run(*options); });
 }

@@ -53,9 +53,11 @@ class JsonBuilder final : public nlohmann::json_sax<Json> {
   bool end_array() override { return close(); }
   bool parse_error(std::size_t position, const std::string&,
                    const nlohmann::detail::exception& error) override {
+    // "[json.exception.parse_error.101] parse error at line 1, column 10: what is wrong": the place is ours
+    // to say, the text may be a line of a file.
     std::string message = error.what();
-    if (const std::size_t prefix = message.find("] "); prefix != std::string::npos)
-      message.erase(0, prefix + 2);
+    for (const char* prefix : {"] ", ": "})
+      if (const std::size_t at = message.find(prefix); at != std::string::npos) message.erase(0, at + 2);
     fail("{}: invalid JSON at byte {}: {}", where_, position, message.substr(0, 300));
   }
 

@@ -304,6 +304,18 @@ TEST_F(Reports, CheckCountsWhatTrainingWouldSee) {
   EXPECT_EQ(row.at("tokens"), eval.at("tokens"));
 }
 
+TEST_F(Reports, CheckOfARecipeTakesItsKeysAndFlags) {
+  write(workspace_ / "r.yaml",
+        "model: {path: model}\ndata: {train: data.jsonl, packing: true}\noutput: out\n");
+  const auto packed = workspace_.succeed({"check", "r.yaml", "--json"}).json();
+  EXPECT_LT(packed.at("packs"), packed.at("examples")) << packed.dump();
+  const auto unpacked = workspace_.succeed({"check", "r.yaml", "data.packing=false", "--json"}).json();
+  EXPECT_EQ(unpacked.at("packs"), unpacked.at("examples"));
+  EXPECT_EQ(workspace_.succeed({"check", "r.yaml", "--no-packing", "--json"}).json(), unpacked);
+  expect_refused(workspace_.hone({"check", "r.yaml", "data.packng=false"}), {"data.packng", "data.packing"});
+  expect_refused(workspace_.hone({"check", "model"}), {"model", "train.jsonl"});
+}
+
 TEST_F(Reports, CheckShowsTheMasks) {
   write(workspace_ / "data.jsonl",
         "{\"messages\": [{\"role\": \"user\", \"content\": \"all logs\"}, {\"role\": \"assistant\", "
