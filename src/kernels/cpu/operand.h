@@ -18,11 +18,6 @@ namespace hone::kernels::cpu {
 template <class Isa, class T>
 using Compute = std::conditional_t<Isa::kDotBf16, T, float>;
 
-/// The type that dot products are summed from. On processors with AMX (Intel's), VDPBF16PS has half the rate
-/// of an f32 multiply-add: widening first is as fast from memory and twice as fast from the caches.
-template <class Isa, class T>
-using DotElement = std::conditional_t<Isa::kAmx, float, Compute<Isa, T>>;
-
 /// How many elements a word holds.
 template <class E>
 inline constexpr Index kPerWord = std::is_same_v<E, BFloat16> ? 2 : 1;
