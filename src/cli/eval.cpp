@@ -45,8 +45,7 @@ void run(const EvalOptions& options) {
     fail("{}: no token is supervised (every label is -100 or the first of its row): there is no loss",
          options.data);
   auto context = options.compute.context();
-  auto model =
-      model::CausalLM::from_pretrained(context, options.model, {.dtype = options.compute.compute_dtype()});
+  auto model = options.compute.load(context, options.model);
   train::EvalSummary summary;
   {
     train::Progress progress("evaluating");

@@ -44,8 +44,7 @@ void run(GenerateOptions options) {
   const auto tokenizer = text::PretrainedTokenizer::from_pretrained(options.model);
   const auto ids = prompt_ids(options, tokenizer);
   auto context = options.compute.context();
-  auto model =
-      model::CausalLM::from_pretrained(context, options.model, {.dtype = options.compute.compute_dtype()});
+  auto model = options.compute.load(context, options.model);
   for (const auto id : tokenizer.eos_token_ids()) options.generation.stop_ids.push_back(id);
 
   text::StreamDecoder decoder(tokenizer.tokenizer(), !options.keep_special);

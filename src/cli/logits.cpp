@@ -41,8 +41,7 @@ void run(const LogitsOptions& options) {
   // The rows are checked against config.json before the weights are read.
   const auto spec = model::describe(options.model).spec;
   const auto rows = read_token_rows(options.ids, spec.vocab, spec.context_length());
-  auto model =
-      model::CausalLM::from_pretrained(context, options.model, {.dtype = options.compute.compute_dtype()});
+  auto model = options.compute.load(context, options.model);
 
   std::vector<hub::TensorSpec> tensors;
   const auto* f32 = &hub::stored_type(DType::kF32);

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "device/threads.h"
+#include "train/console.h"
 
 namespace hone::cli {
 
@@ -23,6 +24,13 @@ ops::Context ComputeOptions::context() const {
   const int count = threads > 0 ? threads : device::available_cores();
   device::pin_threads(count);
   return ops::Context(device::Device{}, count);
+}
+
+model::CausalLM ComputeOptions::load(ops::Context& context, const std::string& model) const {
+  train::Progress progress("reading weights");
+  return model::CausalLM::from_pretrained(
+      context, model,
+      {.dtype = compute_dtype(), .progress = [&](double share) { progress.update(share, ""); }});
 }
 
 }  // namespace hone::cli

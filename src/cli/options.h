@@ -8,7 +8,7 @@
 #include <string>
 
 #include "base/dtype.h"
-#include "ops/context.h"
+#include "model/causal_lm.h"
 
 namespace hone::cli {
 
@@ -34,6 +34,8 @@ struct ComputeOptions {
   std::optional<DType> compute_dtype() const { return dtype == "auto" ? std::nullopt : parse_dtype(dtype); }
   /// A CPU context with pinned threads.
   ops::Context context() const;
+  /// The checkpoint in --dtype, with progress on stderr where reading it takes long.
+  model::CausalLM load(ops::Context& context, const std::string& model) const;
 };
 
 }  // namespace hone::cli

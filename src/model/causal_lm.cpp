@@ -53,10 +53,19 @@ CausalLM CausalLM::from_pretrained(ops::Context& context, const std::filesystem:
 
   const DType dtype = options.dtype.value_or(own_dtype(description, checkpoint));
   Decoder decoder(spec, context, dtype, untied_head);
-  plan.load([&](std::size_t i) {
-    const Tensor& value = decoder.parameters().value(plan.parameters()[i].name);
-    return hub::Destination{value.data(), value.dtype()};
-  });
+  const auto value_of = [&](std::size_t i) -> const Tensor& {
+    return decoder.parameters().value(plan.parameters()[i].name);
+  };
+  const auto all = static_cast<double>(decoder.parameters().num_elements());
+  double read = 0;
+  plan.load(
+      [&](std::size_t i) {
+        return hub::Destination{value_of(i).data(), value_of(i).dtype()};
+      },
+      [&](std::size_t i) {
+        read += static_cast<double>(value_of(i).numel());
+        if (options.progress) options.progress(read / all);
+      });
   CausalLM model(std::move(description), directory, std::move(plan), std::move(decoder));
   model.from_checkpoint_ = true;
   return model;

@@ -16,7 +16,9 @@ namespace hone::model {
 struct LoadOptions {
   /// Compute dtype, f32 or bf16; nullopt: the checkpoint's own (config.json's dtype, else that of its first
   /// floating tensor; f16 is computed in f32).
-  std::optional<DType> dtype;
+  std::optional<DType> dtype = std::nullopt;
+  /// Called after each parameter with the share of all elements that has been read, 0 to 1; or null.
+  std::function<void(double share)> progress = nullptr;
 };
 
 /// A family checked against a config.json, before any weight is opened.

@@ -108,7 +108,7 @@ void Progress::update(double share, const std::string& detail) {
   const double now = now_seconds();
   if (now - last_printed_ < (on_terminal_ ? 0.2 : 10.0)) return;
   last_printed_ = now;
-  std::string text = what_ + "  " + detail;
+  std::string text = what_ + (detail.empty() ? "" : "  " + detail);
   if (share > 0)
     text += fmt::format("  {:.0f}%  eta {}", 100 * share, duration((now - started_) * (1 - share) / share));
   std::fputs(((on_terminal_ ? "\r\033[K" : "") + text + (on_terminal_ ? "" : "\n")).c_str(), stderr);

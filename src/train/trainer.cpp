@@ -203,7 +203,12 @@ void Trainer::open_data() {
 }
 
 void Trainer::open_model() {
-  model_ = model::CausalLM::from_pretrained(*context_, recipe_.model_path, {.dtype = recipe_.dtype});
+  {
+    Progress progress("reading weights");
+    model_ = model::CausalLM::from_pretrained(
+        *context_, recipe_.model_path,
+        {.dtype = recipe_.dtype, .progress = [&](double share) { progress.update(share, ""); }});
+  }
   auto& decoder = model_->decoder();
   // Gradients of one micro-batch are rounded once, to the weight's dtype; sums over several are kept in f32.
   const bool accumulates = recipe_.global_batch > recipe_.micro_batch;
