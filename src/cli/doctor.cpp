@@ -61,6 +61,7 @@ void run(bool json) {
       {"used", kernels::name_of(isa)},
       {"forced_by_environment", !forced.empty()},
       {"peak_gflops_f32", compute.f32},
+      {"f32_by_three_bf16_parts", compute.f32_by_parts},
       {"peak_gflops_bf16", compute.bf16},
       {"memory_read_gb_s", memory.read},
       {"memory_copy_gb_s", memory.copy},
@@ -81,9 +82,10 @@ void run(bool json) {
   card.row("bf16", isa == kernels::CpuIsa::kAvx512Bf16 || isa == kernels::CpuIsa::kAvx512Amx
                        ? "multiplied in hardware: train in bf16 for speed"
                        : "widened to f32 for products: saves memory, not time");
-  card.row("peak", fmt::format("{:.0f} GFLOP/s f32, {:.0f} bf16, from registers or the first cache; memory "
+  card.row("peak", fmt::format("{:.0f} GFLOP/s f32{}, {:.0f} bf16, from registers or the first cache; memory "
                                "{:.0f} GB/s read, {:.0f} copied",
-                               compute.f32, compute.bf16, memory.read, memory.copy));
+                               compute.f32, compute.f32_by_parts ? " (by three bf16 parts)" : "",
+                               compute.bf16, memory.read, memory.copy));
   card.row("threads",
            fmt::format("{}, one per core; pinned{} (train.threads and --threads set another number)", threads,
                        environment("HONE_PIN") == "0" ? " no: HONE_PIN is 0" : ""));

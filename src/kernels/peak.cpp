@@ -57,7 +57,7 @@ PeakLoops loops_of(CpuIsa isa) {
     case CpuIsa::kReference:
       break;
   }
-  return {plain_multiply_add, nullptr, plain_sum, plain_copy, plain_triad};
+  return {plain_multiply_add, nullptr, nullptr, plain_sum, plain_copy, plain_triad};
 }
 
 /// The best of several tries, in units of 1e9 a second: work(thread) runs on every thread and returns its
@@ -90,6 +90,11 @@ ComputePeak measure_compute_peak(CpuIsa isa, int num_threads) {
   ComputePeak peak;
   peak.f32 = best_rate(num_threads, 10, [&](int) { return loops.multiply_add(kRounds); });
   peak.bf16 = peak.f32;
+  if (loops.split_f32 != nullptr) {
+    const double split = best_rate(num_threads, 10, [&](int) { return loops.split_f32(kRounds); });
+    peak.f32_by_parts = split > peak.f32;
+    peak.f32 = std::max(peak.f32, split);
+  }
   if (loops.dot_bf16 != nullptr)
     peak.bf16 = best_rate(num_threads, 10, [&](int) { return loops.dot_bf16(kRounds); });
   return peak;

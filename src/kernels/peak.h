@@ -5,11 +5,12 @@
 
 namespace hone::kernels {
 
-/// Multiply-adds on registers alone, GFLOP/s (a multiply-add is two). Takes some 50 ms.
+/// Multiply-adds on registers alone, GFLOP/s (a multiply-add is two). Takes some 100 ms.
 struct ComputePeak {
   double f32 = 0;
-  double bf16 =
-      0;  // of bf16 products summed in f32; where the instruction set has none, f32's: bf16 is widened
+  bool f32_by_parts = false;  // on AMX: each float is multiplied as three bf16
+  /// Of bf16 products summed in f32; where the instruction set has none, f32's: bf16 is widened.
+  double bf16 = 0;
 };
 ComputePeak measure_compute_peak(CpuIsa isa, int num_threads);
 

@@ -3,10 +3,11 @@
 // k is taken 32 elements at a time, from the beginning of a piece of k, and filled up with zeros at its end:
 // what an element sums to depends on its row, its column and k alone (see micro_kernel.h), however few rows
 // its tile has. Four sums hide the latency of TDPBF16PS (52 cycles, one begun every 16); each step of k loads
-// four tiles and multiplies four times, which is what L2 can feed.
+// four tiles and multiplies four times, which is what L2 can feed. Floats take six times as many
+// multiplications: amx_split.h.
 #pragma once
 
-#include "kernels/cpu/micro_kernel.h"
+#include "kernels/cpu/amx_split.h"
 
 namespace hone::kernels::cpu {
 
@@ -45,13 +46,34 @@ template <class Isa, bool kTall>
 }
 
 template <class Isa, bool kTall>
-[[gnu::noinline]] void sum_on_tiles(const MicroArgs& args) {
-  constexpr Index kBlock = kWordBlock<Isa, BFloat16>;
+[[gnu::always_inline]] inline void load_all_sums(const MicroArgs& args) {
   load_sums<Isa, 0>(args.start, args.start_stride);
   if constexpr (kTall) {
     load_sums<Isa, 2>(args.start == nullptr ? nullptr : args.start + 16 * args.start_stride,
                       args.start_stride);
   }
+}
+
+template <class Isa, class E, bool kTall>
+requires(kSplit<E>) [[gnu::noinline]] void sum_on_tiles(const MicroArgs& args) {
+  load_all_sums<Isa, kTall>(args);
+  const char *a = args.a, *ahead = args.prefetch.start;
+  const float* b = args.b;
+  for (Index words = args.words; words > 0; words -= kSplitBlock) {
+    multiply_split_block<Isa, kTall>(a, b);
+    for (Index l = 0; l < args.prefetch.lines; l++) {
+      __builtin_prefetch(ahead + l * args.prefetch.step, 0, 2);
+      __builtin_prefetch(ahead + l * args.prefetch.step + 64, 0, 2);
+    }
+    a += args.a_step;
+    b += 3 * kSplitPlane<Isa>;
+    ahead += args.prefetch.block_step;
+  }
+}
+template <class Isa, class E, bool kTall>
+requires(!kSplit<E>) [[gnu::noinline]] void sum_on_tiles(const MicroArgs& args) {
+  constexpr Index kBlock = kWordBlock<Isa, BFloat16>;
+  load_all_sums<Isa, kTall>(args);
   const char *a = args.a, *ahead = args.prefetch.start, *left = args.prefetch_left.start;
   const float* b = args.b;
   for (Index words = args.words; words > 0; words -= kBlock) {
@@ -96,23 +118,43 @@ struct MicroKernel<Isa, E, kPackedA> {
   template <class C>
   [[gnu::always_inline]] void run(Index rows, const MicroArgs& args, const TileOut<Isa, C>& out) {
     if (rows != rows_) configure(rows);
-    if (rows > 16) {
-      sum_on_tiles<Isa, true>(args);
-    } else {
-      sum_on_tiles<Isa, false>(args);
+    if constexpr (kSplit<E>) {
+      if (args.special) [[unlikely]]
+        return run_special(rows, args, out);
     }
+    sum(args);
     if constexpr (std::is_same_v<C, float>) {
       if (!out.stream) return store(out.c, out.stride);
     }
     alignas(64) float sums[kTileRows<Isa, E> * kPanel<Isa>];
     store(sums, kPanel<Isa>);
+    put(rows, sums, out);
+  }
+
+ private:
+  [[gnu::always_inline]] void sum(const MicroArgs& args) const {
+    if (rows_ > 16) {
+      sum_on_tiles<Isa, E, true>(args);
+    } else {
+      sum_on_tiles<Isa, E, false>(args);
+    }
+  }
+  template <class C>
+  [[gnu::always_inline]] static void put(Index rows, const float* sums, const TileOut<Isa, C>& out) {
     for (Index i = 0; i < rows; i++) {
       const float* row = sums + i * kPanel<Isa>;
       out.store(i, Isa::load(row), Isa::load(row + Isa::kLanes));
     }
   }
-
- private:
+  /// Where some floats are not finite.
+  template <class C>
+  [[gnu::noinline]] void run_special(Index rows, const MicroArgs& args, const TileOut<Isa, C>& out) {
+    alignas(64) float sums[kTileRows<Isa, E> * kPanel<Isa>];
+    sum(args);
+    store(sums, kPanel<Isa>);
+    mend_sums<Isa>(args, rows, sums);
+    put(rows, sums, out);
+  }
   [[gnu::always_inline]] void store(float* to, Index stride) const {
     store_sums<Isa, 0>(to, stride);
     if (rows_ > 16) store_sums<Isa, 2>(to + 16 * stride, stride);

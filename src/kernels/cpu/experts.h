@@ -14,10 +14,10 @@
 namespace hone::kernels::cpu {
 
 /// Takes tiles of half gate, half up: keeps both, stores activation = weight * silu(gate) * up.
-template <class Isa, class T, class E>
+template <class Isa, class T, class S>
 struct SwigluSink {
   T* pre;  // (rows, 2 * ffn), or null
-  E* activation;
+  S* activation;
   Index stride;  // of activation
   Index ffn;
   const float* weight;  // of each row
@@ -43,6 +43,7 @@ template <class Isa, class T>
 class ExpertsForward {
  public:
   using E = Compute<Isa, T>;
+  using S = Stored<E>;
   ExpertsForward(const ExpertsArgs& args, device::Stream& stream)
       : args_(args),
         stream_(stream),
@@ -72,7 +73,7 @@ class ExpertsForward {
 
  private:
   using Scratch = GemmScratch<Isa, E>;
-  using Left = AlongK<E>;
+  using Left = AlongK<S>;
 
   /// Rows of a block: enough blocks for the threads, but not so few rows that packing the weights counts.
   Index block_rows(int threads) const {
@@ -82,21 +83,21 @@ class ExpertsForward {
   void carve_shared(Carver& shared, bool whole) {
     rows_out_ = shared.take<float>(rows_ * hidden_);
     token_of_ = shared.take<std::int32_t>(rows_);
-    if (!whole) activation_ = shared.take<E>(rows_ * padded<E>(ffn_));
+    if (!whole) activation_ = shared.take<S>(rows_ * padded<S>(ffn_));
   }
   /// The block of thread scratch: products, gathered rows, activations, routing weights.
   struct Memory {
     float* product;
-    E* x;
-    E* activation;
+    S* x;
+    S* activation;
     float* weight;
   };
   Memory carve_thread(Carver& carver, Index rows, bool whole) const {
     Memory m;
     m.product = carver.take<float>(most(Scratch::template size<Left>(rows, panel_columns_, hidden_),
                                         Scratch::template size<Left>(rows, hidden_, ffn_)));
-    m.x = carver.take<E>(rows * padded<E>(hidden_));
-    m.activation = carver.take<E>(whole ? rows * padded<E>(ffn_) : 0);
+    m.x = carver.take<S>(rows * padded<S>(hidden_));
+    m.activation = carver.take<S>(whole ? rows * padded<S>(ffn_) : 0);
     m.weight = carver.take<float>(rows);
     return m;
   }
@@ -117,22 +118,22 @@ class ExpertsForward {
                          sink);
     }
   }
-  void gate_up(const ExpertBlock& block, const Memory& m, E* activation, Range columns) {
+  void gate_up(const ExpertBlock& block, const Memory& m, S* activation, Range columns) {
     const auto* x = static_cast<const T*>(args_.x.data);
     gather_rows<Isa>(x, args_.x.stride, token_of_ + block.begin, block.rows(), hidden_, m.x,
-                     padded<E>(hidden_));
+                     padded<S>(hidden_));
     for (Index i = 0; i < block.rows(); i++) m.weight[i] = args_.weights[args_.permutation[block.begin + i]];
     T* pre = static_cast<T*>(args_.pre_activation);
-    SwigluSink<Isa, T, E> sink{pre != nullptr ? pre + block.begin * 2 * ffn_ : nullptr, activation,
-                               padded<E>(ffn_), ffn_, m.weight};
+    SwigluSink<Isa, T, S> sink{pre != nullptr ? pre + block.begin * 2 * ffn_ : nullptr, activation,
+                               padded<S>(ffn_), ffn_, m.weight};
     const T* weight = static_cast<const T*>(args_.gate_up) + block.expert * 2 * ffn_ * hidden_;
-    multiply(Left{m.x, padded<E>(hidden_)}, GateUp<T>{weight, hidden_, ffn_}, block.rows(), columns,
+    multiply(Left{m.x, padded<S>(hidden_)}, GateUp<T>{weight, hidden_, ffn_}, block.rows(), columns,
              panel_columns_, hidden_, m.product, sink);
   }
-  void down(const ExpertBlock& block, const Memory& m, const E* activation, Range columns) {
+  void down(const ExpertBlock& block, const Memory& m, const S* activation, Range columns) {
     MatmulSink<Isa, T, float> sink{rows_out_ + block.begin * hidden_, hidden_};
     const T* weight = static_cast<const T*>(args_.down) + block.expert * hidden_ * ffn_;
-    multiply(Left{activation, padded<E>(ffn_)}, AlongK<T>{weight, ffn_}, block.rows(), columns, hidden_, ffn_,
+    multiply(Left{activation, padded<S>(ffn_)}, AlongK<T>{weight, ffn_}, block.rows(), columns, hidden_, ffn_,
              m.product, sink);
   }
 
@@ -155,13 +156,13 @@ class ExpertsForward {
       for (Index i = 0; i < plan.size() * parts; i++) {
         const ExpertBlock& block = plan[i / parts];
         const Range columns = part_of(panel_columns_, i % parts, parts);
-        if (columns.size() > 0) gate_up(block, m, activation_ + block.begin * padded<E>(ffn_), columns);
+        if (columns.size() > 0) gate_up(block, m, activation_ + block.begin * padded<S>(ffn_), columns);
       }
 #pragma omp for schedule(dynamic, 1)
       for (Index i = 0; i < plan.size() * parts; i++) {
         const ExpertBlock& block = plan[i / parts];
         const Range columns = part_of(hidden_, i % parts, parts);
-        if (columns.size() > 0) down(block, m, activation_ + block.begin * padded<E>(ffn_), columns);
+        if (columns.size() > 0) down(block, m, activation_ + block.begin * padded<S>(ffn_), columns);
       }
     }
   }
@@ -176,13 +177,13 @@ class ExpertsForward {
   Index hidden_, ffn_, rows_, panel_columns_;
   float* rows_out_ = nullptr;         // (rows, hidden): every row's share of its token's result
   std::int32_t* token_of_ = nullptr;  // (rows)
-  E* activation_ = nullptr;           // (rows, padded ffn), where products are cut by columns
+  S* activation_ = nullptr;           // (rows, padded ffn), where products are cut by columns
 };
 
 template <class Isa>
 void MatrixKernels<Isa>::experts(const ExpertsArgs& args, device::Stream& stream) {
   if (args.x.dtype == DType::kF32) {
-    if constexpr (!Isa::kAmx) ExpertsForward<Isa, float>(args, stream).run();
+    ExpertsForward<Isa, float>(args, stream).run();
   } else {
     ExpertsForward<Isa, BFloat16>(args, stream).run();
   }

@@ -15,13 +15,13 @@
 namespace hone::kernels::cpu {
 
 /// Takes tiles of the gradient of the unweighted activation.
-template <class Isa, class T, class E>
+template <class Isa, class T, class S>
 struct SwigluGradSink {
   const T* pre;         // (rows, 2 * ffn), gate | up
   const float* weight;  // of each row
-  E* activation;        // (rows, ffn): weight * silu(gate) * up
+  S* activation;        // (rows, ffn): weight * silu(gate) * up
   Index activation_stride;
-  E* dpre;  // (rows, 2 * ffn)
+  S* dpre;  // (rows, 2 * ffn)
   Index dpre_stride;
   float* dweight;  // (rows, kLanes): lanes to be summed; set by the first panel
   Index ffn;
@@ -48,7 +48,7 @@ struct SwigluGradSink {
         dot = Isa::fma(n == Isa::kLanes ? d : Isa::blend(d, Isa::zero(), n), value, dot);
         const Vec dw = d * w;
         store_lanes<Isa>(activation + i * activation_stride + j + h, value * w, n);
-        E* out = dpre + i * dpre_stride + j + h;
+        S* out = dpre + i * dpre_stride + j + h;
         store_lanes<Isa>(out, dw * up * (s * Isa::fma(gate, one - s, one)), n);
         store_lanes<Isa>(out + ffn, dw * silu, n);
       }
@@ -61,6 +61,7 @@ template <class Isa, class T>
 class ExpertsBackward {
  public:
   using E = Compute<Isa, T>;
+  using S = Stored<E>;
   ExpertsBackward(const ExpertsGradArgs& args, device::Stream& stream)
       : args_(args),
         forward_(args.forward),
@@ -73,7 +74,7 @@ class ExpertsBackward {
     const int threads = stream_.num_threads();
     const ExpertPlan experts(forward_.offsets, forward_.experts, most(1, rows_));
     const bool whole = experts.balanced(threads) &&
-                       experts.largest() * (hidden_ + 3 * ffn_) * Index{sizeof(E)} <= kMaxThreadBytes;
+                       experts.largest() * (hidden_ + 3 * ffn_) * Index{sizeof(S)} <= kMaxThreadBytes;
     const ExpertPlan blocks(forward_.offsets, forward_.experts,
                             whole ? most(1, rows_) : most(128, least(1024, ceil_div(rows_, 3 * threads))));
     Carver count(nullptr);
@@ -105,18 +106,18 @@ class ExpertsBackward {
   /// The side of a block of a weight's gradient, where several threads share an expert.
   static constexpr Index kBlockSide = 256;
   using Scratch = GemmScratch<Isa, E>;
-  using Left = AlongK<E>;
-  using Tiled = AcrossK<E>;
+  using Left = AlongK<S>;
+  using Tiled = AcrossK<S>;
 
   /// Where a stage's rows lie: row 0 of these is row `begin` of the plan.
   struct Rows {
-    E* activation;
-    E* dpre;
+    S* activation;
+    S* dpre;
     Index begin;
   };
   struct Memory {
     float* product;
-    E* dy;
+    S* dy;
     float* weight;
     float* dweight;
     Rows rows;  // of a whole expert
@@ -125,10 +126,10 @@ class ExpertsBackward {
   void carve_shared(Carver& shared, bool whole) {
     rows_out_ = shared.take<float>(args_.dx.data != nullptr ? rows_ * hidden_ : 0);
     token_of_ = shared.take<std::int32_t>(rows_);
-    dy_converted_ = shared.take<E>(dy_in_place() ? 0 : forward_.x.rows * padded<E>(hidden_));
+    dy_converted_ = shared.take<S>(dy_in_place() ? 0 : forward_.x.rows * padded<S>(hidden_));
     if (whole) return;
-    all_rows_.activation = shared.take<E>(rows_ * padded<E>(ffn_));
-    all_rows_.dpre = shared.take<E>(rows_ * padded<E>(2 * ffn_));
+    all_rows_.activation = shared.take<S>(rows_ * padded<S>(ffn_));
+    all_rows_.dpre = shared.take<S>(rows_ * padded<S>(2 * ffn_));
     all_rows_.begin = 0;
   }
   /// `block`: rows of the largest block of stages 1 and 3; `expert`: rows of the largest expert.
@@ -139,28 +140,28 @@ class ExpertsBackward {
         most(Scratch::template size<Left>(block, ffn_, hidden_),
              Scratch::template size<Left>(block, hidden_, 2 * ffn_)),
         Scratch::template size<Tiled>(side, weight_columns(most(hidden_, ffn_), expert, whole), expert)));
-    m.dy = carver.take<E>(block * padded<E>(hidden_));
+    m.dy = carver.take<S>(block * padded<S>(hidden_));
     m.weight = carver.take<float>(block);
     m.dweight = carver.take<float>(block * Isa::kLanes);
-    m.rows.activation = carver.take<E>(whole ? expert * padded<E>(ffn_) : 0);
-    m.rows.dpre = carver.take<E>(whole ? expert * padded<E>(2 * ffn_) : 0);
+    m.rows.activation = carver.take<S>(whole ? expert * padded<S>(ffn_) : 0);
+    m.rows.dpre = carver.take<S>(whole ? expert * padded<S>(2 * ffn_) : 0);
     m.rows.begin = 0;
     return m;
   }
   /// Columns of a block of a weight's gradient with n columns, summed over k rows.
   static Index weight_columns(Index n, Index k, bool whole) {
-    const Index most_columns = KPieces<Isa, E>(k).count > 1 ? kMaxWaitingColumns : n;
+    const Index most_columns = KPieces<Isa, E>(k).count > 1 ? kMaxWaitingColumns<E> : n;
     return least(n, whole ? most_columns : least(most_columns, kBlockSide));
   }
 
   bool dy_in_place() const {
-    return args_.dy.dtype == (kPerWord<E> == 2 ? DType::kBF16 : DType::kF32);
+    return args_.dy.dtype == (std::is_same_v<S, BFloat16> ? DType::kBF16 : DType::kF32);
   }
-  const E* dy() const {
-    return dy_in_place() ? static_cast<const E*>(args_.dy.data) : dy_converted_;
+  const S* dy() const {
+    return dy_in_place() ? static_cast<const S*>(args_.dy.data) : dy_converted_;
   }
   Index dy_stride() const {
-    return dy_in_place() ? args_.dy.stride : padded<E>(hidden_);
+    return dy_in_place() ? args_.dy.stride : padded<S>(hidden_);
   }
   /// dy in the type that is multiplied: f32 gradients of a bf16 model are rounded, bf16 ones widened where
   /// the processor does not multiply them.
@@ -169,7 +170,7 @@ class ExpertsBackward {
     const Index tokens = forward_.x.rows;
 #pragma omp parallel for num_threads(stream_.num_threads())
     for (Index t = 0; t < tokens; t++) {
-      E* out = dy_converted_ + t * padded<E>(hidden_);
+      S* out = dy_converted_ + t * padded<S>(hidden_);
       if (args_.dy.dtype == DType::kF32) {
         convert_rows<Isa>(static_cast<const float*>(args_.dy.data) + t * args_.dy.stride, 0, 1, hidden_, out,
                           0);
@@ -183,18 +184,18 @@ class ExpertsBackward {
   /// Stage 1 for the rows of a block.
   void activation_grad(const ExpertBlock& block, const Memory& m, const Rows& rows) {
     const Index n = block.rows(), at = block.begin - rows.begin;
-    gather_rows<Isa>(dy(), dy_stride(), token_of_ + block.begin, n, hidden_, m.dy, padded<E>(hidden_));
+    gather_rows<Isa>(dy(), dy_stride(), token_of_ + block.begin, n, hidden_, m.dy, padded<S>(hidden_));
     for (Index i = 0; i < n; i++) m.weight[i] = forward_.weights[forward_.permutation[block.begin + i]];
-    SwigluGradSink<Isa, T, E> sink{static_cast<const T*>(forward_.pre_activation) + block.begin * 2 * ffn_,
+    SwigluGradSink<Isa, T, S> sink{static_cast<const T*>(forward_.pre_activation) + block.begin * 2 * ffn_,
                                    m.weight,
-                                   rows.activation + at * padded<E>(ffn_),
-                                   padded<E>(ffn_),
-                                   rows.dpre + at * padded<E>(2 * ffn_),
-                                   padded<E>(2 * ffn_),
+                                   rows.activation + at * padded<S>(ffn_),
+                                   padded<S>(ffn_),
+                                   rows.dpre + at * padded<S>(2 * ffn_),
+                                   padded<S>(2 * ffn_),
                                    m.dweight,
                                    ffn_};
     const AcrossK<T> down{static_cast<const T*>(forward_.down) + block.expert * hidden_ * ffn_, ffn_};
-    gemm_block<Isa, E>(Left{m.dy, padded<E>(hidden_)}, down, Range{0, n}, Range{0, ffn_}, ffn_, hidden_,
+    gemm_block<Isa, E>(Left{m.dy, padded<S>(hidden_)}, down, Range{0, n}, Range{0, ffn_}, ffn_, hidden_,
                        Scratch::template carve<Left>(m.product, n, hidden_), sink);
     if (args_.dweights == nullptr) return;
     for (Index i = 0; i < n; i++) {
@@ -223,12 +224,12 @@ class ExpertsBackward {
   }
   void down_grad(const ExpertBlock& expert, const Rows& rows, Range r, Range c, const Memory& m) {
     const Tiled left{dy(), dy_stride(), token_of_ + expert.begin};
-    const AcrossK<E> right{rows.activation + (expert.begin - rows.begin) * padded<E>(ffn_), padded<E>(ffn_)};
+    const AcrossK<S> right{rows.activation + (expert.begin - rows.begin) * padded<S>(ffn_), padded<S>(ffn_)};
     weight_grad(args_.ddown, args_.ddown_dtype, args_.accumulate_ddown, expert.expert * hidden_ * ffn_, left,
                 right, r, c, ffn_, expert.rows(), m);
   }
   void gate_up_grad(const ExpertBlock& expert, const Rows& rows, Range r, Range c, const Memory& m) {
-    const Tiled left{rows.dpre + (expert.begin - rows.begin) * padded<E>(2 * ffn_), padded<E>(2 * ffn_)};
+    const Tiled left{rows.dpre + (expert.begin - rows.begin) * padded<S>(2 * ffn_), padded<S>(2 * ffn_)};
     const AcrossK<T> right{static_cast<const T*>(forward_.x.data), forward_.x.stride,
                            token_of_ + expert.begin};
     weight_grad(args_.dgate_up, args_.dgate_up_dtype, args_.accumulate_dgate_up,
@@ -238,7 +239,7 @@ class ExpertsBackward {
   /// Stage 3 for the rows of a block.
   void rows_grad(const ExpertBlock& block, const Memory& m, const Rows& rows) {
     const Index n = block.rows();
-    const Left dpre{rows.dpre + (block.begin - rows.begin) * padded<E>(2 * ffn_), padded<E>(2 * ffn_)};
+    const Left dpre{rows.dpre + (block.begin - rows.begin) * padded<S>(2 * ffn_), padded<S>(2 * ffn_)};
     const AcrossK<T> weight{static_cast<const T*>(forward_.gate_up) + block.expert * 2 * ffn_ * hidden_,
                             hidden_};
     MatmulSink<Isa, T, float> sink{rows_out_ + block.begin * hidden_, hidden_};
@@ -333,14 +334,14 @@ class ExpertsBackward {
   Index hidden_, ffn_, rows_;
   float* rows_out_ = nullptr;         // (rows, hidden): every row's share of its token's dx
   std::int32_t* token_of_ = nullptr;  // (rows)
-  E* dy_converted_ = nullptr;         // (tokens, padded hidden), where dy has another type
+  S* dy_converted_ = nullptr;         // (tokens, padded hidden), where dy has another type
   Rows all_rows_{};                   // of all experts, where every stage is cut on its own
 };
 
 template <class Isa>
 void MatrixKernels<Isa>::experts_grad(const ExpertsGradArgs& args, device::Stream& stream) {
   if (args.forward.x.dtype == DType::kF32) {
-    if constexpr (!Isa::kAmx) ExpertsBackward<Isa, float>(args, stream).run();
+    ExpertsBackward<Isa, float>(args, stream).run();
   } else {
     ExpertsBackward<Isa, BFloat16>(args, stream).run();
   }

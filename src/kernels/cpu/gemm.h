@@ -24,6 +24,7 @@
 
 #include "kernels/cpu/amx_kernel.h"
 #include "kernels/cpu/amx_left_block.h"
+#include "kernels/cpu/amx_split_pack.h"
 
 namespace hone::kernels::cpu {
 
@@ -31,11 +32,14 @@ namespace hone::kernels::cpu {
 /// of so many fill the first cache: 2,370 GFLOP/s of a core, half as many 2,950, twice as many 1,830; half as
 /// many have to wait twice as often.
 template <class Isa, class E>
-inline constexpr Index kMaxWords = kOnTiles<Isa, E> ? 256 : 2048;
+inline constexpr Index kMaxWords = kSplit<E>          ? kMaxSplitWords
+                                   : kOnTiles<Isa, E> ? 256
+                                                      : 2048;
 /// The most rows of a block whose left operand is packed or whose sums have to wait.
 inline constexpr Index kMaxBlockRows = 512;
-/// The most columns of a block whose sums have to wait.
-inline constexpr Index kMaxWaitingColumns = 1024;
+/// The most columns of a block whose sums have to wait. Those of split floats wait more often: in L2.
+template <class E>
+inline constexpr Index kMaxWaitingColumns = kSplit<E> ? 512 : 1024;
 /// The most panels that are packed at a time.
 inline constexpr Index kMaxGroupPanels = 8;
 
@@ -52,11 +56,30 @@ struct KPieces {
   [[gnu::always_inline]] Index words() const { return length / kPerWord<E>; }
 };
 
+/// The floats of a packed panel.
+template <class Isa, class E>
+[[gnu::always_inline]] inline Index panel_floats(Index piece_words) {
+  return piece_words * kPlanes<E> * kPanel<Isa>;
+}
 /// How many panels are packed at a time.
-template <class Isa>
+template <class Isa, class E>
 [[gnu::always_inline]] inline Index group_panels(Index piece_words) {
-  const Index panel_bytes = most(1, piece_words) * kPanel<Isa> * Index{sizeof(float)};
+  const Index panel_bytes = panel_floats<Isa, E>(most(1, piece_words)) * Index{sizeof(float)};
   return most(1, least(kMaxGroupPanels, Isa::kL2Bytes / 4 / panel_bytes));
+}
+
+/// Packs a panel (pack_panel), filled up to whole word blocks. Returns whether all of it is finite, where
+/// that matters.
+template <class Isa, class E, class B>
+[[gnu::always_inline]] inline bool pack_whole_panel(const B& b, Index j, Index n, Index k0, Index k,
+                                                    float* panel) {
+  if constexpr (kSplit<E>) {
+    return pack_split_panel<Isa>(b, j, n, k0, k, panel);
+  } else {
+    pack_panel<Isa, E>(b, j, n, k0, k, panel);
+    fill_word_block<Isa, E>(k, panel);
+    return true;
+  }
 }
 
 /// Where a block's scratch memory lies, all of it 64-byte aligned.
@@ -71,7 +94,7 @@ struct GemmScratch {
   template <class A>
   static Index size(Index rows, Index columns, Index k) {
     const KPieces<Isa, E> pieces(k);
-    const Index groups = group_panels<Isa>(pieces.words()) * kPanel<Isa> * pieces.words();
+    const Index groups = group_panels<Isa, E>(pieces.words()) * panel_floats<Isa, E>(pieces.words());
     return kTileRows<Isa, E> * kPanel<Isa> + groups + LeftBlock<Isa, E, A>::size(rows, pieces.words()) +
            (pieces.count > 1 ? rows * round_up(columns, kPanel<Isa>) : 0);
   }
@@ -81,7 +104,7 @@ struct GemmScratch {
     GemmScratch s;
     s.tile = memory;
     s.panels = s.tile + kTileRows<Isa, E> * kPanel<Isa>;
-    s.left = s.panels + group_panels<Isa>(pieces.words()) * kPanel<Isa> * pieces.words();
+    s.left = s.panels + group_panels<Isa, E>(pieces.words()) * panel_floats<Isa, E>(pieces.words());
     s.waiting = s.left + LeftBlock<Isa, E, A>::size(rows, pieces.words());
     return s;
   }
@@ -95,31 +118,32 @@ void gemm_block(const A& a, const B& b, Range rows, Range columns, Index n, Inde
   constexpr Index kWidth = kPanel<Isa>;
   const KPieces<Isa, E> pieces(k);
   const Tiles<Isa, E> tiles(rows.size());
-  const Index group = group_panels<Isa>(pieces.words()) * kWidth;
+  const Index group = group_panels<Isa, E>(pieces.words()) * kWidth;
   const Index waiting_stride = round_up(columns.size(), kWidth);
   MicroKernel<Isa, E, kTiled<A>> kernel;
+  bool finite = true;  // all that was packed so far
   for (Index piece = 0; piece < pieces.count; piece++) {
     const Index k0 = pieces.begin(piece), piece_k = pieces.begin(piece + 1) - k0;
     const bool first = piece == 0, final = piece + 1 == pieces.count;
     const LeftBlock<Isa, E, A> left(a, rows, k0, piece_k, scratch.left);
-    const Index panel_size = words_of<Isa, E>(piece_k) * kWidth;
+    const Index panel_size = panel_floats<Isa, E>(words_of<Isa, E>(piece_k));
     for (Index j0 = columns.begin; j0 < columns.end; j0 += group) {
       const Index j1 = least(columns.end, j0 + group);
       for (Index j = j0; j < j1; j += kWidth) {
         float* panel = scratch.panels + (j - j0) / kWidth * panel_size;
-        pack_panel<Isa, E>(b, j, n, k0, piece_k, panel);
-        fill_word_block<Isa, E>(piece_k, panel);
+        finite = pack_whole_panel<Isa, E>(b, j, n, k0, piece_k, panel) && finite;
       }
       for (Index t = 0; t < tiles.count; t++) {
         const Index row = tiles.begin(t), height = tiles.begin(t + 1) - row;
         MicroArgs args;
         left.aim(t, row, args);
+        args.special = args.special || !finite;
         for (Index j = j0; j < j1; j += kWidth) {
           args.b = scratch.panels + (j - j0) / kWidth * panel_size;
           args.prefetch = j + group < columns.end
                               ? prefetch_plan<Isa, E>(b, j + group, k0, piece_k, t, tiles.count)
                               : PrefetchPlan{};
-          if constexpr (kOnTiles<Isa, E>) {
+          if constexpr (requires { left.next(row, j, j); }) {
             args.prefetch_left = left.next(row + height, (j - j0) / kWidth, ceil_div(j1 - j0, kWidth));
           }
           float* waiting = scratch.waiting + row * waiting_stride + (j - columns.begin);

@@ -19,13 +19,13 @@ struct LogitGroup {
 };
 
 /// Takes the logits of a chunk of rows.
-template <class Isa, class E>
+template <class Isa, class S>
 struct LogitSink {
   const std::int32_t* targets;  // of each row
   float* target_logit;          // of each row
   LogitGroup* groups;           // (rows, group_count)
   Index group_count, group_columns;
-  E* exponentials;  // (rows, stride): exp(logit - largest), or null
+  S* exponentials;  // (rows, stride): exp(logit - largest), or null
   Index stride;
   float* logits;  // (kTileRows, group_columns): the thread's own
 
@@ -46,7 +46,7 @@ struct LogitSink {
   }
 
  private:
-  static LogitGroup take_exponentials(const float* x, Index n, E* out) {
+  static LogitGroup take_exponentials(const float* x, Index n, S* out) {
     using Vec = typename Isa::Vec;
     constexpr Index kLanes = Isa::kLanes;
     const Index whole = n / kLanes * kLanes, rest = n - whole;
@@ -75,16 +75,17 @@ template <class Isa, class T>
 class CrossEntropy {
  public:
   using E = Compute<Isa, T>;
+  using S = Stored<E>;
   CrossEntropy(const LinearCrossEntropyArgs& args, device::Stream& stream)
       : args_(args),
         stream_(stream),
         rows_(args.hidden.rows),
         hidden_(args.hidden.cols),
         vocab_(args.weight.rows),
-        group_columns_(group_panels<Isa>(KPieces<Isa, E>(hidden_).words()) * kPanel<Isa>),
+        group_columns_(group_panels<Isa, E>(KPieces<Isa, E>(hidden_).words()) * kPanel<Isa>),
         group_count_(ceil_div(vocab_, group_columns_)),
-        stride_(padded<E>(vocab_)) {
-    const Index most_rows = most(kMinChunkRows, kChunkBytes / (vocab_ * Index{sizeof(E)}));
+        stride_(padded<S>(vocab_)) {
+    const Index most_rows = most(kMinChunkRows, kChunkBytes / (vocab_ * Index{sizeof(S)}));
     chunks_ = most(1, ceil_div(rows_, wants_gradient() ? most_rows : kStatisticsRows));
     chunk_rows_ = ceil_div(rows_, chunks_);
   }
@@ -99,11 +100,7 @@ class CrossEntropy {
       const Range rows{least(rows_, chunk * chunk_rows_), least(rows_, (chunk + 1) * chunk_rows_)};
       const AlongK<T> hidden{static_cast<const T*>(args_.hidden.data) + rows.begin * args_.hidden.stride,
                              args_.hidden.stride};
-      if (kInPlace<E, AlongK<T>> && is_crowded<Isa>(hidden)) {
-        find_logits(Crowded<T>{hidden.data, hidden.stride}, rows);
-      } else {
-        find_logits(hidden, rows);
-      }
+      find_logits(hidden, rows);
       finish_rows(rows);
       for (Index row = rows.begin; row < rows.end; row++) loss += static_cast<double>(args_.nll[row]);
       if (args_.dhidden.data != nullptr) find_dhidden(rows);
@@ -120,12 +117,14 @@ class CrossEntropy {
   static constexpr Index kMinChunkRows = 256;
   static constexpr Index kStatisticsRows = 4096;  // of a chunk, where no gradient is wanted
   static constexpr Index kRowsAtOnce = 8;         // of finish_rows
+  /// Groups of columns that one block has: several where packing the left operand is dear.
+  static constexpr Index kGroupsAtOnce = kSplit<E> ? 2 : 1;
   using Scratch = GemmScratch<Isa, E>;
 
   bool wants_gradient() const { return args_.dhidden.data != nullptr || args_.dweight != nullptr; }
 
   void carve(Carver& memory) {
-    dlogits_ = memory.take<E>(wants_gradient() ? chunk_rows_ * stride_ : 0);
+    dlogits_ = memory.take<S>(wants_gradient() ? chunk_rows_ * stride_ : 0);
     groups_ = memory.take<LogitGroup>(chunk_rows_ * group_count_);
     target_logit_ = memory.take<float>(chunk_rows_);
     const bool rounded = args_.dweight != nullptr && args_.dweight_dtype != DType::kF32 && chunks_ > 1;
@@ -135,18 +134,25 @@ class CrossEntropy {
   }
 
   /// exp(logit - m), m and the sum of every group of columns; the logits of the targets.
+  void find_logits(const AlongK<T>& hidden, Range rows) {
+    if constexpr (kInPlace<E, AlongK<T>>) {
+      if (is_crowded<Isa>(hidden)) return find_logits_of(Crowded<T>{hidden.data, hidden.stride}, rows);
+    }
+    find_logits_of(hidden, rows);
+  }
   template <class Left>
-  void find_logits(const Left& hidden, Range rows) {
+  void find_logits_of(const Left& hidden, Range rows) {
     const Index step = kInPlace<E, Left> && KPieces<Isa, E>(hidden_).count == 1 ? rows.size() : kMaxBlockRows;
     const Index row_blocks = ceil_div(rows.size(), most(1, step));
+    const Index columns = kGroupsAtOnce * group_columns_, column_blocks = ceil_div(vocab_, columns);
     const int threads = stream_.num_threads();
-    const Index floats = Scratch::template size<Left>(least(step, rows.size()), group_columns_, hidden_);
+    const Index floats = Scratch::template size<Left>(least(step, rows.size()), columns, hidden_);
     const ThreadScratch<Isa> memory(stream_, threads, floats + kTileRows<Isa, E> * group_columns_);
     const AlongK<T> weight{static_cast<const T*>(args_.weight.data), args_.weight.stride};
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-    for (Index i = 0; i < group_count_ * row_blocks; i++) {
+    for (Index i = 0; i < column_blocks * row_blocks; i++) {
       float* own = memory.of(omp_get_thread_num());
-      LogitSink<Isa, E> sink{args_.targets + rows.begin,
+      LogitSink<Isa, S> sink{args_.targets + rows.begin,
                              target_logit_,
                              groups_,
                              group_count_,
@@ -154,9 +160,9 @@ class CrossEntropy {
                              dlogits_,
                              stride_,
                              own + floats};
-      const Index row = i % row_blocks * step, column = i / row_blocks * group_columns_;
+      const Index row = i % row_blocks * step, column = i / row_blocks * columns;
       const Range block{row, least(rows.size(), row + step)};
-      gemm_block<Isa, E>(hidden, weight, block, Range{column, least(vocab_, column + group_columns_)}, vocab_,
+      gemm_block<Isa, E>(hidden, weight, block, Range{column, least(vocab_, column + columns)}, vocab_,
                          hidden_, Scratch::template carve<Left>(own, block.size(), hidden_), sink);
     }
   }
@@ -187,7 +193,7 @@ class CrossEntropy {
     *nll = static_cast<float>(loss);
     if (dlogits_ == nullptr) return;
     const double factor = static_cast<double>(args_.scale) / sum;
-    E* d = dlogits_ + row * stride_;
+    S* d = dlogits_ + row * stride_;
     for (Index g = 0; g < group_count_; g++) {
       const Index begin = g * group_columns_;
       scale_row(d + begin, least(group_columns_, vocab_ - begin),
@@ -197,7 +203,7 @@ class CrossEntropy {
     Isa::store(d + target,
                Isa::set(static_cast<float>(static_cast<double>(args_.scale) * __builtin_expm1(-loss))), 1);
   }
-  static void scale_row(E* d, Index n, float factor) {
+  static void scale_row(S* d, Index n, float factor) {
     const typename Isa::Vec f = Isa::set(factor);
     Index j = 0;
     for (; j + Isa::kLanes <= n; j += Isa::kLanes) Isa::store(d + j, Isa::load(d + j) * f);
@@ -205,7 +211,7 @@ class CrossEntropy {
   }
 
   void find_dhidden(Range rows) {
-    const AlongK<E> left{dlogits_, stride_};
+    const AlongK<S> left{dlogits_, stride_};
     const AcrossK<T> right{static_cast<const T*>(args_.weight.data), args_.weight.stride};
     const auto multiply = [&](auto* out) {
       using C = std::remove_pointer_t<decltype(out)>;
@@ -220,7 +226,7 @@ class CrossEntropy {
   }
 
   void find_dweight(Range rows, Index chunk) {
-    const AcrossK<E> left{dlogits_, stride_};
+    const AcrossK<S> left{dlogits_, stride_};
     const AcrossK<T> right{static_cast<const T*>(args_.hidden.data) + rows.begin * args_.hidden.stride,
                            args_.hidden.stride};
     const auto multiply = [&](auto* out, bool accumulate) {
@@ -257,7 +263,7 @@ class CrossEntropy {
   Index group_columns_, group_count_;  // of logits
   Index stride_;                       // of dlogits_
   Index chunks_ = 1, chunk_rows_ = 0;
-  E* dlogits_ = nullptr;  // (chunk_rows, stride), or null
+  S* dlogits_ = nullptr;  // (chunk_rows, stride), or null
   LogitGroup* groups_ = nullptr;
   float* target_logit_ = nullptr;
   float* dweight_sums_ = nullptr;  // (vocab, hidden), where dweight is bf16 and comes in several chunks
@@ -266,7 +272,7 @@ class CrossEntropy {
 template <class Isa>
 void MatrixKernels<Isa>::linear_cross_entropy(const LinearCrossEntropyArgs& args, device::Stream& stream) {
   if (args.hidden.dtype == DType::kF32) {
-    if constexpr (!Isa::kAmx) CrossEntropy<Isa, float>(args, stream).run();
+    CrossEntropy<Isa, float>(args, stream).run();
   } else {
     CrossEntropy<Isa, BFloat16>(args, stream).run();
   }

@@ -130,7 +130,7 @@ void matmul_as(const MatmulArgs& args, device::Stream& stream) {
 template <class Isa>
 void MatrixKernels<Isa>::matmul(const MatmulArgs& args, device::Stream& stream) {
   if (args.a.dtype == DType::kF32) {
-    if constexpr (!Isa::kAmx) matmul_as<Isa, float, float>(args, stream);
+    matmul_as<Isa, float, float>(args, stream);
   } else if (args.c.dtype == DType::kF32) {
     matmul_as<Isa, BFloat16, float>(args, stream);
   } else {

@@ -24,6 +24,7 @@ struct MicroArgs {
   Index a_step = 0;              // from word block to word block
   const char* a_tail = nullptr;  // one more word block of the left operand, rows of 64 bytes; or null
   PrefetchPlan prefetch_left;    // rows to be prefetched, a line of each per word block
+  bool special = false;          // split floats only: some are infinite or not numbers
 };
 
 /// Where a tile goes: rows of full panel width.

@@ -14,13 +14,27 @@
 
 namespace hone::kernels::cpu {
 
+/// A float that is multiplied as the sum of three bf16 (amx_split.h); it lies in memory as a float.
+struct SplitF32;
+
 /// The element type that Isa multiplies when the operands are of type T.
 template <class Isa, class T>
-using Compute = std::conditional_t<Isa::kDotBf16, T, float>;
+using Compute = std::conditional_t<Isa::kAmx && std::is_same_v<T, float>, SplitF32,
+                                   std::conditional_t<Isa::kDotBf16, T, float>>;
+
+/// The type in which elements that are multiplied as E are kept.
+template <class E>
+using Stored = std::conditional_t<std::is_same_v<E, SplitF32>, float, E>;
 
 /// How many elements a word holds.
 template <class E>
-inline constexpr Index kPerWord = std::is_same_v<E, BFloat16> ? 2 : 1;
+inline constexpr Index kPerWord = std::is_same_v<E, float> ? 1 : 2;
+
+/// Whether elements are split, and how many words then stand for a word of elements in packed operands.
+template <class E>
+inline constexpr bool kSplit = std::is_same_v<E, SplitF32>;
+template <class E>
+inline constexpr Index kPlanes = kSplit<E> ? 3 : 1;
 
 /// Whether operands of type E are multiplied on AMX tiles.
 template <class Isa, class E>
@@ -91,11 +105,13 @@ struct GateUp {
 };
 
 /// One step of a sequence of addresses, to be prefetched a line per word of k (on AMX tiles, the first
-/// `lines` of the sixteen of a word block). Null: nothing.
+/// `lines` of the sixteen of a word block; of split floats, `lines` times two lines, and block_step from word
+/// block to word block). Null: nothing.
 struct PrefetchPlan {
   const char* start = nullptr;
   Index step = 0;
   Index lines = 0;
+  Index block_step = 0;
 };
 
 /// Words of `count` elements from p, as a vector: kLanes words where whole, else what there is and zeros.
@@ -236,11 +252,16 @@ PrefetchPlan prefetch_plan(const GateUp<S>& b, Index j, Index k0, Index k, Index
   return prefetch_plan<Isa, E>(AlongK<S>{b.data + which * b.ffn * b.stride, b.stride}, j / 2, k0, k, 0);
 }
 
+template <class Isa, class B>  // amx_split_pack.h
+PrefetchPlan prefetch_split(const B& b, Index j, Index k0, Index tile, Index tiles);
+
 /// What of panel j is prefetched while tile `tile` of `tiles` is multiplied.
 template <class Isa, class E, class B>
 [[gnu::always_inline]] inline PrefetchPlan prefetch_plan(const B& b, Index j, Index k0, Index k, Index tile,
                                                          Index tiles) {
-  if constexpr (kOnTiles<Isa, E>) {
+  if constexpr (kSplit<E>) {
+    return prefetch_split<Isa>(b, j, k0, tile, tiles);
+  } else if constexpr (kOnTiles<Isa, E>) {
     // Two tiles are over so soon that the lines would queue: spread over up to sixteen.
     const Index lines = tiles >= 16 ? 2 : tiles >= 8 ? 4 : tiles >= 4 ? 8 : 16;
     const Index share = kWordBlock<Isa, E> / lines;

@@ -38,18 +38,24 @@ double multiply_add_rounds(Index rounds) {
 }
 
 /// The micro-kernel's inner loop on AMX tiles, from the first cache.
-template <class Isa>
+template <class Isa, class E>
 double multiply_tile_rounds(Index rounds) {
-  constexpr Index kRows = kTileRows<Isa, BFloat16>, kBlock = kWordBlock<Isa, BFloat16>, kBlocks = 8;
-  alignas(64) float left[kBlocks * kRows * kBlock], right[kBlocks * kBlock * kPanel<Isa>];
+  constexpr Index kRows = kTileRows<Isa, E>, kBlock = kWordBlock<Isa, E>, kBlocks = 8 / kPlanes<E>;
+  constexpr Index kLeft = kPlanes<E> * kRows * kBlock, kRight = kPlanes<E> * kBlock * kPanel<Isa>;
+  alignas(64) float left[kBlocks * kLeft], right[kBlocks * kRight];
   __builtin_memset(left, 0, sizeof left);
   __builtin_memset(right, 0, sizeof right);
-  MicroKernel<Isa, BFloat16, true> kernel;
+  MicroKernel<Isa, E, true> kernel;
   kernel.configure(kRows);
+  if constexpr (kSplit<E>) rounds /= 16;  // they take longer
   for (Index i = 0; i < rounds; i++) {
-    const Index block = i % kBlocks;
-    multiply_word_block<Isa, true>(reinterpret_cast<const char*>(left + block * kRows * kBlock), 64,
-                                   right + block * kBlock * kPanel<Isa>);
+    const char* a = reinterpret_cast<const char*>(left + i % kBlocks * kLeft);
+    const float* b = right + i % kBlocks * kRight;
+    if constexpr (kSplit<E>) {
+      multiply_split_block<Isa, true>(a, b);
+    } else {
+      multiply_word_block<Isa, true>(a, 64, b);
+    }
   }
   return static_cast<double>(rounds * kRows * kPanel<Isa>) * static_cast<double>(kBlock) * 4;
 }
@@ -82,10 +88,11 @@ double triad_array(float* a, const float* b, const float* c, Index n) {
 
 template <class Isa>
 PeakLoops peak_loops() {
-  PeakLoops loops{multiply_add_rounds<Isa, false>, nullptr, sum_array<Isa>, copy_array<Isa>,
-                  triad_array<Isa>};
+  PeakLoops loops{
+      multiply_add_rounds<Isa, false>, nullptr, nullptr, sum_array<Isa>, copy_array<Isa>, triad_array<Isa>};
   if constexpr (Isa::kAmx) {
-    loops.dot_bf16 = multiply_tile_rounds<Isa>;
+    loops.dot_bf16 = multiply_tile_rounds<Isa, BFloat16>;
+    loops.split_f32 = multiply_tile_rounds<Isa, SplitF32>;
   } else if constexpr (Isa::kDotBf16) {
     loops.dot_bf16 = multiply_add_rounds<Isa, true>;
   }

@@ -11,11 +11,13 @@
 namespace hone::kernels::cpu {
 
 /// What packing an element costs beside multiplying it by one column: measured, roughly. AMX multiplies ten
-/// times as fast and packs as everybody does.
+/// times as fast (floats three) and packs as everybody does; floats are dear to split, however they lie.
 template <class Isa, class E>
-inline constexpr double kPackScale = kOnTiles<Isa, E> ? 6.0 : 1.0;
-template <class B>
-inline constexpr double kPackCost = kTiled<B> ? 4.0 : 12.0;
+inline constexpr double kPackScale = kSplit<E>          ? 10.0
+                                     : kOnTiles<Isa, E> ? 6.0
+                                                        : 1.0;
+template <class E, class B>
+inline constexpr double kPackCost = kTiled<B> || kSplit<E> ? 4.0 : 12.0;
 
 template <class Isa, class E, class A, class B>
 BlockProblem block_problem(const A& /*a*/, const B& /*b*/, Index m, Index n, Index k, int threads) {
@@ -26,9 +28,9 @@ BlockProblem block_problem(const A& /*a*/, const B& /*b*/, Index m, Index n, Ind
           .tile_rows = kTileRows<Isa, E>,
           .panel = kPanel<Isa>,
           .max_rows = waits || packs_left ? kMaxBlockRows : m,
-          .max_columns = waits ? kMaxWaitingColumns : round_up(n, kPanel<Isa>),
+          .max_columns = waits ? kMaxWaitingColumns<E> : round_up(n, kPanel<Isa>),
           .pack_left = kPackScale<Isa, E> * (packs_left ? 4.0 : 0.5),
-          .pack_right = kPackScale<Isa, E> * kPackCost<B>,
+          .pack_right = kPackScale<Isa, E> * kPackCost<E, B>,
           .threads = threads};
 }
 

@@ -13,24 +13,6 @@ void fill(KernelTable& table) {
   table.linear_cross_entropy = cpu::MatrixKernels<Isa>::linear_cross_entropy;
 }
 
-/// On AMX tiles bf16 is multiplied; f32 as without them, by the kernels that are there.
-void fill_amx(KernelTable& table) {
-  using Tiles = cpu::MatrixKernels<cpu::Avx512Amx>;
-  using Vectors = cpu::MatrixKernels<cpu::Avx512>;
-  table.matmul = [](const MatmulArgs& a, Stream& stream) {
-    (a.a.dtype == DType::kF32 ? Vectors::matmul : Tiles::matmul)(a, stream);
-  };
-  table.experts = [](const ExpertsArgs& a, Stream& stream) {
-    (a.x.dtype == DType::kF32 ? Vectors::experts : Tiles::experts)(a, stream);
-  };
-  table.experts_grad = [](const ExpertsGradArgs& a, Stream& stream) {
-    (a.forward.x.dtype == DType::kF32 ? Vectors::experts_grad : Tiles::experts_grad)(a, stream);
-  };
-  table.linear_cross_entropy = [](const LinearCrossEntropyArgs& a, Stream& stream) {
-    (a.hidden.dtype == DType::kF32 ? Vectors::linear_cross_entropy : Tiles::linear_cross_entropy)(a, stream);
-  };
-}
-
 }  // namespace
 
 void register_matrix_kernels(CpuIsa isa, KernelTable& table) {
@@ -44,7 +26,7 @@ void register_matrix_kernels(CpuIsa isa, KernelTable& table) {
     case CpuIsa::kAvx512Bf16:
       return fill<cpu::Avx512Bf16>(table);
     case CpuIsa::kAvx512Amx:
-      return fill_amx(table);
+      return fill<cpu::Avx512Amx>(table);
   }
 }
 
