@@ -12,7 +12,7 @@ inline constexpr Index kFewAhead = 32;
 template <class Isa, class T, int kRows>
 [[gnu::noinline]] void multiply_four_keys(const T* q, Index q_stride, const T* const (&keys)[4], Index k,
                                           float* scores, Index scores_stride) {
-  using E = Compute<Isa, T>;
+  using E = Stored<Compute<Isa, T>>;
   constexpr Index kStep = Isa::kLanes * kPerWord<E>;
   typename Isa::Vec sum[kRows][4];
 #pragma GCC unroll 4

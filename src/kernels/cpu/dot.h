@@ -26,7 +26,7 @@ template <class Isa, class T>
 /// column].
 template <class Isa, class S, class T, int kRows>
 [[gnu::noinline]] void dot_rows(const S* a, Index a_stride, const T* const (&b)[4], Index k, float* out) {
-  using E = Compute<Isa, T>;
+  using E = Stored<Compute<Isa, T>>;  // a dot product of floats is never split
   using Vec = typename Isa::Vec;
   constexpr Index kStep = Isa::kLanes * kPerWord<E>;
   Vec sum[kRows][4];

@@ -113,7 +113,7 @@ class CrossEntropy {
  private:
   /// The gradients of a chunk's logits may take so much memory; but a chunk has so many rows, as every chunk
   /// reads the whole weight three times.
-  static constexpr Index kChunkBytes = Index{64} << 20;
+  static constexpr Index kChunkBytes = Index{32} << 20;
   static constexpr Index kMinChunkRows = 256;
   static constexpr Index kStatisticsRows = 4096;  // of a chunk, where no gradient is wanted
   static constexpr Index kRowsAtOnce = 8;         // of finish_rows
