@@ -92,8 +92,7 @@ class Trainer {
   void finish();
   double elapsed() const { return state_.seconds; }
 
-  StopSignal
-      stop_;  // first: a signal while weights are read ends the run after its next step, with a checkpoint
+  StopSignal stop_;  // first: a signal that comes while data or weights are read ends the run before a step
   Recipe recipe_;
   std::optional<model::ModelDescription> description_;
   std::unique_ptr<ops::Context> context_;
