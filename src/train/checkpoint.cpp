@@ -20,6 +20,8 @@ using nlohmann::ordered_json;
 
 constexpr const char* kShard = "rank-00000-of-00001.safetensors";
 constexpr const char* kIndex = "index.json";
+/// The format that is written. 1, of before 2026-11-27, lacks the fields from `started` on. A new number is
+/// for what an older hone would read wrongly: it cannot continue such a run, and the newer one reads both.
 constexpr int kVersion = 2;
 
 ordered_json optional_number(const std::optional<double>& value) {
@@ -67,6 +69,20 @@ ordered_json tensor_json(const Optimizer::NamedTensor& t) {
              {"offset", zeros},
              {"shape", t.tensor.shape().dims()},
              {"hash", hash_text(bytes_of(t.tensor))}}}}};
+}
+
+/// index.json of a checkpoint in a format that this hone reads.
+hub::JsonNode read_index(const std::filesystem::path& checkpoint) {
+  auto index = hub::JsonNode::read(checkpoint / kIndex);
+  if (index.at("format").as_string() != "hone-checkpoint")
+    fail("{}: is not a checkpoint of hone", (checkpoint / kIndex).string());
+  const std::int64_t version = index.at("version").as_integer();
+  if (version > kVersion)
+    throw NewerCheckpoint(fmt::format(
+        "{}: written by a newer hone (checkpoint format {}, this one reads up to {}); continue with "
+        "that version, nothing was changed",
+        checkpoint.string(), version, kVersion));
+  return index;
 }
 
 std::vector<std::vector<std::int64_t>> read_counts(const hub::JsonNode& node) {
@@ -145,10 +161,7 @@ void CheckpointStore::clean_up() const {
 }
 
 TrainState CheckpointStore::load_state(const std::filesystem::path& checkpoint) {
-  const auto index = hub::JsonNode::read(checkpoint / kIndex);
-  if (index.at("format").as_string() != "hone-checkpoint" || index.at("version").as_integer() != kVersion)
-    fail("{}: is not a checkpoint of this version of hone", (checkpoint / kIndex).string());
-  const auto s = index.at("state");
+  const auto s = read_index(checkpoint).at("state");
   TrainState state;
   state.step = s.at("step").as_integer();
   state.cursor = {s.at("epoch").as_integer(), s.at("pack").as_integer()};
@@ -161,31 +174,48 @@ TrainState CheckpointStore::load_state(const std::filesystem::path& checkpoint) 
   state.best_eval_loss = read_optional(s.at("best_eval_loss"));
   state.best_step = s.at("best_step").as_integer();
   state.finished = s.at("finished").as_bool();
-  state.started = s.at("started").as_string();
-  state.expert_counts = read_counts(s.at("expert_counts"));
-  state.waiting_row = s.at("waiting_row").as_string();
   state.run_key = s.at("run_key").as_string();
+  if (const auto started = s.find("started")) state.started = started->as_string();
+  if (const auto counts = s.find("expert_counts")) state.expert_counts = read_counts(*counts);
+  if (const auto row = s.find("waiting_row")) state.waiting_row = row->as_string();
   return state;
+}
+
+SavedTensors::SavedTensors(const std::filesystem::path& checkpoint)
+    : shard_(checkpoint / kShard),
+      file_(hub::SafetensorsFile::open(shard_)),
+      listed_(read_index(checkpoint).at("tensors")) {}
+
+bool SavedTensors::has(std::string_view name) const {
+  return listed_.has(name);
+}
+
+std::span<const std::byte> SavedTensors::bytes(const std::string& name, const Shape& shape) const {
+  const auto* stored = file_->find(name);
+  if (stored == nullptr) fail("{}: has no tensor {}", shard_.string(), name);
+  if (stored->spec.shape != shape)
+    fail("{}: {} has shape {}, the model's has {}", shard_.string(), name, stored->spec.shape.str(),
+         shape.str());
+  const auto bytes = file_->bytes(*stored);
+  const std::size_t expected = static_cast<std::size_t>(shape.numel()) * sizeof(float);
+  if (bytes.size() != expected)
+    fail("{}: {} has {} bytes, the model's has {}", shard_.string(), name, bytes.size(), expected);
+  if (hash_text(bytes) != listed_.at(name).at("pieces")[0].at("hash").as_string())
+    fail("{}: the bytes of {} are not those that were written", shard_.string(), name);
+  return bytes;
+}
+
+void SavedTensors::release(std::string_view name) const {
+  if (const auto* stored = file_->find(name)) file_->release(*stored);
 }
 
 void CheckpointStore::load_tensors(const std::filesystem::path& checkpoint, ops::Context& context,
                                    Optimizer& optimizer) {
-  const auto file = hub::SafetensorsFile::open(checkpoint / kShard);
-  const auto listed = hub::JsonNode::read(checkpoint / kIndex).at("tensors");
+  const SavedTensors saved(checkpoint);
   for (const auto& t : optimizer.state()) {
-    const auto* stored = file->find(t.name);
-    if (stored == nullptr) fail("{}: has no tensor {}", (checkpoint / kShard).string(), t.name);
-    if (stored->spec.shape != t.tensor.shape())
-      fail("{}: {} has shape {}, the model's has {}", (checkpoint / kShard).string(), t.name,
-           stored->spec.shape.str(), t.tensor.shape().str());
-    const auto bytes = file->bytes(*stored);
-    if (bytes.size() != t.tensor.size_bytes())
-      fail("{}: {} has {} bytes, the model's has {}", (checkpoint / kShard).string(), t.name, bytes.size(),
-           t.tensor.size_bytes());
-    if (hash_text(bytes) != listed.at(t.name).at("pieces")[0].at("hash").as_string())
-      fail("{}: the bytes of {} are not those that were written", (checkpoint / kShard).string(), t.name);
+    const auto bytes = saved.bytes(t.name, t.tensor.shape());
     std::memcpy(t.tensor.data(), bytes.data(), bytes.size());
-    file->release(*stored);
+    saved.release(t.name);
   }
   optimizer.masters_changed(context);
 }

@@ -7,10 +7,16 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <optional>
+#include <span>
+#include <string_view>
 #include <vector>
 
+#include "base/error.h"
 #include "data/dataset.h"
+#include "hub/json_file.h"
+#include "hub/safetensors.h"
 #include "train/optimizer.h"
 
 namespace hone::train {
@@ -31,6 +37,33 @@ struct TrainState {
   std::vector<std::vector<std::int64_t>> expert_counts;  // loads since the last row of experts.jsonl
   std::string waiting_row;  // of metrics.jsonl: the last step's, where its evaluation was interrupted
   std::string run_key;      // what must not change between starts (run_key.h)
+  // A field that is added is read with its default where it is absent: that needs no new format.
+};
+
+/// Thrown for a checkpoint in the format of a newer hone: it is whole, and this program must leave it alone.
+class NewerCheckpoint : public Error {
+ public:
+  explicit NewerCheckpoint(const std::string& message) : Error(ErrorKind::kUser, message) {}
+};
+
+/// The tensors of one checkpoint, mapped.
+class SavedTensors {
+ public:
+  /// Throws Error(kUser) where a file is missing or is not what it should be.
+  explicit SavedTensors(const std::filesystem::path& checkpoint);
+  /// The bytes of a tensor, f32, row-major; compared with their hash. Throws Error(kUser) where there is no
+  /// such tensor, where it has another shape, and where the bytes are not those that were written.
+  std::span<const std::byte> bytes(const std::string& name, const Shape& shape) const;
+  bool has(std::string_view name) const;
+  /// In the order of the index.
+  std::vector<std::string> names() const { return listed_.keys(); }
+  /// Gives a tensor's pages back.
+  void release(std::string_view name) const;
+
+ private:
+  std::filesystem::path shard_;
+  std::shared_ptr<const hub::SafetensorsFile> file_;
+  hub::JsonNode listed_;
 };
 
 /// The checkpoints of one run directory.
@@ -47,8 +80,9 @@ class CheckpointStore {
   std::vector<std::filesystem::path> all() const;
   /// Removes what a killed save or deletion left behind.
   void clean_up() const;
-  /// Reads a checkpoint's state, and its tensors into the optimizer. Throws Error(kUser) where a file is
-  /// missing or does not hold what was written, and where the tensors do not fit the model.
+  /// Reads a checkpoint's state, and its tensors into the optimizer, of this or an older format. Throws
+  /// NewerCheckpoint for a newer one, and Error(kUser) where a file is missing or does not hold what was
+  /// written, and where the tensors do not fit the model.
   static TrainState load_state(const std::filesystem::path& checkpoint);
   static void load_tensors(const std::filesystem::path& checkpoint, ops::Context& context,
                            Optimizer& optimizer);

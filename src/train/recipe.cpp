@@ -149,9 +149,7 @@ class Collector {
   }
 
   void set(const std::string& key, const YAML::Node& value, const std::string& where) {
-    const auto known = std::find_if(all_options().begin(), all_options().end(),
-                                    [&](const Option& o) { return o.key == key; });
-    if (known == all_options().end()) {
+    if (find_option(key) == nullptr) {
       unknown_.push_back({key, where});
       return;
     }
@@ -211,18 +209,10 @@ void check(const Recipe& r, const std::map<std::string, RecipeValue>& values, co
 /// What was given without an effect.
 std::vector<std::string> without_effect(const Recipe& r) {
   std::vector<std::string> notes;
-  const auto note = [&](const char* key, const std::string& why) {
-    if (r.origins.contains(key)) notes.push_back(r.place(key) + " has no effect: " + why);
-  };
-  if (r.optimizer.type == OptimizerOptions::Type::kAdamW) {
-    note("train.optimizer.momentum", "the optimizer is adamw, whose betas say the same");
-  } else {
-    note("train.optimizer.betas", "the optimizer is sgd");
-    note("train.optimizer.eps", "the optimizer is sgd");
+  for (const auto& option : all_options()) {
+    const std::string why = option.idle && r.origins.contains(option.key) ? option.idle(r) : "";
+    if (!why.empty()) notes.push_back(r.place(option.key) + " has no effect: " + why);
   }
-  if (r.schedule.type == ScheduleOptions::Type::kConstant)
-    note("train.schedule.min_lr_ratio", "the schedule is constant");
-  if (r.eval_data.empty()) note("train.eval_every", "there is no data.eval");
   if (r.steps && r.schedule.warmup >= *r.steps)
     notes.push_back(fmt::format("{} is {} of {} steps: the rate never reaches lr",
                                 r.place("train.schedule.warmup"), r.schedule.warmup, *r.steps));

@@ -1,5 +1,6 @@
 #include "train/recipe_options.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <limits>
@@ -72,22 +73,26 @@ Option dtype_option() {
 }
 
 Option method_option() {
-  return {"method.type", "full", "full: train the weights themselves",
-          [](Recipe&, const RecipeValue& v) {
-            if (v.string() == "lora" || v.string() == "qlora")
-              fail("{}: method.type is {}, which hone does not have yet; the only method is full", v.where(),
-                   v.string());
-            v.word({"full"});
-          },
-          [](const Recipe&) { return std::string("full"); }};
+  Option option{"method.type", "full", "full: train the weights themselves",
+                [](Recipe&, const RecipeValue& v) {
+                  if (v.string() == "lora" || v.string() == "qlora")
+                    fail("{}: method.type is {}, which hone does not have yet; the only method is full",
+                         v.where(), v.string());
+                  v.word({"full"});
+                },
+                [](const Recipe&) { return std::string("full"); }};
+  return std::move(option).bears(Bearing::kState);
 }
 
 Option mesh_option(const std::string& dimension) {
-  return {"mesh." + dimension, "1", "ranks along " + dimension + "; only 1 exists yet",
+  return {"mesh." + dimension,
+          "1",
+          "ranks along " + dimension + "; only 1 exists yet",
           [=](Recipe&, const RecipeValue& v) {
             comm::Mesh::parse({{dimension, v.integer(-kMany, kMany)}}, v.where());
           },
-          [](const Recipe&) { return std::string("1"); }};
+          [](const Recipe&) { return std::string("1"); },
+          Bearing::kNone};
 }
 
 /// A leading ~/ is the home directory, as in a shell.
@@ -99,9 +104,17 @@ std::string path_value(const RecipeValue& v) {
 }
 
 Option path_option(std::string key, std::string Recipe::*field, std::string help) {
-  return {std::move(key), "path", std::move(help),
+  return {std::move(key),
+          "path",
+          std::move(help),
           [=](Recipe& r, const RecipeValue& v) { r.*field = path_value(v); },
-          [=](const Recipe& r) { return (r.*field).empty() ? "" : quoted(r.*field); }};
+          [=](const Recipe& r) { return (r.*field).empty() ? "" : quoted(r.*field); },
+          Bearing::kNone};
+}
+
+/// For idle_where: an option of the other optimizer.
+std::function<std::string(const Recipe&)> idle_with(OptimizerOptions::Type type, std::string why) {
+  return [=](const Recipe& r) { return r.optimizer.type == type ? why : std::string(); };
 }
 
 void add_data_options(std::vector<Option>& options) {
@@ -139,8 +152,10 @@ void add_length_options(std::vector<Option>& options) {
 
 void add_optimizer_options(std::vector<Option>& options) {
   options.push_back(word_option<OptimizerOptions::Type>(
-      "train.optimizer.type", {"adamw", "sgd"},
-      [](Recipe& r) -> OptimizerOptions::Type& { return r.optimizer.type; }, "as in torch.optim"));
+                        "train.optimizer.type", {"adamw", "sgd"},
+                        [](Recipe& r) -> OptimizerOptions::Type& { return r.optimizer.type; },
+                        "as in torch.optim")
+                        .bears(Bearing::kState));
   options.push_back(number_option(
       "train.optimizer.lr", [](Recipe& r) -> double& { return r.learning_rate; }, 0, kHuge,
       "the full learning rate"));
@@ -151,12 +166,19 @@ void add_optimizer_options(std::vector<Option>& options) {
          r.optimizer.beta1 = betas[0];
          r.optimizer.beta2 = betas[1];
        },
-       [](const Recipe& r) { return fmt::format("[{}, {}]", r.optimizer.beta1, r.optimizer.beta2); }});
+       [](const Recipe& r) { return fmt::format("[{}, {}]", r.optimizer.beta1, r.optimizer.beta2); },
+       Bearing::kNumbers, idle_with(OptimizerOptions::Type::kSgd, "the optimizer is sgd")});
   options.push_back(number_option(
-      "train.optimizer.eps", [](Recipe& r) -> double& { return r.optimizer.eps; }, 0, 1, "AdamW's epsilon"));
+                        "train.optimizer.eps", [](Recipe& r) -> double& { return r.optimizer.eps; }, 0, 1,
+                        "AdamW's epsilon")
+                        .idle_where(idle_with(OptimizerOptions::Type::kSgd, "the optimizer is sgd")));
+  // Another momentum may mean a buffer more or less.
   options.push_back(number_option(
-      "train.optimizer.momentum", [](Recipe& r) -> double& { return r.optimizer.momentum; }, 0, 0.9999999,
-      "SGD's momentum"));
+                        "train.optimizer.momentum", [](Recipe& r) -> double& { return r.optimizer.momentum; },
+                        0, 0.9999999, "SGD's momentum")
+                        .bears(Bearing::kState)
+                        .idle_where(idle_with(OptimizerOptions::Type::kAdamW,
+                                              "the optimizer is adamw, whose betas say the same")));
   options.push_back(number_option(
       "train.optimizer.weight_decay", [](Recipe& r) -> double& { return r.optimizer.weight_decay; }, 0, 1e6,
       "of everything but norms and biases"));
@@ -167,9 +189,13 @@ void add_optimizer_options(std::vector<Option>& options) {
   options.push_back({"train.schedule.warmup", "integer", "steps in which the rate rises from 0",
                      [](Recipe& r, const RecipeValue& v) { r.schedule.warmup = v.integer(0, kMany); },
                      [](const Recipe& r) { return std::to_string(r.schedule.warmup); }});
-  options.push_back(number_option(
-      "train.schedule.min_lr_ratio", [](Recipe& r) -> double& { return r.schedule.min_lr_ratio; }, 0, 1,
-      "what the rate falls to, as a share of lr"));
+  options.push_back(
+      number_option(
+          "train.schedule.min_lr_ratio", [](Recipe& r) -> double& { return r.schedule.min_lr_ratio; }, 0, 1,
+          "what the rate falls to, as a share of lr")
+          .idle_where([](const Recipe& r) {
+            return r.schedule.type == ScheduleOptions::Type::kConstant ? "the schedule is constant" : "";
+          }));
   options.push_back({"train.clip", "number | null", "largest gradient norm; null: no clipping",
                      [](Recipe& r, const RecipeValue& v) {
                        r.clip = v.is_null() ? std::nullopt : std::optional(v.number(-kHuge, kHuge));
@@ -190,7 +216,8 @@ void add_run_options(std::vector<Option>& options) {
                      [](Recipe& r, const RecipeValue& v) {
                        r.recompute = v.word({"none", "block"}) == 1;
                      },
-                     [](const Recipe& r) { return std::string(r.recompute ? "block" : "none"); }});
+                     [](const Recipe& r) { return std::string(r.recompute ? "block" : "none"); },
+                     Bearing::kNone});
   options.push_back(
       {"train.aux_coef", "number | null",
        "coefficient of the load-balancing loss; default: the config's, where output_router_logits is true",
@@ -200,18 +227,23 @@ void add_run_options(std::vector<Option>& options) {
        [](const Recipe& r) { return r.aux_coefficient ? fmt::format("{}", *r.aux_coefficient) : "null"; }});
   options.push_back(
       integer_option("train.checkpoint_every", &Recipe::checkpoint_every, 0,
-                     "steps between checkpoints, and one at every best evaluation; 0: only at the end"));
-  options.push_back(integer_option("train.keep_last", &Recipe::keep_last, 1,
-                                   "checkpoints that are kept, besides the best"));
+                     "steps between checkpoints, and one at every best evaluation; 0: only at the end")
+          .bears(Bearing::kNone));
+  options.push_back(
+      integer_option("train.keep_last", &Recipe::keep_last, 1, "checkpoints that are kept, besides the best")
+          .bears(Bearing::kNone));
   options.push_back(
       integer_option("train.eval_every", &Recipe::eval_every, 0,
-                     "steps between evaluations; 0: before the first step and after the last only"));
+                     "steps between evaluations; 0: before the first step and after the last only")
+          .bears(Bearing::kNone)
+          .idle_where([](const Recipe& r) { return r.eval_data.empty() ? "there is no data.eval" : ""; }));
   options.push_back(integer_option("train.eval_samples", &Recipe::eval_samples, 0,
-                                   "eval prompts that are answered at every evaluation"));
+                                   "eval prompts that are answered at every evaluation")
+                        .bears(Bearing::kNone));
   options.push_back(
       {"train.threads", "integer", "CPU threads; 0: one per core",
        [](Recipe& r, const RecipeValue& v) { r.threads = static_cast<int>(v.integer(0, 4096)); },
-       [](const Recipe& r) { return std::to_string(r.threads); }});
+       [](const Recipe& r) { return std::to_string(r.threads); }, Bearing::kNone});
 }
 
 std::vector<Option> make_options() {
@@ -224,7 +256,7 @@ std::vector<Option> make_options() {
       {"method.freeze", "list of regular expressions",
        "parameters in whose names one is found are not trained, as in [embed_tokens, 'layers\\.[0-3]\\.']",
        [](Recipe& r, const RecipeValue& v) { r.freeze = v.strings(); },
-       [](const Recipe& r) { return list_text(r.freeze); }});
+       [](const Recipe& r) { return list_text(r.freeze); }, Bearing::kState});
   add_length_options(options);
   add_optimizer_options(options);
   add_run_options(options);
@@ -237,9 +269,25 @@ std::vector<Option> make_options() {
 
 }  // namespace
 
+Option Option::bears(Bearing on) && {
+  bearing = on;
+  return std::move(*this);
+}
+
+Option Option::idle_where(std::function<std::string(const Recipe&)> why) && {
+  idle = std::move(why);
+  return std::move(*this);
+}
+
 const std::vector<Option>& all_options() {
   static const std::vector<Option> kOptions = make_options();
   return kOptions;
+}
+
+const Option* find_option(std::string_view key) {
+  const auto found =
+      std::find_if(all_options().begin(), all_options().end(), [&](const Option& o) { return o.key == key; });
+  return found == all_options().end() ? nullptr : &*found;
 }
 
 }  // namespace hone::train

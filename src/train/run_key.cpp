@@ -1,29 +1,43 @@
 #include "train/run_key.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
-#include <filesystem>
+#include <map>
+#include <sstream>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "train/content_hash.h"
-#include "train/recipe_options.h"
 
 namespace hone::train {
 
 namespace {
 
-/// Options that may change between starts. Recomputing gives the same bits; what lies at the paths is hashed.
-constexpr std::array<std::string_view, 10> kMayChange{"model.path",         "data.train",
-                                                      "data.eval",          "output",
-                                                      "train.recompute",    "train.threads",
-                                                      "train.keep_last",    "train.eval_every",
-                                                      "train.eval_samples", "train.checkpoint_every"};
+constexpr const char* kByDefault = "by default";
 
-/// Of the base model: its config, and every weight file by its size, its header and samples of its bytes (the
-/// whole would take as long as reading it).
-std::uint64_t model_fingerprint(const std::filesystem::path& directory) {
+/// The lines of a run key: option or "data" or "model", and its value.
+std::map<std::string, std::string> lines_of(const std::string& key) {
+  std::map<std::string, std::string> lines;
+  std::istringstream in(key);
+  for (std::string line; std::getline(in, line);) {
+    const auto end = line.find(' ');
+    if (end == std::string::npos) continue;
+    std::string name = line.substr(0, end);
+    if (name.ends_with(':')) name.pop_back();
+    lines.emplace(std::move(name), line.substr(end + 1));
+  }
+  return lines;
+}
+
+std::string default_of(const Option& option) {
+  static const Recipe kDefaults;
+  const std::string value = option.get(kDefaults);
+  return value.empty() ? kByDefault : value;
+}
+
+}  // namespace
+
+std::uint64_t base_fingerprint(const std::filesystem::path& directory) {
   std::vector<std::filesystem::path> files;
   for (const auto& entry : std::filesystem::directory_iterator(directory))
     if (entry.path().extension() == ".safetensors") files.push_back(entry.path());
@@ -49,35 +63,54 @@ std::uint64_t model_fingerprint(const std::filesystem::path& directory) {
   return hash;
 }
 
-}  // namespace
-
 std::string run_key(const Recipe& recipe, const data::Dataset& dataset) {
   std::string key = fmt::format("data {:016x}\nmodel {:016x}\n", dataset.fingerprint(),
-                                model_fingerprint(recipe.model_path));
+                                base_fingerprint(recipe.model_path));
   for (const auto& option : all_options()) {
-    if (std::find(kMayChange.begin(), kMayChange.end(), option.key) != kMayChange.end()) continue;
+    if (option.bearing == Bearing::kNone) continue;
     const std::string value = option.get(recipe);
-    key += option.key + ": " + (value.empty() ? "by default" : value) + "\n";
+    if (!value.empty() && value != default_of(option)) key += option.key + ": " + value + "\n";
   }
   return key;
 }
 
-std::string difference(const std::string& before, const std::string& now) {
-  std::size_t a = 0;
-  std::size_t b = 0;
-  while (a < before.size() && b < now.size()) {
-    const std::string x = before.substr(a, before.find('\n', a) - a);
-    const std::string y = now.substr(b, now.find('\n', b) - b);
-    if (x != y) {
-      if (x.starts_with("data "))
-        return "the training data changed: its rows, its tokenizer or its chat template";
-      if (x.starts_with("model ")) return "model.path holds another model, or its files changed";
-      return fmt::format("it was begun with '{}', not '{}'", x, y);
-    }
-    a += x.size() + 1;
-    b += y.size() + 1;
-  }
-  return "options were added or removed";
+std::string base_in_key(const std::string& run_key) {
+  const auto lines = lines_of(run_key);
+  const auto found = lines.find("model");
+  return found == lines.end() ? "" : found->second;
+}
+
+std::vector<KeyChange> key_changes(const std::string& before, const std::string& now) {
+  const auto was = lines_of(before);
+  const auto is = lines_of(now);
+  std::vector<KeyChange> changes;
+  const auto compare = [&](const std::string& key, const std::string& if_absent, Bearing bearing) {
+    const auto value_in = [&](const std::map<std::string, std::string>& lines) {
+      const auto found = lines.find(key);
+      return found == lines.end() || found->second == kByDefault ? if_absent : found->second;
+    };
+    const std::string a = value_in(was);
+    const std::string b = value_in(is);
+    if (a != b) changes.push_back({key, a, b, bearing});
+  };
+  compare("data", "", Bearing::kNumbers);
+  compare("model", "", Bearing::kState);
+  for (const auto& option : all_options())
+    if (option.bearing != Bearing::kNone) compare(option.key, default_of(option), option.bearing);
+  for (const auto& [key, value] : was)  // options that this hone does not have: of a newer one, say
+    if (key != "data" && key != "model" && find_option(key) == nullptr && value != kByDefault)
+      changes.push_back({key, value, kByDefault, Bearing::kState});
+  return changes;
+}
+
+std::string describe(const KeyChange& change) {
+  if (change.key == "data") return "the training data changed: its rows, its tokenizer or its chat template";
+  if (change.key == "model") return "model.path holds another model, or its files changed";
+  if (find_option(change.key) == nullptr)
+    return fmt::format("it was begun with '{}: {}', an option that this version of hone does not have",
+                       change.key, change.before);
+  return fmt::format("it was begun with '{}: {}', not '{}: {}'", change.key, change.before, change.key,
+                     change.now);
 }
 
 }  // namespace hone::train

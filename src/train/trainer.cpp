@@ -133,15 +133,16 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options) : recipe_(re
   const bool continues = take_checkpoint();
   if (!continues && options.require_checkpoint)
     fail("output {}: holds no checkpoint to resume from", recipe_.output);
-  if (!continues) state_.started = text::moment_text(text::local_time());
+  if (state_.started.empty()) state_.started = text::moment_text(text::local_time());
   const int threads = recipe_.threads > 0 ? recipe_.threads : device::available_cores();
   device::pin_threads(threads);
   context_ = std::make_unique<ops::Context>(device::Device{}, threads);
   open_data();
   const std::string key = run_key(recipe_, *train_data_);
-  if (continues && state_.run_key != key)
-    fail("output {}: holds another run ({}); choose another output, or give the same recipe to continue it",
-         recipe_.output, difference(state_.run_key, key));
+  if (continues)
+    for (const auto& change : key_changes(state_.run_key, key))
+      fail("output {}: holds another run ({}); choose another output, or give the same recipe to continue it",
+           recipe_.output, describe(change));
   state_.run_key = key;
   if (is_complete()) return;
   open_model();
@@ -154,6 +155,8 @@ bool Trainer::take_checkpoint() {
     try {
       state_ = CheckpointStore::load_state(candidates_.front());
       return true;
+    } catch (const NewerCheckpoint&) {
+      throw;  // not broken: neither skipped nor renamed
     } catch (const Error& e) {
       refuse_checkpoint(e);
     }
