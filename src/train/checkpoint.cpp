@@ -5,12 +5,12 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "base/content_hash.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "hub/json_file.h"
 #include "hub/safetensors.h"
 #include "hub/staged_directory.h"
-#include "train/content_hash.h"
 
 namespace hone::train {
 

@@ -5,9 +5,9 @@
 #include <map>
 #include <sstream>
 
+#include "base/content_hash.h"
 #include "base/error.h"
 #include "base/file.h"
-#include "train/content_hash.h"
 
 namespace hone::train {
 

@@ -4,9 +4,9 @@
 #include <cmath>
 #include <ctime>
 
+#include "base/content_hash.h"
 #include "base/error.h"
 #include "train/console.h"
-#include "train/content_hash.h"
 #include "train/svg.h"
 
 namespace hone::train {

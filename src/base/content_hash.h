@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <span>
 
-namespace hone::train {
+namespace hone {
 
 /// Some 10 GB/s a core. `seed` chains hashes of several pieces.
 std::uint64_t content_hash(std::span<const std::byte> bytes, std::uint64_t seed = 0);
 
-}  // namespace hone::train
+}  // namespace hone

@@ -1,9 +1,9 @@
-#include "train/content_hash.h"
+#include "base/content_hash.h"
 
 #include <array>
 #include <cstring>
 
-namespace hone::train {
+namespace hone {
 
 namespace {
 
@@ -39,4 +39,4 @@ std::uint64_t content_hash(std::span<const std::byte> bytes, std::uint64_t seed)
   return hash;
 }
 
-}  // namespace hone::train
+}  // namespace hone
