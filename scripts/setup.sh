@@ -11,6 +11,7 @@ packages=(
   libcli11-dev                                 # command line
   libpcre2-dev                                 # pre-tokeniser regexes
   libutf8proc-dev                              # Unicode normal forms
+  zlib1g-dev libzstd-dev                       # compressed data files
   libgtest-dev libgmock-dev                    # tests
 )
 

@@ -152,8 +152,7 @@ void run(CheckOptions options) {
   const bool colour = ::isatty(STDOUT_FILENO) == 1;
   for (std::int64_t i = 0; i < std::min(options.show, dataset.num_examples()); ++i) {
     const auto source = dataset.source(i);
-    fmt::print("{}:{}\n{}\n\n", source.file, source.line,
-               masked_text(dataset.example(i), tokenizer.tokenizer(), colour));
+    fmt::print("{}\n{}\n\n", source.where(), masked_text(dataset.example(i), tokenizer.tokenizer(), colour));
   }
   fmt::print("{} is learnt from\n", colour ? "\033[32mgreen\033[0m" : "«this»");
   print(s, percentiles, context, packing);

@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "cli/verbs.h"
-#include "data/jsonl.h"
+#include "data/records.h"
 #include "data/tokenize.h"
 #include "text/pretrained_tokenizer.h"
 #include "train/console.h"
@@ -41,16 +41,14 @@ void run(const TokenizeVerb& options) {
                                              .eos = false,
                                              .generation_prompt = options.generation_prompt,
                                              .decode = true});
-  auto lines = data::JsonLines::open(options.in);
+  const auto file = data::RecordReader::open(options.in);
   std::string out;
   train::Progress progress("tokenizing");
   std::int64_t count = 0;
-  for (data::JsonLine line; lines.next(line);) {
-    const auto row = rows.tokenize(line.text, fmt::format("{}:{}", lines.name(), line.number));
+  for (data::Record record; file->next(record);) {
+    const auto row = rows.tokenize(record.json, file->source(record.number).where());
     out += to_json(row).dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
-    progress.update(static_cast<double>(lines.bytes_read()) /
-                        static_cast<double>(std::max<std::int64_t>(1, lines.size())),
-                    train::with_commas(++count) + " rows");
+    progress.update(file->share(), train::with_commas(++count) + " rows");
   }
   write_file_atomically(options.out, out);
 }
@@ -65,7 +63,8 @@ void add_tokenize(CLI::App& app) {
                    "a directory with tokenizer.json (and tokenizer_config.json, chat_template.jinja)")
       ->required();
   verb->add_option("--in", options->in,
-                   "JSONL rows: {\"text\"}, {\"messages\", \"tools\"?}, {\"prompt\", \"completion\"} or "
+                   "rows (JSONL, a JSON array, CSV, TSV, Parquet; gzip or zstd): {\"text\"}, {\"messages\", "
+                   "\"tools\"?}, {\"prompt\", \"completion\"} or "
                    "{\"input_ids\"}")
       ->required();
   verb->add_option("--out", options->out,

@@ -52,45 +52,58 @@ constexpr std::array<Speaker, 18> kSpeakers{{{"human", "user"},
 
 /// A call of a tool that a ShareGPT data set writes as a string of JSON: {"name", "arguments"}, or a list.
 Json tool_calls_of(const std::string& value, const std::string& path, const std::string& where) {
-  Json calls = text::parse_chat_json(value, fmt::format("{}: {}.value, a function call", where, path));
+  Json calls = text::parse_chat_json(value, fmt::format("{}: {}, a function call", where, path));
   if (calls.is_object()) calls = Json::array({std::move(calls)});
   if (!calls.is_array() || calls.empty())
-    fail("{}: {}.value is a {}; a function call is JSON with name and arguments", where, path,
-         type_name(calls));
+    fail("{}: {} is a {}; a function call is JSON with name and arguments", where, path, type_name(calls));
   Json result = Json::array();
   for (Json& call : calls) {
     if (!call.is_object() || !call.contains("name") || !call["name"].is_string())
-      fail("{}: {}.value has no name; a function call is JSON with name and arguments", where, path);
+      fail("{}: {} has no name; a function call is JSON with name and arguments", where, path);
     result.push_back({{"type", "function"}, {"function", std::move(call)}});
   }
   return result;
 }
 
+/// The role that a speaker of ShareGPT is; nullptr for one that is not known.
+const Speaker* find_speaker(std::string name) {
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  const auto* const speaker = std::find_if(kSpeakers.begin(), kSpeakers.end(),
+                                           [&](const Speaker& known) { return known.from == name; });
+  return speaker == kSpeakers.end() ? nullptr : speaker;
+}
+
+/// One turn, {"from", "value"} or {"role", "content"} or a mixture of the two, with the speakers of either.
 Json message_of(const Json& entry, const std::string& path, const std::string& where) {
   if (!entry.is_object()) fail("{}: {} is a {}, not an object", where, path, type_name(entry));
-  if (!entry.contains("from") && entry.contains("role")) return entry;
-  for (const char* key : {"from", "value"}) {
+  const bool openai = !entry.contains("from") && entry.contains("role");
+  const std::string from = openai ? "role" : "from";
+  const std::string other_value = openai ? "value" : "content";
+  std::string value = openai ? "content" : "value";
+  if (!entry.contains(value) && entry.contains(other_value)) value = other_value;
+  const auto require_string = [&](const std::string& key) {
     if (!entry.contains(key)) fail("{}: {} has no '{}' (keys: {})", where, path, key, key_list(entry));
     if (!entry[key].is_string())
       fail("{}: {}.{} is a {}, not a string", where, path, key, type_name(entry[key]));
-  }
-  const auto& from = entry["from"].get_ref<const std::string&>();
-  std::string lower = from;
-  std::transform(lower.begin(), lower.end(), lower.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  const auto* const speaker = std::find_if(kSpeakers.begin(), kSpeakers.end(),
-                                           [&](const Speaker& known) { return known.from == lower; });
-  if (speaker == kSpeakers.end()) fail_speaker(from, path, where);
+  };
+  require_string(from);
+  if (!openai) require_string(value);  // OpenAI's content may be parts, or missing beside tool calls
+  const auto& name = entry[from].get_ref<const std::string&>();
+  const Speaker* const speaker = find_speaker(name);
+  if (speaker == nullptr && !openai) fail_speaker(name, path, where);
   Json message = Json::object();
-  message["role"] = speaker->role;
-  if (speaker->from == kCall || speaker->from == "tool_call") {
+  message["role"] = speaker != nullptr ? Json(speaker->role) : entry[from];
+  const bool calls = speaker != nullptr && (speaker->from == kCall || speaker->from == "tool_call");
+  if (calls && entry.contains(value) && entry[value].is_string()) {
     message["content"] = "";
-    message["tool_calls"] = tool_calls_of(entry["value"].get_ref<const std::string&>(), path, where);
-  } else {
-    message["content"] = entry["value"];
+    message["tool_calls"] =
+        tool_calls_of(entry[value].get_ref<const std::string&>(), fmt::format("{}.{}", path, value), where);
+  } else if (entry.contains(value)) {
+    message["content"] = entry[value];
   }
-  for (const auto& [key, value] : entry.items())
-    if (key != "from" && key != "value" && key != "role" && key != "content") message[key] = value;
+  for (const auto& [key, other] : entry.items())
+    if (key != from && key != value && key != "role" && key != "content") message[key] = other;
   return message;
 }
 
@@ -155,7 +168,9 @@ void check_messages(const Json& messages, const std::string& name, const std::st
     if (!message.is_object()) fail("{}: {} is a {}, not an object", where, path, type_name(message));
     if (!message.contains("role"))
       fail("{}: {} has no role (keys: {}){}", where, path, key_list(message),
-           message.contains("from") ? "; lists of from and value belong under 'conversations'" : "");
+           message.contains("from") ? "; lists of from and value belong under 'conversations' (data.columns: "
+                                      "{conversations: messages})"
+                                    : "");
     if (!message["role"].is_string())
       fail("{}: {}.role is a {}, not a string", where, path, type_name(message["role"]));
     check_content(message, path, where);

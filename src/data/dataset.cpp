@@ -3,13 +3,14 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
+#include <filesystem>
 #include <mutex>
 #include <optional>
 #include <utility>
 
 #include "base/error.h"
+#include "data/data_files.h"
 #include "data/example_store.h"
-#include "data/jsonl.h"
 #include "data/packing.h"
 
 namespace hone::data {
@@ -49,18 +50,44 @@ struct Dataset::State {
 
 namespace {
 
-constexpr std::size_t kBlockLines = 4096;
-constexpr std::size_t kBlockBytes = std::size_t{4} << 20;
+constexpr std::size_t kBlockRows = 16384;
+constexpr std::size_t kBlockBytes = std::size_t{16} << 20;
 /// The stream of random numbers that places rows of one length into packs; epochs count up from 0.
 constexpr std::uint64_t kPackingStream = ~std::uint64_t{0};
 
-/// Reads files block by block: the lines of a block are tokenised in parallel and stored in order.
+/// Rows that are read before they are tokenised.
+struct Block {
+  std::string bytes;                  // their JSON, one after another
+  std::vector<std::size_t> ends;      // in `bytes`
+  std::vector<std::int64_t> numbers;  // RowSource::line
+
+  /// Takes the next rows of a file; false where there are none.
+  bool read(RecordReader& file) {
+    bytes.clear();
+    ends.clear();
+    numbers.clear();
+    for (Record record; ends.size() < kBlockRows && bytes.size() < kBlockBytes && file.next(record);) {
+      bytes += record.json;
+      ends.push_back(bytes.size());
+      numbers.push_back(record.number);
+    }
+    return !ends.empty();
+  }
+  std::string_view row(std::size_t i) const {
+    const std::size_t begin = i == 0 ? 0 : ends[i - 1];
+    return std::string_view(bytes).substr(begin, ends[i] - begin);
+  }
+};
+
+/// Reads files block by block: the rows of a block are tokenised in parallel and stored in order.
 class Loader {
  public:
   Loader(const text::PretrainedTokenizer* tokenizer, const DatasetOptions& options)
       : options_(options),
-        row_tokenizer_(tokenizer,
-                       {.for_training = options.for_training, .vocab = options.vocab, .now = options.now}) {}
+        row_tokenizer_(tokenizer, {.for_training = options.for_training,
+                                   .vocab = options.vocab,
+                                   .now = options.now,
+                                   .columns = options.columns}) {}
 
   void read(const std::vector<std::string>& paths, const Dataset::Progress& progress);
   /// Throws where rows are too long for the policy, or none is left. `path` is what the user named.
@@ -70,8 +97,8 @@ class Loader {
   DatasetStatistics& statistics() { return statistics_; }
 
  private:
-  void read_block(const std::vector<JsonLine>& lines, const std::string& file, std::int32_t file_number);
-  void add(TokenizedRow row, std::int32_t file_number, std::int64_t line);
+  void tokenize(const Block& block, const RecordReader& file, std::int32_t file_number);
+  void add(TokenizedRow row, const RecordReader& file, std::int32_t file_number, std::int64_t line);
 
   DatasetOptions options_;
   RowTokenizer row_tokenizer_;
@@ -79,50 +106,43 @@ class Loader {
   DatasetStatistics statistics_;
   std::optional<RowSource> first_overlong_;
   std::int64_t first_overlong_length_ = 0, overlong_ = 0;
-  std::vector<std::string> files_;
 };
 
 void Loader::read(const std::vector<std::string>& paths, const Dataset::Progress& progress) {
-  files_ = paths;
-  std::vector<JsonLines> files;
   std::int64_t bytes = 0;
   for (const auto& path : paths) {
-    files.push_back(JsonLines::open(path));
-    bytes += files.back().size();
+    std::error_code ignored;
+    if (!std::filesystem::is_regular_file(path, ignored)) continue;  // a pipe can be read once
+    bytes +=
+        RecordReader::open(path, options_.format)->size();  // what cannot be read is said before the work
   }
   std::int64_t bytes_before = 0;
-  for (auto& file : files) {
-    const std::int32_t number = examples_.add_file(file.name());
-    JsonLine line;
-    bool more = file.next(line);
-    while (more) {
-      std::vector<JsonLine> block;
-      for (std::size_t size = 0; more && block.size() < kBlockLines && size < kBlockBytes;
-           more = file.next(line)) {
-        size += line.text.size();
-        block.push_back(line);
-      }
-      read_block(block, file.name(), number);
+  Block block;
+  for (const auto& path : paths) {
+    const auto file = RecordReader::open(path, options_.format);
+    const std::int32_t number = examples_.add_file(*file);
+    while (block.read(*file)) {
+      tokenize(block, *file, number);
+      const double done =
+          static_cast<double>(bytes_before) + file->share() * static_cast<double>(file->size());
       if (progress)
-        progress(statistics_.rows,
-                 static_cast<double>(bytes_before + file.bytes_read()) / static_cast<double>(bytes));
+        progress(statistics_.rows, bytes > 0 ? std::min(1.0, done / static_cast<double>(bytes)) : 0.0);
     }
-    bytes_before += file.size();
+    bytes_before += file->size();
   }
 }
 
-void Loader::read_block(const std::vector<JsonLine>& lines, const std::string& file,
-                        std::int32_t file_number) {
-  const auto count = static_cast<std::int64_t>(lines.size());
-  std::vector<TokenizedRow> rows(lines.size());
-  std::vector<std::exception_ptr> errors(lines.size());
+void Loader::tokenize(const Block& block, const RecordReader& file, std::int32_t file_number) {
+  const auto count = static_cast<std::int64_t>(block.ends.size());
+  std::vector<TokenizedRow> rows(block.ends.size());
+  std::vector<std::exception_ptr> errors(rows.size());
   std::atomic<std::int64_t> first_error{count};  // rows behind it need not be looked at
 #pragma omp parallel for schedule(dynamic, 8)
   for (std::int64_t i = 0; i < count; ++i) {
     if (i > first_error.load(std::memory_order_relaxed)) continue;
     const auto at = static_cast<std::size_t>(i);
     try {
-      rows[at] = row_tokenizer_.tokenize(lines[at].text, fmt::format("{}:{}", file, lines[at].number));
+      rows[at] = row_tokenizer_.tokenize(block.row(at), file.source(block.numbers[at]).where());
     } catch (...) {
       errors[at] = std::current_exception();
       std::int64_t known = first_error.load();
@@ -132,16 +152,16 @@ void Loader::read_block(const std::vector<JsonLine>& lines, const std::string& f
   }
   if (const auto first = first_error.load(); first < count)
     std::rethrow_exception(errors[static_cast<std::size_t>(first)]);
-  for (std::size_t i = 0; i < lines.size(); ++i) add(std::move(rows[i]), file_number, lines[i].number);
+  for (std::size_t i = 0; i < rows.size(); ++i) add(std::move(rows[i]), file, file_number, block.numbers[i]);
 }
 
-void Loader::add(TokenizedRow row, std::int32_t file_number, std::int64_t line) {
+void Loader::add(TokenizedRow row, const RecordReader& file, std::int32_t file_number, std::int64_t line) {
   const auto length = static_cast<std::int64_t>(row.ids.size());
   ++statistics_.rows;
   statistics_.longest = std::max(statistics_.longest, length);
   if (length > options_.seq_len) {
     if (!first_overlong_) {
-      first_overlong_ = RowSource{files_[static_cast<std::size_t>(file_number)], line};
+      first_overlong_ = file.source(line);
       first_overlong_length_ = length;
     }
     ++overlong_;
@@ -169,10 +189,10 @@ void Loader::check(const std::string& path) const {
   if (statistics_.rows == 0) fail("{}: the data has no rows (blank lines are skipped)", path);
   if (options_.overlong == Overlong::kError && overlong_ > 0)
     fail(
-        "{}:{}: {} tokens, longer than data.seq_len {}; {} of {} rows are, up to {} tokens; raise "
+        "{}: {} tokens, longer than data.seq_len {}; {} of {} rows are, up to {} tokens; raise "
         "data.seq_len, or set data.overlong: truncate (keeps the start) or drop (leaves the row out)",
-        first_overlong_->file, first_overlong_->line, first_overlong_length_, options_.seq_len, overlong_,
-        statistics_.rows, statistics_.longest);
+        first_overlong_->where(), first_overlong_length_, options_.seq_len, overlong_, statistics_.rows,
+        statistics_.longest);
   if (statistics_.examples == 0)
     fail(
         "{}: no row is left: of {} rows, {} were dropped as longer than data.seq_len {}, and {} had nothing "

@@ -1,4 +1,4 @@
-// Datasets: rows of JSONL files as tokenised examples, ordered into packs and batches, with a cursor that a
+// Datasets: rows of data files as tokenised examples, ordered into packs and batches, with a cursor that a
 // run can resume from.
 #pragma once
 
@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "data/records.h"
 #include "data/tokenize.h"
 
 namespace hone::data {
@@ -31,18 +32,14 @@ struct DatasetOptions {
   /// clock once (text/moment.h) and gives that moment here for all its data, also when it is continued on
   /// another day, to find the same rows.
   std::optional<std::tm> now = std::nullopt;
+  FileFormat format = FileFormat::kAuto;
+  ColumnNames columns = {};  // what rows call their keys
 };
 
 /// One row, tokenised. labels are aligned with ids; kIgnoredLabel where not supervised.
 struct Example {
   std::vector<std::int32_t> ids;
   std::vector<std::int32_t> labels;
-};
-
-/// Where a row came from.
-struct RowSource {
-  std::string file;
-  std::int64_t line = 0;  // 1-based
 };
 
 struct DatasetStatistics {
@@ -68,10 +65,11 @@ struct Cursor {
 class Dataset {
  public:
   using Progress = std::function<void(std::int64_t rows, double share)>;
-  /// `path`: a JSONL file, a glob, or a directory with train/valid/test.jsonl (`split` names which: "train",
-  /// "valid" or "test"; for a file or a glob it does not matter; find_data_files in jsonl.h). Rows are
-  /// tokenised by all OpenMP threads; neither the result nor the error depends on their number. Throws
-  /// Error(kUser) at file:line for the first row that is not valid, and for a dataset without examples.
+  /// `path`: a file (FileFormat), a glob, or a directory with train/valid/test.jsonl or the like (`split`
+  /// names which: "train", "valid" or "test"; for a file or a glob it does not matter; data_files.h). Rows
+  /// are tokenised by all OpenMP threads; neither the result nor the error depends on their number. Throws
+  /// Error(kUser) at the row (RowSource::where) for the first that is not valid, and for a dataset without
+  /// examples.
   static Dataset load(const std::string& path, const std::string& split,
                       const text::PretrainedTokenizer& tokenizer, const DatasetOptions& options,
                       const Progress& progress = nullptr) {

@@ -31,8 +31,8 @@ std::uint64_t mix_hash(std::uint64_t hash, std::uint64_t value) {
   return z ^ (z >> 31);
 }
 
-std::int32_t ExampleStore::add_file(const std::string& name) {
-  files_.push_back(name);
+std::int32_t ExampleStore::add_file(const RecordReader& file) {
+  files_.push_back(file.source(0));
   return static_cast<std::int32_t>(files_.size() - 1);
 }
 
@@ -102,7 +102,9 @@ Example ExampleStore::example(std::int64_t index) const {
 
 RowSource ExampleStore::source(std::int64_t index) const {
   const Row& r = row(index);
-  return {files_[static_cast<std::size_t>(r.file)], r.line};
+  RowSource source = files_[static_cast<std::size_t>(r.file)];
+  source.line = r.line;
+  return source;
 }
 
 std::vector<std::int32_t> ExampleStore::lengths() const {

@@ -14,7 +14,7 @@ namespace hone::data {
 class ExampleStore {
  public:
   /// Numbers a file; rows name it by that.
-  std::int32_t add_file(const std::string& name);
+  std::int32_t add_file(const RecordReader& file);
   void add(const std::vector<std::int32_t>& ids, const std::vector<std::int32_t>& labels, std::int32_t file,
            std::int64_t line);
 
@@ -42,7 +42,7 @@ class ExampleStore {
   const Row& row(std::int64_t index) const;
   void add_labels(Row& row, const std::vector<std::int32_t>& ids, const std::vector<std::int32_t>& labels);
 
-  std::vector<std::string> files_;
+  std::vector<RowSource> files_;  // each as the source of a row
   std::vector<Row> rows_;
   std::vector<std::vector<std::int32_t>> pieces_;
   std::vector<Run> runs_;

@@ -12,7 +12,9 @@ namespace hone::data {
 namespace {
 
 constexpr std::string_view kKinds =
-    "messages | conversations | prompt + completion | text | input_ids (+ labels)";
+    "messages | conversations | prompt + completion | instruction + output | text | input_ids (+ labels); "
+    "other "
+    "names are given by data.columns, as in {prompt: question, completion: answer}";
 
 bool has(const Json& object, const char* key) {
   const auto it = object.find(key);
@@ -188,10 +190,12 @@ std::string one_line(std::string_view text, std::size_t longest) {
   return line;
 }
 
-Row parse_row(std::string_view text, const std::string& where, std::int64_t vocab) {
+Row parse_row(std::string_view text, const std::string& where, std::int64_t vocab,
+              const ColumnNames& columns) {
   Json json = text::parse_chat_json(text, where);
   if (!json.is_object())
-    fail("{}: the line is a {}, not an object; rows are {}", where, type_name(json), kKinds);
+    fail("{}: the row is a {}, not an object; rows are {}", where, type_name(json), kKinds);
+  apply_columns(json, columns, where);
   const auto kinds = kinds_of(json);
   if (kinds.size() != 1) fail_kind(json, kinds, where);
   Row row;

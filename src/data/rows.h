@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "data/column_names.h"
 #include "data/tokenize.h"
 
 namespace hone::data {
@@ -31,8 +32,10 @@ struct Row {
   std::optional<std::vector<std::int32_t>> labels;
 };
 
-/// Throws Error(kUser) "WHERE: …". `vocab`: what ids and labels must lie below; 0: not checked.
-Row parse_row(std::string_view json, const std::string& where, std::int64_t vocab);
+/// Throws Error(kUser) "WHERE: …". `vocab`: what ids and labels must lie below; 0: not checked. `columns`:
+/// what the row calls its keys.
+Row parse_row(std::string_view json, const std::string& where, std::int64_t vocab,
+              const ColumnNames& columns = {});
 
 /// Text from elsewhere for a message: on one line, cut to `longest` bytes.
 std::string one_line(std::string_view text, std::size_t longest);

@@ -204,7 +204,7 @@ RowTokenizer::RowTokenizer(const PretrainedTokenizer* tokenizer, TokenizeOptions
 }
 
 TokenizedRow RowTokenizer::tokenize(std::string_view json, const std::string& where) const {
-  return RowWork(tokenizer_, options_, where).run(parse_row(json, where, options_.vocab));
+  return RowWork(tokenizer_, options_, where).run(parse_row(json, where, options_.vocab, options_.columns));
 }
 
 }  // namespace hone::data

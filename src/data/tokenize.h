@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "data/column_names.h"
+
 namespace hone::text {
 class PretrainedTokenizer;
 }
@@ -22,7 +24,8 @@ inline constexpr std::int32_t kIgnoredLabel = -100;
 ///   kChat        {"messages": […]} as in the OpenAI format, or {"conversations": [{"from", "value"}, …]} as
 ///                in ShareGPT; both with "tools", "documents" and "chat_template_kwargs" where the template
 ///                takes them
-///   kCompletion  {"prompt", "completion"}: two strings, or two lists of messages
+///   kCompletion  {"prompt", "completion"}: two strings, or two lists of messages; {"instruction", "input"?,
+///                "output"} with alpaca's prompt around them
 ///   kText        {"text"}
 ///   kTokens      {"input_ids", "labels"?}; a "text" beside them is ignored
 enum class RowKind { kChat, kCompletion, kText, kTokens };
@@ -43,6 +46,8 @@ struct TokenizeOptions {
   /// What `strftime_now` of a chat template reads, in every row; empty: the local time when the RowTokenizer
   /// is made.
   std::optional<std::tm> now = std::nullopt;
+  /// What rows call their keys.
+  ColumnNames columns = {};
 };
 
 /// A row, tokenised. labels are aligned with ids (the shift is the model's): the id itself where it is learnt
@@ -73,7 +78,7 @@ class RowTokenizer {
   /// `tokenizer` may be null: only kTokens rows are then accepted.
   RowTokenizer(const text::PretrainedTokenizer* tokenizer, TokenizeOptions options);
 
-  /// `json` is one line. Throws Error(kUser) that begins with `where` ("FILE:LINE") for anything wrong with
+  /// `json` is one row. Throws Error(kUser) that begins with `where` ("FILE:LINE") for anything wrong with
   /// the row: not JSON, of no kind or of several, missing or mistyped fields, refused by the template, ids
   /// out of range.
   TokenizedRow tokenize(std::string_view json, const std::string& where) const;

@@ -461,7 +461,7 @@ std::string Trainer::rows_text(const StepResult& result, const StepBatches& batc
       break;
     }
     const auto source = train_data_->source(batches.examples.at(static_cast<std::size_t>(d)));
-    text += fmt::format("{}{}:{}", text.empty() ? "" : ", ", source.file, source.line);
+    text += (text.empty() ? "" : ", ") + source.where();
   }
   return text;
 }

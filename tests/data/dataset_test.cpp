@@ -260,7 +260,7 @@ TEST(Dataset, NamesIdsOutsideTheVocabularyByRow) {
 
 TEST(Dataset, ReportsProgressToTheEnd) {
   const TemporaryDirectory dir;
-  dir.write("a.jsonl", many_rows(5000));
+  dir.write("a.jsonl", many_rows(40000));
   dir.write("b.jsonl", many_rows(10));
   std::vector<std::pair<std::int64_t, double>> reports;
   Dataset::load(dir / "*.jsonl", "train", nullptr, {},
@@ -268,7 +268,7 @@ TEST(Dataset, ReportsProgressToTheEnd) {
   ASSERT_GE(reports.size(), 3U);
   EXPECT_TRUE(std::is_sorted(reports.begin(), reports.end()));
   EXPECT_THAT(reports.front().second, Lt(1.0));
-  EXPECT_EQ(reports.back(), std::pair(std::int64_t{5010}, 1.0));
+  EXPECT_EQ(reports.back(), std::pair(std::int64_t{40010}, 1.0));
 }
 
 TEST(Dataset, TakesItsClockFromTheOptions) {
@@ -299,6 +299,25 @@ TEST(Dataset, ReadsTheClockOnceWhereItIsGivenNone) {
   const auto first = rows.tokenize(row, "test:1").text;
   std::this_thread::sleep_for(std::chrono::milliseconds(1100));
   EXPECT_EQ(rows.tokenize(row, "test:2").text, first);
+}
+
+TEST(Dataset, IsTheSameInEveryFormat) {
+  const TemporaryDirectory dir;
+  test::write_tokenizer(dir, "chatml");
+  const auto tokenizer = text::PretrainedTokenizer::from_pretrained(dir.path());
+  const DatasetOptions options{.columns = {{"prompt", "q"}, {"completion", "a"}}};
+  const auto print = [&](const std::string& name, const std::string& content) {
+    return Dataset::load(dir.write(name, content), "train", tokenizer, options).fingerprint();
+  };
+  const auto jsonl =
+      print("a.jsonl", "{\"q\": \"one, \\n\", \"a\": \"the 1\"}\n{\"q\": \"two\", \"a\": \"the 2\"}\n");
+  EXPECT_EQ(jsonl, print("a.json",
+                         "[{\"a\": \"the 1\", \"q\": \"one, \\n\"},\n {\"q\": \"two\", \"a\": \"the 2\"}]"));
+  EXPECT_EQ(jsonl, print("a.csv", "n,q,a\n1,\"one, \n\",the 1\n2,two,the 2\n"));
+  EXPECT_EQ(jsonl, print("a.tsv", "q\ta\n\"one, \n\"\tthe 1\ntwo\tthe 2\n"));
+  const auto bad = dir.write("b.json", R"([{"q": "a", "a": "b"}, {"q": "a", "b": "b"}])");
+  EXPECT_THAT(error_of([&] { Dataset::load(bad, "train", tokenizer, options); }),
+              HasSubstr("b.json[1]: the row has no column 'a'"));
 }
 
 TEST(Dataset, HoldsManyRows) {

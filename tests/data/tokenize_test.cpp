@@ -17,6 +17,7 @@ using test::learnt_runs;
 using test::TemporaryDirectory;
 using ::testing::ElementsAre;
 
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Lt;
@@ -108,6 +109,30 @@ TEST(TokenizeChat, ReadsShareGpt) {
   EXPECT_THAT(learnt(row), ElementsAre("Yo<|im_end|>", "ok<|im_end|>"));
 }
 
+TEST(TokenizeChat, ReadsEverySpellingOfShareGpt) {
+  const auto usual =
+      tokenize(R"({"conversations": [{"from":"human","value":"Hi"},{"from":"gpt","value":"Yo"}]})");
+  for (const auto* turns : {R"({"role":"user","content":"Hi"},{"role":"assistant","content":"Yo"})",
+                            R"({"role":"human","value":"Hi"},{"role":"gpt","value":"Yo"})",
+                            R"({"from":"user","content":"Hi"},{"from":"assistant","content":"Yo"})",
+                            R"({"role":"User","content":"Hi"},{"role":"ChatGPT","content":"Yo"})"}) {
+    const auto row = tokenize(R"({"conversations": [)" + std::string(turns) + "]}");
+    EXPECT_EQ(row.text, usual.text) << turns;
+    EXPECT_EQ(row.labels, usual.labels) << turns;
+  }
+  const auto qwen = tokenizer_with("qwen3");
+  EXPECT_THAT(tokenize(R"({"conversations": [{"role":"user","content":"a"},
+                           {"role":"function_call","content":"{\"name\": \"f\", \"arguments\": {}}"}]})",
+                       {}, qwen)
+                  .text,
+              HasSubstr("<tool_call>\n{\"name\": \"f\""));
+  const auto calls = tokenize(
+      R"({"conversations": [{"role":"user","content":"a"},{"role":"assistant","content":null,
+           "tool_calls":[{"type":"function","function":{"name":"f","arguments":{}}}]}]})",
+      {}, qwen);
+  EXPECT_THAT(calls.text, HasSubstr("<tool_call>\n{\"name\": \"f\""));
+}
+
 TEST(TokenizeChat, ReadsShareGptToolCalls) {
   const auto qwen = tokenizer_with("qwen3");
   const auto row = tokenize(
@@ -119,6 +144,13 @@ TEST(TokenizeChat, ReadsShareGptToolCalls) {
       row.text,
       HasSubstr("<tool_call>\n{\"name\": \"get\", \"arguments\": {\"city\": \"Rome\"}}\n</tool_call>"));
   EXPECT_THAT(row.text, HasSubstr("<tool_response>\nsunny\n</tool_response>"));
+}
+
+TEST(TokenizeCompletion, ReadsAlpaca) {
+  const auto row = tokenize(R"({"instruction": "Add.", "input": "", "output": "3"})");
+  EXPECT_EQ(row.kind, RowKind::kCompletion);
+  EXPECT_THAT(row.text, EndsWith("### Instruction:\nAdd.\n\n### Response:3"));
+  EXPECT_THAT(learnt(row), ElementsAre("3<|im_end|>"));
 }
 
 TEST(TokenizeCompletion, LearnsTheCompletionAndOneEos) {
@@ -202,10 +234,11 @@ struct BadRow {
 };
 
 TEST(TokenizeErrors, NameLineFieldAndRemedy) {
-  const std::string kinds = "messages | conversations | prompt + completion | text | input_ids (+ labels)";
+  const std::string kinds =
+      "messages | conversations | prompt + completion | instruction + output | text | input_ids (+ labels)";
   const std::vector<BadRow> rows{
       {R"({"messages": [)", "invalid JSON"},
-      {R"([1])", "the line is a list, not an object; rows are " + kinds},
+      {R"([1])", "the row is a list, not an object; rows are " + kinds},
       {R"({})", "the row has none of the known keys (keys: none); rows are " + kinds},
       {R"({"id": 1, "question": "a"})",
        "the row has none of the known keys (keys: id, question); rows are " + kinds},
