@@ -64,12 +64,12 @@ std::vector<std::int64_t> length_percentiles(const data::Dataset& dataset) {
 void print(const data::DatasetStatistics& s, const std::vector<std::int64_t>& percentiles,
            std::int64_t seq_len, bool packing) {
   train::Card card;
-  card.row("rows", fmt::format("{} read, {} kept, {} dropped, {} truncated{}", train::with_commas(s.rows),
-                               train::with_commas(s.examples), s.dropped, s.truncated,
-                               s.emptied > 0 ? fmt::format(" ({} of them had nothing left to learn from and "
-                                                           "were dropped too)",
-                                                           s.emptied)
-                                             : ""));
+  std::string rows = fmt::format("{} read, {} kept, {} dropped, {} truncated", train::with_commas(s.rows),
+                                 train::with_commas(s.examples), s.dropped, s.truncated);
+  if (s.emptied > 0)
+    rows += fmt::format(" ({} of them had nothing left to learn from and were dropped too)", s.emptied);
+  if (s.without_target > 0) rows += fmt::format(", {} had nothing to learn from", s.without_target);
+  card.row("rows", rows);
   card.row(
       "tokens",
       fmt::format(
@@ -80,7 +80,25 @@ void print(const data::DatasetStatistics& s, const std::vector<std::int64_t>& pe
   if (packing)
     card.row("packs", fmt::format("{} of {} tokens, {:.1f}% full", train::with_commas(s.packs), seq_len,
                                   100 * s.fill));
+  for (const auto& line : data::describe(s.report, data::Severity::kNote)) card.line(line);
   fmt::print("{}", card.str());
+}
+
+nlohmann::ordered_json to_json(const data::DatasetStatistics& s,
+                               const std::vector<std::int64_t>& percentiles) {
+  return {{"rows", s.rows},
+          {"examples", s.examples},
+          {"dropped", s.dropped},
+          {"truncated", s.truncated},
+          {"emptied", s.emptied},
+          {"without_target", s.without_target},
+          {"tokens", s.tokens},
+          {"supervised", s.supervised},
+          {"longest", s.longest},
+          {"packs", s.packs},
+          {"fill", s.fill},
+          {"length_percentiles", percentiles},
+          {"findings", data::to_json(s.report)}};
 }
 
 data::Overlong overlong_of(const std::string& name) {
@@ -89,73 +107,87 @@ data::Overlong overlong_of(const std::string& name) {
                           : data::Overlong::kTruncate;
 }
 
-void run(CheckOptions options) {
-  std::string data;
-  bool packing = true;
-  auto overlong = data::Overlong::kError;
+/// What is checked: a file, glob or directory, and which file of a directory.
+struct Part {
+  std::string name, path, split;
+};
+
+/// From the command line and the recipe to what is read, and how.
+struct CheckPlan {
+  std::filesystem::path model;
+  std::vector<Part> parts;
+  data::DatasetOptions reading;
+};
+
+CheckPlan plan_of(const CheckOptions& options) {
+  CheckPlan plan{
+      .model = options.target, .parts = {}, .reading = {.seq_len = options.seq_len, .shuffle = false}};
   if (!std::filesystem::is_directory(options.target)) {  // a recipe says it all
     const auto recipe = train::read_recipe(options.target, options.rest);
-    options.target = recipe.model_path;
-    data = recipe.train_data;
-    if (options.seq_len == 0) options.seq_len = recipe.seq_len;
-    packing = recipe.packing;
-    overlong = recipe.overlong;
+    plan.model = recipe.model_path;
+    plan.parts.push_back({"train", recipe.train_data, options.split});
+    if (!recipe.eval_data.empty()) plan.parts.push_back({"eval", recipe.eval_data, "valid"});
+    if (options.seq_len == 0) plan.reading.seq_len = recipe.seq_len;
+    plan.reading.packing = recipe.packing;
+    plan.reading.overlong = recipe.overlong;
   } else if (options.rest.size() == 1) {
-    data = options.rest.front();
+    plan.parts.push_back({"train", options.rest.front(), options.split});
   } else {
     fail(
         "hone check: {} is a model directory; give it one file, glob or directory of data, as in "
         "`hone check MODEL train.jsonl`",
         options.target);
   }
-  if (options.unpacked) packing = false;
-  if (options.overlong) overlong = overlong_of(*options.overlong);
-  const std::filesystem::path directory = options.target;
-  const auto tokenizer = text::PretrainedTokenizer::from_pretrained(directory);
-  std::int64_t vocab = 0;
-  std::int64_t context = options.seq_len > 0 ? options.seq_len : 2048;
-  if (std::filesystem::exists(directory / "config.json")) {
-    const auto spec = model::describe(directory).spec;
-    vocab = spec.vocab;
-    if (options.seq_len == 0) context = std::min<std::int64_t>(2048, spec.max_positions);
-    if (context > spec.max_positions)
-      fail("--seq-len {} is longer than the model's context of {} (max_position_embeddings)", context,
+  if (options.unpacked) plan.reading.packing = false;
+  if (options.overlong) plan.reading.overlong = overlong_of(*options.overlong);
+  auto& seq_len = plan.reading.seq_len;
+  std::int64_t context = 2048;
+  if (std::filesystem::exists(plan.model / "config.json")) {
+    const auto spec = model::describe(plan.model).spec;
+    plan.reading.vocab = spec.vocab;
+    context = std::min(context, spec.max_positions);
+    if (seq_len > spec.max_positions)
+      fail("--seq-len {} is longer than the model's context of {} (max_position_embeddings)", seq_len,
            spec.max_positions);
   }
-  train::Progress progress("reading");
+  if (seq_len == 0) seq_len = context;
+  return plan;
+}
+
+/// Reads and shows one part; returns it as JSON.
+nlohmann::ordered_json check(const Part& part, const CheckPlan& plan, const CheckOptions& options,
+                             const text::PretrainedTokenizer& tokenizer) {
+  train::Progress progress("reading " + part.path);
   const auto dataset = data::Dataset::load(
-      data, options.split, tokenizer,
-      {.seq_len = context,
-       .packing = packing,
-       .shuffle = false,
-       .overlong = overlong,
-       .vocab = vocab,
-       .for_training = true},
+      part.path, part.split, tokenizer, plan.reading,
       [&](std::int64_t rows, double share) { progress.update(share, train::with_commas(rows) + " rows"); });
   const auto percentiles = length_percentiles(dataset);
   const auto& s = dataset.statistics();
-  if (options.json) {
-    nlohmann::ordered_json row{{"rows", s.rows},
-                               {"examples", s.examples},
-                               {"dropped", s.dropped},
-                               {"truncated", s.truncated},
-                               {"emptied", s.emptied},
-                               {"tokens", s.tokens},
-                               {"supervised", s.supervised},
-                               {"longest", s.longest},
-                               {"packs", s.packs},
-                               {"fill", s.fill},
-                               {"length_percentiles", percentiles}};
-    fmt::print("{}\n", row.dump());
-    return;
-  }
+  if (options.json) return to_json(s, percentiles);
   const bool colour = ::isatty(STDOUT_FILENO) == 1;
   for (std::int64_t i = 0; i < std::min(options.show, dataset.num_examples()); ++i) {
     const auto source = dataset.source(i);
     fmt::print("{}\n{}\n\n", source.where(), masked_text(dataset.example(i), tokenizer.tokenizer(), colour));
   }
+  if (plan.parts.size() > 1) fmt::print("{}: {}\n", part.name, part.path);
   fmt::print("{} is learnt from\n", colour ? "\033[32mgreen\033[0m" : "«this»");
-  print(s, percentiles, context, packing);
+  print(s, percentiles, plan.reading.seq_len, plan.reading.packing);
+  return {};
+}
+
+void run(const CheckOptions& options) {
+  const CheckPlan plan = plan_of(options);
+  const auto tokenizer = text::PretrainedTokenizer::from_pretrained(plan.model);
+  nlohmann::ordered_json result;
+  for (const auto& part : plan.parts) {
+    auto json = check(part, plan, options, tokenizer);
+    if (result.is_null())
+      result = std::move(json);
+    else
+      result[part.name] = std::move(json);
+  }
+  if (options.json)
+    fmt::print("{}\n", result.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
 }
 
 }  // namespace
@@ -163,8 +195,9 @@ void run(CheckOptions options) {
 void add_check(CLI::App& app) {
   auto options = std::make_shared<CheckOptions>();
   CLI::App* verb = app.add_subcommand(
-      "check", "show what training would see of a dataset: rows, lengths, what is learnt from");
-  verb->add_option("RECIPE_OR_MODEL", options->target, "a recipe; or a model directory, with DATA")
+      "check", "show what training would see of a dataset: rows, lengths, what is learnt from, what is lost");
+  verb->add_option("RECIPE_OR_MODEL", options->target,
+                   "a recipe (its data.train and data.eval are read); or a model directory, with DATA")
       ->required();
   verb->add_option(
       "DATA", options->rest,

@@ -35,8 +35,8 @@ nlohmann::ordered_json to_json(const data::TokenizedRow& row) {
 
 void run(const TokenizeVerb& options) {
   const auto tokenizer = text::PretrainedTokenizer::from_pretrained(options.model);
-  // As tokenizer(text) does: no EOS that the post-processor does not add; a mask of zeros or ones is no error
-  // here.
+  // Text as tokenizer(text) has it: no EOS that the post-processor does not add. A chat and a completion as
+  // training sees them.
   const data::RowTokenizer rows(&tokenizer, {.special_tokens = !options.no_special,
                                              .eos = false,
                                              .generation_prompt = options.generation_prompt,
@@ -67,9 +67,11 @@ void add_tokenize(CLI::App& app) {
                    "\"tools\"?}, {\"prompt\", \"completion\"} or "
                    "{\"input_ids\"}")
       ->required();
-  verb->add_option("--out", options->out,
-                   "JSONL to write: text gives input_ids; a chat gives text, input_ids and labels (-100: not "
-                   "learnt from); input_ids give text")
+  verb->add_option(
+          "--out", options->out,
+          "JSONL to write: text gives input_ids, without the EOS that ends it in training; a chat, or a "
+          "prompt with its completion, gives text, input_ids and labels (-100: not learnt from) as "
+          "training sees them; input_ids give text")
       ->required();
   verb->add_flag("--generation-prompt", options->generation_prompt,
                  "end chats with the template's generation prompt");

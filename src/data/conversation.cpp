@@ -149,11 +149,6 @@ Json messages_of_conversation(const Json& row, const std::string& where) {
   const Json& entries = row["conversations"];
   if (!entries.is_array()) fail("{}: conversations is a {}, not a list", where, type_name(entries));
   Json messages = Json::array();
-  const auto system = row.find("system");
-  if (system != row.end() && !system->is_null()) {
-    if (!system->is_string()) fail("{}: system is a {}, not a string", where, type_name(*system));
-    if (*system != "") messages.push_back({{"role", "system"}, {"content", *system}});
-  }
   for (std::size_t i = 0; i < entries.size(); ++i)
     messages.push_back(message_of(entries[i], fmt::format("conversations[{}]", i), where));
   return messages;

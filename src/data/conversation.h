@@ -12,7 +12,7 @@ namespace hone::data {
 /// What Python calls the type, for messages: "list", "object", "string", …
 std::string type_name(const Json& value);
 
-/// The messages of a ShareGPT row: {"conversations": [{"from", "value"}, …], "system"?}. An entry that
+/// The messages of a ShareGPT row: {"conversations": [{"from", "value"}, …]}. An entry that
 /// already has role and content is taken as it is. Throws Error(kUser) "WHERE: …".
 Json messages_of_conversation(const Json& row, const std::string& where);
 

@@ -99,6 +99,8 @@ class Loader {
  private:
   void tokenize(const Block& block, const RecordReader& file, std::int32_t file_number);
   void add(TokenizedRow row, const RecordReader& file, std::int32_t file_number, std::int64_t line);
+  void add_document(std::vector<std::int32_t> ids, std::vector<std::int32_t> labels, const RecordReader& file,
+                    std::int32_t file_number, std::int64_t line);
 
   DatasetOptions options_;
   RowTokenizer row_tokenizer_;
@@ -156,9 +158,35 @@ void Loader::tokenize(const Block& block, const RecordReader& file, std::int32_t
 }
 
 void Loader::add(TokenizedRow row, const RecordReader& file, std::int32_t file_number, std::int64_t line) {
-  const auto length = static_cast<std::int64_t>(row.ids.size());
   ++statistics_.rows;
+  if (!row.no_target.empty() && (options_.for_training || row.ids.empty()))
+    row.findings.push_back({FindingKind::kNoTarget, row.no_target});
+  if (!row.findings.empty()) statistics_.report.add(row.findings, file.source(line));
+  if (row.documents.empty())
+    return add_document(std::move(row.ids), std::move(row.labels), file, file_number, line);
+  std::ptrdiff_t at = 0;
+  for (const std::int64_t length : row.documents) {
+    const auto part = [&](const std::vector<std::int32_t>& of) {
+      return std::vector(of.begin() + at, of.begin() + at + length);
+    };
+    add_document(part(row.ids), part(row.labels), file, file_number, line);
+    at += length;
+  }
+}
+
+void Loader::add_document(std::vector<std::int32_t> ids, std::vector<std::int32_t> labels,
+                          const RecordReader& file, std::int32_t file_number, std::int64_t line) {
+  const auto length = static_cast<std::int64_t>(ids.size());
+  const auto supervised = [&] {
+    return labels.empty() ? 0
+                          : static_cast<std::int64_t>(labels.size()) - 1 -
+                                std::count(labels.begin() + 1, labels.end(), kIgnoredLabel);
+  };
   statistics_.longest = std::max(statistics_.longest, length);
+  if (ids.empty() || (options_.for_training && supervised() == 0)) {
+    ++statistics_.without_target;
+    return;
+  }
   if (length > options_.seq_len) {
     if (!first_overlong_) {
       first_overlong_ = file.source(line);
@@ -170,18 +198,18 @@ void Loader::add(TokenizedRow row, const RecordReader& file, std::int32_t file_n
       ++statistics_.dropped;
       return;
     }
-    const bool learnt = row.supervised() > 0;
-    row.ids.resize(static_cast<std::size_t>(options_.seq_len));
-    row.labels.resize(row.ids.size());
+    const bool learnt = supervised() > 0;
+    ids.resize(static_cast<std::size_t>(options_.seq_len));
+    labels.resize(ids.size());
     ++statistics_.truncated;
-    if (learnt && row.supervised() == 0) {
+    if (learnt && supervised() == 0) {
       ++statistics_.emptied;
       return;
     }
   }
-  statistics_.tokens += static_cast<std::int64_t>(row.ids.size());
-  statistics_.supervised += row.supervised();
-  examples_.add(row.ids, row.labels, file_number, line);
+  statistics_.tokens += static_cast<std::int64_t>(ids.size());
+  statistics_.supervised += supervised();
+  examples_.add(ids, labels, file_number, line);
   ++statistics_.examples;
 }
 
@@ -193,20 +221,25 @@ void Loader::check(const std::string& path) const {
         "data.seq_len, or set data.overlong: truncate (keeps the start) or drop (leaves the row out)",
         first_overlong_->where(), first_overlong_length_, options_.seq_len, overlong_, statistics_.rows,
         statistics_.longest);
+  if (statistics_.examples == 0 && statistics_.dropped + statistics_.emptied == 0) {
+    const auto& entries = statistics_.report.entries();
+    const auto why = std::find_if(entries.begin(), entries.end(),
+                                  [](const auto& entry) { return entry.kind == FindingKind::kNoTarget; });
+    HONE_CHECK(why != entries.end(), "{} rows vanished", statistics_.rows);
+    fail("{}: no token of {} rows is learnt from: {}", path, statistics_.rows, describe(*why));
+  }
   if (statistics_.examples == 0)
     fail(
-        "{}: no row is left: of {} rows, {} were dropped as longer than data.seq_len {}, and {} had nothing "
-        "to learn from within it; raise data.seq_len",
-        path, statistics_.rows, statistics_.dropped, options_.seq_len, statistics_.emptied);
-  if (options_.for_training && statistics_.supervised == 0)
-    fail("{}: no token of {} rows is learnt from: every label but those of first tokens is -100", path,
-         statistics_.rows);
+        "{}: no row is left: of {} rows, {} were dropped as longer than data.seq_len {}, {} had nothing to "
+        "learn from within it, and {} nothing at all; raise data.seq_len",
+        path, statistics_.rows, statistics_.dropped, options_.seq_len, statistics_.emptied,
+        statistics_.without_target);
 }
 
 }  // namespace
 
 Dataset::Dataset(std::shared_ptr<const State> state, DatasetStatistics statistics)
-    : state_(std::move(state)), statistics_(statistics) {}
+    : state_(std::move(state)), statistics_(std::move(statistics)) {}
 
 Dataset Dataset::load(const std::string& path, const std::string& split,
                       const text::PretrainedTokenizer* tokenizer, const DatasetOptions& options,
@@ -235,7 +268,7 @@ Dataset Dataset::load(const std::string& path, const std::string& split,
   for (const auto value : {static_cast<std::uint64_t>(options.packing ? options.seq_len : 0),
                            static_cast<std::uint64_t>(options.shuffle), options.shuffle ? options.seed : 0})
     state->fingerprint = mix_hash(state->fingerprint, value);
-  return Dataset(std::move(state), statistics);
+  return Dataset(std::move(state), std::move(statistics));
 }
 
 std::int64_t Dataset::num_examples() const {

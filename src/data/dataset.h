@@ -25,8 +25,8 @@ struct DatasetOptions {
   Overlong overlong = Overlong::kError;
   std::uint64_t seed = 0;
   std::int64_t vocab = 0;  // ids and labels must lie below it; 0: not checked
-  /// A chat or prompt/completion row from which no token, or every token, is learnt is an error, and so is a
-  /// dataset from which none is.
+  /// Rows without a token to learn from are left out (and counted); a dataset of which none is left is an
+  /// error, and so is what TokenizeOptions says.
   bool for_training = true;
   /// What `strftime_now` of a chat template reads; empty: the local time when loading begins. A run reads the
   /// clock once (text/moment.h) and gives that moment here for all its data, also when it is continued on
@@ -44,12 +44,14 @@ struct Example {
 
 struct DatasetStatistics {
   std::int64_t rows = 0;                    // read
-  std::int64_t examples = 0;                // kept
+  std::int64_t examples = 0;                // kept; a row that was packed elsewhere is several
   std::int64_t tokens = 0;                  // of the kept examples
   std::int64_t supervised = 0;              // labels learnt from (a document's first is not)
   std::int64_t longest = 0;                 // tokens, before any truncation
   std::int64_t dropped = 0, truncated = 0;  // for their length
   std::int64_t emptied = 0;  // truncated rows that had nothing left to learn from, and were dropped too
+  std::int64_t without_target = 0;  // documents with nothing to learn from, that were left out
+  Report report;
   std::int64_t packs = 0;
   double fill = 1;  // tokens / (packs * seq_len) when packing
 };

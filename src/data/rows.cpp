@@ -1,9 +1,9 @@
 #include "data/rows.h"
 
-#include <limits>
 #include <utility>
 
 #include "base/error.h"
+#include "data/columns.h"
 #include "data/conversation.h"
 #include "text/chat_template.h"
 
@@ -98,15 +98,32 @@ void take_template_inputs(Json& row, ChatRow& chat, const std::string& where) {
   }
 }
 
-/// Moves checked messages into the chat; `exclude`: all of them, whatever they say.
+/// Moves messages into the chat; `exclude`: all of them, whatever they say.
 void append_messages(ChatRow& chat, Json messages, const std::string& name, bool exclude,
                      const std::string& where) {
   check_messages(messages, name, where);
   for (std::size_t i = 0; i < messages.size(); ++i) {
-    const bool excluded = is_excluded(messages[i], fmt::format("{}[{}]", name, i), where);
+    chat.places.push_back(fmt::format("{}[{}]", name, i));
+    const bool excluded = is_excluded(messages[i], chat.places.back(), where);
     chat.excluded.push_back(exclude || excluded);
     chat.messages.push_back(std::move(messages[i]));
   }
+}
+
+/// A system prompt in a column of its own comes first, unless the messages begin with one.
+void prepend_system(const Json& json, Row& row, const std::string& where) {
+  if (!has(json, "system")) return;
+  const std::string& system = string_at(json, "system", where);
+  if (system.empty()) return;
+  const Json& first = row.chat.messages.front()["role"];
+  if (first == "system" || first == "developer") {
+    row.findings.push_back({FindingKind::kIgnoredColumn, "system"});
+    return;
+  }
+  const Json message{{"role", "system"}, {"content", system}};
+  row.chat.messages.insert(row.chat.messages.begin(), message);
+  row.chat.excluded.insert(row.chat.excluded.begin(), false);
+  row.chat.places.insert(row.chat.places.begin(), "system");
 }
 
 void parse_completion(Json& json, Row& row, const std::string& where) {
@@ -118,49 +135,10 @@ void parse_completion(Json& json, Row& row, const std::string& where) {
     row.conversational = true;
     append_messages(row.chat, std::move(json["prompt"]), "prompt", true, where);
     append_messages(row.chat, std::move(json["completion"]), "completion", false, where);
-    take_template_inputs(json, row.chat, where);
     return;
   }
   row.prompt = string_at(json, "prompt", where);
   row.text = string_at(json, "completion", where);
-}
-
-std::vector<std::int32_t> ids_at(const Json& json, const char* key, bool ignored_allowed, std::int64_t vocab,
-                                 const std::string& where) {
-  const Json& list = json[key];
-  if (!list.is_array()) fail("{}: {} is a {}, not a list of integers", where, key, type_name(list));
-  const std::int64_t limit = vocab > 0 ? vocab : std::int64_t{std::numeric_limits<std::int32_t>::max()};
-  std::vector<std::int32_t> ids;
-  ids.reserve(list.size());
-  for (const Json& item : list) {
-    if (!item.is_number_integer())
-      fail("{}: {}[{}] is a {}, not an integer", where, key, ids.size(), type_name(item));
-    constexpr auto kLargest = std::numeric_limits<std::int64_t>::max();
-    const bool huge =
-        item.is_number_unsigned() && item.get<std::uint64_t>() > static_cast<std::uint64_t>(kLargest);
-    const std::int64_t id = huge ? kLargest : item.get<std::int64_t>();
-    const bool ignored = ignored_allowed && id == kIgnoredLabel;
-    if (!ignored && (id < 0 || id >= limit))
-      fail("{}: {}[{}] is {}, outside the vocabulary of {} ids (0 to {}){}", where, key, ids.size(),
-           item.dump(), limit, limit - 1, ignored_allowed ? "; -100 is a label that is not learnt from" : "");
-    ids.push_back(static_cast<std::int32_t>(id));
-  }
-  return ids;
-}
-
-void parse_tokens(const Json& json, Row& row, std::int64_t vocab, const std::string& where) {
-  row.ids = ids_at(json, "input_ids", false, vocab, where);
-  if (row.ids.empty()) fail("{}: input_ids is empty; remove the row", where);
-  if (has(json, "labels")) {
-    row.labels = ids_at(json, "labels", true, vocab, where);
-    if (row.labels->size() != row.ids.size())
-      fail("{}: {} labels for {} input_ids; labels are aligned with the ids, -100 where not learnt from",
-           where, row.labels->size(), row.ids.size());
-  }
-  if (has(json, "attention_mask"))
-    for (const Json& item : json["attention_mask"])
-      if (item != 1)
-        fail("{}: attention_mask has values other than 1; leave padding out of input_ids", where);
 }
 
 }  // namespace
@@ -199,23 +177,33 @@ Row parse_row(std::string_view text, const std::string& where, std::int64_t voca
   const auto kinds = kinds_of(json);
   if (kinds.size() != 1) fail_kind(json, kinds, where);
   Row row;
+  std::vector<std::string_view> read;
   if (kinds[0] == "messages" || kinds[0] == "conversations") {
     row.kind = RowKind::kChat;
     row.conversational = true;
     const bool converted = kinds[0] == "conversations";
     append_messages(row.chat, converted ? messages_of_conversation(json, where) : std::move(json["messages"]),
-                    converted ? "conversations" : "messages", false, where);
-    take_template_inputs(json, row.chat, where);
+                    kinds[0], false, where);
+    read = {"messages", "conversations"};
   } else if (kinds[0] == "prompt + completion") {
     row.kind = RowKind::kCompletion;
     parse_completion(json, row, where);
+    read = {"prompt", "completion"};
   } else if (kinds[0] == "text") {
     row.kind = RowKind::kText;
     row.text = string_at(json, "text", where);
+    read = {"text"};
   } else {
     row.kind = RowKind::kTokens;
-    parse_tokens(json, row, vocab, where);
+    read_token_columns(json, row, vocab, where);
+    return row;
   }
+  if (row.conversational) {
+    prepend_system(json, row, where);
+    take_template_inputs(json, row.chat, where);
+    read.insert(read.end(), {"system", "tools", "documents", "chat_template_kwargs"});
+  }
+  find_unread_columns(json, read, row);
   return row;
 }
 

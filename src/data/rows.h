@@ -19,17 +19,20 @@ using Json = nlohmann::ordered_json;  // templates see keys in the order of the 
 struct ChatRow {
   Json messages = Json::array();
   Json tools, documents, template_kwargs;
-  std::vector<bool> excluded;  // by message: not to be learnt from, even if it is an assistant's
+  std::vector<bool> excluded;       // by message: not to be learnt from, even if it is an assistant's
+  std::vector<std::string> places;  // by message: where it is in the row, as in messages[1]
 };
 
 struct Row {
   RowKind kind = RowKind::kText;
   bool conversational = false;  // the row is in `chat`, else in the fields below
   ChatRow chat;
-  std::string prompt;  // kCompletion
-  std::string text;    // the completion, or the text
-  std::vector<std::int32_t> ids;
+  std::string prompt;             // kCompletion
+  std::string text;               // the completion, or the text
+  std::vector<std::int32_t> ids;  // kTokens
   std::optional<std::vector<std::int32_t>> labels;
+  std::vector<std::int64_t> documents;  // the lengths of those packed into ids, if there are several
+  std::vector<Finding> findings;
 };
 
 /// Throws Error(kUser) "WHERE: …". `vocab`: what ids and labels must lie below; 0: not checked. `columns`:

@@ -28,30 +28,35 @@ class RowWork {
 
   TokenizedRow run(Row row) {
     result_.kind = row.kind;
+    result_.findings = std::move(row.findings);
     if (row.kind == RowKind::kTokens) {
-      take_tokens(std::move(row));
-      return std::move(result_);
+      take_tokens(row);
+    } else {
+      if (tokenizer_ == nullptr)
+        fail("{}: the model has no tokenizer.json; only rows of input_ids can be used", where_);
+      if (row.conversational)
+        tokenize_chat(row.chat);
+      else
+        tokenize_text(row);
+      check_vocabulary();
+      if (options_.for_training && row.conversational) check_supervision();
     }
-    if (tokenizer_ == nullptr)
-      fail("{}: the model has no tokenizer.json; only rows of input_ids can be used", where_);
-    if (row.conversational)
-      tokenize_chat(row.chat);
-    else
-      tokenize_text(row);
-    check_vocabulary();
-    if (options_.for_training && row.kind != RowKind::kText) check_supervision(row);
+    note_two_bos();
+    if (result_.supervised() == 0) result_.no_target = reason_for_nothing(row);
     return std::move(result_);
   }
 
  private:
-  void take_tokens(Row row);
+  void take_tokens(Row& row);
   void tokenize_text(const Row& row);
   void tokenize_chat(const ChatRow& chat);
+  void note_border(const Row& row, const text::Encoding& encoding);
   void end_with_eos();
   text::Rendered render(const ChatRow& chat, const Json& messages, bool generation_prompt) const;
   void check_roles(const Json& messages) const;
   void check_vocabulary() const;
-  void check_supervision(const Row& row) const;
+  void check_supervision() const;
+  void note_two_bos();
   std::string reason_for_nothing(const Row& row) const;
 
   const PretrainedTokenizer* tokenizer_;
@@ -60,27 +65,35 @@ class RowWork {
   TokenizedRow result_;
 };
 
-void RowWork::take_tokens(Row row) {
-  result_.labels = row.labels ? std::move(*row.labels) : row.ids;
+void RowWork::take_tokens(Row& row) {
+  result_.labels = std::move(row.labels).value();
   result_.ids = std::move(row.ids);
+  result_.documents = std::move(row.documents);
   if (!options_.decode) return;
   if (tokenizer_ == nullptr) fail("{}: the model has no tokenizer.json to decode input_ids with", where_);
   result_.text = tokenizer_->tokenizer().decode(result_.ids, false);
 }
 
 void RowWork::tokenize_text(const Row& row) {
-  if (row.kind == RowKind::kText && row.text.empty() && options_.for_training)
-    fail("{}: text is empty; remove the row", where_);
   result_.text = row.prompt + row.text;
   auto encoding = tokenizer_->tokenizer().encode(result_.text, options_.special_tokens);
-  if (row.kind == RowKind::kCompletion) {
+  const bool completion = row.kind == RowKind::kCompletion;
+  if (completion) {
     result_.labels = labels_of(encoding, {{row.prompt.size(), result_.text.size()}});
-    result_.ids = std::move(encoding.ids);
-  } else {
-    result_.ids = std::move(encoding.ids);
-    result_.labels = result_.ids;
+    note_border(row, encoding);
   }
-  if (options_.eos) end_with_eos();
+  result_.ids = std::move(encoding.ids);
+  if (!completion) result_.labels = result_.ids;
+  if (options_.eos || completion) end_with_eos();
+}
+
+/// What there is to say of the place where the prompt of two strings ends.
+void RowWork::note_border(const Row& row, const text::Encoding& encoding) {
+  if (row.prompt.empty()) return result_.findings.push_back({FindingKind::kEmptyPrompt, ""});
+  const bool straddles = std::any_of(
+      encoding.offsets.begin(), encoding.offsets.end(),
+      [&](const auto& token) { return token.first < row.prompt.size() && token.second > row.prompt.size(); });
+  if (straddles) result_.findings.push_back({FindingKind::kStraddlingToken, ""});
 }
 
 /// One EOS at the end, learnt from, whether the text or the post-processor wrote it or nobody did.
@@ -157,7 +170,13 @@ void RowWork::check_vocabulary() const {
 }
 
 std::string RowWork::reason_for_nothing(const Row& row) const {
-  if (!row.conversational) return "the completion is empty";
+  if (row.kind == RowKind::kTokens) {
+    if (result_.ids.empty()) return "input_ids is empty";
+    return result_.ids.size() == 1 ? "it has one token, which nothing predicts"
+                                   : "every label but those of first tokens is -100";
+  }
+  if (!row.conversational)
+    return row.kind == RowKind::kText ? "text is empty" : "prompt and completion are empty";
   std::vector<std::string> roles;
   bool excluded = true;
   for (std::size_t i = 0; i < row.chat.messages.size(); ++i) {
@@ -166,36 +185,55 @@ std::string RowWork::reason_for_nothing(const Row& row) const {
     excluded = excluded && (role != "assistant" || row.chat.excluded[i]);
   }
   if (std::find(roles.begin(), roles.end(), "assistant") == roles.end()) {
+    std::sort(roles.begin(), roles.end());  // rows that differ in their order alone are counted together
     std::string list;
     for (const auto& role : roles) list.append(list.empty() ? "" : ", ").append(role);
-    return "the row has no assistant message (roles: " + one_line(list, 120) + ")";
+    return "it has no assistant message (roles: " + one_line(list, 120) + ")";
   }
   if (excluded && row.kind == RowKind::kCompletion)
     return "no message of the completion is an assistant's to learn from";
-  if (excluded) return "every assistant message has \"train\": false or \"weight\": 0";
+  if (excluded) return "every assistant message says that it is not to be learnt from (train, weight)";
   return "the chat template writes nothing of its assistant messages that could be learnt";
 }
 
-void RowWork::check_supervision(const Row& row) const {
+/// A mask of ones is a template's mistake: the model would learn to write the questions, too.
+void RowWork::check_supervision() const {
   const auto& labels = result_.labels;
-  if (result_.supervised() == 0)
-    fail("{}: no token would be learnt from: {}; mend or remove the row", where_, reason_for_nothing(row));
+  if (labels.empty()) return;
   // The first token of a row that begins with BOS is not the data's.
   const auto bos = tokenizer_->bos_token_id();
   const auto from = labels.begin() + (bos && result_.ids.front() == *bos ? 1 : 0);
-  if (std::find(from, labels.end(), kIgnoredLabel) == labels.end())
-    fail("{}: every token would be learnt from: {}; rows to learn whole are written as {{\"text\": …}}",
-         where_,
-         row.conversational ? "the template's {% generation %} blocks hold the whole chat"
-                            : "the prompt is empty");
+  if (from != labels.end() && std::find(from, labels.end(), kIgnoredLabel) == labels.end())
+    fail(
+        "{}: every token would be learnt from: the template's {{% generation %}} blocks hold the whole chat; "
+        "rows to learn whole are written as {{\"text\": …}}",
+        where_);
+}
+
+void RowWork::note_two_bos() {
+  const auto& ids = result_.ids;
+  const auto bos = tokenizer_ != nullptr ? tokenizer_->bos_token_id() : std::nullopt;
+  if (!bos || ids.size() < 3 || ids[0] != *bos || ids[1] != *bos) return;
+  result_.findings.push_back(
+      {FindingKind::kTwoBos, one_line(tokenizer_->tokenizer().id_to_token(*bos).value_or(""), 60)});
 }
 
 }  // namespace
 
 std::int64_t TokenizedRow::supervised() const {
-  if (labels.empty()) return 0;
-  return static_cast<std::int64_t>(labels.size()) - 1 -
-         std::count(labels.begin() + 1, labels.end(), kIgnoredLabel);
+  const auto learnt = [&](std::size_t begin, std::size_t end) {
+    const auto from = labels.begin() + static_cast<std::ptrdiff_t>(begin);
+    return static_cast<std::int64_t>(end - begin) -
+           std::count(from, labels.begin() + static_cast<std::ptrdiff_t>(end), kIgnoredLabel);
+  };
+  if (documents.empty()) return labels.empty() ? 0 : learnt(1, labels.size());
+  std::int64_t sum = 0;
+  std::size_t at = 0;
+  for (const std::int64_t length : documents) {
+    sum += learnt(at + 1, at + static_cast<std::size_t>(length));
+    at += static_cast<std::size_t>(length);
+  }
+  return sum;
 }
 
 RowTokenizer::RowTokenizer(const PretrainedTokenizer* tokenizer, TokenizeOptions options)

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "data/column_names.h"
+#include "data/report.h"
 
 namespace hone::text {
 class PretrainedTokenizer;
@@ -20,26 +21,28 @@ namespace hone::data {
 /// A label that is not learnt from, as in Transformers.
 inline constexpr std::int32_t kIgnoredLabel = -100;
 
-/// What a row is, by its keys. Keys that no kind has (id, source, …) are ignored, and so are nulls.
+/// What a row is, by its keys. Keys that no kind has (id, source, …) are named in the findings, nulls
+/// ignored.
 ///   kChat        {"messages": […]} as in the OpenAI format, or {"conversations": [{"from", "value"}, …]} as
 ///                in ShareGPT; both with "tools", "documents" and "chat_template_kwargs" where the template
-///                takes them
+///                takes them, and "system", a first message where the messages begin with no other
 ///   kCompletion  {"prompt", "completion"}: two strings, or two lists of messages; {"instruction", "input"?,
 ///                "output"} with alpaca's prompt around them
 ///   kText        {"text"}
-///   kTokens      {"input_ids", "labels"?}; a "text" beside them is ignored
+///   kTokens      {"input_ids", "labels"?}, with masks and boundaries of documents as columns.h says;
+///                a "text" beside them is ignored
 enum class RowKind { kChat, kCompletion, kText, kTokens };
 
 struct TokenizeOptions {
   /// Text, and prompt with completion, get what the tokenizer's post-processor adds (<s>, …).
   bool special_tokens = true;
-  /// Text, and completions, end with one EOS token.
+  /// Text ends with one EOS token. (Completions always do.)
   bool eos = true;
   /// Chats end with the template's generation prompt.
   bool generation_prompt = false;
   /// Fill TokenizedRow::text of kTokens rows too, with the ids decoded, special tokens kept.
   bool decode = false;
-  /// A chat or prompt/completion row is an error where no token is learnt from, or every token is.
+  /// A misspelt assistant, and a chat of which every token would be learnt, is an error.
   bool for_training = false;
   /// Ids and labels must lie below it; 0: not checked.
   std::int64_t vocab = 0;
@@ -57,8 +60,14 @@ struct TokenizedRow {
   std::string text;  // the rendered chat, prompt and completion, or the text
   std::vector<std::int32_t> ids;
   std::vector<std::int32_t> labels;
+  /// The lengths of the documents that the row was packed from, which do not see one another; empty: one.
+  std::vector<std::int64_t> documents;
+  /// What there is to say about the row; kNoTarget is not among them.
+  std::vector<Finding> findings;
+  /// Why no token of the row is learnt from; "" where one is.
+  std::string no_target;
 
-  /// Labels that are learnt from. The first token of a row is not: nothing predicts it.
+  /// Labels that are learnt from. The first token of a document is not: nothing predicts it.
   std::int64_t supervised() const;
 };
 

@@ -32,6 +32,8 @@ std::string bytes_text(double bytes);
 class Card {
  public:
   void row(const std::string& label, const std::string& text);
+  /// A line of its own, unbroken, to be found by searching.
+  void line(const std::string& text) { text_ += text + "\n"; }
   std::string str() const { return text_; }
 
  private:

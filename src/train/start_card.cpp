@@ -50,7 +50,14 @@ std::string data_text(const data::Dataset& dataset, const std::string& path, boo
   if (s.emptied > 0)
     text += fmt::format("; {} of the truncated had nothing left to learn from and were dropped too",
                         with_commas(s.emptied));
+  if (s.without_target > 0)
+    text += fmt::format("; {} had nothing to learn from and were left out", with_commas(s.without_target));
   return text;
+}
+
+void add_findings(Card& card, const data::Dataset& dataset) {
+  for (const auto& line : data::describe(dataset.statistics().report, data::Severity::kNotice))
+    card.line(line);
 }
 
 std::string trained_text(const StartCardFacts& f) {
@@ -101,7 +108,11 @@ std::string start_card(const StartCardFacts& f) {
   card.row("device", fmt::format("cpu, {}, {} kernels, {:.0f} GFLOP/s measured peak",
                                  counted(f.threads, "thread"), f.isa, f.peak_gflops));
   card.row("data", data_text(*f.train, f.recipe->train_data, f.recipe->packing));
-  if (f.eval != nullptr) card.row("eval", data_text(*f.eval, f.recipe->eval_data, false));
+  add_findings(card, *f.train);
+  if (f.eval != nullptr) {
+    card.row("eval", data_text(*f.eval, f.recipe->eval_data, false));
+    add_findings(card, *f.eval);
+  }
   card.row("train", trained_text(f));
   card.row("batch", batch_text(f));
   const auto master =

@@ -10,6 +10,7 @@
 #include <set>
 #include <thread>
 
+#include "base/file.h"
 #include "tests/data/support.h"
 #include "text/moment.h"
 #include "text/pretrained_tokenizer.h"
@@ -57,20 +58,20 @@ std::vector<std::int64_t> flat_sorted(const std::vector<std::vector<std::int64_t
 TEST(Dataset, KeepsRowsWithTheirPlaces) {
   const TemporaryDirectory dir;
   const auto a = dir.write("a.jsonl", "\n{\"input_ids\": [1, 2, 3], \"labels\": [-100, 2, -100]}\n");
-  const auto b = dir.write("b.jsonl", "{\"input_ids\": [4, 5], \"labels\": [9, 8]}\n{\"input_ids\": [6]}");
+  const auto b = dir.write("b.jsonl", "{\"input_ids\": [4, 5], \"labels\": [9, 8]}\n{\"input_ids\": [6, 7]}");
   const auto dataset = load(dir / "*.jsonl", {});
   ASSERT_EQ(dataset.num_examples(), 3);
   EXPECT_THAT(dataset.example(0).ids, ElementsAre(1, 2, 3));
   EXPECT_THAT(dataset.example(0).labels, ElementsAre(-100, 2, -100));
   EXPECT_THAT(dataset.example(1).labels, ElementsAre(9, 8));
-  EXPECT_THAT(dataset.example(2).labels, ElementsAre(6));
+  EXPECT_THAT(dataset.example(2).labels, ElementsAre(6, 7));
   EXPECT_EQ(dataset.source(0).file, a);
   EXPECT_EQ(dataset.source(0).line, 2);
   EXPECT_EQ(dataset.source(2).file, b);
   EXPECT_EQ(dataset.source(2).line, 2);
   EXPECT_EQ(dataset.statistics().rows, 3);
-  EXPECT_EQ(dataset.statistics().tokens, 6);
-  EXPECT_EQ(dataset.statistics().supervised, 2);
+  EXPECT_EQ(dataset.statistics().tokens, 7);
+  EXPECT_EQ(dataset.statistics().supervised, 3);
   EXPECT_EQ(dataset.statistics().longest, 3);
 }
 
@@ -232,9 +233,8 @@ TEST(Dataset, DropsLongRowsWhereAsked) {
   EXPECT_EQ(dataset.statistics().rows, 3);
   EXPECT_EQ(error_of([&] { load(file, {.seq_len = 3, .overlong = Overlong::kDrop}); }),
             file +
-                ": no row is left: of 3 rows, 3 were dropped as longer than data.seq_len 3, and 0 had "
-                "nothing to learn "
-                "from within it; raise data.seq_len");
+                ": no row is left: of 3 rows, 3 were dropped as longer than data.seq_len 3, 0 had nothing to "
+                "learn from within it, and 0 nothing at all; raise data.seq_len");
 }
 
 TEST(Dataset, RefusesToBeEmpty) {
@@ -246,9 +246,80 @@ TEST(Dataset, RefusesToBeEmpty) {
 TEST(Dataset, RefusesToHaveNothingToLearn) {
   const TemporaryDirectory dir;
   const auto file = dir.write("rows.jsonl", "{\"input_ids\": [1, 2], \"labels\": [1, -100]}\n");
-  EXPECT_EQ(error_of([&] { load(file, {}); }),
-            file + ": no token of 1 rows is learnt from: every label but those of first tokens is -100");
+  EXPECT_EQ(
+      error_of([&] { load(file, {}); }),
+      file +
+          ": no token of 1 rows is learnt from: 1 row left out, with no token to learn from: every label "
+          "but those of first tokens is -100; first " +
+          file + ":1");
   EXPECT_EQ(load(file, {.for_training = false}).statistics().supervised, 0);
+}
+
+TEST(Dataset, LeavesOutRowsWithNothingToLearnAndCountsThem) {
+  const TemporaryDirectory dir;
+  const auto file = dir.write(
+      "rows.jsonl", ids_row(1, 3) + "{\"input_ids\": [1, 2], \"labels\": [-100, -100]}\n" + ids_row(2, 3) +
+                        "{\"input_ids\": []}\n" + "{\"input_ids\": [8, 9], \"labels\": [8, -100]}\n");
+  const auto dataset = load(file, {.seq_len = 8, .packing = false, .shuffle = false});
+  ASSERT_EQ(dataset.num_examples(), 2);
+  EXPECT_EQ(dataset.source(1).line, 3);
+  EXPECT_EQ(dataset.statistics().rows, 5);
+  EXPECT_EQ(dataset.statistics().without_target, 3);
+  EXPECT_THAT(describe(dataset.statistics().report, Severity::kNote),
+              ElementsAre("warning: 2 rows left out, with no token to learn from: every label but those of "
+                          "first tokens is -100; first " +
+                              file + ":2",
+                          "warning: 1 row left out, with no token to learn from: input_ids is empty; first " +
+                              file + ":4"));
+  // For evaluation a row without a target is kept: it adds nothing to the loss.
+  EXPECT_EQ(load(file, {.seq_len = 8, .for_training = false}).num_examples(), 4);
+}
+
+TEST(Dataset, CutsRowsThatWerePackedElsewhere) {
+  const TemporaryDirectory dir;
+  const auto packed = dir.write("packed.jsonl", R"({"input_ids": [1, 2, 3, 4, 5, 6], "seq_lengths": [2, 1, 3],
+    "labels": [1, 2, 3, -100, 5, 6]})"
+                                                "\n");
+  std::string flat = read_file(packed);
+  flat.erase(flat.find('\n'), 1);
+  const auto dataset = load(dir.write("packed.jsonl", flat), {.seq_len = 4, .shuffle = false});
+  ASSERT_EQ(dataset.num_examples(), 2);  // a document of one token has nothing to learn from
+  EXPECT_THAT(dataset.example(0).ids, ElementsAre(1, 2));
+  EXPECT_THAT(dataset.example(1).labels, ElementsAre(-100, 5, 6));
+  EXPECT_EQ(dataset.source(1).line, 1);
+  EXPECT_EQ(dataset.statistics().rows, 1);
+  EXPECT_EQ(dataset.statistics().longest, 3);
+  EXPECT_EQ(dataset.statistics().supervised, 3);
+}
+
+TEST(Report, CountsTheSameTogetherInTheOrderOfRows) {
+  Report report;
+  report.add({{FindingKind::kUnknownColumn, "id"}, {FindingKind::kIgnoredColumn, "weight", "here"}},
+             {"a", 1});
+  report.add({{FindingKind::kIgnoredColumn, "weight"}, {FindingKind::kIgnoredColumn, "weight"}}, {"a", 2});
+  Report later;
+  later.add({{FindingKind::kUnknownColumn, "id"}, {FindingKind::kPrepacked, "position_ids"}}, {"b", 1});
+  report.add(later);
+  ASSERT_EQ(report.entries().size(), 3U);
+  EXPECT_EQ(report.entries()[0].count, 2);
+  EXPECT_EQ(report.entries()[1].count, 3);
+  EXPECT_EQ(report.entries()[1].rows, 2);
+  EXPECT_EQ(
+      describe(report.entries()[1]),
+      "3 rows with 'weight', which other tools read as a mask, a weight or a boundary and hone does not; "
+      "first a:1: here");
+  EXPECT_EQ(describe(report, Severity::kWarning).size(), 1U);
+  EXPECT_EQ(describe(report, Severity::kNotice).size(), 2U);
+  EXPECT_EQ(to_json(report)[2]["file"], "b");
+  EXPECT_EQ(to_json(report)[2]["severity"], "notice");
+}
+
+TEST(Report, TellsOnlySoManyOfAKindApart) {
+  Report report;
+  for (int i = 0; i < 1000; ++i) report.add({{FindingKind::kUnknownColumn, std::to_string(i)}}, {"a", i});
+  EXPECT_EQ(report.entries().size(), 65U);
+  EXPECT_EQ(report.entries().back().what, "others");
+  EXPECT_EQ(report.entries().back().count, 936);
 }
 
 TEST(Dataset, NamesIdsOutsideTheVocabularyByRow) {

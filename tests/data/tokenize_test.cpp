@@ -286,7 +286,6 @@ TEST(TokenizeErrors, NameLineFieldAndRemedy) {
        "conversations[0].value is a list, not a string"},
       {R"({"conversations": [{"from":"function_call","value":"[]"}]})",
        "conversations[0].value is a list; a function call is JSON with name and arguments"},
-      {R"({"input_ids": []})", "input_ids is empty; remove the row"},
       {R"({"input_ids": "1 2"})", "input_ids is a string, not a list of integers"},
       {R"({"input_ids": [1, "2"]})", "input_ids[1] is a string, not an integer"},
       {R"({"input_ids": [1, 2.5]})", "input_ids[1] is a number, not an integer"},
@@ -299,6 +298,21 @@ TEST(TokenizeErrors, NameLineFieldAndRemedy) {
       {R"({"input_ids": [1], "labels": [-1]})",
        "labels[0] is -1, outside the vocabulary of 400 ids (0 to 399); -100 is a label that is not learnt "
        "from"},
+      {R"({"input_ids": [1, 2], "loss_mask": [1]})",
+       "1 values in loss_mask for 2 input_ids; it is aligned with the ids"},
+      {R"({"input_ids": [1, 2], "completion_mask": [0, 0.5]})",
+       "completion_mask[1] is 0.5; a token is learnt from (1) or not (0)"},
+      {R"({"input_ids": [1, 2], "assistant_masks": "01"})", "assistant_masks is a string, not a list"},
+      {R"({"input_ids": [1, 2], "position_ids": [0]})", "1 values in position_ids for 2 input_ids"},
+      {R"({"input_ids": [1, 2], "seq_lengths": [1, 2]})",
+       "the documents of seq_lengths have 3 tokens, the row 2 input_ids"},
+      {R"({"input_ids": [1, 2], "seq_lengths": [2, 0]})",
+       "seq_lengths has a document of 0 tokens in a row of 2 input_ids"},
+      {R"({"input_ids": [1, 2], "cu_seqlens": [1, 2]})", "cu_seqlens does not begin with 0"},
+      {R"({"input_ids": [1, 2, 3], "seq_lengths": [1, 2], "position_ids": [0, 1, 0]})",
+       "position_ids and seq_lengths cut the row into different documents"},
+      {R"({"input_ids": [1, 0], "attention_mask": [1]})",
+       "1 values in attention_mask for 2 input_ids; it is aligned with the ids"},
       {R"({"input_ids": [1, 0], "attention_mask": [1, 0]})",
        "attention_mask has values other than 1; leave padding out of input_ids"}};
   for (const auto& row : rows) {
@@ -340,45 +354,129 @@ TEST(TokenizeErrors, NameTokensTheModelHasNoRowFor) {
                          "), outside the model's vocabulary of 262 ids; the tokenizer is not the model's");
 }
 
-TEST(TokenizeForTraining, RefusesRowsWithNothingToLearn) {
-  const auto refusal = [&](const std::string& json) {
-    EXPECT_EQ(error_of([&] { tokenize(json); }), "");  // as `hone tokenize` has it
-    return error_of([&] { tokenize(json, {.for_training = true}); });
+TEST(TokenizeForTraining, SaysWhyARowHasNothingToLearn) {
+  const auto reason = [&](const std::string& json) {
+    EXPECT_EQ(tokenize(json).no_target, tokenize(json, {.for_training = true}).no_target);
+    return tokenize(json).no_target;
   };
-  EXPECT_EQ(refusal(R"({"messages": [{"role":"system","content":"a"},{"role":"user","content":"b"}]})"),
-            "f.jsonl:7: no token would be learnt from: the row has no assistant message (roles: system, "
-            "user); mend or "
-            "remove the row");
+  EXPECT_EQ(reason(R"({"messages": [{"role":"user","content":"b"},{"role":"system","content":"a"}]})"),
+            "it has no assistant message (roles: system, user)");
   EXPECT_EQ(
-      refusal(
+      reason(
           R"({"messages": [{"role":"user","content":"b"},{"role":"assistant","content":"c","train":false}]})"),
-      "f.jsonl:7: no token would be learnt from: every assistant message has \"train\": false or \"weight\": "
-      "0; "
-      "mend or remove the row");
-  EXPECT_EQ(refusal(R"({"prompt": [{"role":"user","content":"a"},{"role":"assistant","content":"b"}],
+      "every assistant message says that it is not to be learnt from (train, weight)");
+  EXPECT_EQ(reason(R"({"prompt": [{"role":"user","content":"a"},{"role":"assistant","content":"b"}],
                         "completion": [{"role":"user","content":"c"}]})"),
-            "f.jsonl:7: no token would be learnt from: no message of the completion is an assistant's to "
-            "learn from; "
-            "mend or remove the row");
-  EXPECT_EQ(refusal(R"({"messages": [{"role":"user","content":"a"},{"role":"Assistant","content":"b"}]})"),
+            "no message of the completion is an assistant's to learn from");
+  EXPECT_EQ(reason(R"({"text": ""})"), "text is empty");
+  EXPECT_EQ(reason(R"({"prompt": "", "completion": ""})"), "prompt and completion are empty");
+  EXPECT_EQ(reason(R"({"input_ids": []})"), "input_ids is empty");
+  EXPECT_EQ(reason(R"({"input_ids": [3]})"), "it has one token, which nothing predicts");
+  EXPECT_EQ(reason(R"({"input_ids": [3, 4], "labels": [3, -100]})"),
+            "every label but those of first tokens is -100");
+  EXPECT_EQ(reason(R"({"input_ids": [3, 4], "labels": [-100, 4]})"), "");
+  EXPECT_EQ(reason(R"({"prompt": "a", "completion": ""})"), "");  // its end is learnt
+}
+
+TEST(TokenizeForTraining, RefusesAMisspeltAssistant) {
+  EXPECT_EQ(error_of([&] {
+              tokenize(R"({"messages": [{"role":"user","content":"a"},{"role":"Assistant","content":"b"}]})",
+                       {.for_training = true});
+            }),
             "f.jsonl:7: messages[1].role is 'Assistant'; did you mean 'assistant'?");
 }
 
-TEST(TokenizeForTraining, RefusesRowsToLearnWhole) {
-  const std::string message =
-      "f.jsonl:7: every token would be learnt from: the prompt is empty; rows to learn whole are written as "
-      "{\"text\": …}";
-  const std::string row = R"({"prompt": "", "completion": "A"})";
-  EXPECT_EQ(error_of([&] { tokenize(row, {.for_training = true}); }), message);
-  EXPECT_EQ(error_of([&] { tokenize(row); }), "");
-  const auto llama = tokenizer_with("llama2", "</s>", true);
-  EXPECT_EQ(error_of([&] { tokenize(row, {.for_training = true}, llama); }), message);
-  EXPECT_EQ(error_of([&] { tokenize(R"({"text": "A"})", {.for_training = true}); }), "");
+/// The kinds of the findings of a row, with what they are about.
+std::vector<std::string> found(const TokenizedRow& row) {
+  std::vector<std::string> list;
+  for (const auto& finding : row.findings)
+    list.push_back(std::string(name_of(finding.kind)) + (finding.what.empty() ? "" : ": " + finding.what));
+  return list;
 }
 
-TEST(TokenizeForTraining, RefusesAnEmptyText) {
-  EXPECT_EQ(error_of([&] { tokenize(R"({"text": ""})", {.for_training = true}); }),
-            "f.jsonl:7: text is empty; remove the row");
+TEST(TokenizeCompletion, TakesAnEmptyPromptAndSaysSo) {
+  const auto row = tokenize(R"({"prompt": "", "completion": "AB"})", {.for_training = true});
+  EXPECT_THAT(learnt(row), ElementsAre("AB<|im_end|>"));
+  EXPECT_THAT(found(row), ElementsAre("empty_prompt"));
+  EXPECT_EQ(row.supervised(), 2);
+}
+
+TEST(TokenizeCompletion, TakesACompletionThatMergesWithTheWholePrompt) {
+  const auto row = tokenize(R"({"prompt": "h", "completion": "e"})", {.for_training = true});
+  EXPECT_THAT(row.ids, ElementsAre(id_of("he"), id_of("<|im_end|>")));
+  EXPECT_EQ(row.labels, row.ids);
+  EXPECT_EQ(row.supervised(), 1);
+  EXPECT_THAT(found(row), ElementsAre("straddling_token"));
+}
+
+TEST(TokenizeCompletion, EndsWithEosWhateverTextDoes) {
+  EXPECT_THAT(learnt(tokenize(R"({"prompt": "Q", "completion": "A"})", {.eos = false})),
+              ElementsAre("A<|im_end|>"));
+}
+
+TEST(TokenizeIds, LearnsWhatMasksSay) {
+  for (const std::string mask : {"completion_mask", "assistant_masks", "assistant_mask", "loss_mask"}) {
+    const auto row = tokenize(R"({"input_ids": [5, 6, 7, 8], ")" + mask + R"(": [0, 0, 1, 1]})");
+    EXPECT_THAT(row.labels, ElementsAre(-100, -100, 7, 8)) << mask;
+    EXPECT_THAT(found(row), ElementsAre("mask_column: " + mask));
+  }
+  // Several count together, and labels stay what they are.
+  EXPECT_THAT(tokenize(R"({"input_ids": [5, 6, 7, 8], "labels": [-100, 9, 9, 9],
+                           "completion_mask": [1, 1, 0.0, true], "assistant_masks": [1, 1.0, 1, 1]})")
+                  .labels,
+              ElementsAre(-100, 9, -100, 9));
+}
+
+TEST(TokenizeIds, CutsPackedRowsIntoTheirDocuments) {
+  const std::string ids = R"({"input_ids": [1, 2, 3, 4, 5], )";
+  for (const std::string column :
+       {R"("position_ids": [0, 1, 0, 1, 2])", R"("seq_lengths": [2, 3])", R"("cu_seqlens": [0, 2, 5])",
+        R"("document_ids": [7, 7, 0, 0, 0])", R"("position_ids": [0, 1, 0, 1, 2], "seq_lengths": [2, 3])"}) {
+    const auto row = tokenize(ids + column + "}");
+    EXPECT_THAT(row.documents, ElementsAre(2, 3)) << column;
+    EXPECT_EQ(row.supervised(), 3);  // neither first token is predicted
+    EXPECT_EQ(found(row).front().substr(0, 9), "prepacked");
+  }
+  for (const std::string column : {R"("position_ids": [0, 1, 2, 3, 4])", R"("seq_lengths": [5])",
+                                   R"("document_ids": [1, 1, 1, 1, 1])"}) {
+    const auto row = tokenize(ids + column + "}");
+    EXPECT_THAT(row.documents, IsEmpty()) << column;
+    EXPECT_THAT(row.findings, IsEmpty());
+  }
+  // What is no plain boundary is named: positions of another kind; a document's own id is just a column.
+  EXPECT_THAT(found(tokenize(ids + R"("position_ids": [3, 4, 5, 6, 7]})")),
+              ElementsAre("ignored_column: position_ids"));
+  EXPECT_THAT(found(tokenize(ids + R"("document_ids": "a"})")), ElementsAre("unknown_column: document_ids"));
+}
+
+TEST(TokenizeIds, NamesColumnsThatItDoesNotRead) {
+  EXPECT_THAT(found(tokenize(R"({"input_ids": [1, 2], "attention_mask": [1, 1], "token_type_ids": [0, 0],
+                                 "source": "web", "weight": 0.5, "text": "ab", "note": null})")),
+              ElementsAre("unknown_column: source", "ignored_column: weight"));
+  EXPECT_THAT(found(tokenize(R"({"text": "ab", "loss_mask": [1, 0], "id": 3})")),
+              ElementsAre("ignored_column: loss_mask", "unknown_column: id"));
+  EXPECT_THAT(found(tokenize(R"({"prompt": "a", "completion": "b", "tools": []})")),
+              ElementsAre("unknown_column: tools"));
+}
+
+TEST(TokenizeChat, ReadsASystemPromptInAColumnOfItsOwn) {
+  const std::string rest = R"([{"role":"user","content":"Hi"},{"role":"assistant","content":"Yo"}])";
+  EXPECT_EQ(tokenize(R"({"system": "Be kind.", "messages": )" + rest + "}").text,
+            "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+            "Yo<|im_end|>\n");
+  const auto both = tokenize(
+      R"({"system": "Be kind.", "conversations": [{"from":"system","value":"S"},{"from":"gpt","value":"Yo"}]})");
+  EXPECT_EQ(both.text, "<|im_start|>system\nS<|im_end|>\n<|im_start|>assistant\nYo<|im_end|>\n");
+  EXPECT_THAT(found(both), ElementsAre("ignored_column: system"));
+}
+
+TEST(Tokenize, SaysThatTwoBosTokensBeginARow) {
+  const auto llama = tokenizer_with("llama2", "</s>", true);
+  EXPECT_THAT(found(tokenize(R"({"text": "<s>ab"})", {}, llama)), ElementsAre("two_bos: <s>"));
+  EXPECT_THAT(found(tokenize(R"({"text": "ab"})", {}, llama)), IsEmpty());
+  const std::string bos = std::to_string(id_of("<s>"));
+  EXPECT_THAT(found(tokenize("{\"input_ids\": [" + bos + "," + bos + ",5]}", {}, llama)),
+              ElementsAre("two_bos: <s>"));
 }
 
 }  // namespace

@@ -1,0 +1,75 @@
+// What reading a dataset found, beside its numbers: fields that the chat template drops, columns that are not
+// read, turns that learn no end. The start card, `hone check` and the library print it from here.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "data/records.h"
+
+namespace hone::data {
+
+/// How loud a finding is. Notes are shown by `hone check` alone, notices by the start card too; what is
+/// dropped is a warning that `data.on_dropped` can make an error.
+enum class Severity { kNote, kNotice, kWarning, kDropped };
+
+/// What can be found; report.cpp says in which words.
+enum class FindingKind {
+  kNoTarget,         // a row without a token to learn from
+  kEmptyPrompt,      // a completion that is learnt whole
+  kStraddlingToken,  // a completion whose first token holds the prompt's end
+  kTwoBos,           // a row that begins with two BOS tokens
+  kMaskColumn,       // labels from a column of zeros and ones
+  kPrepacked,        // a row cut into the documents it was packed from
+  kIgnoredColumn,    // a column that means something to other tools
+  kUnknownColumn,    // any other column that is not read
+};
+
+/// One thing found in a row.
+struct Finding {
+  FindingKind kind;
+  std::string what;        // which of its kind: the column, the role, the reason
+  std::string place = "";  // in the row, as in messages[1].tool_calls; "": the row
+  std::int64_t count = 1;
+};
+
+/// All findings of a dataset, those of one kind and `what` together, in the order of their first row.
+class Report {
+ public:
+  struct Entry {
+    FindingKind kind;
+    std::string what;
+    std::int64_t count = 0;  // messages, tool calls, … ; rows where the kind is about rows
+    std::int64_t rows = 0;   // that had any
+    RowSource first;
+    std::string place;  // in the first row
+  };
+
+  void add(const std::vector<Finding>& findings, const RowSource& source);
+  /// The same from another report whose rows come after this one's.
+  void add(const Report& later);
+
+  const std::vector<Entry>& entries() const { return entries_; }
+  /// The first entry of that severity, or null.
+  const Entry* first(Severity severity) const;
+
+ private:
+  Entry& entry(FindingKind kind, const std::string& what, const RowSource& source, const std::string& place);
+  std::vector<Entry> entries_;
+};
+
+Severity severity_of(FindingKind kind);
+/// The kind as a word, for JSON: "no_target".
+std::string_view name_of(FindingKind kind);
+/// One line: how many, what it means, where it is first. "2 rows left out, with no token to learn from: every
+/// label is -100; first rows.jsonl:2".
+std::string describe(const Report::Entry& entry);
+/// describe() of all entries at least that loud, the loudest first; a warning begins with "warning: ".
+std::vector<std::string> describe(const Report& report, Severity least);
+/// [{"kind", "severity", "what", "count", "rows", "file", "line", "place", "message"}, …]
+nlohmann::ordered_json to_json(const Report& report);
+
+}  // namespace hone::data
