@@ -115,7 +115,7 @@ TEST_F(BadTextRows, BadJson) {
 }
 
 TEST_F(BadTextRows, RowThatIsNoObject) {
-  expect_refused_row("[1, 2]\n", {"rows.jsonl:1"});
+  expect_refused_row("[1, 2]\n", {"rows.jsonl[0]"});
 }
 
 TEST_F(BadTextRows, TextThatIsNoString) {
