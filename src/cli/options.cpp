@@ -20,6 +20,14 @@ CLI::Validator at_least(int least) {
       fmt::format(">= {}", least));
 }
 
+void add_json_to(CLI::App& verb, bool& json) {
+  verb.add_flag("--json", json, "print one JSON object, and progress on stderr alone");
+}
+
+void print_json(const nlohmann::ordered_json& row) {
+  fmt::print("{}\n", row.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+}
+
 ops::Context ComputeOptions::context() const {
   const int count = threads > 0 ? threads : device::available_cores();
   device::pin_threads(count);

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 
@@ -14,6 +15,11 @@ namespace hone::cli {
 
 /// Refuses numbers below `least`, and what is not a finite number.
 CLI::Validator at_least(int least);
+
+/// --json: the verb then prints one JSON object on stdout, by print_json, and nothing else there.
+void add_json_to(CLI::App& verb, bool& json);
+/// One line. Bytes that are not UTF-8 are replaced.
+void print_json(const nlohmann::ordered_json& row);
 
 /// --dtype f32|bf16 and --threads N.
 struct ComputeOptions {

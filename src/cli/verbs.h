@@ -14,6 +14,7 @@ void add_check(CLI::App& app);
 void add_tokenize(CLI::App& app);
 void add_logits(CLI::App& app);
 void add_inspect(CLI::App& app);
+void add_export(CLI::App& app);
 void add_init(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_doctor(CLI::App& app);

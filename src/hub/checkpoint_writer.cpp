@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "hub/json_file.h"
 #include "hub/message.h"
 
 namespace hone::hub {
@@ -31,6 +32,19 @@ std::vector<std::uint64_t> block_sizes(const std::vector<NewTensor>& tensors) {
     sizes[first] += tensors[i].spec.size_bytes();
   }
   return sizes;
+}
+
+TensorSpec with_type(TensorSpec spec, const StoredTypes& types) {
+  const auto found = types.find(spec.name);
+  if (found != types.end()) spec.type = found->second;
+  return spec;
+}
+
+/// An index as Transformers writes it, with another size.
+std::string with_total_size(const std::string& index_text, std::uint64_t total_bytes) {
+  auto index = parse_json(index_text, kIndexFile);
+  index["metadata"]["total_size"] = total_bytes;
+  return index.dump(2, ' ', true) + "\n";
 }
 
 bool is_weight_file(const std::string& name) {
@@ -171,16 +185,33 @@ std::string make_index_text(const std::map<std::string, std::string>& weight_map
   return index.dump(2, ' ', true) + "\n";
 }
 
-CheckpointWriter CheckpointWriter::like(const Checkpoint& source, const fs::path& target,
-                                        IfExists if_exists) {
+CheckpointWriter CheckpointWriter::like(const Checkpoint& source, const fs::path& target, IfExists if_exists,
+                                        const StoredTypes& types) {
   CheckpointWriter writer(target, if_exists);
+  bool is_retyped = false;
   for (const auto& file : source.shards()) {
-    for (const auto& tensor : file->tensors())
+    Shard shard{file->path().filename().string(), std::nullopt, {}, file, false, file->metadata()};
+    bool same = true;
+    for (const auto& tensor : file->tensors()) {
       writer.shard_of_.emplace(tensor.spec.name, writer.shards_.size());
-    writer.shards_.push_back({file->path().filename().string(), std::nullopt, {}, file, false});
+      shard.tensors.push_back(with_type(tensor.spec, types));
+      same = same && shard.tensors.back().type == tensor.spec.type;
+    }
+    if (!same) shard.source = nullptr;
+    is_retyped = is_retyped || !same;
+    writer.shards_.push_back(std::move(shard));
   }
-  if (source.index_text()) writer.add_file(kIndexFile, *source.index_text());
+  if (source.index_text())
+    writer.add_file(kIndexFile, is_retyped ? with_total_size(*source.index_text(), size_bytes(source, types))
+                                           : *source.index_text());
   return writer;
+}
+
+std::uint64_t CheckpointWriter::size_bytes(const Checkpoint& source, const StoredTypes& types) {
+  std::uint64_t total = 0;
+  for (const auto& file : source.shards())
+    for (const auto& tensor : file->tensors()) total += with_type(tensor.spec, types).size_bytes();
+  return total;
 }
 
 CheckpointWriter CheckpointWriter::fresh(const std::vector<NewTensor>& tensors, const fs::path& target,
@@ -214,7 +245,7 @@ SafetensorsWriter& CheckpointWriter::writer_of(Shard& shard) {
     if (shard.source) {
       shard.writer.emplace(path, *shard.source);
     } else {
-      shard.writer.emplace(path, shard.tensors, Metadata{{"format", "pt"}});
+      shard.writer.emplace(path, shard.tensors, shard.metadata);
     }
   }
   return *shard.writer;

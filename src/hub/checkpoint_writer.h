@@ -42,6 +42,9 @@ ShardLayout plan_shards(const std::vector<NewTensor>& tensors, std::uint64_t max
 std::string make_index_text(const std::map<std::string, std::string>& weight_map, std::uint64_t total_bytes,
                             std::uint64_t total_parameters);
 
+/// Tensors by name that are stored in another type than the checkpoint's they come from.
+using StoredTypes = std::unordered_map<std::string, const StoredType*>;
+
 /// save_pretrained's default ("50GB").
 inline constexpr std::uint64_t kDefaultMaxShardBytes = 50'000'000'000;
 
@@ -50,9 +53,12 @@ inline constexpr std::uint64_t kDefaultMaxShardBytes = 50'000'000'000;
 class CheckpointWriter {
  public:
   /// Same files, keys, order, dtypes, shapes, metadata and index as `source`: headers and index are copied
-  /// byte for byte.
+  /// byte for byte. A file with tensors in `types` that are stored otherwise there gets a header of its own,
+  /// laid out as the safetensors library does, and the index their new size.
   static CheckpointWriter like(const Checkpoint& source, const std::filesystem::path& target,
-                               IfExists if_exists = IfExists::kRefuse);
+                               IfExists if_exists = IfExists::kRefuse, const StoredTypes& types = {});
+  /// Bytes of all tensors of such a checkpoint.
+  static std::uint64_t size_bytes(const Checkpoint& source, const StoredTypes& types);
   /// A new checkpoint with metadata {"format": "pt"}, sharded as plan_shards does. `total_parameters` goes
   /// into the index (unique parameters; tied ones count once); without it, the elements of all tensors.
   static CheckpointWriter fresh(const std::vector<NewTensor>& tensors, const std::filesystem::path& target,
@@ -86,6 +92,7 @@ class CheckpointWriter {
     std::vector<TensorSpec> tensors;                // of a fresh checkpoint
     std::shared_ptr<const SafetensorsFile> source;  // of one written like another
     bool is_finished = false;
+    std::optional<Metadata> metadata{{{"format", "pt"}}};  // with `tensors`
   };
   CheckpointWriter(const std::filesystem::path& target, IfExists if_exists) : staged_(target, if_exists) {}
   SafetensorsWriter& writer_of(Shard& shard);

@@ -36,7 +36,8 @@ std::optional<float> overflow_to_f16(DType from, const std::byte* values, std::s
   std::array<float, 1024> chunk;
   for (std::size_t done = 0; done < n; done += chunk.size()) {
     const std::size_t count = std::min(chunk.size(), n - done);
-    convert(from, values + done * size_of(from), DType::kF32, chunk.data(), count);
+    convert_unaligned(from, values + done * size_of(from), DType::kF32,
+                      reinterpret_cast<std::byte*>(chunk.data()), count);
     for (std::size_t i = 0; i < count; ++i)
       if (std::isfinite(chunk[i]) && std::abs(chunk[i]) >= 65520.0F) return chunk[i];
   }
@@ -61,15 +62,18 @@ class Saver {
     if (n == 0) writer_.write(hub.name, {});
     for (std::size_t done = 0; done < n; done += kChunk) {
       const std::size_t count = std::min(kChunk, n - done);
-      convert(from, values + done * size_of(from), to, buffer_.data(), count);
+      convert_unaligned(from, values + done * size_of(from), to, buffer_.data(), count);
       writer_.write_part(hub.name, done * size_of(to), {buffer_.data(), count * size_of(to)});
     }
   }
 
-  void copy(const CheckpointTensor* source, std::string_view name) {
+  void copy(const CheckpointTensor* source, const TensorSpec& hub) {
     HONE_CHECK(source != nullptr && checkpoint_.has_value(), "{} was read from nowhere and has no value",
-               name);
-    writer_.write(name, checkpoint_->bytes(*source));
+               hub.name);
+    if (&source->type() == hub.type)
+      writer_.write(hub.name, checkpoint_->bytes(*source));
+    else  // WeightPlan::store_as
+      write(hub, *source->type().dtype, checkpoint_->bytes(*source).data());
     checkpoint_->release(*source);
   }
 
@@ -187,7 +191,7 @@ void WeightPlan::load_parameter(std::size_t parameter, const Destination& destin
 
 void WeightPlan::load_piece(const WeightPiece& piece, void* target, DType dtype) const {
   HONE_CHECK(piece.source != nullptr && checkpoint_.has_value(), "{} was read from nowhere", piece.hub.name);
-  convert_unaligned(*piece.hub.type->dtype, checkpoint_->bytes(*piece.source).data(), dtype,
+  convert_unaligned(*piece.source->type().dtype, checkpoint_->bytes(*piece.source).data(), dtype,
                     static_cast<std::byte*>(target), static_cast<std::size_t>(piece.count));
   checkpoint_->release(*piece.source);
 }
@@ -203,7 +207,7 @@ SaveReport WeightPlan::save(CheckpointWriter& writer,
         saver.write(piece.hub, from->dtype,
                     values + static_cast<std::size_t>(piece.offset) * size_of(from->dtype));
       } else {
-        saver.copy(piece.source, piece.hub.name);
+        saver.copy(piece.source, piece.hub);
       }
     }
     for (const auto& copy : tied_copies_) {
@@ -211,26 +215,37 @@ SaveReport WeightPlan::save(CheckpointWriter& writer,
       if (from) {
         saver.write(copy.hub, from->dtype, values);
       } else {
-        saver.copy(copy.source, copy.hub.name);
+        saver.copy(copy.source, copy.hub);
       }
     }
   }
-  for (const auto* tensor : passed_through_) saver.copy(tensor, tensor->name());
-  for (const auto* tensor : silent_) saver.copy(tensor, tensor->name());
+  for (const auto* tensor : passed_through_) saver.copy(tensor, tensor->stored->spec);
+  for (const auto* tensor : silent_) saver.copy(tensor, tensor->stored->spec);
   return saver.take_report();
 }
 
 CheckpointWriter WeightPlan::writer(const std::filesystem::path& target, IfExists if_exists,
                                     std::uint64_t max_shard_bytes) const {
-  if (checkpoint_) return CheckpointWriter::like(*checkpoint_, target, if_exists);
+  if (checkpoint_) return CheckpointWriter::like(*checkpoint_, target, if_exists, stored_types_);
   std::vector<NewTensor> tensors;
   for (const std::size_t p : write_order_)
     for (const auto& piece : parameters_[p].pieces) tensors.push_back({piece.hub, piece.group});
   return CheckpointWriter::fresh(tensors, target, if_exists, max_shard_bytes);
 }
 
+void WeightPlan::store_as(DType dtype) {
+  const auto* type = &stored_type(dtype);
+  const auto store = [&](TensorSpec& hub) {
+    hub.type = type;
+    stored_types_[hub.name] = type;
+  };
+  for (auto& parameter : parameters_)
+    for (auto& piece : parameter.pieces) store(piece.hub);
+  for (auto& copy : tied_copies_) store(copy.hub);
+}
+
 std::uint64_t WeightPlan::total_bytes() const {
-  if (checkpoint_) return checkpoint_->total_bytes();
+  if (checkpoint_) return CheckpointWriter::size_bytes(*checkpoint_, stored_types_);
   std::uint64_t total = 0;
   for (const auto& parameter : parameters_)
     for (const auto& piece : parameter.pieces) total += piece.hub.size_bytes();

@@ -108,6 +108,10 @@ class WeightPlan {
   /// (`max_shard_bytes`).
   CheckpointWriter writer(const std::filesystem::path& target, IfExists if_exists = IfExists::kRefuse,
                           std::uint64_t max_shard_bytes = kDefaultMaxShardBytes) const;
+  /// From now on save() stores every parameter and tied copy as `dtype` (f32, bf16, f16), under the keys and
+  /// in the shards it was read from; tensors that pass through stay as they are. Values that a type cannot
+  /// hold are rounded, to nearest even.
+  void store_as(DType dtype);
   /// Bytes that save() writes.
   std::uint64_t total_bytes() const;
 
@@ -121,6 +125,7 @@ class WeightPlan {
   std::vector<TiedCopy> tied_copies_;
   std::vector<const CheckpointTensor*> passed_through_;
   std::vector<const CheckpointTensor*> silent_;
+  StoredTypes stored_types_;  // that differ from the checkpoint's, by store_as()
 };
 
 /// How a stored copy of a tensor relates to the tensor it may be tied to.

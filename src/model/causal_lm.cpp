@@ -1,6 +1,10 @@
 #include "model/causal_lm.h"
 
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
+#include "base/file.h"
+#include "hub/json_file.h"
 #include "model/families/family.h"
 
 namespace hone::model {
@@ -26,6 +30,16 @@ DType own_dtype(const ModelDescription& description, const hub::Checkpoint& chec
     if (stored && is_floating(*stored)) dtype = stored;
   }
   return dtype == DType::kBF16 ? DType::kBF16 : DType::kF32;
+}
+
+/// config.json with another dtype, under the key that it uses (Transformers 4: torch_dtype).
+std::string with_dtype(const std::filesystem::path& path, DType dtype) {
+  auto config = hub::parse_json(read_file(path), path.string());
+  const bool old = config.contains("torch_dtype");
+  const char* name = dtype == DType::kF32 ? "float32" : dtype == DType::kBF16 ? "bfloat16" : "float16";
+  if (old) config["torch_dtype"] = name;
+  if (!old || config.contains("dtype")) config["dtype"] = name;
+  return config.dump(2) + "\n";
 }
 
 }  // namespace
@@ -88,6 +102,7 @@ CausalLM::SaveReport CausalLM::save_pretrained(const std::filesystem::path& targ
   SaveReport report;
   const std::filesystem::path source =
       std::filesystem::is_directory(directory_) ? directory_ : directory_.parent_path();
+  if (stored_as_) writer.add_file("config.json", with_dtype(source / "config.json", *stored_as_));
   report.left_out = writer.copy_other_files(source.empty() ? "." : source);
   report.overflowed = plan_
                           .save(writer,
@@ -101,6 +116,11 @@ CausalLM::SaveReport CausalLM::save_pretrained(const std::filesystem::path& targ
                           .overflowed;
   writer.publish();
   return report;
+}
+
+void CausalLM::store_as(DType dtype) {
+  plan_.store_as(dtype);
+  stored_as_ = dtype;
 }
 
 bool CausalLM::load_stored(const Parameter& parameter, float* target) const {

@@ -66,6 +66,10 @@ class CausalLM {
   /// Error(kUser) (disk full, no permission) with nothing changed.
   SaveReport save_pretrained(const std::filesystem::path& target, const Values& values = nullptr) const;
 
+  /// From now on save_pretrained() stores every parameter as `dtype` (f32, bf16, f16) and says so in
+  /// config.json; tensors that hone does not compute with stay as they are.
+  void store_as(DType dtype);
+
   /// The stored values of a parameter as f32, into memory for all its elements (an f32 master starts from
   /// them, not from rounded compute weights). False where there is no checkpoint.
   bool load_stored(const Parameter& parameter, float* target) const;
@@ -83,6 +87,7 @@ class CausalLM {
   hub::WeightPlan plan_;
   Decoder decoder_;
   bool from_checkpoint_ = false;
+  std::optional<DType> stored_as_;
 };
 
 }  // namespace hone::model
