@@ -58,9 +58,7 @@ model::TokenBatch random_batch(const BenchStepOptions& options, std::int64_t voc
 void bench_step(const BenchStepOptions& options) {
   const auto description = model::describe(options.config);
   const auto& spec = description.spec;
-  if (options.seq > spec.context_length())
-    fail("--seq {} is longer than the model's context of {} (max_position_embeddings)", options.seq,
-         spec.context_length());
+  model::check_context(spec, options.seq, fmt::format("--seq {}", options.seq));
   auto context = options.compute.context();
   const DType dtype = options.compute.compute_dtype().value_or(DType::kF32);
   const int threads = context.stream().num_threads();

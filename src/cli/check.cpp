@@ -145,10 +145,8 @@ CheckPlan plan_of(const CheckOptions& options) {
   if (std::filesystem::exists(plan.model / "config.json")) {
     const auto spec = model::describe(plan.model).spec;
     plan.reading.vocab = spec.vocab;
-    context = std::min(context, spec.max_positions);
-    if (seq_len > spec.max_positions)
-      fail("--seq-len {} is longer than the model's context of {} (max_position_embeddings)", seq_len,
-           spec.max_positions);
+    context = std::min(context, spec.context_length());
+    model::check_context(spec, seq_len, fmt::format("--seq-len {}", seq_len));
   }
   if (seq_len == 0) seq_len = context;
   return plan;

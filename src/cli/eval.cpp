@@ -33,10 +33,8 @@ train::EvalProgress show(train::Progress& progress) {
 
 void run(const EvalOptions& options) {
   const auto spec = model::describe(options.model).spec;
-  const std::int64_t longest = options.seq_len > 0 ? options.seq_len : spec.max_positions;
-  if (longest > spec.context_length())
-    fail("--seq-len {} is longer than the model's context of {} (max_position_embeddings)", longest,
-         spec.context_length());
+  const std::int64_t longest = options.seq_len > 0 ? options.seq_len : spec.context_length();
+  model::check_context(spec, longest, fmt::format("--seq-len {}", longest));
   const auto tokenizer = text::PretrainedTokenizer::from_pretrained(options.model);
   const auto dataset = data::Dataset::load(
       options.data, "test", tokenizer,

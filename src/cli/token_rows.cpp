@@ -39,7 +39,7 @@ hub::JsonNode parse_row(const std::string& line, const std::string& where) {
 
 }  // namespace
 
-std::vector<TokenRow> read_token_rows(const std::string& path, std::int64_t vocab, std::int64_t longest) {
+std::vector<TokenRow> read_token_rows(const std::string& path, const model::DecoderSpec& spec) {
   std::vector<TokenRow> rows;
   std::istringstream in(read_file(path));
   std::int64_t number = 0;
@@ -51,13 +51,12 @@ std::vector<TokenRow> read_token_rows(const std::string& path, std::int64_t voca
     const auto json = parse_row(line, row.where);
     if (!json.is_object() || !json.has("input_ids"))
       fail("{}: expected a row {{\"input_ids\": [...]}}", row.where);
-    row.ids = read_ids(json, "input_ids", row.where, vocab);
+    row.ids = read_ids(json, "input_ids", row.where, spec.vocab);
     if (row.ids.empty()) fail("{}: input_ids is empty", row.where);
-    if (static_cast<std::int64_t>(row.ids.size()) > longest)
-      fail("{}: {} tokens, longer than the model's context of {} (max_position_embeddings)", row.where,
-           row.ids.size(), longest);
+    model::check_context(spec, static_cast<std::int64_t>(row.ids.size()),
+                         fmt::format("{}: {} tokens", row.where, row.ids.size()));
     if (json.has("labels")) {
-      row.labels = read_ids(json, "labels", row.where, vocab);
+      row.labels = read_ids(json, "labels", row.where, spec.vocab);
       if (row.labels.size() != row.ids.size())
         fail("{}: {} labels for {} input_ids; they are aligned, -100 where not supervised", row.where,
              row.labels.size(), row.ids.size());

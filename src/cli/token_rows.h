@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "model/spec.h"
+
 namespace hone::cli {
 
 struct TokenRow {
@@ -15,7 +17,7 @@ struct TokenRow {
 
 /// Reads {"input_ids": [...], "labels": [...]?} rows. Throws Error(kUser) at file:line for what is not such a
 /// row, ids outside [0, vocab), labels that are neither -100 nor inside it or of another length, rows longer
-/// than `longest`, rows of which only some have labels, and an empty file.
-std::vector<TokenRow> read_token_rows(const std::string& path, std::int64_t vocab, std::int64_t longest);
+/// than the model's context, rows of which only some have labels, and an empty file.
+std::vector<TokenRow> read_token_rows(const std::string& path, const model::DecoderSpec& spec);
 
 }  // namespace hone::cli

@@ -55,9 +55,8 @@ ModelOutput AutoModelForCausalLM::forward(const Batch& batch) {
   for (std::size_t i = 0; i < batch.rows.size(); ++i) {
     const Example& row = batch.rows[i];
     if (row.input_ids.empty()) fail("row {} of the batch has no input_ids", i);
-    if (static_cast<std::int64_t>(row.input_ids.size()) > impl_->model->spec().context_length())
-      fail("row {} of the batch has {} tokens; the model's context is {}", i, row.input_ids.size(),
-           impl_->model->spec().context_length());
+    model::check_context(impl_->model->spec(), static_cast<std::int64_t>(row.input_ids.size()),
+                         fmt::format("row {} of the batch: {} tokens", i, row.input_ids.size()));
     if (row.labels.size() != (has_labels ? row.input_ids.size() : 0))
       fail("row {} of the batch has {} labels for {} input_ids", i, row.labels.size(), row.input_ids.size());
     tokens.add(row.input_ids, row.labels);

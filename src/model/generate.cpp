@@ -155,9 +155,8 @@ std::vector<std::vector<std::int32_t>> generate(ops::Context& context, Decoder& 
   if (options.max_new_tokens < 0) fail("max_new_tokens is {}, expected 0 or more", options.max_new_tokens);
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     if (prompts[i].empty()) fail("prompt {} has no tokens", i);
-    if (static_cast<std::int64_t>(prompts[i].size()) >= decoder.spec().context_length())
-      fail("prompt {} has {} tokens; the model's context is {} (max_position_embeddings)", i,
-           prompts[i].size(), decoder.spec().context_length());
+    check_context(decoder.spec(), static_cast<std::int64_t>(prompts[i].size()) + 1,
+                  fmt::format("prompt {}: {} tokens and one to answer with", i, prompts[i].size()));
   }
   std::vector<std::vector<std::int32_t>> results;
   for (std::size_t first = 0; first < prompts.size(); first += kGroup) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -72,9 +73,18 @@ struct DecoderSpec {
   double initializer_range = 0.02;
 
   std::int64_t num_moe_layers() const;
-  /// Tokens a document may have: max_positions, or any number where the rope grows with the document
-  /// (dynamic).
+  /// Tokens a document may have: max_positions (max_position_embeddings), unless the rope was stretched and
+  /// that number left at the trained length, as model cards advise. Then it is what the stretching reaches:
+  ///   yarn, longrope   original_max_positions x factor
+  ///   llama3           the same, but only where max_positions is not above the original (Llama 3.2 has a
+  ///                    factor that reaches further than the model was trained)
+  ///   linear           max_positions x factor, as vLLM takes it
+  ///   dynamic          any number: the base grows with the document
   std::int64_t context_length() const;
 };
+
+/// The one check of a length against the model's context. Throws Error(kUser) "SUBJECT, longer than the
+/// model's context of N tokens (what of config.json says so); the fix"; SUBJECT names the tokens and where.
+void check_context(const DecoderSpec& spec, std::int64_t tokens, std::string_view subject);
 
 }  // namespace hone::model

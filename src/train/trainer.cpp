@@ -121,11 +121,10 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options) : recipe_(re
   for (const auto& note : recipe_.notes) log_warning("{}", note);
   description_ =
       model::describe(recipe_.model_path);  // config.json first: the cheapest thing that can be wrong
-  const std::int64_t longest = description_->spec.max_positions;
-  seq_len_ = recipe_.seq_len > 0 ? recipe_.seq_len : std::min<std::int64_t>(2048, longest);
-  if (seq_len_ > longest)
-    fail("{} is {}, longer than the model's context of {} (max_position_embeddings in {})",
-         recipe_.place("data.seq_len"), seq_len_, longest, description_->config.file());
+  seq_len_ = recipe_.seq_len > 0 ? recipe_.seq_len
+                                 : std::min<std::int64_t>(2048, description_->spec.context_length());
+  model::check_context(description_->spec, seq_len_,
+                       fmt::format("{} is {}", recipe_.place("data.seq_len"), seq_len_));
   check_shapes(recipe_, *description_);
   directory_ = std::make_unique<RunDirectory>(recipe_.output);
   checkpoints_ = std::make_unique<CheckpointStore>(directory_->checkpoints());
