@@ -11,29 +11,9 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "base/output_file.h"
 
 namespace hone {
-
-namespace {
-
-class Descriptor {
- public:
-  Descriptor(const std::filesystem::path& path, int flags, mode_t mode = 0)
-      : fd_(::open(path.c_str(), flags, mode)) {}
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-  /// Closes now and reports what close() says (a full disk may show only here).
-  int close() { return ::close(std::exchange(fd_, -1)); }
-
- private:
-  int fd_;
-};
-
-}  // namespace
 
 std::string read_file(const std::filesystem::path& path) {
   if (std::filesystem::is_directory(path)) fail("{}: is a directory, not a file", path.string());
@@ -45,6 +25,13 @@ std::string read_file(const std::filesystem::path& path) {
   return std::move(content).str();
 }
 
+std::string read_regular_file(const std::filesystem::path& path) {
+  const auto file = OpenFile::open(path);
+  std::string content(file->size(), '\0');
+  file->read_at(0, std::as_writable_bytes(std::span(content)));
+  return content;
+}
+
 bool is_device(const std::filesystem::path& path) {
   std::error_code ignored;
   const auto status = std::filesystem::status(path, ignored);
@@ -53,47 +40,59 @@ bool is_device(const std::filesystem::path& path) {
 }
 
 void write_file_atomically(const std::filesystem::path& path, std::string_view content) {
-  const bool in_place = is_device(path);
-  std::filesystem::path temporary = path;
-  if (!in_place) temporary += ".tmp";
-  const auto give_up = [&](const char* what) {
-    const int reason = errno;
-    std::error_code ignored;
-    if (!in_place) std::filesystem::remove(temporary, ignored);
-    fail("{}: cannot {}: {}", path.string(), what, std::strerror(reason));
-  };
-  Descriptor file(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (file.get() < 0) give_up("create");
-  while (!content.empty()) {
-    const ssize_t n = ::write(file.get(), content.data(), content.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) give_up("write");
-    content.remove_prefix(static_cast<std::size_t>(n));
-  }
-  if (!in_place && ::fsync(file.get()) != 0) give_up("sync");
-  if (file.close() != 0) give_up("close");
-  if (in_place) return;
-  if (::rename(temporary.c_str(), path.c_str()) != 0) give_up("rename into place");
-  sync_directory(path.has_parent_path() ? path.parent_path() : ".");
+  OutputFile file(path);
+  file.write_at(0, std::as_bytes(std::span(content)));
+  file.commit();
 }
 
 void sync_directory(const std::filesystem::path& directory) {
-  const Descriptor d(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (d.get() >= 0)
-    ::fsync(d.get());  // some file systems refuse to sync a directory; nothing more can be done there
+  const int fd = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return;
+  ::fsync(fd);  // some file systems refuse to sync a directory; nothing more can be done there
+  ::close(fd);
+}
+
+std::shared_ptr<const OpenFile> OpenFile::open(const std::filesystem::path& path) {
+  // Looked at before it is opened: opening a pipe waits, opening a device may act.
+  if (std::filesystem::is_directory(path)) fail("{}: is a directory, not a file", path.string());
+  if (is_device(path)) fail("{}: is a pipe, a socket or a device, not a file", path.string());
+  std::shared_ptr<OpenFile> file(new OpenFile);
+  file->path_ = path;
+  file->fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  if (file->fd_ < 0) fail("{}: cannot open: {}", path.string(), std::strerror(errno));
+  struct stat status {};
+  if (::fstat(file->fd_, &status) != 0) fail("{}: cannot stat: {}", path.string(), std::strerror(errno));
+  if (!S_ISREG(status.st_mode)) fail("{}: is not a file", path.string());
+  file->size_ = static_cast<std::uint64_t>(status.st_size);
+  return file;
+}
+
+OpenFile::~OpenFile() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+void OpenFile::read_at(std::uint64_t offset, std::span<std::byte> bytes) const {
+  while (!bytes.empty()) {
+    const ssize_t n = ::pread(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail("{}: cannot read: {}", path_.string(), std::strerror(errno));
+    if (n == 0)
+      fail("{}: was cut short after it was opened: it ends at byte {} of {}", path_.string(), offset, size_);
+    offset += static_cast<std::uint64_t>(n);
+    bytes = bytes.subspan(static_cast<std::size_t>(n));
+  }
+}
+
+void OpenFile::will_need(std::uint64_t offset, std::uint64_t size_bytes) const {
+  ::posix_fadvise(fd_, static_cast<off_t>(offset), static_cast<off_t>(size_bytes), POSIX_FADV_WILLNEED);
 }
 
 std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& path) {
-  if (std::filesystem::is_directory(path)) fail("{}: is a directory, not a file", path.string());
-  const Descriptor file(path, O_RDONLY | O_CLOEXEC);
-  if (file.get() < 0) fail("{}: cannot open: {}", path.string(), std::strerror(errno));
-  struct stat status {};
-  if (::fstat(file.get(), &status) != 0) fail("{}: cannot stat: {}", path.string(), std::strerror(errno));
   std::shared_ptr<MappedFile> mapped(new MappedFile);
-  mapped->path_ = path;
-  mapped->size_ = static_cast<std::size_t>(status.st_size);
+  mapped->file_ = OpenFile::open(path);
+  mapped->size_ = static_cast<std::size_t>(mapped->file_->size());
   if (mapped->size_ > 0) {
-    void* at = ::mmap(nullptr, mapped->size_, PROT_READ, MAP_PRIVATE, file.get(), 0);
+    void* at = ::mmap(nullptr, mapped->size_, PROT_READ, MAP_PRIVATE, mapped->file_->fd(), 0);
     if (at == MAP_FAILED) {
       mapped->size_ = 0;
       fail("{}: cannot map into memory: {}", path.string(), std::strerror(errno));

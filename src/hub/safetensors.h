@@ -16,8 +16,8 @@
 #include <vector>
 
 #include "base/file.h"
+#include "base/output_file.h"
 #include "base/shape.h"
-#include "hub/output_file.h"
 #include "hub/stored_type.h"
 
 namespace hone::hub {
@@ -64,8 +64,9 @@ class SafetensorsFile {
 
   /// The tensor's bytes. Not aligned to anything: old writers did not pad. Valid while this object lives.
   std::span<const std::byte> bytes(const StoredTensor& tensor) const;
-  /// Asks the system to start reading the tensor's pages.
-  void will_need(const StoredTensor& tensor) const;
+  /// The file itself and the byte of it that the tensor begins at: for reading what may change meanwhile.
+  const std::shared_ptr<const OpenFile>& file() const { return map_->file(); }
+  std::uint64_t place_of(const StoredTensor& tensor) const;
   /// Gives the tensor's pages back to the system; they are read again when touched again.
   void release(const StoredTensor& tensor) const;
 
