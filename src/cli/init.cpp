@@ -28,6 +28,8 @@ void run(const InitOptions& options) {
   fmt::print("{}: {} parameters, {}, seed {}\n", options.out,
              train::with_commas(model.decoder().parameters().num_elements()), options.dtype, options.seed);
   if (!report.left_out.empty()) fmt::print("not copied (weights): {}\n", fmt::join(report.left_out, ", "));
+  if (const auto& links = model.other_files().not_followed(); !links.empty())
+    fmt::print("not copied (no file, or a link that leaves the directory): {}\n", fmt::join(links, ", "));
 }
 
 }  // namespace

@@ -153,7 +153,7 @@ Checkpoint Checkpoint::open(const fs::path& directory) {
     state->add_shard(state->listing);
   } else if (check_link(directory / kIndexFile); fs::exists(directory / kIndexFile, ignored)) {
     state->listing = directory / kIndexFile;
-    state->index_text = read_file(state->listing);
+    state->index_text = read_regular_file(state->listing);
     state->read_index();
   } else {
     fail_no_weights(directory);
@@ -194,8 +194,9 @@ std::span<const std::byte> Checkpoint::bytes(const CheckpointTensor& tensor) con
   return state_->shards.at(tensor.shard)->bytes(*tensor.stored);
 }
 
-void Checkpoint::will_need(const CheckpointTensor& tensor) const {
-  state_->shards.at(tensor.shard)->will_need(*tensor.stored);
+PinnedBytes Checkpoint::to_pin(const CheckpointTensor& tensor) const {
+  const auto& shard = *state_->shards.at(tensor.shard);
+  return {shard.file(), shard.place_of(*tensor.stored), tensor.stored->size_bytes};
 }
 
 void Checkpoint::release(const CheckpointTensor& tensor) const {

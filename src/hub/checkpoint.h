@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "hub/pinned_bytes.h"
 #include "hub/safetensors.h"
 
 namespace hone::hub {
@@ -51,8 +52,8 @@ class Checkpoint {
   const std::filesystem::path& file_of(const CheckpointTensor& tensor) const;
   /// Bytes of one tensor, mapped, not aligned. Valid while the checkpoint lives.
   std::span<const std::byte> bytes(const CheckpointTensor& tensor) const;
-  /// Asks for a tensor's pages ahead of use.
-  void will_need(const CheckpointTensor& tensor) const;
+  /// The same bytes, to be read and pinned piece by piece: for what is read again when saving.
+  PinnedBytes to_pin(const CheckpointTensor& tensor) const;
   /// Gives a tensor's pages back, so that reading a checkpoint never holds more than a tensor of it.
   void release(const CheckpointTensor& tensor) const;
 

@@ -1,15 +1,14 @@
 #include "hub/checkpoint_writer.h"
 
 #include <algorithm>
-#include <array>
 #include <nlohmann/json.hpp>
 #include <numeric>
-#include <set>
 #include <system_error>
 #include <utility>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/output_file.h"
 #include "hub/json_file.h"
 #include "hub/message.h"
 
@@ -47,99 +46,22 @@ std::string with_total_size(const std::string& index_text, std::uint64_t total_b
   return index.dump(2, ' ', true) + "\n";
 }
 
-bool is_weight_file(const std::string& name) {
-  static constexpr std::array<std::string_view, 18> kEnds{
-      ".safetensors", ".bin",       ".pt",        ".pth",  ".ckpt",    ".gguf",
-      ".ggml",        ".onnx",      ".onnx_data", ".h5",   ".msgpack", ".tflite",
-      ".mlmodel",     ".mlpackage", ".npz",       ".nemo", ".pkl",     ".ot"};
-  std::string stem = name;
-  std::transform(stem.begin(), stem.end(), stem.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
-  if (constexpr std::string_view kIndex = ".index.json"; stem.ends_with(kIndex))
-    stem.resize(stem.size() - kIndex.size());
-  return std::any_of(kEnds.begin(), kEnds.end(), [&](std::string_view end) { return stem.ends_with(end); });
-}
-
-bool is_weight_directory(const std::string& name) {
-  static const std::set<std::string, std::less<>> kNames{"original", "onnx",  "openvino", "coreml",
-                                                         "gguf",     "metal", "mlx"};
-  constexpr std::string_view kTrainer = "checkpoint-";
-  const bool is_trainers = name.starts_with(kTrainer) && name.size() > kTrainer.size() &&
-                           name.find_first_not_of("0123456789", kTrainer.size()) == std::string::npos;
-  return is_trainers || kNames.contains(name) || name.ends_with(".mlpackage");
-}
-
 /// True where `inner` is `outer` or lies below it.
 bool lies_in(const fs::path& inner, const fs::path& outer) {
   const auto [left, right] = std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end());
   return left == outer.end();
 }
 
-/// Copies a tree of files that are not weights.
-class FileCopier {
- public:
-  FileCopier(fs::path from, const StagedDirectory& to, const std::set<std::string>& own_files)
-      : from_(std::move(from)), to_(to), own_files_(own_files) {}
-
-  std::vector<std::string> run() {
-    copy_directory("", 0);
-    std::sort(left_out_.begin(), left_out_.end());
-    return std::move(left_out_);
-  }
-
- private:
-  void copy_directory(const fs::path& relative, int depth) {
-    if (depth > 16)
-      fail("{}: directories nest too deep to copy; is there a loop of links?", (from_ / relative).string());
-    for (const auto& entry : fs::directory_iterator(from_ / relative)) {
-      const fs::path path = relative / entry.path().filename();
-      if (entry.is_directory()) {
-        visit_directory(path, depth);
-      } else if (!own_files_.contains(path.string())) {
-        copy_file(path, entry);
-      }
-    }
-  }
-
-  void visit_directory(const fs::path& path, int depth) {
-    const fs::path real = fs::canonical(from_ / path);
-    if (lies_in(to_.path(), real) || lies_in(to_.target(), real))
-      return;                                               // what is being written, or what it replaces
-    if (path.filename().string().starts_with('.')) return;  // .git, .cache: the tools' own
-    if (is_left_out(path)) {
-      left_out_.push_back(path.string() + "/");
-      return;
-    }
-    copy_directory(path, depth + 1);
-  }
-
-  void copy_file(const fs::path& path, const fs::directory_entry& entry) {
-    if (is_left_out(path)) {
-      left_out_.push_back(path.string());
-      return;
-    }
-    const fs::path target = to_.path() / path;
-    if (fs::exists(target)) return;  // written by the caller already
-    if (!fs::exists(entry.path())) fail("{}: is a broken link", entry.path().string());
-    if (!entry.is_regular_file()) return;
-    fs::create_directories(target.parent_path());
-    fs::copy_file(entry.path(), target);
-  }
-
-  fs::path from_;
-  const StagedDirectory& to_;
-  const std::set<std::string>& own_files_;
-  std::vector<std::string> left_out_;
-};
+/// "model-00001-of-00003.safetensors": the name that Transformers gives a shard, and by which it removes
+/// stale ones.
+bool is_shard_name(std::string_view name) {
+  constexpr std::string_view kForm = "model-00000-of-00000.safetensors";
+  return name.size() == kForm.size() &&
+         std::equal(name.begin(), name.end(), kForm.begin(),
+                    [](char a, char b) { return b == '0' ? a >= '0' && a <= '9' : a == b; });
+}
 
 }  // namespace
-
-bool is_left_out(const fs::path& relative) {
-  for (const auto& part : relative.parent_path())
-    if (is_weight_directory(part.string())) return true;
-  const std::string name = relative.filename().string();
-  return is_weight_file(name) || is_weight_directory(name);
-}
 
 ShardLayout plan_shards(const std::vector<NewTensor>& tensors, std::uint64_t max_shard_bytes) {
   const auto sizes = block_sizes(tensors);
@@ -183,6 +105,15 @@ std::string make_index_text(const std::map<std::string, std::string>& weight_map
       {"metadata", {{"total_parameters", total_parameters}, {"total_size", total_bytes}}},
       {"weight_map", weight_map}};
   return index.dump(2, ' ', true) + "\n";
+}
+
+CheckpointWriter::CheckpointWriter(const fs::path& target, IfExists if_exists) : staged_(target, if_exists) {
+  if (staged_.merges() && fs::exists(staged_.target() / "adapter_config.json"))
+    fail(
+        "{}: holds an adapter (adapter_config.json), which Transformers would load in place of the model; "
+        "choose "
+        "another directory",
+        staged_.target().string());
 }
 
 CheckpointWriter CheckpointWriter::like(const Checkpoint& source, const fs::path& target, IfExists if_exists,
@@ -290,14 +221,49 @@ void CheckpointWriter::add_file(const fs::path& name, std::string_view content) 
   write_file_atomically(path, content);
 }
 
-std::vector<std::string> CheckpointWriter::copy_other_files(const fs::path& source_directory) {
-  std::set<std::string> own_files{kIndexFile};
-  for (const auto& shard : shards_) own_files.insert(shard.file_name);
-  try {
-    return FileCopier(source_directory, staged_, own_files).run();
-  } catch (const fs::filesystem_error& error) {
-    fail("{}: cannot copy {}: {}", target().string(), error.path1().string(), error.code().message());
+std::set<std::string> CheckpointWriter::own_files() const {
+  std::set<std::string> names{kIndexFile};
+  for (const auto& shard : shards_) names.insert(shard.file_name);
+  return names;
+}
+
+std::vector<std::string> CheckpointWriter::add_files(const OtherFiles& files) {
+  const auto own = own_files();
+  const auto holds_target = [&](const fs::path& name) {
+    for (auto parent = name.parent_path(); !parent.empty(); parent = parent.parent_path())
+      if (lies_in(target(), files.directory() / parent)) return true;
+    return false;
+  };
+  std::vector<std::string> kept;
+  for (const auto& file : files.files()) {
+    const fs::path path = staged_.path() / file.name;
+    if (own.contains(file.name.string()) || fs::exists(path) || holds_target(file.name)) continue;
+    if (staged_.merges() && !is_model_file(file.name) &&
+        fs::exists(fs::symlink_status(target() / file.name))) {
+      kept.push_back(file.name.string());
+      continue;
+    }
+    std::error_code error;
+    fs::create_directories(path.parent_path(), error);
+    if (error) fail("{}: cannot create: {}", path.parent_path().string(), error.message());
+    OutputFile out(path);
+    file.bytes.for_each_piece(
+        [&](std::uint64_t offset, std::span<const std::byte> bytes) { out.write_at(offset, bytes); });
+    out.commit();
   }
+  return kept;
+}
+
+std::vector<fs::path> CheckpointWriter::obsolete_weights() const {
+  auto own = own_files();
+  if (shards_.size() == 1 && !fs::exists(staged_.path() / kIndexFile)) own.erase(kIndexFile);
+  std::vector<fs::path> names;
+  for (const auto& entry : fs::directory_iterator(target())) {
+    const std::string name = entry.path().filename().string();
+    const bool is_weights = name == kSingleFile || name == kIndexFile || is_shard_name(name);
+    if (is_weights && !entry.is_directory() && !own.contains(name)) names.emplace_back(name);
+  }
+  return names;
 }
 
 void CheckpointWriter::publish() {
@@ -307,7 +273,7 @@ void CheckpointWriter::publish() {
     shard.writer.reset();
     shard.is_finished = true;
   }
-  staged_.publish();
+  staged_.publish(staged_.merges() ? obsolete_weights() : std::vector<fs::path>{});
 }
 
 }  // namespace hone::hub

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "hub/checkpoint.h"
+#include "hub/other_files.h"
 #include "hub/safetensors.h"
 #include "hub/staged_directory.h"
 
@@ -48,8 +50,9 @@ using StoredTypes = std::unordered_map<std::string, const StoredType*>;
 /// save_pretrained's default ("50GB").
 inline constexpr std::uint64_t kDefaultMaxShardBytes = 50'000'000'000;
 
-/// Writes one checkpoint directory. Every method throws Error(kUser) for what the system refuses; destroyed
-/// without publish(), it leaves nothing behind and the old directory as it was.
+/// Writes one checkpoint directory. With IfExists::kMerge a directory that holds an adapter is refused:
+/// Transformers would load the adapter from it, not these weights. Every method throws Error(kUser) for what
+/// the system refuses; destroyed without publish(), it leaves nothing behind and the old directory as it was.
 class CheckpointWriter {
  public:
   /// Same files, keys, order, dtypes, shapes, metadata and index as `source`: headers and index are copied
@@ -74,13 +77,16 @@ class CheckpointWriter {
 
   /// A file beside the weights, e.g. "config.json". `name` may have sub-directories but does not lead out.
   void add_file(const std::filesystem::path& name, std::string_view content);
-  /// Copies, byte for byte, every file of `source_directory` that is not weights (see is_left_out), and
-  /// returns the relative paths left out, sorted, for the caller to print. Files that this writer writes
-  /// itself, or that add_file() has written, are neither copied nor listed; hidden directories (.git, .cache)
-  /// are not listed either.
-  std::vector<std::string> copy_other_files(const std::filesystem::path& source_directory);
+  /// Writes every one of `files`, byte for byte, but for those that this writer writes itself or add_file()
+  /// has written, and those in a directory that holds the target (an output inside its source). Where the
+  /// target is merged into, a file that lies there is replaced only if it is_model_file(); the others are
+  /// returned, sorted. Throws Error(kUser) where a file is not what was listed.
+  std::vector<std::string> add_files(const OtherFiles& files);
+  /// The files that this writer writes itself: the shards and their index.
+  std::set<std::string> own_files() const;
 
-  /// Throws Error(kInternal) where a tensor has not been written.
+  /// Throws Error(kInternal) where a tensor has not been written. A merge removes the weights that these
+  /// replace: model.safetensors, its index, and shards of the names that Transformers gives them.
   void publish();
 
   const std::filesystem::path& target() const { return staged_.target(); }
@@ -94,7 +100,8 @@ class CheckpointWriter {
     bool is_finished = false;
     std::optional<Metadata> metadata{{{"format", "pt"}}};  // with `tensors`
   };
-  CheckpointWriter(const std::filesystem::path& target, IfExists if_exists) : staged_(target, if_exists) {}
+  CheckpointWriter(const std::filesystem::path& target, IfExists if_exists);
+  std::vector<std::filesystem::path> obsolete_weights() const;
   SafetensorsWriter& writer_of(Shard& shard);
   static void finish_if_complete(Shard& shard);
 
@@ -102,12 +109,5 @@ class CheckpointWriter {
   std::vector<Shard> shards_;
   std::unordered_map<std::string, std::size_t> shard_of_;
 };
-
-/// True for files and directories that copy_other_files leaves out: weights of any format and what belongs to
-/// them
-/// (*.safetensors, *.bin, *.pt, *.gguf, *.onnx …, their index files, original/, onnx/, openvino/ …),
-/// Trainer's checkpoint-N/ directories, and hidden files. `relative` is a path inside the checkpoint
-/// directory.
-bool is_left_out(const std::filesystem::path& relative);
 
 }  // namespace hone::hub

@@ -217,7 +217,7 @@ JsonNode::JsonNode(std::shared_ptr<const Document> document, const nlohmann::ord
     : document_(std::move(document)), value_(value), path_(std::move(path)) {}
 
 JsonNode JsonNode::read(const std::filesystem::path& path) {
-  return parse(read_file(path), path.string());
+  return parse(read_regular_file(path), path.string());
 }
 
 JsonNode JsonNode::parse(std::string_view text, const std::string& name) {

@@ -5,7 +5,8 @@
 
 namespace hone::hub {
 
-/// Throws Error(kUser) that says where `path` leads, if it is a symbolic link to nothing.
+/// Throws Error(kUser) that says where `path` leads, if it is a symbolic link to nothing
+/// (but for that of a merge that was cut short: such a file is absent).
 void check_link(const std::filesystem::path& path);
 
 }  // namespace hone::hub

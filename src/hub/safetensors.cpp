@@ -232,11 +232,11 @@ const StoredTensor* SafetensorsFile::find(std::string_view name) const {
 }
 
 std::span<const std::byte> SafetensorsFile::bytes(const StoredTensor& tensor) const {
-  return map_->bytes().subspan(kLengthBytes + header_.size() + tensor.begin, tensor.size_bytes);
+  return map_->bytes().subspan(place_of(tensor), tensor.size_bytes);
 }
 
-void SafetensorsFile::will_need(const StoredTensor& tensor) const {
-  advise(bytes(tensor), MADV_WILLNEED);
+std::uint64_t SafetensorsFile::place_of(const StoredTensor& tensor) const {
+  return kLengthBytes + header_.size() + tensor.begin;
 }
 
 void SafetensorsFile::release(const StoredTensor& tensor) const {

@@ -73,7 +73,7 @@ class SafetensorsFile {
  private:
   SafetensorsFile() = default;
   std::shared_ptr<const MappedFile> map_;
-  std::string_view header_;
+  std::string header_;  // a copy: the file may be cut short before it is written again
   std::optional<Metadata> metadata_;
   std::vector<StoredTensor> tensors_;
   std::unordered_map<std::string_view, std::size_t> by_name_;

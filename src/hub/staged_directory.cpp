@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "hub/directory_merge.h"
 
 namespace hone::hub {
 
@@ -94,37 +95,47 @@ void check_target(const fs::path& target, IfExists if_exists) {
 }  // namespace
 
 StagedDirectory::StagedDirectory(const fs::path& target, IfExists if_exists)
-    : target_(resolved(target)), staging_(partial_of(target_)), if_exists_(if_exists) {
+    : target_(resolved(target)), if_exists_(if_exists) {
   try {
     fs::create_directories(target_.parent_path());
     clean_up(target_);
     check_target(target_, if_exists);
+    merges_ = if_exists == IfExists::kMerge && is_there(target_);
   } catch (const fs::filesystem_error& error) {
     fail("{}: {}", target_.string(), error.code().message());
   }
-  if (::mkdir(staging_.c_str(), 0777) != 0) {
+  workspace_ = merges_ ? merge_workspace(target_) : partial_of(target_);
+  staging_ = merges_ ? workspace_ / "new" : workspace_;
+  if (::mkdir(workspace_.c_str(), 0777) != 0) {
     const int reason = errno;
     if (reason == EEXIST)
-      fail("{}: another process is writing it (its work lies in {})", target_.string(), staging_.string());
-    fail("{}: cannot create {} beside it: {}", target_.string(), staging_.filename().string(),
-         std::strerror(reason));
+      fail("{}: another process is writing it (its work lies in {})", target_.string(), workspace_.string());
+    fail("{}: cannot create {} {}: {}", target_.string(), workspace_.filename().string(),
+         merges_ ? "in it" : "beside it", std::strerror(reason));
   }
   struct stat made {};
   struct stat now {};
-  const Lock lock = try_lock(staging_, lock_);
+  const Lock lock = try_lock(workspace_, lock_);
   // Between the two calls above another process may have taken the new directory for a dead one.
   const bool is_ours = lock_ >= 0 && lock != Lock::kHeldElsewhere && ::fstat(lock_, &made) == 0 &&
-                       ::stat(staging_.c_str(), &now) == 0 && made.st_ino == now.st_ino;
+                       ::stat(workspace_.c_str(), &now) == 0 && made.st_ino == now.st_ino;
   if (!is_ours) {
     if (lock_ >= 0) ::close(lock_);
-    fail("{}: another process is writing it (its work lies in {})", target_.string(), staging_.string());
+    fail("{}: another process is writing it (its work lies in {})", target_.string(), workspace_.string());
+  }
+  if (merges_ && ::mkdir(staging_.c_str(), 0777) != 0) {
+    const int reason = errno;
+    discard();
+    fail("{}: cannot create {}: {}", target_.string(), staging_.string(), std::strerror(reason));
   }
 }
 
 StagedDirectory::StagedDirectory(StagedDirectory&& other) noexcept
     : target_(std::move(other.target_)),
+      workspace_(std::move(other.workspace_)),
       staging_(std::move(other.staging_)),
       if_exists_(other.if_exists_),
+      merges_(other.merges_),
       lock_(std::exchange(other.lock_, -1)) {}
 
 StagedDirectory::~StagedDirectory() {
@@ -134,18 +145,22 @@ StagedDirectory::~StagedDirectory() {
 void StagedDirectory::discard() noexcept {
   if (lock_ < 0) return;
   try {
-    remove_quietly(staging_);
+    remove_quietly(workspace_);
   } catch (...) {  // out of memory: clean_up() finds it next time
   }
   ::close(std::exchange(lock_, -1));
 }
 
-void StagedDirectory::publish() {
+void StagedDirectory::publish(const std::vector<fs::path>& obsolete) {
   HONE_CHECK(lock_ >= 0, "{} has been published", target_.string());
   try {
     sync_tree(staging_);
-    check_target(target_, if_exists_);
-    if (!is_there(target_) || fs::is_empty(target_)) {
+    check_target(target_, merges_                            ? IfExists::kMerge
+                          : if_exists_ == IfExists::kReplace ? if_exists_
+                                                             : IfExists::kRefuse);
+    if (merges_) {
+      merge_directory(target_, obsolete);
+    } else if (!is_there(target_) || fs::is_empty(target_)) {
       rename_or_fail(staging_, target_);
     } else if (::renameat2(AT_FDCWD, staging_.c_str(), AT_FDCWD, target_.c_str(), RENAME_EXCHANGE) == 0) {
       sync_directory(target_.parent_path());
@@ -172,10 +187,12 @@ void StagedDirectory::clean_up(const fs::path& target) {
   const fs::path path = resolved(target);
   const fs::path partial = partial_of(path);
   const fs::path previous = previous_of(path);
-  int fd = -1;
-  if (is_there(partial)) {
-    const bool is_alive = try_lock(partial, fd) == Lock::kHeldElsewhere;
-    if (!is_alive) remove_quietly(partial);
+  for (const auto& left : {merge_workspace(path), partial}) {
+    if (!is_there(left)) continue;
+    int fd = -1;
+    const bool is_alive = try_lock(left, fd) == Lock::kHeldElsewhere;
+    if (!is_alive && left == partial) remove_quietly(left);
+    if (!is_alive && left != partial) finish_merge(path);
     if (fd >= 0) ::close(fd);
     if (is_alive) return;
   }

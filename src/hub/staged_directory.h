@@ -7,18 +7,24 @@
 //   the old one; where
 //     the file system cannot swap, rename(TARGET, PARENT/.NAME.previous), rename(partial, TARGET), delete the
 //     previous one.
-// A process killed at any instant leaves the old TARGET or the new one, and perhaps .NAME.partial or
-// .NAME.previous; clean_up() (which the constructor also runs) removes those, and moves .NAME.previous back
-// where TARGET is missing.
+//   - kMerge, and TARGET is a directory: everything is written to TARGET/.hone-save/new instead, and
+//   publish() merges it
+//     into TARGET (directory_merge.h), whose other files and whose place (a mount, a working directory) stay.
+// A process killed at any instant leaves the old TARGET or the new one, and perhaps .NAME.partial,
+// .NAME.previous or .hone-save; clean_up() (which the constructor also runs) removes those, and moves
+// .NAME.previous back where TARGET is missing.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
+#include <vector>
 
 namespace hone::hub {
 
-/// What publish() may do to a directory that already lies at the target.
-enum class IfExists { kRefuse, kReplace };
+/// What publish() may do to a directory that already lies at the target: refuse one that is not empty;
+/// replace it whole (only for what hone alone writes, the checkpoints of a run); or merge, as Transformers'
+/// save_pretrained does: files of the same names are replaced, no others touched.
+enum class IfExists { kRefuse, kReplace, kMerge };
 
 /// A directory being assembled. Destroyed without publish(), it is removed. Throws Error(kUser) naming the
 /// path and reason.
@@ -35,8 +41,12 @@ class StagedDirectory {
   const std::filesystem::path& path() const { return staging_; }
   const std::filesystem::path& target() const { return target_; }
 
-  /// Syncs everything and gives it the target's name. The object is then empty.
-  void publish();
+  /// Syncs everything and gives it the target's name. The object is then empty. `obsolete`: relative paths
+  /// that a merge removes in the same instant.
+  void publish(const std::vector<std::filesystem::path>& obsolete = {});
+
+  /// Whether publish() will merge: the target was a directory already.
+  bool merges() const { return merges_; }
 
   /// Removes what a killed writer left beside `target` and restores a target that was being replaced. Leaves
   /// a live writer's files alone.
@@ -46,8 +56,10 @@ class StagedDirectory {
   void discard() noexcept;
 
   std::filesystem::path target_;
-  std::filesystem::path staging_;
+  std::filesystem::path workspace_;  // locked, and removed at the end
+  std::filesystem::path staging_;    // the same, or below it
   IfExists if_exists_ = IfExists::kRefuse;
+  bool merges_ = false;
   int lock_ = -1;
 };
 

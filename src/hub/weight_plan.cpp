@@ -1,4 +1,4 @@
-// Walking a WeightPlan: loading, saving, and comparing tied tensors.
+// Walking a WeightPlan: saving, and comparing tied tensors.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -47,41 +47,67 @@ std::optional<float> overflow_to_f16(DType from, const std::byte* values, std::s
 /// One save under way.
 class Saver {
  public:
-  Saver(CheckpointWriter& writer, const std::optional<Checkpoint>& checkpoint)
-      : writer_(writer), checkpoint_(checkpoint) {}
+  using Pins = std::unordered_map<const CheckpointTensor*, PinnedBytes>;
+  Saver(CheckpointWriter& writer, const std::optional<Checkpoint>& checkpoint, const Pins& pins)
+      : writer_(writer), checkpoint_(checkpoint), pins_(pins) {}
 
   /// `values`: the tensor's elements in another dtype.
   void write(const TensorSpec& hub, DType from, const std::byte* values) {
-    const DType to = *hub.type->dtype;
     const auto n = static_cast<std::size_t>(hub.shape.numel());
-    if (from == to) return writer_.write(hub.name, {values, n * size_of(to)});
-    if (to == DType::kF16)
-      if (const auto value = overflow_to_f16(from, values, n))
-        report_.overflowed.push_back(fmt::format("{}: {}", hub.name, *value));
-    buffer_.resize(std::min(n, kChunk) * size_of(to));
     if (n == 0) writer_.write(hub.name, {});
-    for (std::size_t done = 0; done < n; done += kChunk) {
-      const std::size_t count = std::min(kChunk, n - done);
-      convert_unaligned(from, values + done * size_of(from), to, buffer_.data(), count);
-      writer_.write_part(hub.name, done * size_of(to), {buffer_.data(), count * size_of(to)});
-    }
+    write_part(hub, from, values, 0, n);
   }
 
   void copy(const CheckpointTensor* source, const TensorSpec& hub) {
     HONE_CHECK(source != nullptr && checkpoint_.has_value(), "{} was read from nowhere and has no value",
                hub.name);
-    if (&source->type() == hub.type)
-      writer_.write(hub.name, checkpoint_->bytes(*source));
-    else  // WeightPlan::store_as
-      write(hub, *source->type().dtype, checkpoint_->bytes(*source).data());
-    checkpoint_->release(*source);
+    const DType from = source->type().dtype.value_or(DType::kU8);
+    const bool same = &source->type() == hub.type;  // else WeightPlan::store_as
+    if (source->stored->size_bytes == 0) writer_.write(hub.name, {});
+    for_each_piece(*source, [&](std::uint64_t offset, std::span<const std::byte> bytes) {
+      if (same) return writer_.write_part(hub.name, offset, bytes);
+      const std::size_t n = bytes.size() / size_of(from);
+      write_part(hub, from, bytes.data(), offset / size_of(from), n);
+    });
   }
 
   SaveReport take_report() { return std::move(report_); }
 
  private:
+  /// Elements `first` to `first` + `n`, of another dtype than the file's.
+  void write_part(const TensorSpec& hub, DType from, const std::byte* values, std::size_t first,
+                  std::size_t n) {
+    const DType to = *hub.type->dtype;
+    if (from == to) return writer_.write_part(hub.name, first * size_of(to), {values, n * size_of(to)});
+    const bool is_noted = !report_.overflowed.empty() && report_.overflowed.back().starts_with(hub.name + ":");
+    if (to == DType::kF16 && !is_noted)
+      if (const auto value = overflow_to_f16(from, values, n))
+        report_.overflowed.push_back(fmt::format("{}: {}", hub.name, *value));
+    buffer_.resize(std::min(n, kChunk) * size_of(to));
+    for (std::size_t done = 0; done < n; done += kChunk) {
+      const std::size_t count = std::min(kChunk, n - done);
+      convert_unaligned(from, values + done * size_of(from), to, buffer_.data(), count);
+      writer_.write_part(hub.name, (first + done) * size_of(to), {buffer_.data(), count * size_of(to)});
+    }
+  }
+
+  /// The bytes as load() pinned them; without load(), as they are.
+  void for_each_piece(const CheckpointTensor& source,
+                      const std::function<void(std::uint64_t, std::span<const std::byte>)>& take) {
+    if (const auto pinned = pins_.find(&source); pinned != pins_.end())
+      return pinned->second.for_each_piece(take);
+    auto unpinned = checkpoint_->to_pin(source);
+    std::vector<std::byte> bytes(PinnedBytes::kPiece);
+    for (std::size_t i = 0; i < unpinned.num_pieces(); ++i) {
+      const auto piece = std::span(bytes).first(unpinned.size_of_piece(i));
+      unpinned.pin(i, piece);
+      take(i * PinnedBytes::kPiece, piece);
+    }
+  }
+
   CheckpointWriter& writer_;
   const std::optional<Checkpoint>& checkpoint_;
+  const Pins& pins_;
   SaveReport report_;
   std::vector<std::byte> buffer_;
 };
@@ -141,64 +167,9 @@ std::size_t WeightPlan::index_of(std::string_view name) const {
   return found->second;
 }
 
-void WeightPlan::load(const std::function<Destination(std::size_t)>& destination,
-                      const std::function<void(std::size_t)>& done) const {
-  struct Read {
-    const WeightPiece* piece;
-    std::size_t parameter;
-  };
-  std::vector<Read> reads;
-  for (std::size_t p = 0; p < parameters_.size(); ++p)
-    for (const auto& piece : parameters_[p].pieces) {
-      HONE_CHECK(piece.source != nullptr, "{} was read from nowhere", piece.hub.name);
-      reads.push_back({&piece, p});
-    }
-  std::sort(reads.begin(), reads.end(), [](const Read& a, const Read& b) {
-    const auto place = [](const Read& r) {
-      return std::tuple(r.piece->source->shard, r.piece->source->stored->begin, r.parameter);
-    };
-    return place(a) < place(b);
-  });
-  struct Open {
-    Destination to;
-    std::size_t pieces_left = 0;
-  };
-  std::unordered_map<std::size_t, Open> open;
-  for (std::size_t i = 0; i < reads.size(); ++i) {
-    const auto [piece, p] = reads[i];
-    const auto [at, is_new] = open.try_emplace(p);
-    if (is_new) at->second = {destination(p), parameters_[p].pieces.size()};
-    const Destination to = at->second.to;
-    if (i + 1 < reads.size()) checkpoint_->will_need(*reads[i + 1].piece->source);
-    if (to.data != nullptr)
-      load_piece(
-          *piece,
-          static_cast<std::byte*>(to.data) + static_cast<std::size_t>(piece->offset) * size_of(to.dtype),
-          to.dtype);
-    if (--at->second.pieces_left > 0) continue;
-    open.erase(at);
-    if (done) done(p);
-  }
-}
-
-void WeightPlan::load_parameter(std::size_t parameter, const Destination& destination) const {
-  for (const auto& piece : parameters_.at(parameter).pieces)
-    load_piece(piece,
-               static_cast<std::byte*>(destination.data) +
-                   static_cast<std::size_t>(piece.offset) * size_of(destination.dtype),
-               destination.dtype);
-}
-
-void WeightPlan::load_piece(const WeightPiece& piece, void* target, DType dtype) const {
-  HONE_CHECK(piece.source != nullptr && checkpoint_.has_value(), "{} was read from nowhere", piece.hub.name);
-  convert_unaligned(*piece.source->type().dtype, checkpoint_->bytes(*piece.source).data(), dtype,
-                    static_cast<std::byte*>(target), static_cast<std::size_t>(piece.count));
-  checkpoint_->release(*piece.source);
-}
-
 SaveReport WeightPlan::save(CheckpointWriter& writer,
                             const std::function<std::optional<Source>(std::size_t)>& source) const {
-  Saver saver(writer, checkpoint_);
+  Saver saver(writer, checkpoint_, *pins_);
   for (std::size_t p = 0; p < parameters_.size(); ++p) {
     const auto from = source(p);
     const auto* values = from ? static_cast<const std::byte*>(from->data) : nullptr;

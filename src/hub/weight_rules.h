@@ -61,6 +61,7 @@ struct TiedCopy {
 struct Destination {
   void* data = nullptr;
   DType dtype = DType::kF32;
+  float* master = nullptr;  ///< where not null, the values once more, unrounded
 };
 struct Source {
   const void* data = nullptr;
@@ -87,21 +88,23 @@ class WeightPlan {
   /// The same, but of no interest (rotary_emb.inv_freq).
   const std::vector<const CheckpointTensor*>& silently_passed_through() const { return silent_; }
 
-  /// Fills parameters from the checkpoint, converting to each destination's dtype. Tensors are read in the
-  /// order they lie in the files, one at a time, and their pages given back: host memory stays below one
-  /// tensor plus a constant. `destination` is asked once per parameter before its first piece; a null `data`
-  /// skips the parameter (meta). `done`, where given, is called when a parameter is complete (to move it to a
-  /// device and free the host copy). Calls are made from this thread only.
+  /// Fills parameters from the checkpoint, converting to each destination's dtype. Pieces of 1 MiB are read
+  /// in the order they lie in the files, by all threads of OpenMP, kWindow bytes at a time: host memory stays
+  /// below a window plus a piece a thread. All bytes are pinned (pinned_bytes.h), those of no parameter too:
+  /// save() writes them again. `destination` is asked once per parameter before its first piece; a null
+  /// `data` skips the parameter (meta). `done`, where given, is called when a parameter is complete (to move
+  /// it to a device and free the host copy). Calls are made from this thread only. Throws Error(kUser) that
+  /// names the tensor and its file where a parameter holds NaN or an infinity; a tensor of no parameter that
+  /// does is warned of.
   void load(const std::function<Destination(std::size_t parameter)>& destination,
             const std::function<void(std::size_t parameter)>& done = nullptr) const;
-  /// One parameter alone.
+  static constexpr std::uint64_t kWindow = std::uint64_t{64} << 20;
+  /// One parameter alone, after load() or without.
   void load_parameter(std::size_t parameter, const Destination& destination) const;
-  /// One piece alone, `count` elements of the parameter's dtype at `target`.
-  void load_piece(const WeightPiece& piece, void* target, DType dtype) const;
 
   /// Writes every parameter, tied copy and passed-through tensor to `writer`, made by writer(). `source`
   /// gives a parameter's values; nullopt means unchanged since it was read (frozen): its bytes are copied.
-  /// Does not publish.
+  /// Throws Error(kUser) where bytes to copy are no longer those that load() read. Does not publish.
   SaveReport save(CheckpointWriter& writer,
                   const std::function<std::optional<Source>(std::size_t parameter)>& source) const;
   /// A writer for this plan: like the checkpoint it was made from, or for a fresh plan a new one
@@ -118,7 +121,9 @@ class WeightPlan {
  private:
   friend class WeightRules;
   friend class PlanBuilder;
+  using Pins = std::unordered_map<const CheckpointTensor*, PinnedBytes>;
   std::optional<Checkpoint> checkpoint_;
+  std::shared_ptr<Pins> pins_ = std::make_shared<Pins>();  // what load() has read, of every tensor
   std::vector<PlannedParameter> parameters_;
   std::unordered_map<std::string, std::size_t> index_of_;
   std::vector<std::size_t> write_order_;  // of a fresh plan: the order in which Transformers would shard

@@ -1,9 +1,10 @@
 #include "model/causal_lm.h"
 
+#include <algorithm>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "hub/json_file.h"
 #include "model/families/family.h"
 
@@ -33,8 +34,8 @@ DType own_dtype(const ModelDescription& description, const hub::Checkpoint& chec
 }
 
 /// config.json with another dtype, under the key that it uses (Transformers 4: torch_dtype).
-std::string with_dtype(const std::filesystem::path& path, DType dtype) {
-  auto config = hub::parse_json(read_file(path), path.string());
+std::string with_dtype(const hub::OtherFiles& files, DType dtype) {
+  auto config = hub::parse_json(files.content("config.json"), (files.directory() / "config.json").string());
   const bool old = config.contains("torch_dtype");
   const char* name = dtype == DType::kF32 ? "float32" : dtype == DType::kBF16 ? "bfloat16" : "float16";
   if (old) config["torch_dtype"] = name;
@@ -80,7 +81,8 @@ CausalLM CausalLM::from_pretrained(ops::Context& context, const std::filesystem:
         read += static_cast<double>(value_of(i).numel());
         if (options.progress) options.progress(read / all);
       });
-  CausalLM model(std::move(description), directory, std::move(plan), std::move(decoder));
+  CausalLM model(std::move(description), hub::OtherFiles::list(directory), std::move(plan),
+                 std::move(decoder));
   model.from_checkpoint_ = true;
   return model;
 }
@@ -93,17 +95,21 @@ CausalLM CausalLM::from_config(ops::Context& context, const std::filesystem::pat
       find_family(description.config).rules(spec).fresh_plan(wanted_parameters(spec, false), dtype);
   Decoder decoder(spec, context, dtype);
   decoder.parameters().initialize(spec, seed);
-  return {std::move(description), directory, std::move(plan), std::move(decoder)};
+  auto others = std::filesystem::is_directory(directory) ? hub::OtherFiles::list(directory)
+                                                         : hub::OtherFiles::of_config(directory);
+  return {std::move(description), std::move(others), std::move(plan), std::move(decoder)};
 }
 
 CausalLM::SaveReport CausalLM::save_pretrained(const std::filesystem::path& target,
                                                const Values& values) const {
-  hub::CheckpointWriter writer = plan_.writer(target, hub::IfExists::kReplace);
+  hub::CheckpointWriter writer = plan_.writer(target, hub::IfExists::kMerge);
   SaveReport report;
-  const std::filesystem::path source =
-      std::filesystem::is_directory(directory_) ? directory_ : directory_.parent_path();
-  if (stored_as_) writer.add_file("config.json", with_dtype(source / "config.json", *stored_as_));
-  report.left_out = writer.copy_other_files(source.empty() ? "." : source);
+  if (stored_as_) writer.add_file("config.json", with_dtype(other_files_, *stored_as_));
+  report.kept = writer.add_files(other_files_);
+  const auto own = writer.own_files();
+  std::copy_if(other_files_.left_out().begin(), other_files_.left_out().end(),
+               std::back_inserter(report.left_out),
+               [&](const std::string& name) { return !own.contains(name); });
   report.overflowed = plan_
                           .save(writer,
                                 [&](std::size_t i) -> std::optional<hub::Source> {

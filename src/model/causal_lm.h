@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "hub/config.h"
+#include "hub/other_files.h"
 #include "hub/weight_rules.h"
 #include "model/decoder.h"
 
@@ -36,9 +37,9 @@ bool has_untied_head(const DecoderSpec& spec, const hub::Checkpoint& checkpoint)
 
 class CausalLM {
  public:
-  /// Loads a checkpoint directory, streaming: host memory stays below the weights plus one tensor. Throws
-  /// Error(kUser) for whatever config.json or the checkpoint has wrong; tensors that hone does not compute
-  /// with pass through and are in plan().passed_through().
+  /// Loads a checkpoint directory, streaming: host memory stays below the weights plus WeightPlan::kWindow.
+  /// Throws Error(kUser) for whatever config.json or the checkpoint has wrong; tensors that hone does not
+  /// compute with pass through and are in plan().passed_through().
   static CausalLM from_pretrained(ops::Context& context, const std::filesystem::path& directory,
                                   const LoadOptions& options = {});
   /// Random weights by config.json's initializer_range; a function of the seed alone. Saved in the hub's
@@ -51,19 +52,26 @@ class CausalLM {
   const DecoderSpec& spec() const { return decoder_.spec(); }
   const ModelDescription& description() const { return description_; }
   const hub::WeightPlan& plan() const { return plan_; }
-  const std::filesystem::path& directory() const { return directory_; }
+  /// What lay beside the weights when the model was read.
+  const hub::OtherFiles& other_files() const { return other_files_; }
 
   /// Where a parameter's values are taken from when saving; nullopt: Decoder's own value if it is trainable,
   /// else unchanged since it was read. The optimizer's f32 master weights come in here.
   using Values = std::function<std::optional<hub::Source>(const Parameter&)>;
   struct SaveReport {
-    std::vector<std::string>
-        left_out;  // files of the source directory that were not copied (weights in other formats)
+    /// Files of the source directory that were not copied: weights in other formats.
+    std::vector<std::string> left_out;
+    /// Files at the target that were not replaced by the source's of that name, because they are not the
+    /// model's.
+    std::vector<std::string> kept;
     std::vector<std::string> overflowed;  // hub::SaveReport
   };
-  /// Writes a Hugging Face directory, whole or not at all: every tensor under the key, layout, dtype and
-  /// shard it was read from, all other files byte for byte. An existing `target` is replaced. Throws
-  /// Error(kUser) (disk full, no permission) with nothing changed.
+  /// Writes a Hugging Face directory: every tensor under the key, layout, dtype and shard it was read from,
+  /// and the other files byte for byte, as they were when the model was read: its directory may have moved or
+  /// gone, or be `target` itself. An existing `target` is merged into as by Transformers' save_pretrained:
+  /// files of the model are replaced, weights that they supersede removed, anything else left alone; all in
+  /// one instant, so that it never holds parts of two models. Throws Error(kUser) (disk full, no permission,
+  /// a tensor to copy that was rewritten since) with nothing changed.
   SaveReport save_pretrained(const std::filesystem::path& target, const Values& values = nullptr) const;
 
   /// From now on save_pretrained() stores every parameter as `dtype` (f32, bf16, f16) and says so in
@@ -75,15 +83,14 @@ class CausalLM {
   bool load_stored(const Parameter& parameter, float* target) const;
 
  private:
-  CausalLM(ModelDescription description, std::filesystem::path directory, hub::WeightPlan plan,
-           Decoder decoder)
+  CausalLM(ModelDescription description, hub::OtherFiles other_files, hub::WeightPlan plan, Decoder decoder)
       : description_(std::move(description)),
-        directory_(std::move(directory)),
+        other_files_(std::move(other_files)),
         plan_(std::move(plan)),
         decoder_(std::move(decoder)) {}
 
   ModelDescription description_;
-  std::filesystem::path directory_;
+  hub::OtherFiles other_files_;
   hub::WeightPlan plan_;
   Decoder decoder_;
   bool from_checkpoint_ = false;

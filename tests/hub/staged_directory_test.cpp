@@ -239,7 +239,7 @@ TEST(FullDisk, LeavesTheOldCheckpointAndSaysSo) {
       said += "|" + fails([&] {
                 write_text(directory / "s/big.json", std::string(90'000, ' '));
                 auto writer = CheckpointWriter::fresh({}, directory / "t");
-                writer.copy_other_files(directory / "s");
+                writer.add_files(OtherFiles::list(directory / "s"));
                 writer.add_file("x", std::string(90'000, ' '));
               });
       fs::remove_all(directory / "s");

@@ -27,8 +27,9 @@ namespace hone::hub::test {
 /// An empty directory that is removed at the end.
 class TemporaryDirectory {
  public:
-  TemporaryDirectory() {
-    std::string name = (fs::path(::testing::TempDir()) / "hone-hub-XXXXXX").string();
+  TemporaryDirectory() : TemporaryDirectory(::testing::TempDir()) {}
+  explicit TemporaryDirectory(const fs::path& parent) {
+    std::string name = (parent / "hone-hub-XXXXXX").string();
     path_ = ::mkdtemp(name.data());
   }
   ~TemporaryDirectory() {

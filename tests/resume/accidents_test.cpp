@@ -85,6 +85,81 @@ TEST_F(Accident, AnotherModelUnderTheSameName) {
   expect_refused(workspace_.hone(args("run", kOptions)), {"output run", "model.path", "another model"});
 }
 
+/// What happens to the base model in the middle of a run; the run is finished afterwards.
+class BaseModel : public Resume {
+ protected:
+  /// Starts a run, lets `accident` happen after its third step and waits for its end.
+  template <typename F>
+  Outcome run_through(F&& accident, std::vector<std::string> options = {}) const {
+    write(workspace_ / "keys", "secret");  // in the working directory
+    options.push_back("train.steps=400");
+    options.push_back("train.checkpoint_every=1000");
+    const pid_t pid = workspace_.start(args("run", options));
+    wait_for_step("run", 3);
+    accident();
+    EXPECT_LT(metrics("run").size(), 400U) << "the accident came too late to be one";
+    return workspace_.wait(pid);
+  }
+  void expect_whole_model() const {
+    auto expected = workspace_.files("model");
+    const auto written = workspace_.files("run/model");
+    ASSERT_EQ(written.size(), expected.size());
+    for (const auto& [name, bytes] : expected) {
+      ASSERT_TRUE(written.contains(name)) << name;
+      if (name == "model.safetensors") continue;
+      EXPECT_EQ(written.at(name), bytes) << name;
+    }
+    EXPECT_NE(written.at("model.safetensors"), expected.at("model.safetensors"));
+  }
+};
+
+TEST_F(BaseModel, MovedAwayUnderARun) {
+  EXPECT_EQ(
+      run_through([&] { std::filesystem::rename(workspace_ / "model", workspace_ / "elsewhere"); }).code, 0);
+  std::filesystem::rename(workspace_ / "elsewhere", workspace_ / "model");
+  expect_whole_model();
+}
+
+TEST_F(BaseModel, DeletedUnderARunThatCopiesFrozenWeights) {
+  const Path model = workspace_ / "model";
+  std::filesystem::copy(model, workspace_ / "safe", std::filesystem::copy_options::recursive);
+  EXPECT_EQ(run_through([&] { std::filesystem::remove_all(model); }, {"method.freeze=[embed_tokens]"}).code,
+            0);
+  std::filesystem::rename(workspace_ / "safe", model);
+  expect_whole_model();
+}
+
+TEST_F(BaseModel, FilesThatCameLaterAreNotCopied) {
+  EXPECT_EQ(run_through([&] { write(workspace_ / "model/keys", "secret"); }).code, 0);
+  std::filesystem::remove(workspace_ / "model/keys");
+  expect_whole_model();
+}
+
+TEST_F(BaseModel, RewrittenOrCutShortUnderARunThatCopiesFrozenWeights) {
+  const Path weights = workspace_ / "model/model.safetensors";
+  const std::string before = read(weights);
+  for (const bool cut : {false, true}) {
+    const auto accident = [&] {
+      if (cut) return std::filesystem::resize_file(weights, 5000);
+      std::string bytes = before;
+      for (std::size_t i = bytes.size() / 2; i < bytes.size(); ++i) bytes[i] = 1;
+      std::ofstream(weights, std::ios::binary | std::ios::in) << bytes;  // in place
+    };
+    const auto outcome = run_through(accident, {"method.freeze=[embed_tokens,layers]"});
+    EXPECT_EQ(outcome.code, 2) << outcome.err;
+    EXPECT_NE(outcome.message().find(cut ? "model.safetensors: was cut short" : "its bytes are not those"),
+              std::string::npos)
+        << outcome.message();
+    EXPECT_NE(outcome.message().find("run/checkpoints/step-400"), std::string::npos) << outcome.message();
+    EXPECT_FALSE(std::filesystem::exists(workspace_ / "run/model"));
+    write(weights, before);
+    workspace_.succeed(args(
+        "run", {"train.steps=400", "train.checkpoint_every=1000", "method.freeze=[embed_tokens,layers]"}));
+    expect_whole_model();
+    std::filesystem::remove_all(workspace_ / "run");
+  }
+}
+
 TEST_F(Accident, AFinishedRunLostItsModel) {
   const auto model = workspace_.files("whole/model");
   std::filesystem::remove_all(workspace_ / "whole/model");
