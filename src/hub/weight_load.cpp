@@ -121,8 +121,7 @@ void check_finite(const Reading& reading) {
   const std::string what = fmt::format("{}: {} holds {}", reading.pinned->path().string(),
                                        shown(reading.tensor->name()), describe_nonfinite(reading));
   if (reading.piece != nullptr)
-    fail("{}; a model with such a weight computes NaN: take an intact copy of the checkpoint",
-         what);
+    fail("{}; a model with such a weight computes NaN: take an intact copy of the checkpoint", what);
   log_warning("{}; hone does not compute with this tensor and writes it back as it is", what);
 }
 

@@ -79,7 +79,8 @@ class Saver {
                   std::size_t n) {
     const DType to = *hub.type->dtype;
     if (from == to) return writer_.write_part(hub.name, first * size_of(to), {values, n * size_of(to)});
-    const bool is_noted = !report_.overflowed.empty() && report_.overflowed.back().starts_with(hub.name + ":");
+    const bool is_noted =
+        !report_.overflowed.empty() && report_.overflowed.back().starts_with(hub.name + ":");
     if (to == DType::kF16 && !is_noted)
       if (const auto value = overflow_to_f16(from, values, n))
         report_.overflowed.push_back(fmt::format("{}: {}", hub.name, *value));

@@ -92,10 +92,10 @@ class WeightPlan {
   /// in the order they lie in the files, by all threads of OpenMP, kWindow bytes at a time: host memory stays
   /// below a window plus a piece a thread. All bytes are pinned (pinned_bytes.h), those of no parameter too:
   /// save() writes them again. `destination` is asked once per parameter before its first piece; a null
-  /// `data` skips the parameter (meta). `done`, where given, is called when a parameter is complete (to move
-  /// it to a device and free the host copy). Calls are made from this thread only. Throws Error(kUser) that
-  /// names the tensor and its file where a parameter holds NaN or an infinity; a tensor of no parameter that
-  /// does is warned of.
+  /// `data` skips the parameter (meta), and reads none of it. `done`, where given, is called when a parameter
+  /// is complete (to move it to a device and free the host copy). Calls are made from this thread only.
+  /// Throws Error(kUser) that names the tensor and its file where a parameter holds NaN or an infinity; a
+  /// tensor of no parameter that does is warned of.
   void load(const std::function<Destination(std::size_t parameter)>& destination,
             const std::function<void(std::size_t parameter)>& done = nullptr) const;
   static constexpr std::uint64_t kWindow = std::uint64_t{64} << 20;
