@@ -4,13 +4,13 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/rng.h"
+#include "base/stopwatch.h"
 #include "kernels/peak.h"
 #include "train/forecast.h"
 #include "train/step.h"
@@ -79,13 +79,12 @@ void bench_step(const BenchStepOptions& options) {
   constexpr std::int64_t kWarmup = 2;
   train::StepResult result;
   for (std::int64_t i = 0; i < kWarmup + options.steps; ++i) {
-    const auto start = std::chrono::steady_clock::now();
+    const Stopwatch watch;
     result = train::train_step(
         context, model.decoder(), optimizer, batches,
         {.learning_rate = 1e-4, .clip = 1, .recompute = options.recompute, .aux_coefficient = aux});
     if (i < kWarmup) continue;
-    total.push_back(
-        std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
+    total.push_back(1e3 * watch.seconds());
     forward.push_back(result.forward_ms);
     backward.push_back(result.backward_ms);
     update.push_back(result.optimizer_ms);

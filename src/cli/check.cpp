@@ -10,12 +10,12 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "base/console.h"
 #include "base/error.h"
 #include "cli/verbs.h"
 #include "data/dataset.h"
 #include "model/causal_lm.h"
 #include "text/pretrained_tokenizer.h"
-#include "train/console.h"
 #include "train/recipe.h"
 
 namespace hone::cli {
@@ -63,9 +63,9 @@ std::vector<std::int64_t> length_percentiles(const data::Dataset& dataset) {
 
 void print(const data::DatasetStatistics& s, const std::vector<std::int64_t>& percentiles,
            std::int64_t seq_len, bool packing) {
-  train::Card card;
-  std::string rows = fmt::format("{} read, {} kept, {} dropped, {} truncated", train::with_commas(s.rows),
-                                 train::with_commas(s.examples), s.dropped, s.truncated);
+  Card card;
+  std::string rows = fmt::format("{} read, {} kept, {} dropped, {} truncated", with_commas(s.rows),
+                                 with_commas(s.examples), s.dropped, s.truncated);
   if (s.emptied > 0)
     rows += fmt::format(" ({} of them had nothing left to learn from and were dropped too)", s.emptied);
   if (s.without_target > 0) rows += fmt::format(", {} had nothing to learn from", s.without_target);
@@ -73,13 +73,13 @@ void print(const data::DatasetStatistics& s, const std::vector<std::int64_t>& pe
   card.row(
       "tokens",
       fmt::format(
-          "{}, {} learnt from ({:.1f}%)", train::with_commas(s.tokens), train::with_commas(s.supervised),
+          "{}, {} learnt from ({:.1f}%)", with_commas(s.tokens), with_commas(s.supervised),
           s.tokens > 0 ? 100.0 * static_cast<double>(s.supervised) / static_cast<double>(s.tokens) : 0.0));
   card.row("lengths", fmt::format("median {}, 90 % {}, 99 % {}, longest {}", percentiles[0], percentiles[1],
                                   percentiles[2], s.longest));
   if (packing)
-    card.row("packs", fmt::format("{} of {} tokens, {:.1f}% full", train::with_commas(s.packs), seq_len,
-                                  100 * s.fill));
+    card.row("packs",
+             fmt::format("{} of {} tokens, {:.1f}% full", with_commas(s.packs), seq_len, 100 * s.fill));
   for (const auto& line : data::describe(s.report, data::Severity::kNote)) card.line(line);
   fmt::print("{}", card.str());
 }
@@ -155,10 +155,10 @@ CheckPlan plan_of(const CheckOptions& options) {
 /// Reads and shows one part; returns it as JSON.
 nlohmann::ordered_json check(const Part& part, const CheckPlan& plan, const CheckOptions& options,
                              const text::PretrainedTokenizer& tokenizer) {
-  train::Progress progress("reading " + part.path);
+  Progress progress("reading " + part.path);
   const auto dataset = data::Dataset::load(
       part.path, part.split, tokenizer, plan.reading,
-      [&](std::int64_t rows, double share) { progress.update(share, train::with_commas(rows) + " rows"); });
+      [&](std::int64_t rows, double share) { progress.update(share, with_commas(rows) + " rows"); });
   const auto percentiles = length_percentiles(dataset);
   const auto& s = dataset.statistics();
   if (options.json) return to_json(s, percentiles);

@@ -9,11 +9,11 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "base/console.h"
 #include "base/error.h"
 #include "cli/verbs.h"
 #include "device/stream.h"
 #include "kernels/peak.h"
-#include "train/console.h"
 
 namespace hone::cli {
 
@@ -73,9 +73,9 @@ void run(bool json) {
     fmt::print("{}\n", row.dump());
     return;
   }
-  train::Card card;
-  card.row("cpu", fmt::format("{}, {} cores for this process, {}", processor_name(), threads,
-                              train::bytes_text(total)));
+  Card card;
+  card.row("cpu",
+           fmt::format("{}, {} cores for this process, {}", processor_name(), threads, bytes_text(total)));
   card.row("kernels", fmt::format("{} will be used{}; this processor runs: {}", kernels::name_of(isa),
                                   forced.empty() ? ", the best of them" : " (HONE_CPU_ISA asks for it)",
                                   fmt::join(isas, ", ")));

@@ -6,10 +6,10 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "base/console.h"
 #include "base/error.h"
 #include "cli/options.h"
 #include "cli/verbs.h"
-#include "train/console.h"
 #include "train/evaluation.h"
 
 namespace hone::cli {
@@ -24,7 +24,7 @@ struct EvalOptions {
 };
 
 /// Shows how far a long evaluation is.
-train::EvalProgress show(train::Progress& progress) {
+train::EvalProgress show(Progress& progress) {
   return [&progress](std::int64_t done, std::int64_t of) {
     progress.update(static_cast<double>(done) / static_cast<double>(of),
                     fmt::format("{} of {} rows", done, of));
@@ -46,7 +46,7 @@ void run(const EvalOptions& options) {
   auto model = options.compute.load(context, options.model);
   train::EvalSummary summary;
   {
-    train::Progress progress("evaluating");
+    Progress progress("evaluating");
     summary = train::evaluate_dataset(
         context, model.decoder(), dataset,
         std::max<std::int64_t>(std::min(dataset.statistics().longest, longest), 2048), show(progress));
@@ -55,7 +55,7 @@ void run(const EvalOptions& options) {
       {"loss", summary.loss},     {"perplexity", summary.perplexity}, {"rows", summary.examples},
       {"tokens", summary.tokens}, {"supervised", summary.supervised}, {"seconds", summary.seconds}};
   if (options.exact_match) {
-    train::Progress progress("answering");
+    Progress progress("answering");
     const auto match = train::exact_match(context, model.decoder(), dataset, show(progress));
     row["exact_match"] =
         match.asked > 0 ? static_cast<double>(match.matched) / static_cast<double>(match.asked) : 0.0;
@@ -71,8 +71,8 @@ void run(const EvalOptions& options) {
   for (const auto& s : samples)
     fmt::print("{}\n  answer    {}\n  reference {}\n\n", s.prompt, s.answer, s.reference);
   fmt::print("loss {:.4f}  perplexity {:.3f}  {} rows, {} tokens, {} supervised, in {}\n", summary.loss,
-             summary.perplexity, train::with_commas(summary.examples), train::with_commas(summary.tokens),
-             train::with_commas(summary.supervised), train::duration(summary.seconds));
+             summary.perplexity, with_commas(summary.examples), with_commas(summary.tokens),
+             with_commas(summary.supervised), duration(summary.seconds));
   if (options.exact_match)
     fmt::print("exact match {:.1f} % of {} answers\n", 100 * row["exact_match"].get<double>(),
                row["asked"].get<std::int64_t>());

@@ -5,10 +5,10 @@
 
 #include <fmt/format.h>
 
+#include "base/console.h"
 #include "base/log.h"
 #include "cli/options.h"
 #include "cli/verbs.h"
-#include "train/console.h"
 
 namespace hone::cli {
 
@@ -24,7 +24,7 @@ void run(ExportVerb verb) {
   if (verb.dtype != "auto") verb.options.dtype = parse_dtype(verb.dtype);
   train::ExportReport report;
   {
-    train::Progress progress("exporting");
+    Progress progress("exporting");
     verb.options.progress = [&](double share) { progress.update(share, ""); };
     report = train::export_checkpoint(verb.options);
   }
@@ -51,9 +51,9 @@ void run(ExportVerb verb) {
     return;
   }
   fmt::print(
-      "{}: step {} of {}, {} parameters, {}{}\n", out, train::with_commas(report.step),
-      report.checkpoint.parent_path().string(), train::with_commas(report.parameters),
-      train::bytes_text(static_cast<double>(report.bytes)),
+      "{}: step {} of {}, {} parameters, {}{}\n", out, with_commas(report.step),
+      report.checkpoint.parent_path().string(), with_commas(report.parameters),
+      bytes_text(static_cast<double>(report.bytes)),
       report.eval_loss ? fmt::format(", the best so far: evaluation loss {:.4f}", *report.eval_loss) : "");
   if (report.from_base > 0)
     fmt::print("{} tensors that were not trained are those of {}\n", report.from_base, report.base.string());

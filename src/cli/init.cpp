@@ -3,11 +3,11 @@
 
 #include <fmt/format.h>
 
+#include "base/console.h"
 #include "base/error.h"
 #include "cli/options.h"
 #include "cli/verbs.h"
 #include "model/causal_lm.h"
-#include "train/console.h"
 
 namespace hone::cli {
 
@@ -26,7 +26,7 @@ void run(const InitOptions& options) {
       model::CausalLM::from_config(context, options.config, parse_dtype(options.dtype).value(), options.seed);
   const auto report = model.save_pretrained(options.out);
   fmt::print("{}: {} parameters, {}, seed {}\n", options.out,
-             train::with_commas(model.decoder().parameters().num_elements()), options.dtype, options.seed);
+             with_commas(model.decoder().parameters().num_elements()), options.dtype, options.seed);
   if (!report.left_out.empty()) fmt::print("not copied (weights): {}\n", fmt::join(report.left_out, ", "));
   if (const auto& links = model.other_files().not_followed(); !links.empty())
     fmt::print("not copied (no file, or a link that leaves the directory): {}\n", fmt::join(links, ", "));

@@ -7,10 +7,10 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "base/console.h"
 #include "base/error.h"
 #include "cli/verbs.h"
 #include "model/causal_lm.h"
-#include "train/console.h"
 #include "train/start_card.h"
 
 namespace hone::cli {
@@ -78,25 +78,25 @@ ordered_json describe_weights(const hub::Checkpoint& checkpoint, bool tensors) {
 }
 
 void print(const ordered_json& row, const model::ModelDescription& description) {
-  train::Card card;
+  Card card;
   card.row("model", fmt::format("{}  {} parameters, {} active", description.spec.model_type,
-                                train::short_count(row["parameters"].get<double>()),
-                                train::short_count(row["active_parameters"].get<double>())));
+                                short_count(row["parameters"].get<double>()),
+                                short_count(row["active_parameters"].get<double>())));
   std::string config;
   for (const auto& [key, value] : row["config"].items())
     if (key != "model_type") config += (config.empty() ? "" : ", ") + key + " " + value.dump();
   card.row("config", config);
   std::string parts;
   for (const auto& [key, value] : row["groups"].items())
-    parts += fmt::format("{}{} {}", parts.empty() ? "" : ", ", key, train::short_count(value.get<double>()));
+    parts += fmt::format("{}{} {}", parts.empty() ? "" : ", ", key, short_count(value.get<double>()));
   card.row("groups", parts);
   if (row.contains("weights")) {
     const auto& w = row["weights"];
     std::string dtypes;
     for (const auto& [key, value] : w["elements_by_dtype"].items())
-      dtypes += " " + key + " " + train::short_count(value.get<double>());
+      dtypes += " " + key + " " + short_count(value.get<double>());
     card.row("weights", fmt::format("{} in {} files, elements by dtype:{}",
-                                    train::bytes_text(w["bytes"].get<double>()), w["shards"].size(), dtypes));
+                                    bytes_text(w["bytes"].get<double>()), w["shards"].size(), dtypes));
   } else {
     card.row("weights", "none (a configuration only)");
   }

@@ -3,13 +3,13 @@
 
 #include <fmt/format.h>
 
+#include "base/console.h"
 #include "base/error.h"
 #include "cli/options.h"
 #include "cli/token_rows.h"
 #include "cli/verbs.h"
 #include "hub/safetensors.h"
 #include "model/causal_lm.h"
-#include "train/console.h"
 
 namespace hone::cli {
 
@@ -52,7 +52,7 @@ void run(const LogitsOptions& options) {
   if (has_labels) tensors.push_back({"loss", f32, Shape{1}});
   hub::SafetensorsWriter writer(options.out, tensors, std::nullopt);
 
-  train::Progress progress("logits");
+  Progress progress("logits");
   for (std::size_t i = 0; i < rows.size(); ++i) {
     model::TokenBatch batch;
     batch.add(rows[i].ids);

@@ -4,8 +4,8 @@
 
 #include <cmath>
 
+#include "base/console.h"
 #include "device/threads.h"
-#include "train/console.h"
 
 namespace hone::cli {
 
@@ -35,7 +35,7 @@ ops::Context ComputeOptions::context() const {
 }
 
 model::CausalLM ComputeOptions::load(ops::Context& context, const std::string& model) const {
-  train::Progress progress("reading weights");
+  Progress progress("reading weights");
   return model::CausalLM::from_pretrained(
       context, model,
       {.dtype = compute_dtype(), .progress = [&](double share) { progress.update(share, ""); }});

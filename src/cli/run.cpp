@@ -69,8 +69,8 @@ int run(int argc, const char* const* argv) {
       "be\nlearnt from, `hone train RECIPE` trains, `hone generate MODEL --prompt …` asks.\n");
   app.set_version_flag("--version", "hone 0.1.0");
   app.failure_message([](const CLI::App*, const CLI::Error& e) { return std::string(e.what()); });
-  for (auto* add : {add_train, add_generate, add_eval, add_check, add_tokenize, add_logits, add_inspect, add_export,
-                    add_init, add_bench, add_doctor})
+  for (auto* add : {add_train, add_generate, add_eval, add_check, add_tokenize, add_logits, add_inspect,
+                    add_export, add_init, add_bench, add_doctor})
     add(app);
   try {
     app.parse(argc, argv);

@@ -5,13 +5,13 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/console.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "cli/verbs.h"
 #include "data/records.h"
 #include "data/tokenize.h"
 #include "text/pretrained_tokenizer.h"
-#include "train/console.h"
 
 namespace hone::cli {
 
@@ -43,12 +43,12 @@ void run(const TokenizeVerb& options) {
                                              .decode = true});
   const auto file = data::RecordReader::open(options.in);
   std::string out;
-  train::Progress progress("tokenizing");
+  Progress progress("tokenizing");
   std::int64_t count = 0;
   for (data::Record record; file->next(record);) {
     const auto row = rows.tokenize(record.json, file->source(record.number).where());
     out += to_json(row).dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
-    progress.update(file->share(), train::with_commas(++count) + " rows");
+    progress.update(file->share(), with_commas(++count) + " rows");
   }
   write_file_atomically(options.out, out);
 }

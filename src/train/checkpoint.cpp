@@ -43,7 +43,7 @@ ordered_json state_json(const TrainState& s) {
           {"finished", s.finished},
           {"started", s.started},
           {"expert_counts", s.expert_counts},
-          {"waiting_row", s.waiting_row},
+          {"waiting_row", s.waiting ? to_row(*s.waiting).dump() : ""},
           {"run_key", s.run_key}};
 }
 
@@ -177,7 +177,8 @@ TrainState CheckpointStore::load_state(const std::filesystem::path& checkpoint) 
   state.run_key = s.at("run_key").as_string();
   if (const auto started = s.find("started")) state.started = started->as_string();
   if (const auto counts = s.find("expert_counts")) state.expert_counts = read_counts(*counts);
-  if (const auto row = s.find("waiting_row")) state.waiting_row = row->as_string();
+  if (const auto row = s.find("waiting_row"); row && !row->as_string().empty())
+    state.waiting = from_row(hub::parse_json(row->as_string(), (checkpoint / kIndex).string()));
   return state;
 }
 

@@ -18,6 +18,7 @@
 #include "hub/json_file.h"
 #include "hub/safetensors.h"
 #include "train/optimizer.h"
+#include "train/step_record.h"
 
 namespace hone::train {
 
@@ -35,8 +36,8 @@ struct TrainState {
   bool finished = false;
   std::string started;  // when the run began, as its chat templates read the time (text/moment.h)
   std::vector<std::vector<std::int64_t>> expert_counts;  // loads since the last row of experts.jsonl
-  std::string waiting_row;  // of metrics.jsonl: the last step's, where its evaluation was interrupted
-  std::string run_key;      // what must not change between starts (run_key.h)
+  std::optional<StepRecord> waiting;  // the last step's record, where its evaluations are still to come
+  std::string run_key;                // what must not change between starts (run_key.h)
   // A field that is added is read with its default where it is absent: that needs no new format.
 };
 
@@ -70,6 +71,7 @@ class SavedTensors {
 class CheckpointStore {
  public:
   explicit CheckpointStore(std::filesystem::path directory) : directory_(std::move(directory)) {}
+  const std::filesystem::path& directory() const { return directory_; }
 
   /// Writes step-N whole or not at all, N = state.step. Throws Error(kUser) (disk full, no permission) with
   /// the older ones intact.

@@ -1,16 +1,13 @@
 #include "train/evaluation.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
+
+#include "base/stopwatch.h"
 
 namespace hone::train {
 
 namespace {
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 /// Tokens that end an answer: the model's own, and the one that ends the reference (a template's end of
 /// turn).
@@ -24,7 +21,7 @@ std::vector<std::int32_t> stop_ids(const text::PretrainedTokenizer& tokenizer, c
 
 EvalSummary evaluate_dataset(ops::Context& context, model::Decoder& decoder, const data::Dataset& dataset,
                              std::int64_t tokens_at_once, const EvalProgress& progress) {
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   EvalSummary summary{.examples = dataset.num_examples()};
   double sum = 0;
   model::TokenBatch batch;
@@ -48,7 +45,7 @@ EvalSummary evaluate_dataset(ops::Context& context, model::Decoder& decoder, con
   flush();
   summary.loss = summary.supervised > 0 ? sum / static_cast<double>(summary.supervised) : 0.0;
   summary.perplexity = std::exp(summary.loss);
-  summary.seconds = seconds_since(start);
+  summary.seconds = watch.seconds();
   return summary;
 }
 

@@ -4,10 +4,10 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/console.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "model/decoder.h"
-#include "train/console.h"
 
 namespace hone::train {
 

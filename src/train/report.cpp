@@ -3,20 +3,20 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <sstream>
 
+#include "base/console.h"
 #include "base/file.h"
-#include "train/console.h"
+#include "train/step_record.h"
 #include "train/svg.h"
 
 namespace hone::train {
 
 namespace {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 
 std::vector<json> read_rows(const std::filesystem::path& path) {
   std::vector<json> rows;
@@ -29,14 +29,34 @@ std::vector<json> read_rows(const std::filesystem::path& path) {
   return rows;
 }
 
-/// A column of the metrics against the step; rows that lack it (or hold null, which is not finite) are left
-/// out.
-Curve column(const std::vector<json>& rows, const std::string& key, const std::string& css_class) {
-  Curve curve{.name = key, .css_class = css_class, .points = {}};
-  for (const auto& row : rows)
-    if (row.contains(key) && row[key].is_number())
-      curve.points.emplace_back(row["step"].get<double>(), row[key].get<double>());
+std::vector<StepRecord> read_records(const std::filesystem::path& path) {
+  std::vector<StepRecord> records;
+  for (const auto& row : read_rows(path)) records.push_back(from_row(row));
+  return records;
+}
+
+/// A figure against the step.
+Curve curve_of(const std::vector<StepRecord>& records, double StepRecord::*figure, const std::string& name,
+               const std::string& css_class) {
+  Curve curve{.name = name, .css_class = css_class, .points = {}};
+  for (const auto& record : records)
+    if (record.step > 0) curve.points.emplace_back(static_cast<double>(record.step), record.*figure);
   return curve;
+}
+
+/// One curve of dots per evaluation set.
+std::vector<Curve> evaluation_curves(const std::vector<StepRecord>& records) {
+  std::vector<Curve> curves;
+  for (const auto& record : records) {
+    for (const auto& evaluation : record.evaluations) {
+      const std::string name = evaluation.name.empty() ? "evaluation" : "evaluation of " + evaluation.name;
+      auto curve = std::find_if(curves.begin(), curves.end(), [&](const Curve& c) { return c.name == name; });
+      if (curve == curves.end())
+        curve = curves.insert(curve, {.name = name, .css_class = "c", .points = {}, .is_dots = true});
+      curve->points.emplace_back(static_cast<double>(record.step), evaluation.summary.loss);
+    }
+  }
+  return curves;
 }
 
 /// The average over some 50th of the points around each, symmetric at the start (where a loss falls steeply):
@@ -107,34 +127,31 @@ std::string number(const std::string& value, const std::string& label) {
   return fmt::format("<div><b>{}</b><span>{}</span></div>\n", escape_html(value), escape_html(label));
 }
 
-std::string headline(const std::vector<json>& rows) {
-  if (rows.empty()) return "<p>No step has ended yet.</p>\n";
-  const json& last = rows.back();
-  const auto value = [&](const char* key) {
-    return last.contains(key) && last[key].is_number() ? last[key].get<double>() : NAN;
-  };
+std::string headline(const std::vector<StepRecord>& records) {
   std::vector<double> speeds;
   double seconds = 0;
   std::int64_t skipped = 0;
-  for (const auto& row : rows) {
-    speeds.push_back(row.value("tok_s", 0.0));
-    seconds += row.value("step_ms", 0.0) / 1e3;
-    skipped += row.value("skipped", false) ? 1 : 0;
+  const EvaluationRecord* evaluation = nullptr;
+  for (const auto& record : records) {
+    if (!record.evaluations.empty()) evaluation = &record.evaluations.front();
+    if (record.step == 0) continue;
+    speeds.push_back(record.tokens_per_second);
+    seconds += record.step_ms / 1e3;
+    skipped += record.skipped ? 1 : 0;
   }
+  if (speeds.empty()) return "<p>No step has ended yet.</p>\n";
   std::nth_element(speeds.begin(), speeds.begin() + static_cast<std::ptrdiff_t>(speeds.size() / 2),
                    speeds.end());
+  const StepRecord& last = records.back();
   std::string html = "<div class=\"numbers\">\n";
-  html += number(with_commas(last["step"].get<std::int64_t>()), "steps");
-  html += number(fmt::format("{:.4f}", value("loss")), "last loss");
-  for (auto row = rows.rbegin(); row != rows.rend(); ++row) {
-    if (!row->contains("eval_loss")) continue;
-    html += number(fmt::format("{:.4f}", (*row)["eval_loss"].get<double>()), "last eval loss");
-    break;
-  }
-  html += number(with_commas(last.value("total_tokens", std::int64_t{0})), "tokens");
+  html += number(with_commas(last.step), "steps");
+  html += number(fmt::format("{:.4f}", last.loss), "last loss");
+  if (evaluation != nullptr)
+    html += number(fmt::format("{:.4f}", evaluation->summary.loss), "last eval loss");
+  html += number(with_commas(last.total_tokens), "tokens");
   html += number(short_count(speeds[speeds.size() / 2]) + " tok/s", "median speed");
   html += number(duration(seconds), "training time");
-  html += number(fmt::format("{:.0f} MiB", value("mem_mib")), "resident peak");
+  html += number(fmt::format("{:.0f} MiB", last.memory_mib), "resident peak");
   if (skipped > 0) html += number(with_commas(skipped), "steps skipped: not finite");
   return html + "</div>\n";
 }
@@ -142,7 +159,7 @@ std::string headline(const std::vector<json>& rows) {
 }  // namespace
 
 void write_report(const RunDirectory& directory) {
-  const auto rows = read_rows(directory.metrics());
+  const auto records = read_records(directory.metrics());
   const auto experts = read_rows(directory.experts());
   const std::string name = std::filesystem::absolute(directory.path()).lexically_normal().filename().string();
   std::string html =
@@ -150,21 +167,19 @@ void write_report(const RunDirectory& directory) {
       "</title>\n";
   html += kStyle;
   html += "</head><body>\n<h1>" + escape_html(name) + "</h1>\n<p class=\"sub\">a run of hone in " +
-          escape_html(directory.path().string()) + "</p>\n" + headline(rows) + "<div class=\"grid2\">\n";
+          escape_html(directory.path().string()) + "</p>\n" + headline(records) + "<div class=\"grid2\">\n";
 
-  Curve loss = column(rows, "lm_loss", "faint");
-  loss.name = "every step";
+  const Curve loss = curve_of(records, &StepRecord::lm_loss, "every step", "faint");
   std::vector<Curve> losses{loss, smooth(loss, "a")};
-  Curve eval = column(rows, "eval_loss", "c");
-  eval.name = "evaluation";
-  eval.is_dots = true;
-  if (!eval.points.empty()) losses.push_back(std::move(eval));
+  for (auto& curve : evaluation_curves(records)) losses.push_back(std::move(curve));
   html += draw_chart("Loss", "step", losses, Scale::kLogIfWide);
-  html += draw_chart("Learning rate", "step", {column(rows, "lr", "a")}, Scale::kFromZero);
-  html += draw_chart("Gradient norm, before clipping", "step", {column(rows, "grad_norm", "a")},
-                     Scale::kLogIfWide);
-  html += draw_chart("Throughput, tokens per second", "step", {column(rows, "tok_s", "a")}, Scale::kFromZero);
-  const Curve aux = column(rows, "aux_loss", "a");
+  html += draw_chart("Learning rate", "step", {curve_of(records, &StepRecord::learning_rate, "lr", "a")},
+                     Scale::kFromZero);
+  html += draw_chart("Gradient norm, before clipping", "step",
+                     {curve_of(records, &StepRecord::grad_norm, "grad_norm", "a")}, Scale::kLogIfWide);
+  html += draw_chart("Throughput, tokens per second", "step",
+                     {curve_of(records, &StepRecord::tokens_per_second, "tok_s", "a")}, Scale::kFromZero);
+  const Curve aux = curve_of(records, &StepRecord::aux_loss, "aux_loss", "a");
   if (std::any_of(aux.points.begin(), aux.points.end(), [](const auto& p) { return p.second != 0; }))
     html += draw_chart("Auxiliary (load-balancing) loss", "step", {aux});
   if (!experts.empty()) {

@@ -7,8 +7,7 @@
 
 #include <cerrno>
 #include <cstring>
-#include <nlohmann/json.hpp>
-#include <sstream>
+#include <utility>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -82,7 +81,13 @@ void RunDirectory::lock() {
   }
 }
 
+RunDirectory::RunDirectory(RunDirectory&& other) noexcept
+    : path_(std::move(other.path_)),
+      lock_(std::exchange(other.lock_, -1)),
+      created_(std::move(other.created_)) {}
+
 RunDirectory::~RunDirectory() {
+  if (lock_ < 0) return;  // moved from
   std::error_code error;
   std::filesystem::remove(path_ / kLock, error);
   ::close(lock_);
@@ -94,34 +99,6 @@ RunDirectory::~RunDirectory() {
     if (path.has_filename() && !std::filesystem::remove(path, error)) return;
     if (path == created_) return;
   }
-}
-
-StepLog::StepLog(const std::filesystem::path& path, std::int64_t last_step) : path_(path) {
-  if (std::filesystem::exists(path)) {
-    std::istringstream old(read_file(path));
-    std::string kept;
-    for (std::string line; std::getline(old, line);) {
-      const auto row = nlohmann::json::parse(line, nullptr, false);
-      if (row.is_object() && row.contains("step") && row["step"].is_number_integer() &&
-          row["step"].get<std::int64_t>() <= last_step)
-        kept += line + "\n";
-    }
-    write_file_atomically(path, kept);
-  }
-  out_.open(path, std::ios::app | std::ios::binary);
-  if (!out_) fail("{}: cannot be written: {}", path.string(), std::strerror(errno));
-}
-
-void StepLog::sync() const {
-  const int file = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) return;
-  ::fsync(file);
-  ::close(file);
-}
-
-void StepLog::write(const nlohmann::ordered_json& row) {
-  out_ << row.dump() << '\n' << std::flush;
-  if (!out_) fail("{}: cannot be written: {}; is the disk full?", path_.string(), std::strerror(errno));
 }
 
 }  // namespace hone::train

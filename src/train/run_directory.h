@@ -1,11 +1,7 @@
-// The run directory: who owns it, what lies where, and the metrics that are written there as the run goes.
+// The run directory: who owns it, and what lies where.
 #pragma once
 
-#include <cstdint>
 #include <filesystem>
-#include <fstream>
-#include <nlohmann/json_fwd.hpp>
-#include <string>
 
 namespace hone::train {
 
@@ -18,8 +14,8 @@ class RunDirectory {
   /// is in use by another process.
   explicit RunDirectory(const std::filesystem::path& path);
   ~RunDirectory();
-  RunDirectory(const RunDirectory&) = delete;
-  RunDirectory& operator=(const RunDirectory&) = delete;
+  RunDirectory(RunDirectory&& other) noexcept;
+  RunDirectory& operator=(RunDirectory&&) = delete;
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path recipe() const { return path_ / "recipe.yaml"; }
@@ -34,22 +30,6 @@ class RunDirectory {
   std::filesystem::path path_;
   int lock_ = -1;
   std::filesystem::path created_;  // the outermost directory that did not exist before
-};
-
-/// A JSONL file with one row per step, each handed to the system when the step ends.
-class StepLog {
- public:
-  /// Opens `path` for the steps after `last_step`: rows of later steps (of a run that was killed after its
-  /// last checkpoint) and a broken last line are dropped.
-  StepLog(const std::filesystem::path& path, std::int64_t last_step);
-  /// Throws Error(kUser) where the row cannot be written.
-  void write(const nlohmann::ordered_json& row);
-  /// Waits until the rows are on the disk.
-  void sync() const;
-
- private:
-  std::filesystem::path path_;
-  std::ofstream out_;
 };
 
 }  // namespace hone::train

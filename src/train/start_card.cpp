@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "train/console.h"
+#include "base/console.h"
 
 namespace hone::train {
 

@@ -1,29 +1,15 @@
 #include "train/step.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
 #include "base/error.h"
+#include "base/stopwatch.h"
 #include "ops/matrix.h"
 
 namespace hone::train {
 
 namespace {
-
-class Stopwatch {
- public:
-  /// Milliseconds since the last call.
-  double lap() {
-    const auto now = std::chrono::steady_clock::now();
-    const double ms = std::chrono::duration<double, std::milli>(now - start_).count();
-    start_ = now;
-    return ms;
-  }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
 
 /// One f32 on the device to which losses are added, read once at the end of the step.
 class LossSum {
@@ -103,12 +89,12 @@ StepResult train_step(ops::Context& context, model::Decoder& decoder, Optimizer&
     micro_results.push_back({std::move(loss.nll), std::move(loss.routings)});
     const Tensor differentiated = std::move(loss.total);
     loss = {};
-    result.forward_ms += watch.lap();
+    result.forward_ms += watch.lap_ms();
     tape.backward(context, differentiated);
-    result.backward_ms += watch.lap();
+    result.backward_ms += watch.lap_ms();
   }
   const UpdateResult update = optimizer.step(context, options.learning_rate, options.clip, total.tensor());
-  result.optimizer_ms = watch.lap();
+  result.optimizer_ms = watch.lap_ms();
 
   result.loss = total.read();
   result.lm_loss = lm.read();

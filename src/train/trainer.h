@@ -1,23 +1,18 @@
-// `hone train`: a recipe becomes a run. The loop is one visible function, Trainer::loop in trainer.cpp.
+// `hone train`: a recipe becomes a run. The loop is one visible function, train_steps in trainer.cpp; what it
+// works on is opened by run.h, kept by checkpoint.h and shown by run_log.h.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
-#include <string>
 
-#include "train/recipe.h"
+#include "train/run.h"
 
 namespace hone::train {
-
-struct TrainOptions {
-  bool require_checkpoint = false;  // --resume: refuse to start anew
-};
 
 struct TrainOutcome {
   bool already_finished = false;  // the run was complete: nothing was done
   bool interrupted = false;       // SIGINT or SIGTERM: a checkpoint was saved; the same command continues
   std::int64_t steps = 0;
-  double loss = 0;  // of the last step
   std::filesystem::path model, report;
 };
 

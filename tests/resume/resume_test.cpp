@@ -62,6 +62,18 @@ TEST_F(Resume, AfterKillsAtRandomMoments) {
   expect_same_run("run", "whole");
 }
 
+TEST_F(Resume, TheEvaluationBeforeTheFirstStepIsARow) {
+  workspace_.chat_data(4, "valid.jsonl", "valid");
+  workspace_.succeed(args("run", {"data.eval=valid.jsonl", "train.eval_samples=0", "train.steps=2"}));
+  const auto rows = metrics("run");
+  ASSERT_EQ(rows.size(), 3U);
+  EXPECT_EQ(rows[0].at("step"), 0);
+  EXPECT_EQ(rows[0].at("progress"), 0.0);
+  EXPECT_GT(rows[0].at("eval_loss"), rows[2].at("eval_loss"));
+  EXPECT_FALSE(rows[0].contains("loss"));
+  EXPECT_FALSE(rows[1].contains("eval_loss"));
+}
+
 TEST_F(Resume, OfAFinishedRunChangesNothing) {
   workspace_.succeed(args("run"));
   const auto before = workspace_.files("run");
@@ -102,7 +114,7 @@ TEST_F(Resume, KeepsTheLastCheckpointsAndTheBest) {
   std::int64_t best = 0;
   double least = 1e30;
   for (const auto& row : rows)
-    if (row.contains("eval_loss") && row["eval_loss"].get<double>() < least) {
+    if (row["step"] > 0 && row.contains("eval_loss") && row["eval_loss"].get<double>() < least) {
       least = row["eval_loss"].get<double>();
       best = row["step"].get<std::int64_t>();
     }
@@ -122,7 +134,7 @@ TEST_F(Resume, EveryBestEvaluationHasACheckpoint) {
   for (const auto& row : metrics("run")) {
     if (!row.contains("eval_loss") || row["eval_loss"].get<double>() >= least) continue;
     least = row["eval_loss"].get<double>();
-    expected.insert("step-" + row["step"].dump());
+    if (row["step"] > 0) expected.insert("step-" + row["step"].dump());
   }
   EXPECT_GT(expected.size(), 3U) << "no evaluation off the checkpoints was the best so far";
   std::set<std::string> kept;

@@ -2,11 +2,11 @@
 #include <gmock/gmock.h>
 
 #include <cmath>
-#include <ctime>
+#include <nlohmann/json.hpp>
 
 #include "base/content_hash.h"
 #include "base/error.h"
-#include "train/console.h"
+#include "train/step_record.h"
 #include "train/svg.h"
 
 namespace hone::train {
@@ -15,38 +15,13 @@ namespace {
 using testing::HasSubstr;
 using testing::Not;
 
-TEST(Numbers, AreReadable) {
-  EXPECT_EQ(with_commas(0), "0");
-  EXPECT_EQ(with_commas(-1234567), "-1,234,567");
-  EXPECT_EQ(with_commas(999), "999");
-  EXPECT_EQ(short_count(999), "999");
-  EXPECT_EQ(short_count(41234), "41.2k");
-  EXPECT_EQ(short_count(3.3e9), "3.3B");
-  EXPECT_EQ(short_count(999'999), "1.0M");
-  EXPECT_EQ(short_count(1e15), "1000T");
-  EXPECT_EQ(duration(59.4), "59s");
-  EXPECT_EQ(duration(59.6), "1m00s");
-  EXPECT_EQ(duration(525), "8m45s");
-  EXPECT_EQ(duration(7380), "2h03m");
-  EXPECT_EQ(duration(3.2 * 86400), "3d04h");
-  EXPECT_EQ(duration(-1), "0s");
-}
-
-TEST(Numbers, ThatAreNoneDoNotCrash) {
-  EXPECT_EQ(duration(std::nan("")), "?");
-  EXPECT_EQ(duration(INFINITY), "?");
-  EXPECT_EQ(duration(1e30), "?");
-  EXPECT_EQ(short_count(NAN), "?");
-  EXPECT_EQ(short_count(INFINITY), "?");
-}
-
 TEST(StepLine, HasWhatTheDesignSays) {
-  StepLine line{.step = 7, .steps = 450, .loss = 1.18234, .average_loss = 1.2011};
+  StepRecord line{.step = 7, .steps = 450, .loss = 1.18234, .average_loss = 1.2011};
   line.learning_rate = 9.1e-5;
   line.grad_norm = 0.84;
   line.tokens_per_second = 41234;
   line.speed_of_light = 0.62;
-  line.memory_bytes = 93.1 * 0x1p30;
+  line.memory_mib = 93.1 * 1024;
   line.seconds_left = 525;
   EXPECT_EQ(
       format_step_line(line),
@@ -55,8 +30,55 @@ TEST(StepLine, HasWhatTheDesignSays) {
 }
 
 TEST(StepLine, ShowsSmallGradientsAsNumbers) {
-  StepLine line{.step = 1, .steps = 1, .grad_norm = 0.00312};
+  StepRecord line{.step = 1, .steps = 1, .grad_norm = 0.00312};
   EXPECT_THAT(format_step_line(line), HasSubstr("|g| 0.0031"));
+}
+
+/// Every figure differs from every other and from what a record starts with.
+StepRecord full_record() {
+  StepRecord record{.time = "2026-11-28T09:00:00Z", .skipped = true, .has_experts = true};
+  double value = 1.1;
+  for (const auto& figure : step_figures()) {
+    std::visit(
+        [&](auto field) {
+          using Field = std::remove_reference_t<decltype(record.*field)>;
+          if constexpr (!std::is_same_v<Field, bool>) record.*field = static_cast<Field>(value *= 1.7);
+        },
+        figure.field);
+  }
+  record.evaluations = {{.name = "", .summary = {.loss = 2.5, .perplexity = 12.2}, .samples = {}},
+                        {.name = "held_loss", .summary = {.loss = 3.5, .perplexity = 33.1}, .samples = {}}};
+  return record;
+}
+
+TEST(StepRecord, ComesBackFromItsRow) {
+  const StepRecord record = full_record();
+  const auto row = to_row(record);
+  EXPECT_EQ(row.size(), step_figures().size() + 1 + 4);  // the time, and two figures of two evaluations
+  const StepRecord back = from_row(nlohmann::ordered_json::parse(row.dump()));
+  EXPECT_EQ(to_row(back).dump(), row.dump());
+  EXPECT_EQ(back.learning_rate, record.learning_rate);
+  EXPECT_EQ(back.dead_experts, record.dead_experts);
+  ASSERT_EQ(back.evaluations.size(), 2U);
+  EXPECT_EQ(back.evaluations[1].name, "held_loss");
+  EXPECT_EQ(back.evaluations[1].summary.perplexity, 33.1);
+}
+
+TEST(StepRecord, BeforeTheFirstStepHasNoFiguresOfAStep) {
+  StepRecord record = full_record();
+  record.step = 0;
+  const auto row = to_row(record);
+  EXPECT_FALSE(row.contains("loss"));
+  EXPECT_FALSE(row.contains("dead_experts"));
+  EXPECT_TRUE(row.contains("eval_held_loss_loss"));
+}
+
+TEST(StepRecord, WhatIsNotFiniteIsNullAndComesBack) {
+  StepRecord record = full_record();
+  record.loss = NAN;
+  const auto row = nlohmann::ordered_json::parse(to_row(record).dump());
+  EXPECT_TRUE(row.at("loss").is_null());
+  EXPECT_TRUE(std::isnan(from_row(row).loss));
 }
 
 TEST(Chart, WithoutAnyPointIsAnEmptyFrame) {

@@ -1,22 +1,13 @@
-#include "train/console.h"
+#include "base/console.h"
 
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 
-namespace hone::train {
-
-namespace {
-
-double now_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-}  // namespace
+namespace hone {
 
 void say_text(std::string_view text) {
   std::fwrite(text.data(), 1, text.size(), stdout);
@@ -76,43 +67,20 @@ void Card::row(const std::string& label, const std::string& text) {
   text_ += line + "\n";
 }
 
-std::string format_step_line(const StepLine& l) {
-  const auto width = std::to_string(l.steps).size();
-  std::string text =
-      fmt::format("step {:>{}}/{}  loss {:.4f} (avg {:.4f})", l.step, width, l.steps, l.loss, l.average_loss);
-  if (l.aux_loss != 0) text += fmt::format("  aux {:.3f}", l.aux_loss);
-  text +=
-      fmt::format("  lr {:.2g}  |g| {}  {} tok/s", l.learning_rate,
-                  l.grad_norm < 0.1 ? fmt::format("{:.2g}", l.grad_norm) : fmt::format("{:.2f}", l.grad_norm),
-                  short_count(l.tokens_per_second));
-  if (l.speed_of_light > 0) text += fmt::format("  sol {:.0f}%", 100 * l.speed_of_light);
-  text += "  mem " + bytes_text(l.memory_bytes);
-  if (l.has_experts)
-    text += fmt::format("  experts max/mean {:.1f} dead {}", l.expert_imbalance, l.dead_experts);
-  text += "  eta " + duration(l.seconds_left);
-  if (l.skipped) text += "  SKIPPED: not finite";
-  return text;
-}
-
-Progress::Progress(std::string what)
-    : what_(std::move(what)),
-      started_(now_seconds()),
-      last_printed_(started_),
-      on_terminal_(::isatty(STDERR_FILENO) == 1) {}
+Progress::Progress(std::string what) : what_(std::move(what)), on_terminal_(::isatty(STDERR_FILENO) == 1) {}
 
 Progress::~Progress() {
   if (printed_ && on_terminal_) std::fputs("\r\033[K", stderr);
 }
 
 void Progress::update(double share, const std::string& detail) {
-  const double now = now_seconds();
+  const double now = watch_.seconds();
   if (now - last_printed_ < (on_terminal_ ? 0.2 : 10.0)) return;
   last_printed_ = now;
   std::string text = what_ + (detail.empty() ? "" : "  " + detail);
-  if (share > 0)
-    text += fmt::format("  {:.0f}%  eta {}", 100 * share, duration((now - started_) * (1 - share) / share));
+  if (share > 0) text += fmt::format("  {:.0f}%  eta {}", 100 * share, duration(now * (1 - share) / share));
   std::fputs(((on_terminal_ ? "\r\033[K" : "") + text + (on_terminal_ ? "" : "\n")).c_str(), stderr);
   printed_ = true;
 }
 
-}  // namespace hone::train
+}  // namespace hone

@@ -1,4 +1,4 @@
-// What a run shows at the terminal: the start card, a line per step, progress of long work.
+// What people read at the terminal: results, numbers written for them, tables, progress of long work.
 #pragma once
 
 #include <fmt/format.h>
@@ -7,9 +7,10 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
-namespace hone::train {
+#include "base/stopwatch.h"
+
+namespace hone {
 
 /// Prints to stdout at once. A terminal, pipe or disk that takes no more is no reason to end a run: errors
 /// are ignored.
@@ -40,21 +41,6 @@ class Card {
   std::string text_;
 };
 
-/// What a step line prints.
-struct StepLine {
-  std::int64_t step = 0, steps = 0;
-  double loss = 0, average_loss = 0, aux_loss = 0, learning_rate = 0, grad_norm = 0;
-  double tokens_per_second = 0;
-  double speed_of_light = 0;  // share of the machine's measured peak; 0: not known
-  double memory_bytes = 0;
-  bool has_experts = false;
-  double expert_imbalance = 0;  // busiest expert over the mean, worst layer
-  std::int64_t dead_experts = 0;
-  double seconds_left = 0;
-  bool skipped = false;
-};
-std::string format_step_line(const StepLine& line);
-
 /// Progress of something long on stderr: one line rewritten in place on a terminal, a line now and then
 /// elsewhere. Shows an ETA.
 class Progress {
@@ -68,10 +54,10 @@ class Progress {
 
  private:
   std::string what_;
-  double started_ = 0;
-  double last_printed_ = 0;
+  Stopwatch watch_;
+  double last_printed_ = 0;  // on watch_
   bool on_terminal_ = false;
   bool printed_ = false;
 };
 
-}  // namespace hone::train
+}  // namespace hone

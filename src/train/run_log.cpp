@@ -1,0 +1,162 @@
+#include "train/run_log.h"
+
+#include <fmt/chrono.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <ctime>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "base/console.h"
+#include "kernels/peak.h"
+#include "train/batches.h"
+#include "train/forecast.h"
+#include "train/start_card.h"
+
+namespace hone::train {
+
+namespace {
+
+double resident_peak_bytes() {
+  struct rusage usage {};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) * 1024;
+}
+
+std::string utc_now() {
+  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
+}
+
+/// The step is known, the record's place in the run follows.
+StepRecord record_at(const Run& run, std::int64_t step) {
+  return {.step = step,
+          .steps = run.steps,
+          .time = utc_now(),
+          .epoch = static_cast<double>(step) / static_cast<double>(run.steps_per_epoch),
+          .progress = static_cast<double>(step) / static_cast<double>(run.steps)};
+}
+
+/// The state's last step whose record no log has: the one before a record that waits.
+std::int64_t last_logged_step(const TrainState& state) {
+  return state.waiting || state.step == 0 ? state.step - 1 : state.step;
+}
+
+}  // namespace
+
+RunLog::RunLog(const Run& run) : sinks_(make_sinks(run.directory, last_logged_step(run.state))) {
+  if (run.model->spec().num_moe_layers() > 0) experts_.emplace(run.directory.experts(), run.state.step);
+  const DType dtype = run.model->decoder().dtype();
+  const auto peak =
+      kernels::measure_compute_peak(kernels::choose_cpu_isa(), run.context->stream().num_threads());
+  peak_gflops_ = dtype == DType::kBF16 ? peak.bf16 : peak.f32;
+  const std::int64_t micro_batch = run.recipe.micro_batch;
+  data::Cursor first;
+  const auto batches =
+      make_batches(*run.train_data, run.train_data->next_batch(first, micro_batch), micro_batch);
+  const auto& batch = batches.micro_batches.front();
+  const auto forecast =
+      forecast_micro_batch(run.model->spec(), dtype, batch, run.recipe.recompute, run.aux_coefficient);
+  flops_per_token_ = forecast.flops / static_cast<double>(batch.tokens());
+  activation_bytes_ = forecast.activation_bytes;
+}
+
+void RunLog::show_start_card(const Run& run) const {
+  const auto& ledger = run.context->ledger();
+  const auto& decoder = run.model->decoder();
+  const bool accumulates = run.recipe.global_batch > run.recipe.micro_batch;
+  const std::int64_t gradient_size = accumulates || decoder.dtype() == DType::kF32 ? 4 : 2;
+  const auto& sets = run.evaluation_sets;
+  say("{}\n", start_card({.recipe = &run.recipe,
+                          .model = &*run.model,
+                          .train = &*run.train_data,
+                          .eval = sets.empty() ? nullptr : &sets.front().data,
+                          .frozen_by_pattern = run.frozen,
+                          .steps = run.steps,
+                          .steps_per_epoch = run.steps_per_epoch,
+                          .first_step = run.state.step,
+                          .seq_len = run.seq_len,
+                          .threads = run.context->stream().num_threads(),
+                          .isa = std::string(kernels::name_of(kernels::choose_cpu_isa())),
+                          .peak_gflops = peak_gflops_,
+                          .aux_coefficient = run.aux_coefficient,
+                          .held_bytes = {ledger.current(device::Purpose::kWeights),
+                                         ledger.current(device::Purpose::kOptimizer),
+                                         decoder.parameters().num_elements(true) * gradient_size},
+                          .activation_bytes = activation_bytes_,
+                          .save_bytes = CheckpointStore::size_bytes(*run.optimizer) +
+                                        run.model->plan().total_bytes()}));
+}
+
+StepRecord RunLog::record_before_first_step(const Run& run) {
+  return record_at(run, 0);
+}
+
+StepRecord RunLog::record_of(const Run& run, const StepResult& result, double learning_rate, double seconds) {
+  const TrainState& state = run.state;
+  ++steps_here_;
+  seconds_here_ += seconds;
+  StepRecord record = record_at(run, state.step);
+  record.seconds_left =
+      seconds_here_ / static_cast<double>(steps_here_) * static_cast<double>(run.steps - state.step);
+  record.loss = result.loss;
+  record.average_loss = state.average_loss.value_or(result.loss);
+  record.lm_loss = result.lm_loss;
+  record.aux_loss = result.aux_loss;
+  record.learning_rate = learning_rate;
+  record.grad_norm = result.grad_norm;
+  record.tokens = result.tokens;
+  record.supervised = result.supervised;
+  record.total_tokens = state.tokens;
+  record.tokens_per_second = static_cast<double>(result.tokens) / seconds;
+  record.step_ms = 1e3 * seconds;
+  record.forward_ms = result.forward_ms;
+  record.backward_ms = result.backward_ms;
+  record.optimizer_ms = result.optimizer_ms;
+  if (peak_gflops_ > 0)
+    record.speed_of_light = record.tokens_per_second * flops_per_token_ / (peak_gflops_ * 1e9);
+  record.memory_mib = resident_peak_bytes() / 0x1p20;
+  record.skipped = result.skipped;
+  record.has_experts = !result.expert_counts.empty();
+  for (const auto& counts : result.expert_counts) {
+    const auto sum = std::accumulate(counts.begin(), counts.end(), std::int64_t{0});
+    const auto most = *std::max_element(counts.begin(), counts.end());
+    if (sum > 0)
+      record.expert_imbalance =
+          std::max(record.expert_imbalance,
+                   static_cast<double>(most) * static_cast<double>(counts.size()) / static_cast<double>(sum));
+    record.dead_experts += std::count(counts.begin(), counts.end(), 0);
+  }
+  return record;
+}
+
+void RunLog::step(const StepRecord& record) {
+  for (const auto& sink : sinks_) sink->step(record);
+}
+
+void RunLog::record(const StepRecord& record) {
+  for (const auto& sink : sinks_) sink->record(record);
+}
+
+void RunLog::count_experts(TrainState& state, const StepResult& result, std::int64_t steps) {
+  if (!experts_ || result.expert_counts.empty()) return;
+  auto& sums = state.expert_counts;
+  sums.resize(result.expert_counts.size());
+  for (std::size_t layer = 0; layer < sums.size(); ++layer) {
+    sums[layer].resize(result.expert_counts[layer].size());
+    for (std::size_t e = 0; e < sums[layer].size(); ++e) sums[layer][e] += result.expert_counts[layer][e];
+  }
+  // At most about 100 rows: one for every hundredth of the run.
+  const std::int64_t window = std::max<std::int64_t>(1, (steps + 99) / 100);
+  if (state.step % window != 0 && state.step != steps) return;
+  experts_->write({{"step", state.step}, {"counts", sums}});
+  sums.clear();
+}
+
+void RunLog::sync() {
+  for (const auto& sink : sinks_) sink->sync();
+  if (experts_) experts_->sync();
+}
+
+}  // namespace hone::train

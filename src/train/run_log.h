@@ -1,0 +1,41 @@
+// What a run shows and writes down as it goes: the start card, records of its steps, loads of experts, the
+// report.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "train/record_sinks.h"
+#include "train/run.h"
+#include "train/step.h"
+#include "train/step_log.h"
+
+namespace hone::train {
+
+class RunLog {
+ public:
+  /// Opens the run's logs for what comes after its state; measures the machine's peak.
+  explicit RunLog(const Run& run);
+
+  void show_start_card(const Run& run) const;
+  /// The record of the step that was just counted in run.state, before its evaluations.
+  StepRecord record_of(const Run& run, const StepResult& result, double learning_rate, double seconds);
+  /// The record in which the evaluations before the first step go.
+  static StepRecord record_before_first_step(const Run& run);
+  void step(const StepRecord& record);
+  void record(const StepRecord& record);
+  /// Adds a step's loads, and from time to time writes a row of their sums to experts.jsonl.
+  void count_experts(TrainState& state, const StepResult& result, std::int64_t steps);
+  void sync();
+
+ private:
+  std::vector<std::unique_ptr<RecordSink>> sinks_;
+  std::optional<StepLog> experts_;  // none: a model without experts
+  double peak_gflops_ = 0;
+  double flops_per_token_ = 0, activation_bytes_ = 0;  // of a full micro-batch, counted on the meta device
+  std::int64_t steps_here_ = 0;                        // by this start
+  double seconds_here_ = 0;
+};
+
+}  // namespace hone::train
