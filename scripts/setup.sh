@@ -1,7 +1,11 @@
 #!/usr/bin/env bash
 # Installs what hone needs to build, run and test, by name from Debian's packages: only what is missing, asking nothing. Nothing is fetched
-# at configure, build or run time.
+# at configure, build or run time. --parquet: also Apache Arrow's headers and libraries, from the pyarrow wheel (PyPI), into
+# build/parquet, where the next configuration finds them: Debian 12 has no package of Arrow.
 set -euo pipefail
+pyarrow=26.0.1
+parquet=0
+[ "${1:-}" = --parquet ] && parquet=1
 
 packages=(
   g++ cmake ninja-build ccache pkg-config git  # to build
@@ -15,11 +19,29 @@ packages=(
   libgtest-dev libgmock-dev                    # tests
 )
 
+[ $parquet = 0 ] || packages+=(python3-pip)
+
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
 done
-[ ${#missing[@]} -gt 0 ] || exit 0
+fetch_parquet() {
+  local root=$(cd "$(dirname "$0")/.." && pwd)/build/parquet
+  [ $parquet = 1 ] || exit 0
+  ls "$root"/pyarrow/libparquet.so.* >/dev/null 2>&1 && exit 0
+  local wheel=$(mktemp -d)
+  trap 'rm -rf "$wheel"' EXIT
+  echo "setup: fetching pyarrow $pyarrow"
+  python3 -m pip download -q --no-deps --only-binary=:all: -d "$wheel" "pyarrow==$pyarrow"
+  python3 -m zipfile -e "$wheel"/pyarrow-*.whl "$wheel"
+  mkdir -p "$wheel/root/pyarrow"
+  mv "$wheel"/pyarrow/include "$wheel"/pyarrow/libarrow.so.* "$wheel"/pyarrow/libparquet.so.* "$wheel/root/pyarrow"
+  mkdir -p "$(dirname "$root")"
+  rm -rf "$root"
+  mv "$wheel/root" "$root"
+}
+
+[ ${#missing[@]} -gt 0 ] || { fetch_parquet; exit 0; }
 
 if ! command -v apt-get >/dev/null; then
   echo "setup: not a Debian system; please install the equivalents of: ${missing[*]}" >&2
@@ -34,3 +56,4 @@ echo "setup: installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 "${as_root[@]}" apt-get update -qq
 "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fetch_parquet

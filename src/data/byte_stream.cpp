@@ -199,6 +199,10 @@ std::unique_ptr<ByteStream> ByteStream::open(const std::filesystem::path& path) 
   return file;
 }
 
+std::unique_ptr<ByteStream> ByteStream::open_plain(const std::filesystem::path& path) {
+  return std::make_unique<PlainStream>(path);
+}
+
 TextWindow::TextWindow(std::unique_ptr<ByteStream> stream, std::string name)
     : stream_(std::move(stream)), name_(std::move(name)) {}
 

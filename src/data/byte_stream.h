@@ -16,6 +16,8 @@ class ByteStream {
   /// A file, a pipe, or either compressed by gzip or zstd: the first bytes decide, whatever the name. Throws
   /// Error(kUser) where it cannot be read.
   static std::unique_ptr<ByteStream> open(const std::filesystem::path& path);
+  /// The bytes as they lie there.
+  static std::unique_ptr<ByteStream> open_plain(const std::filesystem::path& path);
 
   ByteStream() = default;
   virtual ~ByteStream() = default;

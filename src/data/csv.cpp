@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "data/json_text.h"
 #include "data/record_readers.h"
 
 namespace hone::data {
@@ -17,25 +18,6 @@ struct Field {
   std::string text;
   bool quoted = false;
 };
-
-void append_json_string(std::string& out, std::string_view text) {
-  constexpr std::string_view kHex = "0123456789abcdef";
-  out += '"';
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') {
-      out += '\\';
-      out += c;
-    } else if (byte < 0x20) {
-      out += "\\u00";
-      out += kHex[byte >> 4U];
-      out += kHex[byte & 15U];
-    } else {
-      out += c;
-    }
-  }
-  out += '"';
-}
 
 class CsvReader : public TextReader {
  public:
@@ -165,6 +147,25 @@ class CsvReader : public TextReader {
 };
 
 }  // namespace
+
+void append_json_string(std::string& out, std::string_view text) {
+  constexpr std::string_view kHex = "0123456789abcdef";
+  out += '"';
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') {
+      out += '\\';
+      out += c;
+    } else if (byte < 0x20) {
+      out += "\\u00";
+      out += kHex[byte >> 4U];
+      out += kHex[byte & 15U];
+    } else {
+      out += c;
+    }
+  }
+  out += '"';
+}
 
 std::unique_ptr<RecordReader> make_csv_reader(TextWindow window, std::int64_t size, char separator) {
   return std::make_unique<CsvReader>(std::move(window), size, separator);

@@ -88,11 +88,13 @@ void Report::add(const std::vector<Finding>& findings, const RowSource& source) 
 }
 
 void Report::add(const Report& later) {
-  for (const Entry& other : later.entries_) {
-    Entry& e = entry(other.kind, other.what, other.first, other.place);
-    e.count += other.count;
-    e.rows += other.rows;
-  }
+  for (const Entry& other : later.entries_) add(other);
+}
+
+void Report::add(const Entry& later) {
+  Entry& e = entry(later.kind, later.what, later.first, later.place);
+  e.count += later.count;
+  e.rows += later.rows;
 }
 
 const Report::Entry* Report::first(Severity severity) const {

@@ -51,6 +51,7 @@ class Report {
   void add(const std::vector<Finding>& findings, const RowSource& source);
   /// The same from another report whose rows come after this one's.
   void add(const Report& later);
+  void add(const Entry& later);
 
   const std::vector<Entry>& entries() const { return entries_; }
   /// The first entry of that severity, or null.

@@ -1,7 +1,9 @@
 #include "data/rows.h"
 
+#include <span>
 #include <utility>
 
+#include "base/content_hash.h"
 #include "base/error.h"
 #include "data/columns.h"
 #include "data/conversation.h"
@@ -142,6 +144,22 @@ void parse_completion(Json& json, Row& row, const std::string& where) {
 }
 
 }  // namespace
+
+std::uint64_t content_of(const Row& row) {
+  std::uint64_t hash = static_cast<std::uint64_t>(row.kind);
+  const auto add = [&](const auto& values) { hash = content_hash(std::as_bytes(std::span(values)), hash); };
+  if (row.conversational) {
+    for (const Json* json :
+         {&row.chat.messages, &row.chat.tools, &row.chat.documents, &row.chat.template_kwargs})
+      add(json->dump(-1, ' ', false, Json::error_handler_t::replace));
+    return hash;
+  }
+  add(row.prompt);
+  add(row.text);
+  add(row.ids);
+  if (row.labels) add(*row.labels);
+  return hash;
+}
 
 std::string key_list(const Json& object) {
   std::string list;

@@ -40,6 +40,9 @@ struct Row {
 Row parse_row(std::string_view json, const std::string& where, std::int64_t vocab,
               const ColumnNames& columns = {});
 
+/// TokenizedRow::content.
+std::uint64_t content_of(const Row& row);
+
 /// Text from elsewhere for a message: on one line, cut to `longest` bytes.
 std::string one_line(std::string_view text, std::size_t longest);
 

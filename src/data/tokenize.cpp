@@ -242,7 +242,11 @@ RowTokenizer::RowTokenizer(const PretrainedTokenizer* tokenizer, TokenizeOptions
 }
 
 TokenizedRow RowTokenizer::tokenize(std::string_view json, const std::string& where) const {
-  return RowWork(tokenizer_, options_, where).run(parse_row(json, where, options_.vocab, options_.columns));
+  Row row = parse_row(json, where, options_.vocab, options_.columns);
+  const std::uint64_t content = content_of(row);
+  TokenizedRow result = RowWork(tokenizer_, options_, where).run(std::move(row));
+  result.content = content;
+  return result;
 }
 
 }  // namespace hone::data

@@ -66,6 +66,9 @@ struct TokenizedRow {
   std::vector<Finding> findings;
   /// Why no token of the row is learnt from; "" where one is.
   std::string no_target;
+  /// A hash of what the row says: its messages and tools, its texts, or its ids and labels; not of other
+  /// keys, nor of what template and tokenizer make of it.
+  std::uint64_t content = 0;
 
   /// Labels that are learnt from. The first token of a document is not: nothing predicts it.
   std::int64_t supervised() const;

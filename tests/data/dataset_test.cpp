@@ -376,9 +376,12 @@ TEST(Dataset, IsTheSameInEveryFormat) {
   const TemporaryDirectory dir;
   test::write_tokenizer(dir, "chatml");
   const auto tokenizer = text::PretrainedTokenizer::from_pretrained(dir.path());
-  const DatasetOptions options{.columns = {{"prompt", "q"}, {"completion", "a"}}};
+  const auto load_file = [&](const std::string& path) {
+    return Dataset::load({{.path = path, .columns = {{"prompt", "q"}, {"completion", "a"}}}}, "train",
+                         &tokenizer, {});
+  };
   const auto print = [&](const std::string& name, const std::string& content) {
-    return Dataset::load(dir.write(name, content), "train", tokenizer, options).fingerprint();
+    return load_file(dir.write(name, content)).fingerprint();
   };
   const auto jsonl =
       print("a.jsonl", "{\"q\": \"one, \\n\", \"a\": \"the 1\"}\n{\"q\": \"two\", \"a\": \"the 2\"}\n");
@@ -387,8 +390,7 @@ TEST(Dataset, IsTheSameInEveryFormat) {
   EXPECT_EQ(jsonl, print("a.csv", "n,q,a\n1,\"one, \n\",the 1\n2,two,the 2\n"));
   EXPECT_EQ(jsonl, print("a.tsv", "q\ta\n\"one, \n\"\tthe 1\ntwo\tthe 2\n"));
   const auto bad = dir.write("b.json", R"([{"q": "a", "a": "b"}, {"q": "a", "b": "b"}])");
-  EXPECT_THAT(error_of([&] { Dataset::load(bad, "train", tokenizer, options); }),
-              HasSubstr("b.json[1]: the row has no column 'a'"));
+  EXPECT_THAT(error_of([&] { load_file(bad); }), HasSubstr("b.json[1]: the row has no column 'a'"));
 }
 
 TEST(Dataset, HoldsManyRows) {
