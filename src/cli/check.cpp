@@ -17,6 +17,7 @@
 #include "model/causal_lm.h"
 #include "text/pretrained_tokenizer.h"
 #include "train/recipe.h"
+#include "train/run_data.h"
 
 namespace hone::cli {
 
@@ -68,7 +69,10 @@ void print(const data::DatasetStatistics& s, const std::vector<std::int64_t>& pe
                                  with_commas(s.examples), s.dropped, s.truncated);
   if (s.emptied > 0)
     rows += fmt::format(" ({} of them had nothing left to learn from and were dropped too)", s.emptied);
+  if (s.split > 0) rows += fmt::format(", {} split", with_commas(s.split));
+  if (s.held_out > 0) rows += fmt::format(", {} on the other side of the holdout", with_commas(s.held_out));
   if (s.without_target > 0) rows += fmt::format(", {} had nothing to learn from", s.without_target);
+  if (s.cached_files > 0) rows += fmt::format("; {} of {} files from the cache", s.cached_files, s.files);
   card.row("rows", rows);
   card.row(
       "tokens",
@@ -77,6 +81,7 @@ void print(const data::DatasetStatistics& s, const std::vector<std::int64_t>& pe
           s.tokens > 0 ? 100.0 * static_cast<double>(s.supervised) / static_cast<double>(s.tokens) : 0.0));
   card.row("lengths", fmt::format("median {}, 90 % {}, 99 % {}, longest {}", percentiles[0], percentiles[1],
                                   percentiles[2], s.longest));
+  for (const auto& line : train::source_lines(s)) card.row("source", line);
   if (packing)
     card.row("packs",
              fmt::format("{} of {} tokens, {:.1f}% full", with_commas(s.packs), seq_len, 100 * s.fill));
@@ -86,10 +91,19 @@ void print(const data::DatasetStatistics& s, const std::vector<std::int64_t>& pe
 
 nlohmann::ordered_json to_json(const data::DatasetStatistics& s,
                                const std::vector<std::int64_t>& percentiles) {
+  auto sources = nlohmann::ordered_json::array();
+  for (const auto& source : s.sources)
+    sources.push_back({{"path", source.path},
+                       {"rows", source.rows},
+                       {"examples", source.examples},
+                       {"tokens", source.tokens},
+                       {"examples_per_epoch", source.per_epoch}});
   return {{"rows", s.rows},
           {"examples", s.examples},
+          {"held_out", s.held_out},
           {"dropped", s.dropped},
           {"truncated", s.truncated},
+          {"split", s.split},
           {"emptied", s.emptied},
           {"without_target", s.without_target},
           {"tokens", s.tokens},
@@ -98,40 +112,37 @@ nlohmann::ordered_json to_json(const data::DatasetStatistics& s,
           {"packs", s.packs},
           {"fill", s.fill},
           {"length_percentiles", percentiles},
-          {"findings", data::to_json(s.report)}};
+          {"findings", data::to_json(s.report)},
+          {"sources", std::move(sources)}};
 }
 
 data::Overlong overlong_of(const std::string& name) {
-  return name == "error"  ? data::Overlong::kError
-         : name == "drop" ? data::Overlong::kDrop
-                          : data::Overlong::kTruncate;
+  return name == "error"   ? data::Overlong::kError
+         : name == "drop"  ? data::Overlong::kDrop
+         : name == "split" ? data::Overlong::kSplit
+                           : data::Overlong::kTruncate;
 }
-
-/// What is checked: a file, glob or directory, and which file of a directory.
-struct Part {
-  std::string name, path, split;
-};
 
 /// From the command line and the recipe to what is read, and how.
 struct CheckPlan {
   std::filesystem::path model;
-  std::vector<Part> parts;
+  train::Recipe recipe;
   data::DatasetOptions reading;
 };
 
 CheckPlan plan_of(const CheckOptions& options) {
   CheckPlan plan{
-      .model = options.target, .parts = {}, .reading = {.seq_len = options.seq_len, .shuffle = false}};
+      .model = options.target, .recipe = {}, .reading = {.seq_len = options.seq_len, .shuffle = false}};
   if (!std::filesystem::is_directory(options.target)) {  // a recipe says it all
-    const auto recipe = train::read_recipe(options.target, options.rest);
-    plan.model = recipe.model_path;
-    plan.parts.push_back({"train", recipe.train_data, options.split});
-    if (!recipe.eval_data.empty()) plan.parts.push_back({"eval", recipe.eval_data, "valid"});
-    if (options.seq_len == 0) plan.reading.seq_len = recipe.seq_len;
-    plan.reading.packing = recipe.packing;
-    plan.reading.overlong = recipe.overlong;
+    plan.recipe = train::read_recipe(options.target, options.rest);
+    plan.model = plan.recipe.model_path;
+    if (options.split != "train") plan.recipe.train_data[0].split = options.split;
+    if (options.seq_len == 0) plan.reading.seq_len = plan.recipe.seq_len;
+    plan.reading.packing = plan.recipe.packing;
+    plan.reading.overlong = plan.recipe.overlong;
   } else if (options.rest.size() == 1) {
-    plan.parts.push_back({"train", options.rest.front(), options.split});
+    plan.recipe.model_path = options.target;
+    plan.recipe.train_data = {{.path = options.rest.front(), .split = options.split}};
   } else {
     fail(
         "hone check: {} is a model directory; give it one file, glob or directory of data, as in "
@@ -152,22 +163,16 @@ CheckPlan plan_of(const CheckOptions& options) {
   return plan;
 }
 
-/// Reads and shows one part; returns it as JSON.
-nlohmann::ordered_json check(const Part& part, const CheckPlan& plan, const CheckOptions& options,
-                             const text::PretrainedTokenizer& tokenizer) {
-  Progress progress("reading " + part.path);
-  const auto dataset = data::Dataset::load(
-      part.path, part.split, tokenizer, plan.reading,
-      [&](std::int64_t rows, double share) { progress.update(share, with_commas(rows) + " rows"); });
+/// Shows one dataset; returns it as JSON where that is asked for.
+nlohmann::ordered_json show(const data::Dataset& dataset, const std::string& name, const CheckPlan& plan,
+                            const CheckOptions& options, const text::Tokenizer& tokenizer) {
   const auto percentiles = length_percentiles(dataset);
   const auto& s = dataset.statistics();
   if (options.json) return to_json(s, percentiles);
   const bool colour = ::isatty(STDOUT_FILENO) == 1;
-  for (std::int64_t i = 0; i < std::min(options.show, dataset.num_examples()); ++i) {
-    const auto source = dataset.source(i);
-    fmt::print("{}\n{}\n\n", source.where(), masked_text(dataset.example(i), tokenizer.tokenizer(), colour));
-  }
-  if (plan.parts.size() > 1) fmt::print("{}: {}\n", part.name, part.path);
+  for (std::int64_t i = 0; i < std::min(options.show, dataset.num_examples()); ++i)
+    fmt::print("{}\n{}\n\n", dataset.source(i).where(), masked_text(dataset.example(i), tokenizer, colour));
+  if (!plan.recipe.eval_data.empty()) fmt::print("{}\n", name);
   fmt::print("{} is learnt from\n", colour ? "\033[32mgreen\033[0m" : "«this»");
   print(s, percentiles, plan.reading.seq_len, plan.reading.packing);
   return {};
@@ -176,13 +181,24 @@ nlohmann::ordered_json check(const Part& part, const CheckPlan& plan, const Chec
 void run(const CheckOptions& options) {
   const CheckPlan plan = plan_of(options);
   const auto tokenizer = text::PretrainedTokenizer::from_pretrained(plan.model);
-  nlohmann::ordered_json result;
-  for (const auto& part : plan.parts) {
-    auto json = check(part, plan, options, tokenizer);
-    if (result.is_null())
-      result = std::move(json);
-    else
-      result[part.name] = std::move(json);
+  std::optional<Progress> progress;
+  std::string reading;
+  const auto data = train::load_data(plan.recipe, &tokenizer, plan.reading,
+                                     [&](const std::string& what, std::int64_t rows, double share) {
+                                       if (what != reading) progress.emplace("reading " + what);
+                                       reading = what;
+                                       progress->update(share, with_commas(rows) + " rows");
+                                     });
+  progress.reset();
+  auto result = show(data.train, "train: " + train::describe(plan.recipe.train_data), plan, options,
+                     tokenizer.tokenizer());
+  for (std::size_t i = 0; i < data.evaluation_sets.size(); ++i) {
+    const auto& set = plan.recipe.eval_data[i];
+    const std::string name = set.name.empty() ? "eval" : set.name;
+    const std::string of =
+        set.percent > 0 ? fmt::format("{}% of the training rows", set.percent) : train::describe(set.sources);
+    auto json = show(data.evaluation_sets[i].data, name + ": " + of, plan, options, tokenizer.tokenizer());
+    if (options.json) result[set.name.empty() ? name : "eval_" + name] = std::move(json);
   }
   if (options.json)
     fmt::print("{}\n", result.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
@@ -199,7 +215,7 @@ void add_check(CLI::App& app) {
       ->required();
   verb->add_option(
       "DATA", options->rest,
-      "of a model: a JSONL file, a glob, or a directory with train.jsonl; of a recipe: KEY=VALUE "
+      "of a model: a data file, a glob, or a directory with train.jsonl or the like; of a recipe: KEY=VALUE "
       "to set, as in data.seq_len=512");
   verb->add_option("--split", options->split, "which file of a directory")
       ->check(CLI::IsMember({"train", "valid", "test"}))
@@ -209,7 +225,7 @@ void add_check(CLI::App& app) {
       ->check(CLI::NonNegativeNumber);
   verb->add_option("--overlong", options->overlong,
                    "what becomes of longer rows (default: the recipe's, else error)")
-      ->check(CLI::IsMember({"error", "truncate", "drop"}));
+      ->check(CLI::IsMember({"error", "truncate", "drop", "split"}));
   verb->add_option("--show", options->show, "rows to show")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();

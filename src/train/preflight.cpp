@@ -52,12 +52,16 @@ void check_paths(const Recipe& recipe) {
       model != output)
     fail("{}: {} lies inside the model's directory {}; choose another", recipe.place("output"), recipe.output,
          recipe.model_path);
-  for (const auto& [key, path] :
-       {std::pair("data.train", recipe.train_data), {"data.eval", recipe.eval_data}}) {
-    const bool pattern = path.find_first_of("*?[") != std::string::npos;
-    if (!path.empty() && !pattern && !std::filesystem::exists(path, ignored))
-      fail("{}: there is no file or directory {}{}", recipe.place(key), path, relative_to(path));
-  }
+  const auto check_sources = [&](const char* key, const std::vector<data::DataSource>& sources) {
+    for (const auto& source : sources) {
+      const std::string& path = source.path;
+      const bool pattern = path.find_first_of("*?[") != std::string::npos;
+      if (!pattern && !std::filesystem::exists(path, ignored))
+        fail("{}: there is no file or directory {}{}", recipe.place(key), path, relative_to(path));
+    }
+  };
+  check_sources("data.train", recipe.train_data);
+  for (const auto& set : recipe.eval_data) check_sources("data.eval", set.sources);
 }
 
 void check_shapes(const Recipe& recipe, const model::ModelDescription& description) {

@@ -92,7 +92,7 @@ class Collector {
     }
     if (is_section(key) && !value.IsMap())
       fail("command line: {} is a section; give one of its keys, as in {}=…", key, first_key_of(key));
-    if (value.IsMap())
+    if (value.IsMap() && is_section(key))
       section(value, key, kCommandLine);
     else
       set(key, value, kCommandLine);
@@ -200,6 +200,7 @@ void check(const Recipe& r, const std::map<std::string, RecipeValue>& values, co
     if (!values.contains(key)) fail("{}: {} is required", name, key);
   if (values.contains("train.steps") && values.contains("train.epochs"))
     fail("{}: train.steps and train.epochs are both given; keep one", where("train.epochs"));
+  check_sources(r);
   if (r.global_batch % r.micro_batch != 0)
     fail("{}: train.global_batch is {}, which is not a multiple of train.micro_batch {}",
          where(values.contains("train.global_batch") ? "train.global_batch" : "train.micro_batch"),

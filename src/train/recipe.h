@@ -12,6 +12,7 @@
 #include "base/dtype.h"
 #include "data/dataset.h"
 #include "train/optimizer.h"
+#include "train/recipe_data.h"
 #include "train/schedule.h"
 
 namespace hone::train {
@@ -24,8 +25,11 @@ struct Recipe {
   std::string model_path;
   std::optional<DType> dtype;  // nullopt: the checkpoint's own
   // data
-  std::string train_data, eval_data;  // eval_data: "" for none
-  std::int64_t seq_len = 0;           // 0: the smaller of 2048 and the model's context
+  std::vector<data::DataSource> train_data;
+  std::vector<EvalData> eval_data;  // empty: none
+  data::ColumnNames columns;        // of the sources that have none of their own, which have them too
+  std::string data_cache = "auto";  // "auto", "off" or a directory
+  std::int64_t seq_len = 0;         // 0: the smaller of 2048 and the model's context
   bool packing = true, shuffle = true;
   data::Overlong overlong = data::Overlong::kError;
   // method

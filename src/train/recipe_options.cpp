@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <limits>
 
 #include "base/error.h"
@@ -95,19 +94,11 @@ Option mesh_option(const std::string& dimension) {
           Bearing::kNone};
 }
 
-/// A leading ~/ is the home directory, as in a shell.
-std::string path_value(const RecipeValue& v) {
-  const std::string path = v.string();
-  const char* home = std::getenv("HOME");
-  if (path.starts_with("~/") && home != nullptr) return home + path.substr(1);
-  return path;
-}
-
 Option path_option(std::string key, std::string Recipe::*field, std::string help) {
   return {std::move(key),
           "path",
           std::move(help),
-          [=](Recipe& r, const RecipeValue& v) { r.*field = path_value(v); },
+          [=](Recipe& r, const RecipeValue& v) { r.*field = v.path(); },
           [=](const Recipe& r) { return (r.*field).empty() ? "" : quoted(r.*field); },
           Bearing::kNone};
 }
@@ -118,12 +109,7 @@ std::function<std::string(const Recipe&)> idle_with(OptimizerOptions::Type type,
 }
 
 void add_data_options(std::vector<Option>& options) {
-  options.push_back(path_option("data.train", &Recipe::train_data,
-                                "a JSONL file, a glob, or a directory with train.jsonl"));
-  Option eval = path_option("data.eval", &Recipe::eval_data,
-                            "the same for evaluation (valid.jsonl of a directory); null: none");
-  eval.set = [](Recipe& r, const RecipeValue& v) { r.eval_data = v.is_null() ? "" : path_value(v); };
-  options.push_back(std::move(eval));
+  add_source_options(options);
   Option seq_len = integer_option(
       "data.seq_len", &Recipe::seq_len, 2,
       "tokens of a pack, and the most a row may have; default: 2048, or the model's context if that is less");
@@ -133,8 +119,9 @@ void add_data_options(std::vector<Option>& options) {
                                    "several rows share a pack, isolated from each other"));
   options.push_back(boolean_option("data.shuffle", &Recipe::shuffle, "a new order every epoch"));
   options.push_back(word_option<data::Overlong>(
-      "data.overlong", {"error", "truncate", "drop"}, [](Recipe& r) -> data::Overlong& { return r.overlong; },
-      "what becomes of a row longer than seq_len"));
+      "data.overlong", {"error", "truncate", "drop", "split"},
+      [](Recipe& r) -> data::Overlong& { return r.overlong; },
+      "what becomes of a row longer than seq_len; split: a text becomes several of seq_len tokens"));
 }
 
 void add_length_options(std::vector<Option>& options) {

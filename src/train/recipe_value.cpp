@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
 #include <string_view>
 
 #include "base/error.h"
@@ -85,6 +86,22 @@ std::string RecipeValue::string() const {
   if (node_.Scalar().find_first_of(std::string_view("\0\n\r", 3)) != std::string::npos)
     expected("a string of one line");
   return node_.Scalar();
+}
+
+std::string RecipeValue::path() const {
+  const std::string path = string();
+  const char* home = std::getenv("HOME");
+  if (path.starts_with("~/") && home != nullptr) return home + path.substr(1);
+  return path;
+}
+
+RecipeValue RecipeValue::child(const YAML::Node& node, const std::string& key) const {
+  // The place is FILE:LINE, of which the line is the child's; "command line" has none.
+  std::string where = where_;
+  const auto colon = where.rfind(':');
+  if (colon != std::string::npos && !node.Mark().is_null())
+    where = where.substr(0, colon + 1) + std::to_string(node.Mark().line + 1);
+  return {node, key.empty() ? key_ : key_ + "." + key, where};
 }
 
 std::vector<std::string> RecipeValue::strings() const {

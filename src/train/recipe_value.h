@@ -20,11 +20,17 @@ class RecipeValue {
       : node_(std::move(node)), key_(std::move(key)), where_(std::move(where)) {}
 
   const std::string& where() const { return where_; }
+  const std::string& key() const { return key_; }
+  const YAML::Node& node() const { return node_; }
+  /// A value inside this one, in a line of its own; `key`: under which, "" for an item of a list.
+  RecipeValue child(const YAML::Node& node, const std::string& key) const;
   bool is_null() const { return node_.IsNull(); }
   std::int64_t integer(std::int64_t least, std::int64_t most) const;
   double number(double least, double most) const;
   bool boolean() const;
   std::string string() const;
+  /// A string; a leading ~/ is the home directory, as in a shell.
+  std::string path() const;
   /// A string, or one of a list of strings.
   std::vector<std::string> strings() const;
   std::vector<double> numbers(std::size_t count, double least, double most) const;

@@ -34,32 +34,29 @@ model::ModelDescription check_recipe(const Recipe& recipe) {
   return description;
 }
 
-data::Dataset load_data(const Run& run, const std::string& path, const std::string& split, const char* what,
-                        std::int64_t vocab, const StopRequested& stop) {
-  Progress progress(std::string("reading ") + what);
-  return data::Dataset::load(path, split, run.tokenizer ? &*run.tokenizer : nullptr,
-                             {.seq_len = run.seq_len,
-                              .packing = run.recipe.packing,
-                              .shuffle = run.recipe.shuffle,
-                              .overlong = run.recipe.overlong,
-                              .seed = run.recipe.seed,
-                              .vocab = vocab,
-                              .for_training = true,
-                              .now = text::parse_moment(run.state.started, run.recipe.output)},
-                             [&](std::int64_t rows, double share) {
-                               if (stop()) throw Stopped{};
-                               progress.update(share, with_commas(rows) + " rows");
-                             });
-}
-
 void open_data(Run& run, std::int64_t vocab, const StopRequested& stop) {
   const Recipe& recipe = run.recipe;
   if (std::filesystem::exists(std::filesystem::path(recipe.model_path) / "tokenizer.json"))
     run.tokenizer = text::PretrainedTokenizer::from_pretrained(recipe.model_path);
-  run.train_data = load_data(run, recipe.train_data, "train", "training data", vocab, stop);
-  if (!recipe.eval_data.empty())
-    run.evaluation_sets.push_back(
-        {"", load_data(run, recipe.eval_data, "valid", "evaluation data", vocab, stop)});
+  std::optional<Progress> progress;
+  std::string reading;
+  auto data = load_data(recipe, run.tokenizer ? &*run.tokenizer : nullptr,
+                        {.seq_len = run.seq_len,
+                         .packing = recipe.packing,
+                         .shuffle = recipe.shuffle,
+                         .overlong = recipe.overlong,
+                         .seed = recipe.seed,
+                         .vocab = vocab,
+                         .for_training = true,
+                         .now = text::parse_moment(run.state.started, recipe.output)},
+                        [&](const std::string& what, std::int64_t rows, double share) {
+                          if (stop()) throw Stopped{};
+                          if (what != reading) progress.emplace("reading " + what);
+                          reading = what;
+                          progress->update(share, with_commas(rows) + " rows");
+                        });
+  run.train_data = std::move(data.train);
+  run.evaluation_sets = std::move(data.evaluation_sets);
   run.steps_per_epoch = run.train_data->steps_per_epoch(recipe.global_batch);
   const double steps = recipe.epochs * static_cast<double>(run.steps_per_epoch);
   run.steps = recipe.steps.value_or(std::max<std::int64_t>(1, std::llround(steps)));

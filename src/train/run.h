@@ -12,6 +12,7 @@
 #include "train/checkpoint.h"
 #include "train/optimizer.h"
 #include "train/recipe.h"
+#include "train/run_data.h"
 #include "train/run_directory.h"
 
 namespace hone::train {
@@ -27,11 +28,6 @@ using StopRequested = std::function<bool()>;
 /// Thrown out of reading or evaluating where a stop was requested: what was begun is done again by the next
 /// start.
 struct Stopped {};
-
-struct EvaluationSet {
-  std::string name;  // "" for the only one
-  data::Dataset data;
-};
 
 struct Run {
   Recipe recipe;

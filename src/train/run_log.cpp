@@ -67,11 +67,10 @@ void RunLog::show_start_card(const Run& run) const {
   const auto& decoder = run.model->decoder();
   const bool accumulates = run.recipe.global_batch > run.recipe.micro_batch;
   const std::int64_t gradient_size = accumulates || decoder.dtype() == DType::kF32 ? 4 : 2;
-  const auto& sets = run.evaluation_sets;
   say("{}\n", start_card({.recipe = &run.recipe,
                           .model = &*run.model,
                           .train = &*run.train_data,
-                          .eval = sets.empty() ? nullptr : &sets.front().data,
+                          .evaluation_sets = &run.evaluation_sets,
                           .frozen_by_pattern = run.frozen,
                           .steps = run.steps,
                           .steps_per_epoch = run.steps_per_epoch,

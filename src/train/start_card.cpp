@@ -42,7 +42,7 @@ std::string counted(std::int64_t n, const std::string& noun) {
 std::string data_text(const data::Dataset& dataset, const std::string& path, bool packing) {
   const auto& s = dataset.statistics();
   std::string text = fmt::format(
-      "{}  {}, {}, {:.1f}% supervised", path, counted(s.rows, "row"), counted(s.tokens, "token"),
+      "{}  {}, {}, {:.1f}% supervised", path, counted(s.rows - s.held_out, "row"), counted(s.tokens, "token"),
       s.tokens > 0 ? 100.0 * static_cast<double>(s.supervised) / static_cast<double>(s.tokens) : 0.0);
   if (packing) text += fmt::format(", {} {:.1f}% full", counted(s.packs, "pack"), 100 * s.fill);
   text += fmt::format(", dropped {}, truncated {}, longest {}", with_commas(s.dropped),
@@ -50,6 +50,11 @@ std::string data_text(const data::Dataset& dataset, const std::string& path, boo
   if (s.emptied > 0)
     text += fmt::format("; {} of the truncated had nothing left to learn from and were dropped too",
                         with_commas(s.emptied));
+  if (s.split > 0) text += fmt::format(", split {}", with_commas(s.split));
+  if (s.held_out > 0)
+    text += fmt::format("; {} on the other side of the holdout", counted(s.held_out, "row"));
+  if (s.cached_files > 0)
+    text += fmt::format("; tokens of {} of {} from the cache", s.cached_files, counted(s.files, "file"));
   if (s.without_target > 0)
     text += fmt::format("; {} had nothing to learn from and were left out", with_commas(s.without_target));
   return text;
@@ -77,7 +82,7 @@ std::string batch_text(const StartCardFacts& f) {
   const std::int64_t step = std::min(f.recipe->global_batch, f.train->num_packs());
   const std::int64_t micro = std::min(f.recipe->micro_batch, step);
   const double tokens_per_unit =
-      static_cast<double>(f.train->statistics().tokens) / static_cast<double>(f.train->num_packs());
+      static_cast<double>(f.train->statistics().epoch_tokens) / static_cast<double>(f.train->num_packs());
   std::string text = fmt::format(
       "{} x {} accumulated x 1 rank x {:.0f} tokens = {} tokens a step; {} an epoch, {} in all",
       counted(micro, f.recipe->packing ? "pack" : "row"), (step + micro - 1) / micro, tokens_per_unit,
@@ -107,11 +112,16 @@ std::string start_card(const StartCardFacts& f) {
   card.row("hone", model_text(f));
   card.row("device", fmt::format("cpu, {}, {} kernels, {:.0f} GFLOP/s measured peak",
                                  counted(f.threads, "thread"), f.isa, f.peak_gflops));
-  card.row("data", data_text(*f.train, f.recipe->train_data, f.recipe->packing));
+  card.row("data", data_text(*f.train, describe(f.recipe->train_data), f.recipe->packing));
+  for (const auto& line : source_lines(f.train->statistics())) card.row("source", line);
   add_findings(card, *f.train);
-  if (f.eval != nullptr) {
-    card.row("eval", data_text(*f.eval, f.recipe->eval_data, false));
-    add_findings(card, *f.eval);
+  for (std::size_t i = 0; i < f.evaluation_sets->size(); ++i) {
+    const auto& [name, dataset] = (*f.evaluation_sets)[i];
+    const EvalData& set = f.recipe->eval_data.at(i);
+    const std::string of =
+        set.percent > 0 ? fmt::format("{}% of the training rows", set.percent) : describe(set.sources);
+    card.row("eval", data_text(dataset, name.empty() ? of : name + ": " + of, false));
+    if (set.percent == 0) add_findings(card, dataset);  // else they were said of the training rows
   }
   card.row("train", trained_text(f));
   card.row("batch", batch_text(f));

@@ -6,6 +6,7 @@
 #include "data/dataset.h"
 #include "model/causal_lm.h"
 #include "train/recipe.h"
+#include "train/run_data.h"
 
 namespace hone::train {
 
@@ -13,7 +14,7 @@ struct StartCardFacts {
   const Recipe* recipe = nullptr;
   const model::CausalLM* model = nullptr;
   const data::Dataset* train = nullptr;
-  const data::Dataset* eval = nullptr;  // null: none
+  const std::vector<EvaluationSet>* evaluation_sets = nullptr;
   std::vector<std::int64_t> frozen_by_pattern;
   std::int64_t steps = 0, steps_per_epoch = 0, first_step = 0;
   std::int64_t seq_len = 0;
