@@ -324,6 +324,7 @@ struct AdamWArgs {
   std::int64_t n = 0;
   DType grad_dtype = DType::kF32;
   float beta1 = 0.9F, beta2 = 0.999F, eps = 1e-8F, weight_decay = 0;
+  float rate_scale = 1;  // of this tensor: its rate is rate_scale * scalars->learning_rate
   const StepScalars* scalars = nullptr;
 };
 /// torch.optim.SGD: decay joins the gradient; buffer = momentum * buffer + grad (the first time: = grad).
@@ -335,7 +336,8 @@ struct SgdArgs {
   std::int64_t n = 0;
   DType grad_dtype = DType::kF32;
   float momentum = 0, weight_decay = 0;
-  bool first = false;  // the buffer holds nothing yet
+  float rate_scale = 1;  // as in AdamWArgs
+  bool first = false;    // the buffer holds nothing yet
   const StepScalars* scalars = nullptr;
 };
 

@@ -1,11 +1,11 @@
 #include "model/parameters.h"
 
 #include <algorithm>
-#include <regex>
 
 #include "base/error.h"
 #include "base/rng.h"
 #include "base/suggest.h"
+#include "model/name_pattern.h"
 
 namespace hone::model {
 
@@ -157,19 +157,12 @@ const Tensor& ParameterSet::value(std::string_view name) const {
 
 std::vector<std::int64_t> ParameterSet::set_trainable(const std::vector<std::string>& freeze_patterns,
                                                       DType grad_dtype) {
-  std::vector<std::regex> patterns;
-  for (const auto& pattern : freeze_patterns) {
-    try {
-      patterns.emplace_back(pattern);
-    } catch (const std::regex_error& e) {
-      fail("freeze pattern '{}' is not a regular expression: {}", pattern, e.what());
-    }
-  }
+  const std::vector<NamePattern> patterns(freeze_patterns.begin(), freeze_patterns.end());
   std::vector<std::int64_t> frozen(patterns.size(), 0);
   for (auto& p : parameters_) {
     p.trainable = true;
     for (std::size_t i = 0; i < patterns.size(); ++i) {
-      if (!std::regex_search(p.spec.name, patterns[i])) continue;
+      if (!patterns[i].found_in(p.spec.name)) continue;
       p.trainable = false;
       ++frozen[i];
     }
@@ -178,12 +171,15 @@ std::vector<std::int64_t> ParameterSet::set_trainable(const std::vector<std::str
   }
   for (std::size_t i = 0; i < patterns.size(); ++i) {
     if (frozen[i] > 0) continue;
-    std::vector<std::string> names;
-    for (const auto& p : parameters_) names.push_back(p.spec.name);
-    fail("freeze pattern '{}' matches no parameter{}", freeze_patterns[i],
-         suggestion(freeze_patterns[i], names));
+    fail("pattern '{}' matches no parameter{}", freeze_patterns[i], suggestion(freeze_patterns[i], names()));
   }
   return frozen;
+}
+
+std::vector<std::string> ParameterSet::names() const {
+  std::vector<std::string> names;
+  for (const auto& p : parameters_) names.push_back(p.spec.name);
+  return names;
 }
 
 void ParameterSet::reset_grads() {

@@ -52,9 +52,11 @@ class ParameterSet {
   /// The value. Throws where there is no such parameter.
   const Tensor& value(std::string_view name) const;
 
-  /// Makes the parameters trainable whose names match none of the patterns (regular expressions, searched
-  /// for; "*" alone is refused by nobody), with gradients of grad_dtype. Returns for each pattern how many
-  /// parameters it froze. Throws Error(kUser) for a pattern that is no regular expression or matches nothing.
+  std::vector<std::string> names() const;
+
+  /// Makes the parameters trainable in whose names none of the patterns (name_pattern.h) is found, with
+  /// gradients of grad_dtype. Returns for each pattern how many parameters it froze. Throws Error(kUser) for
+  /// a pattern that is no regular expression or matches nothing.
   std::vector<std::int64_t> set_trainable(const std::vector<std::string>& freeze_patterns, DType grad_dtype);
   /// Forgets all gradients (their memory stays).
   void reset_grads();

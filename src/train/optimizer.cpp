@@ -4,21 +4,59 @@
 #include <new>
 
 #include "base/error.h"
+#include "base/suggest.h"
+#include "model/name_pattern.h"
 #include "ops/matrix.h"
 
 namespace hone::train {
+
+std::vector<std::int64_t> assign_groups(const model::ParameterSet& parameters,
+                                        const std::vector<OptimizerOptions::Group>& groups) {
+  std::vector<model::NamePattern> patterns;
+  for (const auto& group : groups) patterns.emplace_back(group.match);
+  std::vector<std::int64_t> result;
+  std::vector<std::int64_t> matched(groups.size(), 0), taken(groups.size(), 0);
+  for (const auto& p : parameters.all()) {
+    std::int64_t mine = -1;
+    for (std::size_t g = 0; g < groups.size(); ++g) {
+      if (!patterns[g].found_in(p.spec.name)) continue;
+      ++matched[g];
+      if (mine < 0) mine = static_cast<std::int64_t>(g);
+    }
+    if (mine >= 0 && p.trainable) ++taken[static_cast<std::size_t>(mine)];
+    result.push_back(p.trainable ? mine : -1);
+  }
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    if (taken[g] > 0) continue;
+    if (matched[g] == 0)
+      fail("pattern '{}' matches no parameter{}", groups[g].match,
+           suggestion(groups[g].match, parameters.names()));
+    fail("pattern '{}' takes no parameter: all {} that it matches are frozen or belong to groups before it",
+         groups[g].match, matched[g]);
+  }
+  return result;
+}
 
 Optimizer::Optimizer(ops::Context& context, model::CausalLM& model, const OptimizerOptions& options)
     : options_(options),
       scalars_(context.empty(Shape{static_cast<std::int64_t>(sizeof(kernels::StepScalars))}, DType::kU8,
                              device::Purpose::kOptimizer)) {
   const bool adamw = options.type == OptimizerOptions::Type::kAdamW;
-  for (auto& p : model.decoder().parameters().all()) {
+  auto& parameters = model.decoder().parameters();
+  const auto groups = assign_groups(parameters, options.groups);
+  for (std::size_t i = 0; i < parameters.all().size(); ++i) {
+    auto& p = parameters.all()[i];
     if (!p.trainable) continue;
     const auto zeros = [&] {
       return Tensor::zeros(context.allocator(), p.spec.shape, DType::kF32, device::Purpose::kOptimizer);
     };
     Slot slot{.parameter = &p, .master = p.value.detach(), .first = {}, .second = {}};
+    slot.weight_decay = static_cast<float>(p.spec.decays() ? options.weight_decay : 0.0);
+    if (groups[i] >= 0) {
+      const auto& group = options.groups[static_cast<std::size_t>(groups[i])];
+      slot.rate_scale = static_cast<float>(group.rate_scale);
+      if (group.weight_decay) slot.weight_decay = static_cast<float>(*group.weight_decay);
+    }
     if (p.value.dtype() != DType::kF32) {
       slot.master = context.empty(p.spec.shape, DType::kF32, device::Purpose::kOptimizer);
       if (slot.master.data() != nullptr && !model.load_stored(p, slot.master.as<float>()))
@@ -62,7 +100,6 @@ void Optimizer::update(ops::Context& context, const Slot& slot, const Tensor& gr
                        const kernels::StepScalars* scalars) const {
   const Tensor& value = slot.parameter->value;
   void* copy = value.dtype() == DType::kF32 ? nullptr : value.data();
-  const auto decay = static_cast<float>(slot.parameter->spec.decays() ? options_.weight_decay : 0.0);
   if (options_.type == OptimizerOptions::Type::kAdamW) {
     context.kernels().adamw({.master = slot.master.as<float>(),
                              .weight = copy,
@@ -74,7 +111,8 @@ void Optimizer::update(ops::Context& context, const Slot& slot, const Tensor& gr
                              .beta1 = static_cast<float>(options_.beta1),
                              .beta2 = static_cast<float>(options_.beta2),
                              .eps = static_cast<float>(options_.eps),
-                             .weight_decay = decay,
+                             .weight_decay = slot.weight_decay,
+                             .rate_scale = slot.rate_scale,
                              .scalars = scalars},
                             context.stream());
     return;
@@ -86,7 +124,8 @@ void Optimizer::update(ops::Context& context, const Slot& slot, const Tensor& gr
                          .n = grad.numel(),
                          .grad_dtype = grad.dtype(),
                          .momentum = static_cast<float>(options_.momentum),
-                         .weight_decay = decay,
+                         .weight_decay = slot.weight_decay,
+                         .rate_scale = slot.rate_scale,
                          .first = updates_ == 0,
                          .scalars = scalars},
                         context.stream());

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,7 +16,24 @@ struct OptimizerOptions {
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;  // AdamW
   double momentum = 0;                            // SGD
   double weight_decay = 0;                        // of parameters that decay: not norms, not biases
+
+  /// Parameters in whose names `match` (model/name_pattern.h) is found. Where several groups match, the first
+  /// is it.
+  struct Group {
+    std::string match;
+    double rate_scale = 1;  // their learning rate is rate_scale times the step's
+    /// Of all of them, norms and biases too, as in a parameter group of torch.optim; nullopt: as without a
+    /// group.
+    std::optional<double> weight_decay = std::nullopt;
+  };
+  std::vector<Group> groups = {};
 };
+
+/// The group of each parameter, in the order of `parameters`: its index, or -1 (frozen ones, too). Throws
+/// Error(kUser) for a pattern that is no regular expression, or takes no trainable parameter: it matches
+/// none, or only frozen ones or earlier groups'.
+std::vector<std::int64_t> assign_groups(const model::ParameterSet& parameters,
+                                        const std::vector<OptimizerOptions::Group>& groups);
 
 /// What one update did.
 struct UpdateResult {
@@ -29,7 +47,7 @@ class Optimizer {
  public:
   /// Call after ParameterSet::set_trainable. Allocates (Purpose::kOptimizer), per element of a trainable
   /// parameter: AdamW two f32, SGD one with momentum; and for bf16 weights an f32 master, started from the
-  /// stored values.
+  /// stored values. Throws as assign_groups does.
   Optimizer(ops::Context& context, model::CausalLM& model, const OptimizerOptions& options);
 
   /// One update from the gradients that have arrived; clip <= 0: none. `loss` (1) f32, or undefined: one that
@@ -60,8 +78,9 @@ class Optimizer {
  private:
   struct Slot {
     model::Parameter* parameter;
-    Tensor master;         // f32; the weight itself where that is f32
-    Tensor first, second;  // AdamW: exp_avg, exp_avg_sq. SGD: momentum buffer, none
+    Tensor master;                           // f32; the weight itself where that is f32
+    Tensor first, second;                    // AdamW: exp_avg, exp_avg_sq. SGD: momentum buffer, none
+    float rate_scale = 1, weight_decay = 0;  // its group's
   };
   void update(ops::Context& context, const Slot& slot, const Tensor& grad,
               const kernels::StepScalars* scalars) const;

@@ -73,6 +73,11 @@ void check_shapes(const Recipe& recipe, const model::ModelDescription& descripti
   } catch (const Error& e) {
     fail("{}: {}", recipe.place("method.freeze"), e.what());
   }
+  try {
+    assign_groups(shapes.parameters(), recipe.optimizer.groups);
+  } catch (const Error& e) {
+    fail("{}: {}", recipe.place("train.optimizer.groups"), e.what());
+  }
   const auto all = static_cast<double>(shapes.parameters().num_elements());
   const auto trained = static_cast<double>(shapes.parameters().num_elements(true));
   if (trained == 0) fail("{} leaves nothing to train", recipe.place("method.freeze"));

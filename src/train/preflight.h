@@ -10,8 +10,9 @@ namespace hone::train {
 /// output lies inside the model.
 void check_paths(const Recipe& recipe);
 
-/// Allocates nothing. Throws Error(kUser) for freeze patterns that are none, match nothing, or leave nothing
-/// to train; warns where the memory that a run holds throughout is more than this machine has.
+/// Allocates nothing. Throws Error(kUser) for patterns (freeze, optimizer groups) that are none, match
+/// nothing, or leave nothing to train; warns where the memory that a run holds throughout is more than this
+/// machine has.
 void check_shapes(const Recipe& recipe, const model::ModelDescription& description);
 
 }  // namespace hone::train

@@ -1,7 +1,6 @@
 #include "train/recipe.h"
 
 #include <algorithm>
-#include <map>
 #include <set>
 #include <sstream>
 
@@ -10,6 +9,7 @@
 #include "base/suggest.h"
 #include "text/unicode.h"
 #include "train/recipe_options.h"
+#include "train/recipe_words.h"
 
 namespace hone::train {
 
@@ -24,38 +24,6 @@ bool is_section(const std::string& path) {
 
 std::string leaf(const std::string& key) {
   return key.substr(key.rfind('.') + 1);
-}
-
-/// The key that a word of Transformers' TrainingArguments or of TRL means here; "" where there is none.
-std::string meant_by(const std::string& word) {
-  static const std::map<std::string, std::string> kWords{
-      {"model_name_or_path", "model.path"},
-      {"torch_dtype", "model.dtype"},
-      {"max_length", "data.seq_len"},
-      {"max_seq_length", "data.seq_len"},
-      {"sequence_len", "data.seq_len"},
-      {"learning_rate", "train.optimizer.lr"},
-      {"num_train_epochs", "train.epochs"},
-      {"num_epochs", "train.epochs"},
-      {"max_steps", "train.steps"},
-      {"per_device_train_batch_size", "train.micro_batch"},
-      {"micro_batch_size", "train.micro_batch"},
-      {"batch_size", "train.global_batch"},
-      {"global_batch_size", "train.global_batch"},
-      {"gradient_accumulation_steps", "train.global_batch"},
-      {"lr_scheduler_type", "train.schedule.type"},
-      {"lr_scheduler", "train.schedule.type"},
-      {"warmup_steps", "train.schedule.warmup"},
-      {"warmup_ratio", "train.schedule.warmup"},
-      {"max_grad_norm", "train.clip"},
-      {"gradient_checkpointing", "train.recompute"},
-      {"router_aux_loss_coef", "train.aux_coef"},
-      {"save_steps", "train.checkpoint_every"},
-      {"save_total_limit", "train.keep_last"},
-      {"eval_steps", "train.eval_every"},
-      {"output_dir", "output"}};
-  const auto found = kWords.find(word);
-  return found == kWords.end() ? "" : found->second;
 }
 
 /// Collects the values of a recipe by key path, checking keys.
@@ -150,7 +118,7 @@ class Collector {
 
   void set(const std::string& key, const YAML::Node& value, const std::string& where) {
     if (find_option(key) == nullptr) {
-      unknown_.push_back({key, where});
+      unknown_.push_back({key, value, where});
       return;
     }
     if (where == kCommandLine && key == "train.steps")
@@ -162,33 +130,56 @@ class Collector {
   }
 
  public:
-  /// Throws for the first unknown key. Separate from collecting, so that `method: {type: lora, rank: 8}` is
-  /// refused for lora, not for rank.
+  /// Throws for the first unknown key, and says what other tools' words are here. Separate from collecting,
+  /// so that `method: {type: lora, rank: 8}` is refused for lora, not for rank.
   void refuse_unknown() const {
     if (unknown_.empty()) return;
-    const auto& [key, where] = unknown_.front();
-    std::vector<std::string> keys;
-    for (const auto& o : all_options()) keys.push_back(o.key);
-    std::string hint = meant_by(leaf(key));
-    if (hint.empty()) hint = nearest_name(key, keys);
-    if (hint.empty()) {  // the right word in the wrong section
-      for (const auto& k : keys)
-        if (k.ends_with("." + leaf(key))) hint = k;
+    const auto& first = unknown_.front();
+    const std::string hint = hint_for(first);
+    std::string others;
+    for (std::size_t i = 1; i < unknown_.size() && i < 6; ++i)
+      if (const auto meaning = hint_for(unknown_[i]); !meaning.empty())
+        others +=
+            fmt::format("{}'{}': {}", others.empty() ? "; also " : ", ", leaf(unknown_[i].key), meaning);
+    if (!hint.empty()) fail("{}: unknown key '{}'; here it is: {}{}", first.where, first.key, hint, others);
+    std::vector<std::string> keys, siblings;
+    const std::string parent = first.key.substr(0, first.key.rfind('.') + 1);  // "" at the top
+    for (const auto& o : all_options()) {
+      keys.push_back(o.key);
+      if (o.key.starts_with(parent)) siblings.push_back(o.key);
     }
-    if (hint.empty()) {
-      std::vector<std::string> siblings;
-      const std::string parent = key.substr(0, key.rfind('.') == std::string::npos ? 0 : key.rfind('.') + 1);
-      for (const auto& k : keys)
-        if (k.starts_with(parent)) siblings.push_back(k);
-      fail("{}: unknown key '{}'{}", where, key, suggestion(key, siblings.empty() ? keys : siblings));
-    }
-    fail("{}: unknown key '{}'; did you mean '{}'?", where, key, hint);
+    const std::string near = nearest_name(first.key, keys);
+    if (!near.empty()) fail("{}: unknown key '{}'; did you mean '{}'?", first.where, first.key, near);
+    fail("{}: unknown key '{}'{}", first.where, first.key,
+         suggestion(first.key, siblings.empty() ? keys : siblings));
   }
 
  private:
+  struct Unknown {
+    std::string key;
+    YAML::Node value;
+    std::string where;
+  };
+
+  /// Another tool's word, or hone's own in another section; with its value.
+  std::string hint_for(const Unknown& unknown) const {
+    const std::string word = leaf(unknown.key);
+    for (const auto& o : all_options())
+      if (leaf(o.key) == word && unknown.value.IsScalar() && word != "type" && word != "path")
+        return o.key + ": " + RecipeValue(unknown.value, "", "").text();
+    return meaning_of(word, unknown.value, [&](const std::string& name) -> std::optional<YAML::Node> {
+      if (const auto known = values_.find(name); known != values_.end()) return known->second.node();
+      for (const auto& u : unknown_) {
+        if (leaf(u.key) == name) return u.value;
+        if (u.value.IsMap() && u.value[name]) return u.value[name];
+      }
+      return std::nullopt;
+    });
+  }
+
   std::string name_;
   std::map<std::string, RecipeValue> values_;
-  std::vector<std::pair<std::string, std::string>> unknown_;
+  std::vector<Unknown> unknown_;
 };
 
 void check(const Recipe& r, const std::map<std::string, RecipeValue>& values, const std::string& name) {
@@ -214,7 +205,7 @@ std::vector<std::string> without_effect(const Recipe& r) {
     const std::string why = option.idle && r.origins.contains(option.key) ? option.idle(r) : "";
     if (!why.empty()) notes.push_back(r.place(option.key) + " has no effect: " + why);
   }
-  if (r.steps && r.schedule.warmup >= *r.steps)
+  if (r.steps && r.schedule.warmup >= static_cast<double>(*r.steps))
     notes.push_back(fmt::format("{} is {} of {} steps: the rate never reaches lr",
                                 r.place("train.schedule.warmup"), r.schedule.warmup, *r.steps));
   return notes;

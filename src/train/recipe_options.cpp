@@ -66,7 +66,12 @@ Option dtype_option() {
           "what to compute in; auto: the checkpoint's own dtype. bf16 keeps f32 master weights",
           [](Recipe& r, const RecipeValue& v) {
             constexpr std::array<std::optional<DType>, 3> kChoices{DType::kF32, DType::kBF16, std::nullopt};
-            r.dtype = kChoices.at(v.word({"f32", "bf16", "auto"}));
+            const auto& node = v.node();
+            const std::string word = node.IsScalar() ? node.Scalar() : "";
+            if (word == "float16" || word == "f16" || word == "fp16")
+              v.expected("f32, bf16 or auto: weights in f16 are read and written, not computed in");
+            const bool torch = word == "float32" || word == "bfloat16";  // Transformers' names
+            r.dtype = kChoices.at(torch ? (word == "float32" ? 0 : 1) : v.word({"f32", "bf16", "auto"}));
           },
           [](const Recipe& r) { return r.dtype ? std::string(name_of(*r.dtype)) : "auto"; }};
 }
@@ -137,6 +142,47 @@ void add_length_options(std::vector<Option>& options) {
                                    "packs (rows) that are computed at once; divides global_batch"));
 }
 
+double warmup_value(const RecipeValue& v) {
+  const std::string text = v.node().IsScalar() ? v.node().Scalar() : "";
+  if (text.ends_with('%')) {
+    const auto percent = decimal_number(YAML::Node(text.substr(0, text.size() - 1)));
+    if (!percent || *percent < 0 || *percent >= 100) v.expected("a share from 0% to below 100%");
+    return *percent / 100;
+  }
+  const auto number = decimal_number(v.node());
+  return number && *number > 0 && *number < 1 ? *number : static_cast<double>(v.integer(0, kMany));
+}
+
+/// "train.optimizer.groups".
+std::vector<OptimizerOptions::Group> groups_value(const RecipeValue& v) {
+  std::vector<OptimizerOptions::Group> groups;
+  if (v.is_null()) return groups;
+  for (const auto& item : v.items()) {
+    const auto fields = item.fields({"match", "lr_scale", "weight_decay"});
+    if (!fields.contains("match"))
+      item.expected("a mapping with match: a regular expression on parameter names");
+    if (fields.size() == 1)
+      item.expected("lr_scale or weight_decay beside match; without them it changes nothing");
+    OptimizerOptions::Group group{.match = fields.at("match").string()};
+    if (const auto scale = fields.find("lr_scale"); scale != fields.end())
+      group.rate_scale = scale->second.number(0, 1e6);
+    if (const auto decay = fields.find("weight_decay"); decay != fields.end())
+      group.weight_decay = decay->second.number(0, 1e6);
+    groups.push_back(std::move(group));
+  }
+  return groups;
+}
+
+std::string groups_text(const std::vector<OptimizerOptions::Group>& groups) {
+  std::string text = "[";
+  for (const auto& g : groups) {
+    text += fmt::format("{}{{match: {}, lr_scale: {}", text.size() > 1 ? ", " : "", quoted(g.match),
+                        g.rate_scale);
+    text += g.weight_decay ? fmt::format(", weight_decay: {}}}", *g.weight_decay) : "}";
+  }
+  return text + "]";
+}
+
 void add_optimizer_options(std::vector<Option>& options) {
   options.push_back(word_option<OptimizerOptions::Type>(
                         "train.optimizer.type", {"adamw", "sgd"},
@@ -169,13 +215,20 @@ void add_optimizer_options(std::vector<Option>& options) {
   options.push_back(number_option(
       "train.optimizer.weight_decay", [](Recipe& r) -> double& { return r.optimizer.weight_decay; }, 0, 1e6,
       "of everything but norms and biases"));
+  options.push_back(
+      {"train.optimizer.groups", "list of {match, lr_scale, weight_decay}",
+       "other rates and decay for the parameters in whose names match (a regular expression) is found, the "
+       "first that matches, as in [{match: 'lm_head|embed', lr_scale: 0.1, weight_decay: 0}]",
+       [](Recipe& r, const RecipeValue& v) { r.optimizer.groups = groups_value(v); },
+       [](const Recipe& r) { return groups_text(r.optimizer.groups); }});
   options.push_back(word_option<ScheduleOptions::Type>(
       "train.schedule.type", {"constant", "linear", "cosine", "wsd"},
       [](Recipe& r) -> ScheduleOptions::Type& { return r.schedule.type; },
       "as in Transformers; wsd falls over the last tenth of the steps"));
-  options.push_back({"train.schedule.warmup", "integer", "steps in which the rate rises from 0",
-                     [](Recipe& r, const RecipeValue& v) { r.schedule.warmup = v.integer(0, kMany); },
-                     [](const Recipe& r) { return std::to_string(r.schedule.warmup); }});
+  options.push_back({"train.schedule.warmup", "integer | share",
+                     "steps in which the rate rises from 0; below 1 (0.03, 3%): a share of all steps",
+                     [](Recipe& r, const RecipeValue& v) { r.schedule.warmup = warmup_value(v); },
+                     [](const Recipe& r) { return fmt::format("{}", r.schedule.warmup); }});
   options.push_back(
       number_option(
           "train.schedule.min_lr_ratio", [](Recipe& r) -> double& { return r.schedule.min_lr_ratio; }, 0, 1,
@@ -185,7 +238,7 @@ void add_optimizer_options(std::vector<Option>& options) {
           }));
   options.push_back({"train.clip", "number | null", "largest gradient norm; null: no clipping",
                      [](Recipe& r, const RecipeValue& v) {
-                       r.clip = v.is_null() ? std::nullopt : std::optional(v.number(-kHuge, kHuge));
+                       r.clip = v.number_or_null(-kHuge, kHuge);
                        if (r.clip && *r.clip <= 0) v.expected("a number above 0, or null for no clipping");
                      },
                      [](const Recipe& r) { return r.clip ? fmt::format("{}", *r.clip) : "null"; }});
@@ -208,9 +261,7 @@ void add_run_options(std::vector<Option>& options) {
   options.push_back(
       {"train.aux_coef", "number | null",
        "coefficient of the load-balancing loss; default: the config's, where output_router_logits is true",
-       [](Recipe& r, const RecipeValue& v) {
-         r.aux_coefficient = v.is_null() ? std::nullopt : std::optional(v.number(0, 1e6));
-       },
+       [](Recipe& r, const RecipeValue& v) { r.aux_coefficient = v.number_or_null(0, 1e6); },
        [](const Recipe& r) { return r.aux_coefficient ? fmt::format("{}", *r.aux_coefficient) : "null"; }});
   options.push_back(
       integer_option("train.checkpoint_every", &Recipe::checkpoint_every, 0,

@@ -1,5 +1,9 @@
 #include "train/recipe_value.h"
 
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
@@ -24,14 +28,35 @@ std::string range_text(const char* kind, Number least, Number most, bool tells_m
   return fmt::format("{} from {} to {}", kind, least, most);
 }
 
-/// The whole of the text as a decimal number: no octal, no hexadecimal, no words.
+/// The whole of the text as a decimal number: no octal, no hexadecimal, no words. Underscores between digits
+/// go, as in YAML 1.1.
 template <typename Number>
 bool parse_decimal(const YAML::Node& node, Number& value) {
   if (!is_plain(node)) return false;
-  std::string_view text = node.Scalar();
-  if (text.starts_with('+')) text.remove_prefix(1);
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const std::string& given = node.Scalar();
+  std::string text;
+  const auto is_digit = [&](std::size_t i) { return i < given.size() && given[i] >= '0' && given[i] <= '9'; };
+  for (std::size_t i = 0; i < given.size(); ++i)
+    if (given[i] != '_' || i == 0 || !is_digit(i - 1) || !is_digit(i + 1)) text += given[i];
+  const std::size_t begin = text.starts_with('+') && !text.starts_with("+-") ? 1 : 0;
+  const auto [end, error] = std::from_chars(text.data() + begin, text.data() + text.size(), value);
   return error == std::errc{} && end == text.data() + text.size();
+}
+
+/// 1e3 and 1000.0, which are integers for everyone but a parser.
+bool parse_integral(const YAML::Node& node, std::int64_t& value) {
+  constexpr double kExact = 9007199254740992;  // 2^53
+  double number = 0;
+  if (!parse_decimal(node, number) || std::abs(number) > kExact || number != std::floor(number)) return false;
+  value = static_cast<std::int64_t>(number);
+  return true;
+}
+
+/// What people write for null in other languages; in YAML they are words.
+bool means_null(const YAML::Node& node) {
+  static constexpr std::array<std::string_view, 10> kWords{"none", "None", "NONE", "nil",   "off",
+                                                           "Off",  "OFF",  "no",   "false", "False"};
+  return node.IsScalar() && std::find(kWords.begin(), kWords.end(), node.Scalar()) != kWords.end();
 }
 
 /// A number that only failed to be read for its size.
@@ -41,6 +66,12 @@ bool is_large(const YAML::Node& node) {
 }
 
 }  // namespace
+
+std::optional<double> decimal_number(const YAML::Node& node) {
+  double value = 0;
+  if (!parse_decimal(node, value) || !std::isfinite(value)) return std::nullopt;
+  return value;
+}
 
 std::string RecipeValue::text() const {
   YAML::Emitter out;
@@ -58,12 +89,16 @@ std::string RecipeValue::text() const {
 }
 
 void RecipeValue::expected(const std::string& what) const {
-  fail("{}: {} is {}, expected {}", where_, key_, text(), what);
+  double number = 0;
+  const bool quoted_number =
+      node_.IsScalar() && !is_plain(node_) && parse_decimal(YAML::Node(node_.Scalar()), number);
+  fail("{}: {} is {}, expected {}{}", where_, key_, text(), what,
+       quoted_number ? "; in quotes it is text, write it without" : "");
 }
 
 std::int64_t RecipeValue::integer(std::int64_t least, std::int64_t most) const {
   std::int64_t value = 0;
-  if (!parse_decimal(node_, value) || value < least || value > most)
+  if ((!parse_decimal(node_, value) && !parse_integral(node_, value)) || value < least || value > most)
     expected(range_text("an integer", least, most, most < kMany || value > most || is_large(node_)));
   return value;
 }
@@ -73,6 +108,14 @@ double RecipeValue::number(double least, double most) const {
   if (!parse_decimal(node_, value) || !std::isfinite(value) || value < least || value > most)
     expected(range_text("a number", least, most, most < kHuge || value > most || is_large(node_)));
   return value;
+}
+
+std::optional<double> RecipeValue::number_or_null(double least, double most) const {
+  if (is_null()) return std::nullopt;
+  if (means_null(node_))
+    expected(fmt::format("a number or null: YAML reads {} as a word; write {}: null", node_.Scalar(),
+                         key_.substr(key_.rfind('.') + 1)));
+  return number(least, most);
 }
 
 bool RecipeValue::boolean() const {
@@ -109,6 +152,28 @@ std::vector<std::string> RecipeValue::strings() const {
   if (!node_.IsSequence()) expected("a list of strings");
   std::vector<std::string> result;
   for (const auto& item : node_) result.push_back(RecipeValue(item, key_, where_).string());
+  return result;
+}
+
+std::vector<RecipeValue> RecipeValue::items() const {
+  if (!node_.IsSequence()) expected("a list");
+  std::vector<RecipeValue> result;
+  for (const auto& item : node_)
+    result.emplace_back(item, fmt::format("{}[{}]", key_, result.size()), child(item, "").where_);
+  return result;
+}
+
+std::map<std::string, RecipeValue> RecipeValue::fields(const std::vector<std::string>& names) const {
+  if (!node_.IsMap()) expected(fmt::format("a mapping of {}", fmt::join(names, ", ")));
+  std::map<std::string, RecipeValue> result;
+  for (const auto& entry : node_) {
+    const std::string name = entry.first.IsScalar() ? entry.first.Scalar() : "";
+    if (std::find(names.begin(), names.end(), name) == names.end())
+      fail("{}: {} has an unknown key '{}'{}; it takes {}", where_, key_, name, suggestion(name, names),
+           fmt::join(names, ", "));
+    if (!result.emplace(name, RecipeValue(entry.second, key_ + "." + name, where_)).second)
+      fail("{}: duplicate key {}.{}", where_, key_, name);
+  }
   return result;
 }
 

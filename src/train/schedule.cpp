@@ -6,8 +6,14 @@
 
 namespace hone::train {
 
+std::int64_t warmup_steps(const ScheduleOptions& options, std::int64_t steps) {
+  return static_cast<std::int64_t>(options.warmup < 1 ? std::ceil(options.warmup * static_cast<double>(steps))
+                                                      : options.warmup);
+}
+
 double schedule_factor(const ScheduleOptions& options, std::int64_t step, std::int64_t steps) {
   using Type = ScheduleOptions::Type;
+  const std::int64_t warmup = warmup_steps(options, steps);
   const auto floor = [&](double factor) {
     return factor * (1 - options.min_lr_ratio) + options.min_lr_ratio;
   };
@@ -15,11 +21,11 @@ double schedule_factor(const ScheduleOptions& options, std::int64_t step, std::i
     return static_cast<double>(a) / static_cast<double>(std::max<std::int64_t>(1, b));
   };
   const auto half_cosine = [](double progress) { return 0.5 * (1 + std::cos(std::numbers::pi * progress)); };
-  if (step < options.warmup) {
-    const double rising = ratio(step, options.warmup);
+  if (step < warmup) {
+    const double rising = ratio(step, warmup);
     return options.type == Type::kWsd ? floor(rising) : rising;  // only WSD warms up from min_lr_ratio
   }
-  const double progress = std::min(1.0, ratio(step - options.warmup, steps - options.warmup));
+  const double progress = std::min(1.0, ratio(step - warmup, steps - warmup));
   switch (options.type) {
     case Type::kConstant:
       return 1;

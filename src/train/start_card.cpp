@@ -74,6 +74,14 @@ std::string trained_text(const StartCardFacts& f) {
                   with_commas(total), 100.0 * static_cast<double>(trainable) / static_cast<double>(total));
   for (std::size_t i = 0; i < f.recipe->freeze.size(); ++i)
     text += fmt::format(", '{}' freezes {} tensors", f.recipe->freeze[i], f.frozen_by_pattern.at(i));
+  const auto groups = assign_groups(parameters, f.recipe->optimizer.groups);
+  for (std::size_t g = 0; g < f.recipe->optimizer.groups.size(); ++g) {
+    const auto& group = f.recipe->optimizer.groups[g];
+    text +=
+        fmt::format(", '{}': {} tensors with lr x {}", group.match,
+                    std::count(groups.begin(), groups.end(), static_cast<std::int64_t>(g)), group.rate_scale);
+    if (group.weight_decay) text += fmt::format(" and weight decay {}", *group.weight_decay);
+  }
   return text + (f.aux_coefficient != 0 ? fmt::format(", auxiliary loss x {}", f.aux_coefficient) : "");
 }
 

@@ -38,6 +38,7 @@ Outputs run_adamw(const KernelTable& table, Stream& stream, std::int64_t n, DTyp
   a.exp_avg_sq = f32(arena.inout("exp_avg_sq", 1, n, DType::kF32, tol, true));
   a.n = n;
   a.weight_decay = 0.1F;
+  a.rate_scale = weight ? 0.3F : 1.0F;
   a.scalars = &scalars;
   table.adamw(a, stream);
   return arena.outputs();
@@ -60,6 +61,7 @@ Outputs run_sgd(const KernelTable& table, Stream& stream, std::int64_t n, DType 
                                   : arena.inout("buffer", 1, n, DType::kF32, tol));
   a.first = first;
   a.weight_decay = 0.1F;
+  a.rate_scale = weight ? 0.3F : 1.0F;
   a.scalars = &scalars;
   table.sgd(a, stream);
   return arena.outputs();

@@ -31,6 +31,18 @@ TEST(Schedule, IsTransformersStepByStep) {
   }
 }
 
+TEST(Schedule, AWarmUpBelowOneIsAShareRoundedUp) {
+  // Transformers 5: TrainingArguments.get_warmup_steps, ceil(steps * warmup_steps) where warmup_steps < 1.
+  EXPECT_EQ(warmup_steps({.warmup = 0.03}, 1000), 30);
+  EXPECT_EQ(warmup_steps({.warmup = 0.03}, 101), 4);
+  EXPECT_EQ(warmup_steps({.warmup = 1}, 101), 1);
+  EXPECT_EQ(warmup_steps({.warmup = 0}, 101), 0);
+  const ScheduleOptions share{.type = ScheduleOptions::Type::kCosine, .warmup = 0.25};
+  const ScheduleOptions steps{.type = ScheduleOptions::Type::kCosine, .warmup = 3};
+  for (std::int64_t step = 0; step < 12; ++step)
+    EXPECT_EQ(schedule_factor(share, step, 12), schedule_factor(steps, step, 12));
+}
+
 TEST(Schedule, LinearFallsToItsFloor) {
   const ScheduleOptions options{.type = ScheduleOptions::Type::kLinear, .warmup = 2, .min_lr_ratio = 0.1};
   EXPECT_DOUBLE_EQ(schedule_factor(options, 0, 10), 0);

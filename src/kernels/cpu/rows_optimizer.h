@@ -71,8 +71,9 @@ void adamw_elements(const AdamWArgs& a, Stream& stream) {
   const Vec beta2 = Isa::set(a.beta2), rest2 = Isa::set(1 - a.beta2);
   const Vec clip = Isa::set(s.clip_factor), eps = Isa::set(a.eps);
   const Vec correction2 = Isa::set(1.0F / __builtin_sqrtf(s.bias_correction2));
-  const Vec rate = Isa::set(s.learning_rate / s.bias_correction1);
-  const Vec keep = Isa::set(1 - s.learning_rate * a.weight_decay);
+  const float learning_rate = a.rate_scale * s.learning_rate;
+  const Vec rate = Isa::set(learning_rate / s.bias_correction1);
+  const Vec keep = Isa::set(1 - learning_rate * a.weight_decay);
   const auto* all_grad = static_cast<const G*>(a.grad);
   over_elements<Isa>(1, a.n, true, stream, [&](Index, Index begin, Index end) {
     float *master = a.master, *avg = a.exp_avg, *avg_sq = a.exp_avg_sq;
@@ -102,7 +103,7 @@ void RowKernels<Isa>::adamw(const AdamWArgs& a, Stream& stream) {
 template <class Isa, class G>
 void sgd_elements(const SgdArgs& a, Stream& stream) {
   using Vec = typename Isa::Vec;
-  const Vec clip = Isa::set(a.scalars->clip_factor), rate = Isa::set(a.scalars->learning_rate);
+  const Vec clip = Isa::set(a.scalars->clip_factor), rate = Isa::set(a.rate_scale * a.scalars->learning_rate);
   const Vec decay = Isa::set(a.weight_decay), momentum = Isa::set(a.momentum);
   over_elements<Isa>(1, a.n, true, stream, [&](Index, Index begin, Index end) {
     float *master = a.master, *buffer = a.momentum_buffer;

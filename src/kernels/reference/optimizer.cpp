@@ -28,7 +28,7 @@ void finish_norm(const FinishNormArgs& a, Stream&) {
 void adamw(const AdamWArgs& a, Stream& stream) {
   const StepScalars& s = *a.scalars;
   if (s.skip != 0) return;
-  const double beta1 = a.beta1, beta2 = a.beta2, rate = s.learning_rate;
+  const double beta1 = a.beta1, beta2 = a.beta2, rate = a.rate_scale * s.learning_rate;
   parallel_for(stream, a.n, [&](std::int64_t i) {
     const double grad = static_cast<double>(load(a.grad, a.grad_dtype, i)) * s.clip_factor;
     const double avg = beta1 * a.exp_avg[i] + (1 - beta1) * grad;
@@ -52,7 +52,7 @@ void sgd(const SgdArgs& a, Stream& stream) {
       if (!a.first) step += static_cast<double>(a.momentum) * a.momentum_buffer[i];
       a.momentum_buffer[i] = static_cast<float>(step);
     }
-    a.master[i] = static_cast<float>(a.master[i] - s.learning_rate * step);
+    a.master[i] = static_cast<float>(a.master[i] - a.rate_scale * s.learning_rate * step);
     if (a.weight != nullptr) store(a.weight, DType::kBF16, i, a.master[i]);
   });
 }
