@@ -12,6 +12,7 @@
 
 #include "base/console.h"
 #include "base/error.h"
+#include "cli/options.h"
 #include "cli/verbs.h"
 #include "data/dataset.h"
 #include "model/causal_lm.h"
@@ -116,12 +117,6 @@ nlohmann::ordered_json to_json(const data::DatasetStatistics& s,
           {"sources", std::move(sources)}};
 }
 
-data::Overlong overlong_of(const std::string& name) {
-  return name == "error"   ? data::Overlong::kError
-         : name == "drop"  ? data::Overlong::kDrop
-         : name == "split" ? data::Overlong::kSplit
-                           : data::Overlong::kTruncate;
-}
 
 /// From the command line and the recipe to what is read, and how.
 struct CheckPlan {
@@ -200,8 +195,7 @@ void run(const CheckOptions& options) {
     auto json = show(data.evaluation_sets[i].data, name + ": " + of, plan, options, tokenizer.tokenizer());
     if (options.json) result[set.name.empty() ? name : "eval_" + name] = std::move(json);
   }
-  if (options.json)
-    fmt::print("{}\n", result.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+  if (options.json) print_json(result);
 }
 
 }  // namespace
@@ -230,7 +224,7 @@ void add_check(CLI::App& app) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   verb->add_flag("--no-packing", options->unpacked, "one row a pack");
-  verb->add_flag("--json", options->json, "print one JSON object");
+  add_json_to(*verb, options->json);
   verb->callback([options] { run(*options); });
 }
 

@@ -11,6 +11,7 @@
 
 #include "base/console.h"
 #include "base/error.h"
+#include "cli/options.h"
 #include "cli/verbs.h"
 #include "device/stream.h"
 #include "kernels/peak.h"
@@ -70,7 +71,7 @@ void run(bool json) {
         {"nlohmann_json", NLOHMANN_JSON_VERSION_MAJOR * 10000 + NLOHMANN_JSON_VERSION_MINOR * 100 +
                               NLOHMANN_JSON_VERSION_PATCH}}}};
   if (json) {
-    fmt::print("{}\n", row.dump());
+    print_json(row);
     return;
   }
   Card card;
@@ -98,7 +99,7 @@ void run(bool json) {
 void add_doctor(CLI::App& app) {
   auto json = std::make_shared<bool>(false);
   CLI::App* verb = app.add_subcommand("doctor", "show what this machine has, what hone will use, and why");
-  verb->add_flag("--json", *json, "print one JSON object");
+  add_json_to(*verb, *json);
   verb->callback([json] { run(*json); });
 }
 

@@ -17,7 +17,7 @@ namespace hone::cli {
 namespace {
 
 struct EvalOptions {
-  std::string model, data;
+  std::string model, data, overlong = "error";
   std::int64_t seq_len = 0, samples = 0;
   bool exact_match = false, json = false;
   ComputeOptions compute;
@@ -36,9 +36,13 @@ void run(const EvalOptions& options) {
   const std::int64_t longest = options.seq_len > 0 ? options.seq_len : spec.context_length();
   model::check_context(spec, longest, fmt::format("--seq-len {}", longest));
   const auto tokenizer = text::PretrainedTokenizer::from_pretrained(options.model);
-  const auto dataset = data::Dataset::load(
-      options.data, "test", tokenizer,
-      {.seq_len = longest, .packing = false, .shuffle = false, .vocab = spec.vocab, .for_training = false});
+  const auto dataset = data::Dataset::load(options.data, "test", tokenizer,
+                                           {.seq_len = longest,
+                                            .packing = false,
+                                            .shuffle = false,
+                                            .overlong = overlong_of(options.overlong),
+                                            .vocab = spec.vocab,
+                                            .for_training = false});
   if (dataset.statistics().supervised == 0)
     fail("{}: no token is supervised (every label is -100 or the first of its row): there is no loss",
          options.data);
@@ -51,9 +55,14 @@ void run(const EvalOptions& options) {
         context, model.decoder(), dataset,
         std::max<std::int64_t>(std::min(dataset.statistics().longest, longest), 2048), show(progress));
   }
-  nlohmann::ordered_json row{
-      {"loss", summary.loss},     {"perplexity", summary.perplexity}, {"rows", summary.examples},
-      {"tokens", summary.tokens}, {"supervised", summary.supervised}, {"seconds", summary.seconds}};
+  nlohmann::ordered_json row{{"loss", summary.loss},
+                             {"perplexity", summary.perplexity},
+                             {"rows", summary.examples},
+                             {"tokens", summary.tokens},
+                             {"supervised", summary.supervised},
+                             {"seconds", summary.seconds},
+                             {"dropped", dataset.statistics().dropped},
+                             {"truncated", dataset.statistics().truncated}};
   if (options.exact_match) {
     Progress progress("answering");
     const auto match = train::exact_match(context, model.decoder(), dataset, show(progress));
@@ -65,7 +74,7 @@ void run(const EvalOptions& options) {
   if (options.json) {
     for (const auto& s : samples)
       row["samples"].push_back({{"prompt", s.prompt}, {"answer", s.answer}, {"reference", s.reference}});
-    fmt::print("{}\n", row.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+    print_json(row);
     return;
   }
   for (const auto& s : samples)
@@ -73,6 +82,10 @@ void run(const EvalOptions& options) {
   fmt::print("loss {:.4f}  perplexity {:.3f}  {} rows, {} tokens, {} supervised, in {}\n", summary.loss,
              summary.perplexity, with_commas(summary.examples), with_commas(summary.tokens),
              with_commas(summary.supervised), duration(summary.seconds));
+  if (dataset.statistics().dropped + dataset.statistics().truncated > 0)
+    fmt::print("{} rows longer than {} tokens were left out, {} cut short\n",
+               with_commas(dataset.statistics().dropped), longest,
+               with_commas(dataset.statistics().truncated));
   if (options.exact_match)
     fmt::print("exact match {:.1f} % of {} answers\n", 100 * row["exact_match"].get<double>(),
                row["asked"].get<std::int64_t>());
@@ -88,10 +101,13 @@ void add_eval(CLI::App& app) {
   verb->add_option("DATA", options->data, "a JSONL file, a glob, or a directory with test.jsonl")->required();
   verb->add_option("--seq-len", options->seq_len, "the most tokens a row may have; 0: the model's context")
       ->check(at_least(0));
+  verb->add_option("--overlong", options->overlong, "what becomes of rows longer than that")
+      ->check(CLI::IsMember({"error", "truncate", "drop"}))
+      ->capture_default_str();
   verb->add_flag("--exact-match", options->exact_match,
                  "answer every row greedily and count the answers that are the data's, token by token");
   verb->add_option("--samples", options->samples, "answers to show")->check(at_least(0));
-  verb->add_flag("--json", options->json, "print one JSON object");
+  add_json_to(*verb, options->json);
   options->compute.add_to(*verb);
   verb->callback([options] { run(*options); });
 }

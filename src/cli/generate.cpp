@@ -62,9 +62,7 @@ void run(GenerateOptions options) {
       });
   emit(decoder.finish());
   if (options.json)
-    fmt::print(
-        "{}\n",
-        nlohmann::ordered_json{{"text", answer}, {"ids", generated.at(0)}, {"prompt_ids", ids}}.dump());
+    print_json({{"text", answer}, {"ids", generated.at(0)}, {"prompt_ids", ids}});
   else
     fmt::print("\n");
 }
@@ -79,21 +77,26 @@ void add_generate(CLI::App& app) {
   verb->add_option("MODEL", options->model, "a Hugging Face checkpoint directory")->required();
   verb->add_option("--prompt", options->prompt, "what the user says; -: read it from standard input")
       ->required();
-  verb->add_option("--system", options->system, "a system message");
-  verb->add_flag("--raw", options->raw, "continue the prompt as plain text, without the chat template");
+  auto* system = verb->add_option("--system", options->system, "a system message");
+  verb->add_flag("--raw", options->raw, "continue the prompt as plain text, without the chat template")
+      ->excludes(system);
   verb->add_option("--max-new-tokens", g.max_new_tokens, "tokens at most")
       ->check(at_least(1))
       ->capture_default_str();
-  verb->add_option("--temperature", g.temperature, "0: greedy")->check(at_least(0))->capture_default_str();
+  auto* temperature = verb->add_option("--temperature", g.temperature, "0: greedy")
+                          ->check(at_least(0))
+                          ->capture_default_str();
   verb->add_option("--top-k", g.top_k, "sample among the k likeliest tokens; 0: all")
+      ->needs(temperature)  // greedy answers know neither these nor a seed
       ->check(at_least(0))
       ->capture_default_str();
   verb->add_option("--top-p", g.top_p, "sample among the fewest tokens with this probability")
+      ->needs(temperature)
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
-  verb->add_option("--seed", g.seed, "of the sampling")->capture_default_str();
+  verb->add_option("--seed", g.seed, "of the sampling")->needs(temperature)->capture_default_str();
   verb->add_flag("--special", options->keep_special, "print special tokens too");
-  verb->add_flag("--json", options->json, "print one JSON object");
+  add_json_to(*verb, options->json);
   options->compute.add_to(*verb);
   verb->callback([options] { run(*options); });
 }

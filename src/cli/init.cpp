@@ -16,6 +16,7 @@ namespace {
 struct InitOptions {
   std::string config, out, dtype = "f32";
   std::uint64_t seed = 0;
+  bool json = false;
 };
 
 void run(const InitOptions& options) {
@@ -25,6 +26,12 @@ void run(const InitOptions& options) {
   const auto model =
       model::CausalLM::from_config(context, options.config, parse_dtype(options.dtype).value(), options.seed);
   const auto report = model.save_pretrained(options.out);
+  if (options.json)
+    return print_json({{"out", options.out},
+                       {"parameters", model.decoder().parameters().num_elements()},
+                       {"dtype", options.dtype},
+                       {"seed", options.seed},
+                       {"not_copied", report.left_out}});
   fmt::print("{}: {} parameters, {}, seed {}\n", options.out,
              with_commas(model.decoder().parameters().num_elements()), options.dtype, options.seed);
   if (!report.left_out.empty()) fmt::print("not copied (weights): {}\n", fmt::join(report.left_out, ", "));
@@ -48,6 +55,7 @@ void add_init(CLI::App& app) {
   verb->add_option("--dtype", options->dtype, "stored dtype")
       ->check(CLI::IsMember({"f32", "bf16"}))
       ->capture_default_str();
+  add_json_to(*verb, options->json);
   verb->callback([options] { run(*options); });
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/console.h"
 #include "base/error.h"
+#include "cli/options.h"
 #include "cli/verbs.h"
 #include "model/causal_lm.h"
 #include "train/start_card.h"
@@ -131,7 +132,7 @@ void run(const InspectOptions& options) {
   if (checkpoint) row["weights"] = describe_weights(*checkpoint, options.tensors);
   row["unknown_config_keys"] = description.unknown_keys;
   if (options.json)
-    fmt::print("{}\n", row.dump());
+    print_json(row);
   else
     print(row, description);
 }
@@ -146,7 +147,7 @@ void add_inspect(CLI::App& app) {
                    "a Hugging Face checkpoint directory, or one with only a config.json")
       ->required();
   verb->add_flag("--tensors", options->tensors, "list every tensor");
-  verb->add_flag("--json", options->json, "print one JSON object");
+  add_json_to(*verb, options->json);
   verb->callback([options] { run(*options); });
 }
 

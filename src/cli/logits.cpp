@@ -17,6 +17,7 @@ namespace {
 
 struct LogitsOptions {
   std::string model, ids, out;
+  bool json = false;
   ComputeOptions compute;
 };
 
@@ -61,11 +62,14 @@ void run(const LogitsOptions& options) {
     progress.update(static_cast<double>(i + 1) / static_cast<double>(rows.size()),
                     fmt::format("{} of {} rows", i + 1, rows.size()));
   }
+  nlohmann::ordered_json row{{"out", options.out}, {"rows", rows.size()}, {"vocab", spec.vocab}};
   if (has_labels) {
     const float loss = training_loss(context, model, rows, options.ids);
     writer.write("loss", std::as_bytes(std::span(&loss, 1)));
+    row["loss"] = loss;
   }
   writer.finish();
+  if (options.json) print_json(row);
 }
 
 }  // namespace
@@ -81,6 +85,7 @@ void add_logits(CLI::App& app) {
   verb->add_option("--out", options->out,
                    "safetensors file to write: logits.0, logits.1, … (length, vocab) f32, and loss (1)")
       ->required();
+  add_json_to(*verb, options->json);
   options->compute.add_to(*verb);
   verb->callback([options] { run(*options); });
 }

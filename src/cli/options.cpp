@@ -1,8 +1,11 @@
 #include "cli/options.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <cmath>
+#include <cstdio>
+#include <optional>
 
 #include "base/console.h"
 #include "device/threads.h"
@@ -20,12 +23,32 @@ CLI::Validator at_least(int least) {
       fmt::format(">= {}", least));
 }
 
+data::Overlong overlong_of(const std::string& name) {
+  return name == "error"   ? data::Overlong::kError
+         : name == "drop"  ? data::Overlong::kDrop
+         : name == "split" ? data::Overlong::kSplit
+                           : data::Overlong::kTruncate;
+}
+
 void add_json_to(CLI::App& verb, bool& json) {
   verb.add_flag("--json", json, "print one JSON object, and progress on stderr alone");
 }
 
 void print_json(const nlohmann::ordered_json& row) {
   fmt::print("{}\n", row.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+}
+
+StdoutToStderr::StdoutToStderr() {
+  std::fflush(stdout);
+  stdout_ = ::dup(STDOUT_FILENO);
+  if (stdout_ >= 0) ::dup2(STDERR_FILENO, STDOUT_FILENO);
+}
+
+StdoutToStderr::~StdoutToStderr() {
+  std::fflush(stdout);
+  if (stdout_ < 0) return;
+  ::dup2(stdout_, STDOUT_FILENO);
+  ::close(stdout_);
 }
 
 ops::Context ComputeOptions::context() const {

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "base/dtype.h"
+#include "data/dataset.h"
 #include "model/causal_lm.h"
 
 namespace hone::cli {
@@ -16,10 +17,26 @@ namespace hone::cli {
 /// Refuses numbers below `least`, and what is not a finite number.
 CLI::Validator at_least(int least);
 
+/// Of "error", "truncate", "drop", "split".
+data::Overlong overlong_of(const std::string& name);
+
 /// --json: the verb then prints one JSON object on stdout, by print_json, and nothing else there.
 void add_json_to(CLI::App& verb, bool& json);
 /// One line. Bytes that are not UTF-8 are replaced.
 void print_json(const nlohmann::ordered_json& row);
+
+/// While it lives, what is printed to stdout goes to stderr: a verb that speaks as it goes leaves stdout to
+/// its JSON.
+class StdoutToStderr {
+ public:
+  StdoutToStderr();
+  ~StdoutToStderr();
+  StdoutToStderr(const StdoutToStderr&) = delete;
+  StdoutToStderr& operator=(const StdoutToStderr&) = delete;
+
+ private:
+  int stdout_ = -1;
+};
 
 /// --dtype f32|bf16 and --threads N.
 struct ComputeOptions {

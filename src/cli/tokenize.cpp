@@ -8,6 +8,7 @@
 #include "base/console.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "cli/options.h"
 #include "cli/verbs.h"
 #include "data/records.h"
 #include "data/tokenize.h"
@@ -19,7 +20,7 @@ namespace {
 
 struct TokenizeVerb {
   std::string model, in, out;
-  bool generation_prompt = false, no_special = false;
+  bool generation_prompt = false, no_special = false, json = false;
 };
 
 nlohmann::ordered_json to_json(const data::TokenizedRow& row) {
@@ -45,12 +46,15 @@ void run(const TokenizeVerb& options) {
   std::string out;
   Progress progress("tokenizing");
   std::int64_t count = 0;
+  std::int64_t tokens = 0;
   for (data::Record record; file->next(record);) {
     const auto row = rows.tokenize(record.json, file->source(record.number).where());
+    tokens += static_cast<std::int64_t>(row.ids.size());
     out += to_json(row).dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
     progress.update(file->share(), with_commas(++count) + " rows");
   }
   write_file_atomically(options.out, out);
+  if (options.json) print_json({{"out", options.out}, {"rows", count}, {"tokens", tokens}});
 }
 
 }  // namespace
@@ -77,6 +81,7 @@ void add_tokenize(CLI::App& app) {
                  "end chats with the template's generation prompt");
   verb->add_flag("--no-special", options->no_special,
                  "leave out the special tokens that the post-processor adds to text");
+  add_json_to(*verb, options->json);
   verb->callback([options] { run(*options); });
 }
 

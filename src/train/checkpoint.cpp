@@ -28,6 +28,13 @@ ordered_json optional_number(const std::optional<double>& value) {
   return value ? ordered_json(*value) : ordered_json(nullptr);
 }
 
+ordered_json history_json(const std::vector<Extension>& history) {
+  ordered_json list = ordered_json::array();
+  for (const auto& extension : history)
+    list.push_back({{"step", extension.step}, {"changes", extension.changes}});
+  return list;
+}
+
 ordered_json state_json(const TrainState& s) {
   return {{"step", s.step},
           {"epoch", s.cursor.epoch},
@@ -40,11 +47,15 @@ ordered_json state_json(const TrainState& s) {
           {"consecutive_skips", s.consecutive_skips},
           {"best_eval_loss", optional_number(s.best_eval_loss)},
           {"best_step", s.best_step},
+          {"evaluations_without_gain", s.evaluations_without_gain},
+          {"stopped_early", s.stopped_early},
           {"finished", s.finished},
           {"started", s.started},
           {"expert_counts", s.expert_counts},
           {"waiting_row", s.waiting ? to_row(*s.waiting).dump() : ""},
-          {"run_key", s.run_key}};
+          {"run_key", s.run_key},
+          {"data_since", s.data_since},
+          {"history", history_json(s.history)}};
 }
 
 std::optional<double> read_optional(const hub::JsonNode& node) {
@@ -83,6 +94,16 @@ hub::JsonNode read_index(const std::filesystem::path& checkpoint) {
         "that version, nothing was changed",
         checkpoint.string(), version, kVersion));
   return index;
+}
+
+std::vector<Extension> read_history(const hub::JsonNode& node) {
+  std::vector<Extension> history;
+  for (const auto& entry : node.elements()) {
+    history.push_back({entry.at("step").as_integer(), {}});
+    for (const auto& change : entry.at("changes").elements())
+      history.back().changes.push_back(change.as_string());
+  }
+  return history;
 }
 
 std::vector<std::vector<std::int64_t>> read_counts(const hub::JsonNode& node) {
@@ -179,6 +200,11 @@ TrainState CheckpointStore::load_state(const std::filesystem::path& checkpoint) 
   if (const auto counts = s.find("expert_counts")) state.expert_counts = read_counts(*counts);
   if (const auto row = s.find("waiting_row"); row && !row->as_string().empty())
     state.waiting = from_row(hub::parse_json(row->as_string(), (checkpoint / kIndex).string()));
+  if (const auto count = s.find("evaluations_without_gain"))
+    state.evaluations_without_gain = count->as_integer();
+  if (const auto early = s.find("stopped_early")) state.stopped_early = early->as_bool();
+  if (const auto since = s.find("data_since")) state.data_since = since->as_integer();
+  if (const auto history = s.find("history")) state.history = read_history(*history);
   return state;
 }
 
@@ -204,6 +230,15 @@ std::span<const std::byte> SavedTensors::bytes(const std::string& name, const Sh
   if (hash_text(bytes) != listed_.at(name).at("pieces")[0].at("hash").as_string())
     fail("{}: the bytes of {} are not those that were written", shard_.string(), name);
   return bytes;
+}
+
+model::CausalLM::Values SavedTensors::masters() const {
+  return [this, last = std::string()](const model::Parameter& p) mutable -> std::optional<hub::Source> {
+    release(last);
+    last = "master." + p.spec.name;
+    if (!has(last)) return std::nullopt;
+    return hub::Source{bytes(last, p.spec.shape).data(), DType::kF32};
+  };
 }
 
 void SavedTensors::release(std::string_view name) const {

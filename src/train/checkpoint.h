@@ -22,6 +22,12 @@
 
 namespace hone::train {
 
+/// A run that went on with other values, on purpose (hone train --extend).
+struct Extension {
+  std::int64_t step = 0;             // steps done by then
+  std::vector<std::string> changes;  // "train.steps: 100 -> 200"
+};
+
 /// Where a run stands, besides the optimizer's tensors.
 struct TrainState {
   std::int64_t step = 0;                    // steps done, skipped ones included
@@ -33,11 +39,16 @@ struct TrainState {
   std::int64_t consecutive_skips = 0;       // steps in a row that were not finite
   std::optional<double> best_eval_loss;
   std::int64_t best_step = -1;
+  std::int64_t evaluations_without_gain = 0;  // in a row, for train.early_stopping
+  bool stopped_early = false;                 // by it, after this step
   bool finished = false;
   std::string started;  // when the run began, as its chat templates read the time (text/moment.h)
   std::vector<std::vector<std::int64_t>> expert_counts;  // loads since the last row of experts.jsonl
   std::optional<StepRecord> waiting;  // the last step's record, where its evaluations are still to come
   std::string run_key;                // what must not change between starts (run_key.h)
+  std::vector<Extension> history;
+  /// Steps done when the present data, or their order, began: epochs count from there.
+  std::int64_t data_since = 0;
   // A field that is added is read with its default where it is absent: that needs no new format.
 };
 
@@ -58,6 +69,10 @@ class SavedTensors {
   bool has(std::string_view name) const;
   /// In the order of the index.
   std::vector<std::string> names() const { return listed_.keys(); }
+  /// The masters, for model::CausalLM::save_pretrained: of a parameter that was not trained, nullopt. This
+  /// object must live as long as the function, which gives the pages of a tensor back when it is asked for
+  /// the next.
+  model::CausalLM::Values masters() const;
   /// Gives a tensor's pages back.
   void release(std::string_view name) const;
 
@@ -78,6 +93,10 @@ class CheckpointStore {
   void save(const TrainState& state, const Optimizer& optimizer) const;
   /// Bytes that a save of this optimizer writes.
   static std::uint64_t size_bytes(const Optimizer& optimizer);
+  /// Where a step's checkpoint lies, or would.
+  std::filesystem::path path_of(std::int64_t step) const {
+    return directory_ / ("step-" + std::to_string(step));
+  }
   /// All of them, the newest first.
   std::vector<std::filesystem::path> all() const;
   /// Removes what a killed save or deletion left behind.
@@ -96,9 +115,6 @@ class CheckpointStore {
  private:
   void write(const TrainState& state, const Optimizer& optimizer) const;
   std::vector<std::int64_t> steps() const;
-  std::filesystem::path path_of(std::int64_t step) const {
-    return directory_ / ("step-" + std::to_string(step));
-  }
   std::filesystem::path directory_;
 };
 

@@ -162,15 +162,12 @@ ExportReport export_checkpoint(const ExportOptions& options) {
   report.parameters = model.decoder().parameters().num_elements();
   report.bytes = model.plan().total_bytes();
   std::int64_t written = 0;
-  std::string last;  // whose pages can be given back
+  const auto masters = saved.masters();
   const auto saved_as = model.save_pretrained(options.out, [&](const model::Parameter& p) {
     if (options.progress)
       options.progress(static_cast<double>(written) / static_cast<double>(report.parameters));
     written += p.value.numel();
-    saved.release(last);
-    last = "master." + p.spec.name;
-    if (!saved.has(last)) return std::optional<hub::Source>();
-    return std::optional(hub::Source{saved.bytes(last, p.spec.shape).data(), DType::kF32});
+    return masters(p);
   });
   report.left_out = saved_as.left_out;
   report.overflowed = saved_as.overflowed;

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/suggest.h"
+#include "hub/message.h"
 #include "text/unicode.h"
 #include "train/recipe_options.h"
 #include "train/recipe_words.h"
@@ -16,6 +17,35 @@ namespace hone::train {
 namespace {
 
 constexpr const char* kCommandLine = "command line";
+constexpr std::size_t kLongestMessage = 1000;
+
+// A recipe is a page. These bound what hostile or broken YAML can cost: yaml-cpp itself refuses more than 500
+// levels.
+constexpr std::size_t kMostBytes = std::size_t{1} << 20;
+constexpr int kMostLevels = 64;
+constexpr std::int64_t kMostValues = 100'000;
+
+/// Walks a document as its readers will, every alias as a copy. Throws where that is too deep (an alias of
+/// what holds it) or too much (aliases of lists of aliases).
+void check_extent(const YAML::Node& node, const std::string& where, std::int64_t& values, int level = 0) {
+  if (level > kMostLevels) fail("{}: nests deeper than {} levels", where, kMostLevels);
+  if (++values > kMostValues)
+    fail("{}: expands to more than {} values; are aliases used in aliases?", where, kMostValues);
+  if (!node.IsSequence() && !node.IsMap()) return;
+  for (const auto& item : node) {
+    if (node.IsMap()) check_extent(item.first, where, values, level + 1);
+    check_extent(node.IsMap() ? item.second : static_cast<const YAML::Node&>(item), where, values, level + 1);
+  }
+}
+
+[[noreturn]] void fail_size(const std::string& name, std::uint64_t bytes) {
+  fail("{}: has {} bytes; a recipe has at most {}", name, bytes, kMostBytes);
+}
+
+void check_extent(const YAML::Node& node, const std::string& where) {
+  std::int64_t values = 0;
+  check_extent(node, where, values);
+}
 
 bool is_section(const std::string& path) {
   return std::any_of(all_options().begin(), all_options().end(),
@@ -42,6 +72,7 @@ class Collector {
       fail("{}:{}: not valid YAML: {}{}", name_, e.mark.line + 1, e.msg,
            has_tab_indent(text, e.mark.line) ? " (it is indented by a tab; YAML indents by spaces)" : "");
     }
+    check_extent(root, name_);
     if (!root.IsDefined() || root.IsNull())
       fail("{}: is empty; a recipe needs at least model.path, data.train and output", name_);
     section(root, "");
@@ -58,6 +89,7 @@ class Collector {
     } catch (const YAML::Exception& e) {
       fail("command line: {}: not valid YAML: {}", key, e.msg);
     }
+    check_extent(value, fmt::format("command line: {}", key));
     if (is_section(key) && !value.IsMap())
       fail("command line: {} is a section; give one of its keys, as in {}=…", key, first_key_of(key));
     if (value.IsMap() && is_section(key))
@@ -70,6 +102,7 @@ class Collector {
 
  private:
   void check_text(const std::string& text) const {
+    if (text.size() > kMostBytes) fail_size(name_, text.size());
     if (text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF")) return;  // UTF-16: the parser reads it
     const std::string repaired = text::unicode::from_utf8_lossy(text);
     if (repaired == text) return;
@@ -192,6 +225,13 @@ void check(const Recipe& r, const std::map<std::string, RecipeValue>& values, co
   if (values.contains("train.steps") && values.contains("train.epochs"))
     fail("{}: train.steps and train.epochs are both given; keep one", where("train.epochs"));
   check_sources(r);
+  for (const char* key : {"train.load_best", "train.early_stopping.patience"}) {
+    const bool asked =
+        std::string_view(key) == "train.load_best" ? r.load_best : r.early_stopping.patience > 0;
+    if (asked && r.eval_data.empty()) fail("{}: {} needs data.eval", where(key), key);
+    if (asked && r.eval_every == 0)
+      fail("{}: {} needs train.eval_every: without it only the last step is evaluated", where(key), key);
+  }
   if (r.global_batch % r.micro_batch != 0)
     fail("{}: train.global_batch is {}, which is not a multiple of train.micro_batch {}",
          where(values.contains("train.global_batch") ? "train.global_batch" : "train.micro_batch"),
@@ -238,15 +278,7 @@ std::string resolve(const Recipe& recipe, const std::map<std::string, RecipeValu
   return text;
 }
 
-}  // namespace
-
-std::string Recipe::place(const std::string& key) const {
-  const auto origin = origins.find(key);
-  return (origin == origins.end() ? name : origin->second) + ": " + key;
-}
-
-Recipe parse_recipe(const std::string& text, const std::string& name,
-                    const std::vector<std::string>& overrides) {
+Recipe parse(const std::string& text, const std::string& name, const std::vector<std::string>& overrides) {
   Collector collector(name);
   collector.file(text);
   for (const auto& o : overrides) collector.override_with(o);
@@ -264,7 +296,26 @@ Recipe parse_recipe(const std::string& text, const std::string& name,
   return recipe;
 }
 
+}  // namespace
+
+std::string Recipe::place(const std::string& key) const {
+  const auto origin = origins.find(key);
+  return (origin == origins.end() ? name : origin->second) + ": " + key;
+}
+
+Recipe parse_recipe(const std::string& text, const std::string& name,
+                    const std::vector<std::string>& overrides) {
+  try {
+    return parse(text, name, overrides);
+  } catch (const Error& e) {  // one line, whatever the recipe holds
+    throw Error(e.kind(), hub::shown(e.what(), kLongestMessage));
+  }
+}
+
 Recipe read_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides) {
+  std::error_code error;
+  const auto size = std::filesystem::file_size(path, error);  // of a pipe there is none
+  if (!error && size > kMostBytes) fail_size(path.string(), size);
   return parse_recipe(read_file(path), path.string(), overrides);
 }
 

@@ -49,7 +49,13 @@ struct Recipe {
   std::int64_t keep_last = 2;
   std::int64_t eval_every = 0;    // steps; 0: before the first and after the last
   std::int64_t eval_samples = 3;  // prompts of the eval data that are answered at every evaluation
-  int threads = 0;                // 0: one per core
+  bool load_best = false;         // model/ is the step with the least evaluation loss, not the last
+  struct EarlyStopping {
+    std::int64_t patience = 0;  // evaluations in a row without a gain after which the run ends; 0: never
+    double min_delta = 0;       // a gain is a loss that is lower than the best by more than this
+    std::string metric;  // "eval_loss", or "eval_NAME_loss" of one of several sets; "": the first set's
+  } early_stopping;
+  int threads = 0;  // 0: one per core
   std::string output;
 
   /// Every option with its value and where that came from ("recipe.yaml:3", "command line", "default"), as

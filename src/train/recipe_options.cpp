@@ -278,6 +278,28 @@ void add_run_options(std::vector<Option>& options) {
   options.push_back(integer_option("train.eval_samples", &Recipe::eval_samples, 0,
                                    "eval prompts that are answered at every evaluation")
                         .bears(Bearing::kNone));
+  const auto without_eval = [](const Recipe& r) {
+    return r.early_stopping.patience > 0 || r.load_best ? ""
+                                                        : "neither load_best nor early_stopping is asked for";
+  };
+  options.push_back(boolean_option("train.load_best", &Recipe::load_best,
+                                   "model/ is the step with the least evaluation loss, not the last one"));
+  options.push_back({"train.early_stopping.patience", "integer",
+                     "evaluations in a row without a gain that end the run; 0: never",
+                     [](Recipe& r, const RecipeValue& v) { r.early_stopping.patience = v.integer(0, kMany); },
+                     [](const Recipe& r) { return std::to_string(r.early_stopping.patience); }});
+  options.push_back(
+      number_option(
+          "train.early_stopping.min_delta", [](Recipe& r) -> double& { return r.early_stopping.min_delta; },
+          0, kHuge, "a gain is a loss lower than the best one by more than this")
+          .idle_where([](const Recipe& r) {
+            return r.early_stopping.patience > 0 ? "" : "train.early_stopping.patience is not given";
+          }));
+  options.push_back({"train.early_stopping.metric", "eval_loss | eval_NAME_loss",
+                     "which evaluation says what is best, also for load_best; default: that of the first set",
+                     [](Recipe& r, const RecipeValue& v) { r.early_stopping.metric = v.string(); },
+                     [](const Recipe& r) { return r.early_stopping.metric; }, Bearing::kNumbers,
+                     without_eval});
   options.push_back(
       {"train.threads", "integer", "CPU threads; 0: one per core",
        [](Recipe& r, const RecipeValue& v) { r.threads = static_cast<int>(v.integer(0, 4096)); },

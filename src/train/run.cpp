@@ -13,6 +13,7 @@
 #include "train/preflight.h"
 #include "train/resume.h"
 #include "train/run_key.h"
+#include "train/step_record.h"
 
 namespace hone::train {
 
@@ -32,6 +33,24 @@ model::ModelDescription check_recipe(const Recipe& recipe) {
                        fmt::format("{} is {}", recipe.place("data.seq_len"), seq_len));
   check_shapes(recipe, description);
   return description;
+}
+
+/// By train.early_stopping.metric.
+void find_deciding_set(Run& run) {
+  const std::string& metric = run.recipe.early_stopping.metric;
+  if (metric.empty()) return;
+  std::string known;
+  for (std::size_t i = 0; i < run.evaluation_sets.size(); ++i) {
+    const std::string key =
+        evaluation_key({.name = run.evaluation_sets[i].name, .summary = {}, .samples = {}}, "loss");
+    if (key == metric) {
+      run.deciding_set = i;
+      return;
+    }
+    known += (known.empty() ? "" : ", ") + key;
+  }
+  fail("{} is {}, expected {}", run.recipe.place("train.early_stopping.metric"), metric,
+       known.empty() ? "none: there is no data.eval" : "one of " + known);
 }
 
 void open_data(Run& run, std::int64_t vocab, const StopRequested& stop) {
@@ -58,18 +77,71 @@ void open_data(Run& run, std::int64_t vocab, const StopRequested& stop) {
   run.train_data = std::move(data.train);
   run.evaluation_sets = std::move(data.evaluation_sets);
   run.steps_per_epoch = run.train_data->steps_per_epoch(recipe.global_batch);
-  const double steps = recipe.epochs * static_cast<double>(run.steps_per_epoch);
-  run.steps = recipe.steps.value_or(std::max<std::int64_t>(1, std::llround(steps)));
+  find_deciding_set(run);
 }
 
-/// Gives the run its key. Throws where it was begun with another.
-void check_run_key(Run& run, bool continues) {
-  const std::string key = run_key(run.recipe, *run.train_data);
-  if (continues)
-    for (const auto& change : key_changes(run.state.run_key, key))
-      fail("output {}: holds another run ({}); choose another output, or give the same recipe to continue it",
-           run.recipe.output, describe(change));
-  run.state.run_key = key;
+/// Epochs count passes over the present data.
+void count_steps(Run& run) {
+  const Recipe& recipe = run.recipe;
+  const double steps = recipe.epochs * static_cast<double>(run.steps_per_epoch);
+  run.steps = recipe.steps.value_or(run.state.data_since + std::max<std::int64_t>(1, std::llround(steps)));
+  if (run.steps < run.state.step)
+    fail("{} asks for {} steps, and the run in {} has done {} already",
+         recipe.place(recipe.steps ? "train.steps" : "train.epochs"), run.steps, recipe.output,
+         run.state.step);
+}
+
+/// Of this recipe with its data.
+std::string key_of(const Run& run) {
+  std::string evaluation;
+  for (const auto& set : run.evaluation_sets) evaluation += fmt::format("{:016x}", set.data.fingerprint());
+  return run_key(run.recipe, *run.train_data, evaluation);
+}
+
+/// Throws where the output's run was begun with another key, and is not to be extended or cannot be.
+void check_key(const Run& run, const std::string& key, bool extend) {
+  const auto changes = key_changes(run.state.run_key, key);
+  if (extend && changes.empty()) log_info("--extend: the recipe asks for nothing else than before");
+  for (const auto& change : changes) {
+    const bool can_be = change.bearing == Bearing::kNumbers;
+    if (extend && can_be) continue;
+    fail("output {}: holds another run ({}); {}", run.recipe.output, describe(change),
+         extend   ? "a run cannot be extended with that: choose another output"
+         : can_be ? "choose another output, give the same recipe to continue it, or add --extend to go on "
+                    "with the new values"
+                  : "choose another output, or give the same recipe to continue it");
+  }
+}
+
+/// Gives a state the run's key. In what it differs from its own goes into its history: the run is extended.
+void take_key(TrainState& state, const std::string& key) {
+  const auto changes = state.run_key.empty() ? std::vector<KeyChange>() : key_changes(state.run_key, key);
+  state.run_key = key;
+  if (changes.empty()) return;
+  state.history.push_back({.step = state.step, .changes = {}});
+  for (const auto& change : changes) {
+    state.history.back().changes.push_back(arrow(change));
+    if (reorders_data(change)) {
+      state.cursor = {};
+      state.data_since = state.step;
+    }
+    if (change.key == "eval") {  // the old losses say nothing of the new ones
+      state.best_eval_loss.reset();
+      state.best_step = -1;
+    }
+  }
+  state.evaluations_without_gain = 0;
+  state.stopped_early = false;
+  state.finished = false;
+}
+
+/// Comments for the resolved recipe.
+std::string history_text(const TrainState& state) {
+  std::string text = state.history.empty() ? "" : "# extended:\n";
+  for (const auto& extension : state.history)
+    for (const auto& change : extension.changes)
+      text += fmt::format("#   after step {}: {}\n", extension.step, change);
+  return text;
 }
 
 void open_model(Run& run) {
@@ -105,8 +177,8 @@ Run open_run(const Recipe& recipe, const TrainOptions& options, const StopReques
   CheckpointStore checkpoints(directory.checkpoints());
   checkpoints.clean_up();
   ResumePoint resume(checkpoints);
-  if (!resume.exists() && options.require_checkpoint)
-    fail("output {}: holds no checkpoint to resume from", recipe.output);
+  if (!resume.exists() && (options.require_checkpoint || options.extend))
+    fail("output {}: holds no checkpoint to {}", recipe.output, options.extend ? "extend" : "resume from");
 
   Run run{.recipe = recipe,
           .directory = std::move(directory),
@@ -118,18 +190,21 @@ Run open_run(const Recipe& recipe, const TrainOptions& options, const StopReques
   device::pin_threads(threads);
   run.context = std::make_unique<ops::Context>(device::Device{}, threads);
   open_data(run, description.spec.vocab, stop);
-  check_run_key(run, resume.exists());
+  const std::string key = key_of(run);
+  if (resume.exists()) check_key(run, key, options.extend);
+  take_key(run.state, key);
+  count_steps(run);
   if (run.is_complete()) return run;
 
   open_model(run);
   rehearse_saves(run);
   if (resume.exists()) {
     resume.restore(*run.context, *run.optimizer);
-    const std::string key = run.state.run_key;
     run.state = resume.state();  // an older one's, where the newest could not be read
-    run.state.run_key = key;
+    take_key(run.state, key);
+    count_steps(run);
   }
-  write_file_atomically(run.directory.recipe(), recipe.resolved);
+  write_file_atomically(run.directory.recipe(), recipe.resolved + history_text(run.state));
   return run;
 }
 

@@ -19,6 +19,8 @@ namespace hone::train {
 
 struct TrainOptions {
   bool require_checkpoint = false;  // --resume: refuse to start anew
+  bool extend =
+      false;  // --extend: go on with the output's run although the recipe asks for other numbers now
 };
 
 /// Asked often while a run reads, evaluates and trains; true ends it at the next moment where nothing is
@@ -41,6 +43,7 @@ struct Run {
   std::optional<text::PretrainedTokenizer> tokenizer = std::nullopt;  // none: rows of input_ids only
   std::optional<data::Dataset> train_data = std::nullopt;
   std::vector<EvaluationSet> evaluation_sets = {};
+  std::size_t deciding_set = 0;  // of them: whose loss says which step is the best
 
   // Of the model; none of it where the run is complete.
   std::optional<model::CausalLM> model = std::nullopt;
@@ -48,6 +51,12 @@ struct Run {
   double aux_coefficient = 0;             // of the load-balancing loss; 0: none
   std::unique_ptr<Optimizer> optimizer = nullptr;
 
+  /// Nothing is left to train.
+  bool is_at_end() const { return state.step >= steps || state.stopped_early; }
+  /// The step whose weights model/ holds at the end.
+  std::int64_t model_step() const {
+    return recipe.load_best && state.best_step > 0 ? state.best_step : state.step;
+  }
   /// The last checkpoint says that the model was written, and it is there.
   bool is_complete() const {
     return state.finished && std::filesystem::exists(directory.model() / "config.json");
@@ -56,7 +65,7 @@ struct Run {
 
 /// Opens a new run, or one to be continued. Everything that can fail on the user's side fails here: config,
 /// weights, data, masks, lengths, the output directory, a rehearsed save. Throws Error(kUser) for these, and
-/// where the output holds a run of another recipe or other data; Stopped.
+/// where the output holds a run of another recipe or other data that is not to be extended; Stopped.
 Run open_run(const Recipe& recipe, const TrainOptions& options, const StopRequested& stop);
 
 }  // namespace hone::train

@@ -63,9 +63,11 @@ std::uint64_t base_fingerprint(const std::filesystem::path& directory) {
   return hash;
 }
 
-std::string run_key(const Recipe& recipe, const data::Dataset& dataset) {
+std::string run_key(const Recipe& recipe, const data::Dataset& dataset, const std::string& evaluation) {
   std::string key = fmt::format("data {:016x}\nmodel {:016x}\n", dataset.fingerprint(),
                                 base_fingerprint(recipe.model_path));
+  if (recipe.load_best || recipe.early_stopping.patience > 0)
+    key += fmt::format("eval {} every {}\n", evaluation, recipe.eval_every);
   for (const auto& option : all_options()) {
     if (option.bearing == Bearing::kNone) continue;
     const std::string value = option.get(recipe);
@@ -95,16 +97,29 @@ std::vector<KeyChange> key_changes(const std::string& before, const std::string&
   };
   compare("data", "", Bearing::kNumbers);
   compare("model", "", Bearing::kState);
+  // Where evaluations begin to decide something, or no longer do, an option has changed as well.
+  if (was.contains("eval") && is.contains("eval")) compare("eval", "", Bearing::kNumbers);
   for (const auto& option : all_options())
     if (option.bearing != Bearing::kNone) compare(option.key, default_of(option), option.bearing);
   for (const auto& [key, value] : was)  // options that this hone does not have: of a newer one, say
-    if (key != "data" && key != "model" && find_option(key) == nullptr && value != kByDefault)
+    if (key != "data" && key != "model" && key != "eval" && find_option(key) == nullptr &&
+        value != kByDefault)
       changes.push_back({key, value, kByDefault, Bearing::kState});
   return changes;
 }
 
+bool reorders_data(const KeyChange& change) {
+  return change.key == "data" || change.key.starts_with("data.") || change.key == "train.seed";
+}
+
+std::string arrow(const KeyChange& change) {
+  return fmt::format("{}: {} -> {}", change.key, change.before, change.now);
+}
+
 std::string describe(const KeyChange& change) {
   if (change.key == "data") return "the training data changed: its rows, its tokenizer or its chat template";
+  if (change.key == "eval")
+    return "the evaluation data or train.eval_every changed, and evaluations decide its end";
   if (change.key == "model") return "model.path holds another model, or its files changed";
   if (find_option(change.key) == nullptr)
     return fmt::format("it was begun with '{}: {}', an option that this version of hone does not have",

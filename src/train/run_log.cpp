@@ -31,11 +31,12 @@ std::string utc_now() {
 
 /// The step is known, the record's place in the run follows.
 StepRecord record_at(const Run& run, std::int64_t step) {
-  return {.step = step,
-          .steps = run.steps,
-          .time = utc_now(),
-          .epoch = static_cast<double>(step) / static_cast<double>(run.steps_per_epoch),
-          .progress = static_cast<double>(step) / static_cast<double>(run.steps)};
+  return {
+      .step = step,
+      .steps = run.steps,
+      .time = utc_now(),
+      .epoch = static_cast<double>(step - run.state.data_since) / static_cast<double>(run.steps_per_epoch),
+      .progress = static_cast<double>(step) / static_cast<double>(run.steps)};
 }
 
 /// The state's last step whose record no log has: the one before a record that waits.
@@ -75,6 +76,7 @@ void RunLog::show_start_card(const Run& run) const {
                           .steps = run.steps,
                           .steps_per_epoch = run.steps_per_epoch,
                           .first_step = run.state.step,
+                          .history = run.state.history,
                           .seq_len = run.seq_len,
                           .threads = run.context->stream().num_threads(),
                           .isa = std::string(kernels::name_of(kernels::choose_cpu_isa())),

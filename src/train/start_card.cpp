@@ -1,6 +1,7 @@
 #include "train/start_card.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -96,9 +97,42 @@ std::string batch_text(const StartCardFacts& f) {
       counted(micro, f.recipe->packing ? "pack" : "row"), (step + micro - 1) / micro, tokens_per_unit,
       with_commas(static_cast<std::int64_t>(tokens_per_unit * static_cast<double>(step))),
       counted(f.steps_per_epoch, "step"), with_commas(f.steps));
+  if (f.recipe->packing) {
+    const double rows_per_pack =
+        static_cast<double>(f.train->num_examples()) / static_cast<double>(f.train->num_packs());
+    text += fmt::format("; a step is {}, about {:.0f} rows", counted(step, "pack"),
+                        rows_per_pack * static_cast<double>(step));
+  }
   if (step < f.recipe->global_batch)
     text += fmt::format("; global_batch {} is more than an epoch holds", with_commas(f.recipe->global_batch));
   return text;
+}
+
+/// When the run ends and what it leaves, where evaluations decide; "" where they do not.
+std::string ending_text(const Recipe& recipe) {
+  const auto& stopping = recipe.early_stopping;
+  std::string text;
+  if (stopping.patience > 0) {
+    text = fmt::format("after {} in a row ({} steps apart) without a gain",
+                       counted(stopping.patience, "evaluation"), with_commas(recipe.eval_every));
+    if (stopping.min_delta > 0) text += fmt::format(" of more than {}", stopping.min_delta);
+    text += ", or with the last step";
+  }
+  if (recipe.load_best)
+    text += std::string(text.empty() ? "" : "; ") + "model/ will be the step with the least loss";
+  return text;
+}
+
+/// How a run was extended, and where its schedule goes on.
+std::string history_text(const StartCardFacts& f) {
+  std::string text;
+  for (const auto& extension : f.history)
+    text += fmt::format("{}after step {}: {}", text.empty() ? "" : "; ", with_commas(extension.step),
+                        fmt::join(extension.changes, ", "));
+  if (text.empty()) return text;
+  const double rate = f.recipe->learning_rate * schedule_factor(f.recipe->schedule, f.first_step, f.steps);
+  return text + fmt::format("; the schedule is read as over {} steps from the start: the next rate is {:.3g}",
+                            with_commas(f.steps), rate);
 }
 
 }  // namespace
@@ -133,6 +167,8 @@ std::string start_card(const StartCardFacts& f) {
   }
   card.row("train", trained_text(f));
   card.row("batch", batch_text(f));
+  if (const auto text = ending_text(*f.recipe); !text.empty()) card.row("ends", text);
+  if (const auto text = history_text(f); !text.empty()) card.row("extended", text);
   const auto master =
       f.model->decoder().dtype() == DType::kF32 ? "weights are their own f32 masters" : "f32 masters kept";
   double sum = f.activation_bytes;

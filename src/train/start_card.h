@@ -5,6 +5,7 @@
 
 #include "data/dataset.h"
 #include "model/causal_lm.h"
+#include "train/checkpoint.h"
 #include "train/recipe.h"
 #include "train/run_data.h"
 
@@ -17,6 +18,7 @@ struct StartCardFacts {
   const std::vector<EvaluationSet>* evaluation_sets = nullptr;
   std::vector<std::int64_t> frozen_by_pattern;
   std::int64_t steps = 0, steps_per_epoch = 0, first_step = 0;
+  std::vector<Extension> history = {};
   std::int64_t seq_len = 0;
   int threads = 0;
   std::string isa;

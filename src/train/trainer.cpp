@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 #include <cmath>
+#include <limits>
 
 #include "base/console.h"
 #include "base/log.h"
@@ -38,11 +39,23 @@ void count_step(TrainState& state, const StepResult& result, std::int64_t update
 bool evaluation_is_due(const Run& run) {
   const std::int64_t step = run.state.step;
   if (run.evaluation_sets.empty()) return false;
-  return step == 0 || step == run.steps || (run.recipe.eval_every > 0 && step % run.recipe.eval_every == 0);
+  return step == 0 || step >= run.steps || (run.recipe.eval_every > 0 && step % run.recipe.eval_every == 0);
 }
 
-/// All sets, into the waiting record; the first decides which step is the best. Throws Stopped with nothing
-/// changed.
+/// What the evaluation after a step means: whether the step is the best so far, and whether the run goes on.
+/// As Transformers' EarlyStoppingCallback has it, a gain must exceed min_delta; any lower loss is the best.
+void judge(TrainState& state, const Recipe::EarlyStopping& stopping, double loss) {
+  const double before = state.best_eval_loss.value_or(std::numeric_limits<double>::infinity());
+  const bool gained = std::isfinite(loss) && loss < before - stopping.min_delta;
+  state.evaluations_without_gain = gained ? 0 : state.evaluations_without_gain + 1;
+  state.stopped_early = stopping.patience > 0 && state.evaluations_without_gain >= stopping.patience;
+  if (!std::isfinite(loss) || loss >= before) return;
+  state.best_eval_loss = loss;
+  state.best_step = state.step;
+}
+
+/// All sets, into the waiting record. The one before the first step is no candidate for the best: there is
+/// nothing to keep of it. Throws Stopped with nothing changed.
 void evaluate(Run& run, const StopRequested& stop) {
   std::vector<EvaluationRecord> evaluations;
   for (const auto& set : run.evaluation_sets) {
@@ -61,18 +74,15 @@ void evaluate(Run& run, const StopRequested& stop) {
           sample_answers(*run.context, decoder, set.data, *run.tokenizer, run.recipe.eval_samples);
     evaluations.push_back(std::move(evaluation));
   }
-  const double loss = evaluations.front().summary.loss;
-  TrainState& state = run.state;
-  if (std::isfinite(loss) && (!state.best_eval_loss || loss < *state.best_eval_loss)) {
-    state.best_eval_loss = loss;
-    state.best_step = state.step;
-  }
-  state.waiting->evaluations = std::move(evaluations);
+  if (run.state.step > 0)
+    judge(run.state, run.recipe.early_stopping, evaluations.at(run.deciding_set).summary.loss);
+  run.state.waiting->evaluations = std::move(evaluations);
 }
 
 bool checkpoint_is_due(const Run& run) {
   const TrainState& state = run.state;
-  if (state.step == 0 || run.recipe.checkpoint_every == 0) return false;
+  if (state.step == 0) return false;
+  if (run.recipe.checkpoint_every == 0) return run.recipe.load_best && state.step == state.best_step;
   return state.step == state.best_step || state.step % run.recipe.checkpoint_every == 0;
 }
 
@@ -105,7 +115,7 @@ bool end_step(Run& run, RunLog& log, const StopRequested& stop) {
   }
   log.record(*state.waiting);
   state.waiting.reset();
-  if (state.step == run.steps) return true;
+  if (run.is_at_end()) return true;
   if (stop()) return false;
   if (checkpoint_is_due(run)) save_checkpoint(run, log);
   return true;
@@ -117,7 +127,7 @@ bool train_steps(Run& run, RunLog& log, const StopRequested& stop) {
   const Recipe& recipe = run.recipe;
   if (state.step == 0 && !run.evaluation_sets.empty()) state.waiting = RunLog::record_before_first_step(run);
   if (state.waiting && !end_step(run, log, stop)) return false;
-  while (state.step < run.steps) {
+  while (!run.is_at_end()) {
     // Teams that other work made (reading data, short loops) have left the cores of ours.
     device::pin_threads(run.context->stream().num_threads());
     const Stopwatch watch;
@@ -144,18 +154,32 @@ bool train_steps(Run& run, RunLog& log, const StopRequested& stop) {
   return true;
 }
 
-/// Writes model/; where that fails, a checkpoint first: what was learnt is not lost with a full disk, or a
-/// base model that was rewritten.
+/// Writes model/: the last step's weights, or with train.load_best those of the best one's checkpoint. Where
+/// that fails, a checkpoint first: what was learnt is not lost with a full disk, or a base model that was
+/// rewritten.
 model::CausalLM::SaveReport save_model(const Run& run, RunLog& log) {
+  const bool is_last = run.model_step() == run.state.step;
   try {
-    return run.model->save_pretrained(run.directory.model(),
-                                      [&](const model::Parameter& p) { return run.optimizer->master_of(p); });
+    if (is_last)
+      return run.model->save_pretrained(
+          run.directory.model(), [&](const model::Parameter& p) { return run.optimizer->master_of(p); });
+    const SavedTensors best(run.checkpoints.path_of(run.model_step()));
+    return run.model->save_pretrained(run.directory.model(), best.masters());
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::kUser) throw;
     save_checkpoint(run, log);
-    fail("{}; what was trained is in {}/step-{}: mend this, and the same command writes the model",
-         error.what(), run.directory.checkpoints().string(), run.state.step);
+    fail("{}; what was trained is in {}/step-{}: mend this, and the same command writes the model{}",
+         error.what(), run.directory.checkpoints().string(), run.state.step,
+         is_last ? "" : " (train.load_best; with --extend train.load_best=false model/ is the last step)");
   }
+}
+
+/// Why the run ended before its last step; "" where it did not.
+std::string early_text(const Run& run) {
+  const TrainState& state = run.state;
+  if (!state.stopped_early || state.step >= run.steps) return "";
+  return fmt::format("stopped early: {} evaluations without a gain over step {} (loss {:.4f})\n",
+                     state.evaluations_without_gain, state.best_step, state.best_eval_loss.value_or(NAN));
 }
 
 /// After the last step: the trained model as a Hugging Face directory.
@@ -174,32 +198,45 @@ void finish(Run& run, RunLog& log) {
                 fmt::join(links, ", "));
   if (!report.kept.empty())
     log_info("{}: kept as they were: {}", run.directory.model().string(), fmt::join(report.kept, ", "));
-  say("done: {} steps, {} tokens in {}\nmodel    {}\nreport   {}\n", with_commas(run.state.step),
-      with_commas(run.state.tokens), duration(run.state.seconds), run.directory.model().string(),
-      run.directory.report().string());
+  const std::string which = run.recipe.load_best
+                                ? fmt::format("  (step {}, the best: evaluation loss {:.4f})",
+                                              run.model_step(), run.state.best_eval_loss.value_or(NAN))
+                                : "";
+  say("{}done: {} steps, {} tokens in {}\nmodel    {}{}\nreport   {}\n", early_text(run),
+      with_commas(run.state.step), with_commas(run.state.tokens), duration(run.state.seconds),
+      run.directory.model().string(), which, run.directory.report().string());
+}
+
+TrainOutcome outcome_of(const Run& run) {
+  return {.stopped_early = run.state.stopped_early,
+          .steps = run.state.step,
+          .model_step = run.model_step(),
+          .best_step = run.state.best_step,
+          .best_eval_loss = run.state.best_eval_loss,
+          .model = run.directory.model(),
+          .report = run.directory.report()};
 }
 
 TrainOutcome train_run(Run& run, const StopRequested& stop) {
-  TrainOutcome outcome{
-      .steps = run.state.step, .model = run.directory.model(), .report = run.directory.report()};
   if (run.is_complete()) {
     say("this run is finished: {} steps, model in {}; nothing to do\n", run.state.step,
         run.directory.model().string());
+    TrainOutcome outcome = outcome_of(run);
     outcome.already_finished = true;
     return outcome;
   }
   RunLog log(run);
   log.show_start_card(run);
   if (stop()) throw Stopped{};
-  outcome.interrupted = !train_steps(run, log, stop);
-  if (outcome.interrupted && run.state.step == 0) throw Stopped{};
-  outcome.steps = run.state.step;
-  if (!outcome.interrupted) {
+  if (train_steps(run, log, stop)) {
     finish(run, log);
-    return outcome;
+    return outcome_of(run);
   }
+  if (run.state.step == 0) throw Stopped{};
   save_checkpoint(run, log);
   say("stopped after step {}; the same command continues from here\n", run.state.step);
+  TrainOutcome outcome = outcome_of(run);
+  outcome.interrupted = true;
   outcome.model.clear();
   return outcome;
 }

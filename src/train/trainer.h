@@ -12,7 +12,11 @@ namespace hone::train {
 struct TrainOutcome {
   bool already_finished = false;  // the run was complete: nothing was done
   bool interrupted = false;       // SIGINT or SIGTERM: a checkpoint was saved; the same command continues
+  bool stopped_early = false;     // by train.early_stopping
   std::int64_t steps = 0;
+  std::int64_t model_step = 0;  // whose weights model/ holds: the last, or with train.load_best the best
+  std::int64_t best_step = -1;  // with the least evaluation loss; -1: no evaluation
+  std::optional<double> best_eval_loss = std::nullopt;
   std::filesystem::path model, report;
 };
 
