@@ -5,10 +5,11 @@
     verify_hf.py --hone build/hone --model DIR [--source DIR]  what hone trained, and what it was trained from
 
 For a golden checkpoint: logits and loss in f32, the bf16 median over 1,024 tokens, a run with learning rate 0
-that must give the same bytes back, three AdamW steps beside torch's, logits of what those steps saved.
+that must give the same bytes back, three AdamW steps beside torch's, logits of what those steps saved. And the
+event files of a run of the demo, read by the tensorboard package.
 For a directory: logits, loss, bf16 median on random rows (or on `--rows rows.jsonl`), its tokenizer and its
 chat template; with `--source`, that keys, dtypes, shapes, shards and all other files are the source's.
-Needs transformers==5.23.0 and torch==2.13.0. Exits 1 if anything fails.
+Needs transformers==5.23.0, torch==2.13.0 and tensorboard. Exits 1 if anything fails.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tools" / "goldens"), str(ROOT / "tools")]
 from safetensors.torch import load_file  # noqa: E402
 from verify.directories import compare_directories  # noqa: E402
+from verify.events import check_events  # noqa: E402
 from verify.numbers import check_numbers, check_training, random_rows, read_rows  # noqa: E402
 from verify.report import Hone, Report  # noqa: E402
 from verify.text import check_text  # noqa: E402
@@ -94,6 +96,9 @@ def main() -> int:
     report, hone = Report(), Hone(args.hone)
     if args.goldens is not None:
         verify_goldens(report, hone, args.goldens, train=not args.no_train)
+        if not args.no_train:
+            with tempfile.TemporaryDirectory() as folder:
+                check_events(report, hone, ROOT, Path(folder))
     if args.model is not None:
         verify_directory(report, hone, args)
     return report.end()

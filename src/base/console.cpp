@@ -67,7 +67,8 @@ void Card::row(const std::string& label, const std::string& text) {
   text_ += line + "\n";
 }
 
-Progress::Progress(std::string what) : what_(std::move(what)), on_terminal_(::isatty(STDERR_FILENO) == 1) {}
+Progress::Progress(std::string what, bool shown)
+    : what_(std::move(what)), is_shown_(shown), on_terminal_(::isatty(STDERR_FILENO) == 1) {}
 
 Progress::~Progress() {
   if (printed_ && on_terminal_) std::fputs("\r\033[K", stderr);
@@ -75,7 +76,7 @@ Progress::~Progress() {
 
 void Progress::update(double share, const std::string& detail) {
   const double now = watch_.seconds();
-  if (now - last_printed_ < (on_terminal_ ? 0.2 : 10.0)) return;
+  if (!is_shown_ || now - last_printed_ < (on_terminal_ ? 0.2 : 10.0)) return;
   last_printed_ = now;
   std::string text = what_ + (detail.empty() ? "" : "  " + detail);
   if (share > 0) text += fmt::format("  {:.0f}%  eta {}", 100 * share, duration(now * (1 - share) / share));

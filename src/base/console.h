@@ -45,7 +45,8 @@ class Card {
 /// elsewhere. Shows an ETA.
 class Progress {
  public:
-  explicit Progress(std::string what);
+  /// Nothing is printed where not `shown`.
+  explicit Progress(std::string what, bool shown = true);
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
@@ -56,6 +57,7 @@ class Progress {
   std::string what_;
   Stopwatch watch_;
   double last_printed_ = 0;  // on watch_
+  bool is_shown_ = true;
   bool on_terminal_ = false;
   bool printed_ = false;
 };

@@ -7,6 +7,7 @@
 
 #include <sstream>
 
+#include "base/console.h"
 #include "cli/options.h"
 #include "cli/verbs.h"
 
@@ -24,7 +25,8 @@ A recipe that has all it needs:
 Rows of data are JSON, one a line: {"messages": [{"role": …, "content": …}, …]} (with "tools"), {"conversations": …},
 {"prompt": …, "completion": …}, {"text": …} or {"input_ids": …, "labels": …}. `hone check RECIPE` shows what would be
 learnt from them. The output gets the trained model/ (a Hugging Face directory), metrics.jsonl, report.html and
-checkpoints/. SIGINT (Ctrl-C) or SIGTERM ends a run after its step with a checkpoint; the same command continues it.
+checkpoints/. What happens is shown on stderr, how it ended on stdout. SIGINT (Ctrl-C) or SIGTERM ends a run after its
+step with a checkpoint; the same command continues it.
 `hone train RECIPE --extend train.steps=2000` goes on with a finished or stopped run under other values. The schedule is
 then read as if it had been so from the start: after 1,000 steps of a linear schedule that ended, one over 2,000 goes on
 at half of lr. Other data begin at their start; epochs count passes over them.
@@ -99,12 +101,9 @@ void add_train(CLI::App& app) {
   add_json_to(*verb, options->json);
   verb->footer(recipe_help);
   verb->callback([options] {
-    std::optional<StdoutToStderr> aside;
-    if (options->json) aside.emplace();
     const auto outcome =
         train::train(train::read_recipe(options->recipe, options->overrides), options->train);
-    if (!options->json) return;
-    aside.reset();
+    if (!options->json) return say_text(outcome.summary);
     nlohmann::ordered_json row{{"finished", !outcome.interrupted},
                                {"already_finished", outcome.already_finished},
                                {"steps", outcome.steps},

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
 #include <numeric>
 
 namespace hone::train {
@@ -26,6 +28,36 @@ std::string rows_text(const Run& run, const StepResult& result, const StepBatche
   return text;
 }
 
+/// The first parameter that holds a number that is not finite; "" where none does.
+std::string first_nonfinite_weight(const model::ParameterSet& parameters) {
+  const auto has_nonfinite = [](const auto& values) {
+    return !std::all_of(values.begin(), values.end(),
+                        [](const auto x) { return std::isfinite(static_cast<float>(x)); });
+  };
+  for (const auto& p : parameters.all()) {
+    if (p.value.dtype() == DType::kF32 ? has_nonfinite(p.value.span<float>())
+                                       : has_nonfinite(p.value.span<BFloat16>()))
+      return p.spec.name;
+  }
+  return "";
+}
+
+std::string what_to_mend(const Run& run) {
+  const Recipe& recipe = run.recipe;
+  const std::string weight = first_nonfinite_weight(run.model->decoder().parameters());
+  if (!weight.empty())
+    return fmt::format("{} holds a number that is not finite: {}", weight,
+                       run.state.updates == 0 ? "so it was in model.path, whose weights must be mended"
+                                              : "continue from an older checkpoint with a lower "
+                                                "train.optimizer.lr");
+  if (run.state.updates == 0)
+    return "no update was done yet, so the learning rate is not the cause: look at these rows, and at what "
+           "the model gives for them (hone eval)";
+  const std::string lower = fmt::format("lower train.optimizer.lr ({})", recipe.learning_rate);
+  if (!recipe.clip) return "gradients are not clipped (train.clip: null): set train.clip: 1.0, or " + lower;
+  return lower + ", or look at the data";
+}
+
 }  // namespace
 
 std::string nonfinite_warning(const Run& run, const StepResult& result, const StepBatches& batches) {
@@ -39,8 +71,9 @@ std::string nonfinite_failure(const Run& run, const StepResult& result, const St
                               std::int64_t count) {
   return fmt::format(
       "{} steps in a row were not finite, first in {}, last on rows {}; the weights are those before them "
-      "(checkpoint in {}); lower train.optimizer.lr, or look at the data",
-      count, result.nonfinite, rows_text(run, result, batches), run.directory.checkpoints().string());
+      "(checkpoint in {}); {}",
+      count, result.nonfinite, rows_text(run, result, batches), run.directory.checkpoints().string(),
+      what_to_mend(run));
 }
 
 }  // namespace hone::train

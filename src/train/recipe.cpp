@@ -298,6 +298,10 @@ Recipe parse(const std::string& text, const std::string& name, const std::vector
 
 }  // namespace
 
+bool Recipe::reports_to(std::string_view word) const {
+  return std::find(report_to.begin(), report_to.end(), word) != report_to.end();
+}
+
 std::string Recipe::place(const std::string& key) const {
   const auto origin = origins.find(key);
   return (origin == origins.end() ? name : origin->second) + ": " + key;

@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/dtype.h"
@@ -55,7 +56,8 @@ struct Recipe {
     double min_delta = 0;       // a gain is a loss that is lower than the best by more than this
     std::string metric;  // "eval_loss", or "eval_NAME_loss" of one of several sets; "": the first set's
   } early_stopping;
-  int threads = 0;  // 0: one per core
+  int threads = 0;                                                     // 0: one per core
+  std::vector<std::string> report_to{"console", "metrics", "report"};  // words of record_sinks.h
   std::string output;
 
   /// Every option with its value and where that came from ("recipe.yaml:3", "command line", "default"), as
@@ -66,6 +68,7 @@ struct Recipe {
 
   std::vector<std::string> notes;  // options that were given and change nothing
 
+  bool reports_to(std::string_view word) const;
   /// "recipe.yaml:3: data.seq_len", to begin a message with.
   std::string place(const std::string& key) const;
 };

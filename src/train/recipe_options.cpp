@@ -1,10 +1,12 @@
 #include "train/recipe_options.h"
 
+#include <fmt/ranges.h>
 #include <algorithm>
 #include <array>
 #include <limits>
 
 #include "base/error.h"
+#include "base/suggest.h"
 #include "comm/mesh.h"
 
 namespace hone::train {
@@ -111,6 +113,27 @@ Option path_option(std::string key, std::string Recipe::*field, std::string help
 /// For idle_where: an option of the other optimizer.
 std::function<std::string(const Recipe&)> idle_with(OptimizerOptions::Type type, std::string why) {
   return [=](const Recipe& r) { return r.optimizer.type == type ? why : std::string(); };
+}
+
+/// Transformers' report_to, with hone's own places.
+Option report_to_option() {
+  static const std::vector<std::string> kPlaces{"console", "metrics", "tensorboard", "report"};
+  return {"train.report_to",
+          "list of console | metrics | tensorboard | report; all | none",
+          "where the figures of steps go: the terminal, metrics.jsonl, tensorboard/, report.html",
+          [](Recipe& r, const RecipeValue& v) {
+            r.report_to = v.strings();
+            if (r.report_to == std::vector<std::string>{"all"}) r.report_to = kPlaces;
+            if (r.report_to == std::vector<std::string>{"none"}) r.report_to.clear();
+            for (const auto& word : r.report_to)
+              if (std::find(kPlaces.begin(), kPlaces.end(), word) == kPlaces.end())
+                v.expected("a list of console, metrics, tensorboard and report; or all; or none" +
+                           suggestion(word, kPlaces));
+            if (r.reports_to("report") && !r.reports_to("metrics"))
+              v.expected("metrics beside report, which is drawn from metrics.jsonl");
+          },
+          [](const Recipe& r) { return fmt::format("[{}]", fmt::join(r.report_to, ", ")); },
+          Bearing::kNone};
 }
 
 void add_data_options(std::vector<Option>& options) {
@@ -304,6 +327,7 @@ void add_run_options(std::vector<Option>& options) {
       {"train.threads", "integer", "CPU threads; 0: one per core",
        [](Recipe& r, const RecipeValue& v) { r.threads = static_cast<int>(v.integer(0, 4096)); },
        [](const Recipe& r) { return std::to_string(r.threads); }, Bearing::kNone});
+  options.push_back(report_to_option());
 }
 
 std::vector<Option> make_options() {

@@ -1,9 +1,11 @@
 // Where records of steps go.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
+#include "train/recipe.h"
 #include "train/run_directory.h"
 #include "train/step_record.h"
 
@@ -20,9 +22,11 @@ class RecordSink {
   virtual void sync() {}
 };
 
-/// The sinks of a run in this directory, for the records after `last_step` (what a killed run wrote beyond
-/// its last checkpoint is dropped): the terminal and metrics.jsonl. Throw Error(kUser) for a file that cannot
-/// be written.
-std::vector<std::unique_ptr<RecordSink>> make_sinks(const RunDirectory& directory, std::int64_t last_step);
+/// The sinks that train.report_to names, for the records after `last_step` (what a killed run wrote beyond
+/// its last checkpoint is dropped): "console", lines on stderr; "metrics", metrics.jsonl and samples.jsonl (a
+/// row per answer); "tensorboard", event files. Throws Error(kUser) for a file that cannot be written.
+/// ("report" is no sink: report.html is drawn from what "metrics" wrote.)
+std::vector<std::unique_ptr<RecordSink>> make_sinks(const Recipe& recipe, const RunDirectory& directory,
+                                                    std::int64_t last_step);
 
 }  // namespace hone::train

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <sstream>
@@ -120,6 +122,7 @@ polyline { fill: none; stroke-width: 1.6; } .a { stroke: var(--a); } .b { stroke
 .faint { stroke: var(--a); opacity: .35; } rect.key { fill: currentColor; stroke: none; } .a.key { fill: var(--a); } .b.key { fill: var(--b); }
 .c.key { fill: var(--c); } .faint.key { fill: var(--a); } .dot { fill: currentColor; } .a.dot { fill: var(--a); } .c.dot { fill: var(--c); }
 pre { border: 1px solid var(--line); border-radius: 8px; padding: 1rem; overflow-x: auto; font-size: 13px; } details { margin-top: 1.5rem; }
+table { border-collapse: collapse; } td { border: 1px solid var(--line); padding: .3rem .6rem; vertical-align: top; white-space: pre-wrap; overflow-wrap: anywhere; font-size: 13px; }
 </style>
 )";
 
@@ -130,7 +133,7 @@ std::string number(const std::string& value, const std::string& label) {
 std::string headline(const std::vector<StepRecord>& records) {
   std::vector<double> speeds;
   double seconds = 0;
-  std::int64_t skipped = 0;
+  std::int64_t skipped = 0, untaught = 0;
   const EvaluationRecord* evaluation = nullptr;
   for (const auto& record : records) {
     if (!record.evaluations.empty()) evaluation = &record.evaluations.front();
@@ -138,6 +141,7 @@ std::string headline(const std::vector<StepRecord>& records) {
     speeds.push_back(record.tokens_per_second);
     seconds += record.step_ms / 1e3;
     skipped += record.skipped ? 1 : 0;
+    untaught += record.supervised == 0 ? 1 : 0;
   }
   if (speeds.empty()) return "<p>No step has ended yet.</p>\n";
   std::nth_element(speeds.begin(), speeds.begin() + static_cast<std::ptrdiff_t>(speeds.size() / 2),
@@ -152,8 +156,27 @@ std::string headline(const std::vector<StepRecord>& records) {
   html += number(short_count(speeds[speeds.size() / 2]) + " tok/s", "median speed");
   html += number(duration(seconds), "training time");
   html += number(fmt::format("{:.0f} MiB", last.memory_mib), "resident peak");
+  if (untaught > 0) html += number(with_commas(untaught), "steps without a token to learn from");
   if (skipped > 0) html += number(with_commas(skipped), "steps skipped: not finite");
   return html + "</div>\n";
+}
+
+/// What the model answered: after the last evaluation open, after earlier ones folded.
+std::string sample_sections(const std::vector<json>& rows) {
+  std::map<std::int64_t, std::string, std::greater<>> tables;  // by step, the latest first
+  for (const auto& row : rows) {
+    const auto cell = [&](const char* key) { return "<td>" + escape_html(row.value(key, "")) + "</td>"; };
+    const bool is_named = row.contains("set");
+    tables[row.value("step", std::int64_t{0})] += "<tr>" + (is_named ? cell("set") : "") + cell("prompt") +
+                                                  cell("answer") + cell("reference") + "</tr>\n";
+  }
+  std::string html;
+  for (const auto& [step, table] : tables)
+    html += fmt::format(
+        "<details{}><summary>Answers after step {}: prompt, answer, reference</summary>\n"
+        "<table>{}</table></details>\n",
+        html.empty() ? " open" : "", step, table);
+  return html;
 }
 
 }  // namespace
@@ -198,7 +221,8 @@ void write_report(const RunDirectory& directory) {
                            .columns = steps,
                            .most = 6});
   }
-  html += "</div>\n<details><summary>Recipe, with where each value came from</summary><pre>";
+  html += "</div>\n" + sample_sections(read_rows(directory.samples()));
+  html += "<details><summary>Recipe, with where each value came from</summary><pre>";
   if (std::filesystem::exists(directory.recipe())) html += escape_html(read_file(directory.recipe()));
   html += "</pre></details>\n</body></html>\n";
   write_file_atomically(directory.report(), html);

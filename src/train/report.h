@@ -5,9 +5,9 @@
 
 namespace hone::train {
 
-/// Writes OUTPUT/report.html from recipe.yaml, metrics.jsonl and experts.jsonl: curves of loss, learning
-/// rate, gradient norm and throughput, and a heat map of expert load per layer. No scripts or styles from
-/// elsewhere.
+/// Writes OUTPUT/report.html from recipe.yaml, metrics.jsonl, samples.jsonl and experts.jsonl: curves of
+/// loss, learning rate, gradient norm and throughput, a heat map of expert load per layer, and sample
+/// answers. No scripts or styles from elsewhere.
 void write_report(const RunDirectory& directory);
 
 }  // namespace hone::train

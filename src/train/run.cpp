@@ -70,7 +70,8 @@ void open_data(Run& run, std::int64_t vocab, const StopRequested& stop) {
                          .now = text::parse_moment(run.state.started, recipe.output)},
                         [&](const std::string& what, std::int64_t rows, double share) {
                           if (stop()) throw Stopped{};
-                          if (what != reading) progress.emplace("reading " + what);
+                          if (what != reading)
+                            progress.emplace("reading " + what, run.recipe.reports_to("console"));
                           reading = what;
                           progress->update(share, with_commas(rows) + " rows");
                         });
@@ -147,7 +148,7 @@ std::string history_text(const TrainState& state) {
 void open_model(Run& run) {
   const Recipe& recipe = run.recipe;
   {
-    Progress progress("reading weights");
+    Progress progress("reading weights", recipe.reports_to("console"));
     run.model = model::CausalLM::from_pretrained(
         *run.context, recipe.model_path,
         {.dtype = recipe.dtype, .progress = [&](double share) { progress.update(share, ""); }});

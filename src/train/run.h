@@ -17,15 +17,17 @@
 
 namespace hone::train {
 
+/// Asked often while a run reads, evaluates and trains; true ends it at the next moment where nothing is
+/// lost.
+using StopRequested = std::function<bool()>;
+
 struct TrainOptions {
   bool require_checkpoint = false;  // --resume: refuse to start anew
   bool extend =
       false;  // --extend: go on with the output's run although the recipe asks for other numbers now
+  StopRequested stop = nullptr;  // null: SIGINT, SIGTERM, SIGHUP and SIGPIPE ask for a stop (stop_signal.h)
+  std::function<void(const StepRecord&)> each = nullptr;  // sees every record when it is complete
 };
-
-/// Asked often while a run reads, evaluates and trains; true ends it at the next moment where nothing is
-/// lost.
-using StopRequested = std::function<bool()>;
 
 /// Thrown out of reading or evaluating where a stop was requested: what was begun is done again by the next
 /// start.

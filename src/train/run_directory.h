@@ -5,8 +5,8 @@
 
 namespace hone::train {
 
-/// OUTPUT/ of a recipe: recipe.yaml (resolved), metrics.jsonl, experts.jsonl, report.html, checkpoints/,
-/// model/.
+/// OUTPUT/ of a recipe: recipe.yaml (resolved), metrics.jsonl, samples.jsonl, experts.jsonl, tensorboard/,
+/// report.html, checkpoints/, model/.
 class RunDirectory {
  public:
   /// Creates or opens it, and locks it for as long as this object lives (a killed process's lock vanishes
@@ -20,6 +20,8 @@ class RunDirectory {
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path recipe() const { return path_ / "recipe.yaml"; }
   std::filesystem::path metrics() const { return path_ / "metrics.jsonl"; }
+  std::filesystem::path samples() const { return path_ / "samples.jsonl"; }
+  std::filesystem::path tensorboard() const { return path_ / "tensorboard"; }
   std::filesystem::path experts() const { return path_ / "experts.jsonl"; }
   std::filesystem::path report() const { return path_ / "report.html"; }
   std::filesystem::path checkpoints() const { return path_ / "checkpoints"; }

@@ -46,7 +46,10 @@ std::int64_t last_logged_step(const TrainState& state) {
 
 }  // namespace
 
-RunLog::RunLog(const Run& run) : sinks_(make_sinks(run.directory, last_logged_step(run.state))) {
+RunLog::RunLog(const Run& run, std::function<void(const StepRecord&)> each)
+    : is_watched_(run.recipe.reports_to("console")),
+      sinks_(make_sinks(run.recipe, run.directory, last_logged_step(run.state))),
+      each_(std::move(each)) {
   if (run.model->spec().num_moe_layers() > 0) experts_.emplace(run.directory.experts(), run.state.step);
   const DType dtype = run.model->decoder().dtype();
   const auto peak =
@@ -68,26 +71,26 @@ void RunLog::show_start_card(const Run& run) const {
   const auto& decoder = run.model->decoder();
   const bool accumulates = run.recipe.global_batch > run.recipe.micro_batch;
   const std::int64_t gradient_size = accumulates || decoder.dtype() == DType::kF32 ? 4 : 2;
-  say("{}\n", start_card({.recipe = &run.recipe,
-                          .model = &*run.model,
-                          .train = &*run.train_data,
-                          .evaluation_sets = &run.evaluation_sets,
-                          .frozen_by_pattern = run.frozen,
-                          .steps = run.steps,
-                          .steps_per_epoch = run.steps_per_epoch,
-                          .first_step = run.state.step,
-                          .history = run.state.history,
-                          .seq_len = run.seq_len,
-                          .threads = run.context->stream().num_threads(),
-                          .isa = std::string(kernels::name_of(kernels::choose_cpu_isa())),
-                          .peak_gflops = peak_gflops_,
-                          .aux_coefficient = run.aux_coefficient,
-                          .held_bytes = {ledger.current(device::Purpose::kWeights),
-                                         ledger.current(device::Purpose::kOptimizer),
-                                         decoder.parameters().num_elements(true) * gradient_size},
-                          .activation_bytes = activation_bytes_,
-                          .save_bytes = CheckpointStore::size_bytes(*run.optimizer) +
-                                        run.model->plan().total_bytes()}));
+  note("{}", start_card({.recipe = &run.recipe,
+                         .model = &*run.model,
+                         .train = &*run.train_data,
+                         .evaluation_sets = &run.evaluation_sets,
+                         .frozen_by_pattern = run.frozen,
+                         .steps = run.steps,
+                         .steps_per_epoch = run.steps_per_epoch,
+                         .first_step = run.state.step,
+                         .history = run.state.history,
+                         .seq_len = run.seq_len,
+                         .threads = run.context->stream().num_threads(),
+                         .isa = std::string(kernels::name_of(kernels::choose_cpu_isa())),
+                         .peak_gflops = peak_gflops_,
+                         .aux_coefficient = run.aux_coefficient,
+                         .held_bytes = {ledger.current(device::Purpose::kWeights),
+                                        ledger.current(device::Purpose::kOptimizer),
+                                        decoder.parameters().num_elements(true) * gradient_size},
+                         .activation_bytes = activation_bytes_,
+                         .save_bytes =
+                             CheckpointStore::size_bytes(*run.optimizer) + run.model->plan().total_bytes()}));
 }
 
 StepRecord RunLog::record_before_first_step(const Run& run) {
@@ -138,6 +141,7 @@ void RunLog::step(const StepRecord& record) {
 
 void RunLog::record(const StepRecord& record) {
   for (const auto& sink : sinks_) sink->record(record);
+  if (each_) each_(record);
 }
 
 void RunLog::count_experts(TrainState& state, const StepResult& result, std::int64_t steps) {

@@ -2,10 +2,12 @@
 // report.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
 
+#include "base/log.h"
 #include "train/record_sinks.h"
 #include "train/run.h"
 #include "train/step.h"
@@ -15,10 +17,16 @@ namespace hone::train {
 
 class RunLog {
  public:
-  /// Opens the run's logs for what comes after its state; measures the machine's peak.
-  explicit RunLog(const Run& run);
+  /// Opens the run's logs for what comes after its state; measures the machine's peak. `each` is one more
+  /// sink, or null.
+  RunLog(const Run& run, std::function<void(const StepRecord&)> each);
 
   void show_start_card(const Run& run) const;
+  /// A line on stderr for who watches.
+  template <typename... Args>
+  void note(fmt::format_string<Args...> format, Args&&... args) const {
+    if (is_watched_) log_info(format, std::forward<Args>(args)...);
+  }
   /// The record of the step that was just counted in run.state, before its evaluations.
   StepRecord record_of(const Run& run, const StepResult& result, double learning_rate, double seconds);
   /// The record in which the evaluations before the first step go.
@@ -30,7 +38,9 @@ class RunLog {
   void sync();
 
  private:
+  bool is_watched_ = true;  // train.report_to names the console
   std::vector<std::unique_ptr<RecordSink>> sinks_;
+  std::function<void(const StepRecord&)> each_;
   std::optional<StepLog> experts_;  // none: a model without experts
   double peak_gflops_ = 0;
   double flops_per_token_ = 0, activation_bytes_ = 0;  // of a full micro-batch, counted on the meta device

@@ -34,7 +34,8 @@ struct StepResult {
   double forward_ms = 0, backward_ms = 0, optimizer_ms = 0;
 };
 
-/// Forward, loss and backward of every micro-batch, then one update. The loss is the sum over all supervised
+/// Forward, loss and backward of every micro-batch, then one update. Where no token of the step is supervised
+/// nothing is computed: the loss is 0 and there is no update. The loss is the sum over all supervised
 /// tokens of the step divided by their count, so any split into micro-batches gives the same gradient; the
 /// auxiliary loss of a micro-batch counts by its share of the tokens.
 StepResult train_step(ops::Context& context, model::Decoder& decoder, Optimizer& optimizer,

@@ -37,7 +37,7 @@ void StepLog::sync() const {
 }
 
 void StepLog::write(const nlohmann::ordered_json& row) {
-  out_ << row.dump() << '\n' << std::flush;
+  out_ << row.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << '\n' << std::flush;
   if (!out_) fail("{}: cannot be written: {}; is the disk full?", path_.string(), std::strerror(errno));
 }
 

@@ -1,4 +1,4 @@
-// A JSONL file with one row per step, that grows as the run goes.
+// A JSONL file with rows of steps, that grows as the run goes.
 #pragma once
 
 #include <cstdint>

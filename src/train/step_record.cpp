@@ -26,16 +26,16 @@ double number_of(const ordered_json& value) {
 const std::vector<StepFigure>& step_figures() {
   using Of = StepFigure::Of;
   using R = StepRecord;
-  static const std::vector<StepFigure> kFigures{{"step", &R::step, Of::kRun},
-                                                {"steps", &R::steps, Of::kRun},
+  static const std::vector<StepFigure> kFigures{{"step", &R::step, Of::kPlace},
+                                                {"steps", &R::steps, Of::kPlace},
                                                 {"epoch", &R::epoch, Of::kRun},
-                                                {"progress", &R::progress, Of::kRun},
+                                                {"progress", &R::progress, Of::kPlace},
                                                 {"eta_s", &R::seconds_left, Of::kStep},
                                                 {"loss", &R::loss, Of::kStep},
                                                 {"avg_loss", &R::average_loss, Of::kStep},
                                                 {"lm_loss", &R::lm_loss, Of::kStep},
                                                 {"aux_loss", &R::aux_loss, Of::kStep},
-                                                {"lr", &R::learning_rate, Of::kStep},
+                                                {"lr", &R::learning_rate, Of::kStep, "learning_rate"},
                                                 {"grad_norm", &R::grad_norm, Of::kStep},
                                                 {"tokens", &R::tokens, Of::kStep},
                                                 {"supervised", &R::supervised, Of::kStep},
@@ -54,7 +54,7 @@ const std::vector<StepFigure>& step_figures() {
 }
 
 bool has_figure(const StepRecord& record, const StepFigure& figure) {
-  if (figure.of == StepFigure::Of::kRun) return true;
+  if (figure.of == StepFigure::Of::kPlace || figure.of == StepFigure::Of::kRun) return true;
   return record.step > 0 && (figure.of == StepFigure::Of::kStep || record.has_experts);
 }
 
@@ -73,6 +73,13 @@ ordered_json to_row(const StepRecord& record) {
     row[evaluation_key(evaluation, "loss")] = evaluation.summary.loss;
     row[evaluation_key(evaluation, "perplexity")] = evaluation.summary.perplexity;
   }
+  return row;
+}
+
+ordered_json to_row(std::int64_t step, const EvaluationRecord& evaluation, const Sample& sample) {
+  ordered_json row{{"step", step}};
+  if (!evaluation.name.empty()) row["set"] = evaluation.name;
+  row.update({{"prompt", sample.prompt}, {"answer", sample.answer}, {"reference", sample.reference}});
   return row;
 }
 
@@ -121,6 +128,7 @@ std::string format_step_line(const StepRecord& r) {
     text += fmt::format("  experts max/mean {:.1f} dead {}", r.expert_imbalance, r.dead_experts);
   text += "  eta " + duration(r.seconds_left);
   if (r.skipped) text += "  SKIPPED: not finite";
+  if (r.supervised == 0) text += "  NO UPDATE: nothing to learn";
   return text;
 }
 

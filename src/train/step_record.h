@@ -45,12 +45,15 @@ struct StepRecord {
   std::vector<EvaluationRecord> evaluations = {};
 };
 
-/// A figure of a record, by the key that it has everywhere.
+/// A figure of a record.
 struct StepFigure {
-  enum class Of { kRun, kStep, kExperts };
-  const char* key;
+  enum class Of { kPlace, kRun, kStep, kExperts };
+  const char* key;  // in metrics.jsonl
   std::variant<double StepRecord::*, std::int64_t StepRecord::*, bool StepRecord::*> field;
-  Of of;  // kStep: of records after the first step; kExperts: of those that have experts, too
+  Of of;  // kPlace: where in the run; kStep: of records after step 0; kExperts: of those that have experts,
+          // too
+  const char* longer = nullptr;  // Transformers' word, where the key is a shorter one
+  const char* long_name() const { return longer != nullptr ? longer : key; }
 };
 /// All of them, in the order of metrics.jsonl.
 const std::vector<StepFigure>& step_figures();
@@ -62,6 +65,8 @@ std::string evaluation_key(const EvaluationRecord& evaluation, const char* figur
 /// The row of metrics.jsonl: every figure that the record has, its time, and of every evaluation loss and
 /// perplexity. What is not finite is null.
 nlohmann::ordered_json to_row(const StepRecord& record);
+/// A row of samples.jsonl.
+nlohmann::ordered_json to_row(std::int64_t step, const EvaluationRecord& evaluation, const Sample& sample);
 /// The record of a row, of this or an older hone: what the row lacks is 0, and evaluations hold only their
 /// losses and perplexities.
 StepRecord from_row(const nlohmann::ordered_json& row);

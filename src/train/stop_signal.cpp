@@ -1,14 +1,11 @@
 #include "train/stop_signal.h"
 
-#include <array>
 #include <atomic>
-#include <csignal>
 
 namespace hone::train {
 
 namespace {
 
-constexpr std::array<int, 4> kSignals{SIGINT, SIGTERM, SIGHUP, SIGPIPE};
 std::atomic<bool> g_requested{false};  // a signal handler can reach nothing else
 
 void handle(int signal) {
@@ -22,16 +19,19 @@ void handle(int signal) {
 
 StopSignal::StopSignal() {
   g_requested = false;
-  for (const int signal : kSignals) {
-    const bool was_ignored = std::signal(signal, handle) == SIG_IGN;
+  struct sigaction action {};
+  action.sa_handler = handle;
+  action.sa_flags = SA_RESTART;
+  for (std::size_t i = 0; i < kSignals.size(); ++i) {
+    ::sigaction(kSignals[i], &action, &before_[i]);
     // As nohup does with SIGHUP; but a shell ignores SIGINT for whatever it starts with &, without being
     // asked.
-    if (was_ignored && signal == SIGHUP) std::signal(signal, SIG_IGN);
+    if (kSignals[i] == SIGHUP && before_[i].sa_handler == SIG_IGN) ::sigaction(SIGHUP, &before_[i], nullptr);
   }
 }
 
 StopSignal::~StopSignal() {
-  for (const int signal : kSignals) std::signal(signal, SIG_DFL);
+  for (std::size_t i = 0; i < kSignals.size(); ++i) ::sigaction(kSignals[i], &before_[i], nullptr);
 }
 
 bool StopSignal::requested() const {

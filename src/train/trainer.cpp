@@ -30,7 +30,7 @@ void count_step(TrainState& state, const StepResult& result, std::int64_t update
   state.supervised += result.supervised;
   state.seconds += seconds;
   state.consecutive_skips = result.skipped ? state.consecutive_skips + 1 : 0;
-  if (!result.skipped)
+  if (!result.skipped && result.supervised > 0)
     state.average_loss = state.average_loss
                              ? kAverageDecay * *state.average_loss + (1 - kAverageDecay) * result.loss
                              : result.loss;
@@ -59,7 +59,8 @@ void judge(TrainState& state, const Recipe::EarlyStopping& stopping, double loss
 void evaluate(Run& run, const StopRequested& stop) {
   std::vector<EvaluationRecord> evaluations;
   for (const auto& set : run.evaluation_sets) {
-    Progress progress(set.name.empty() ? "evaluating" : "evaluating " + set.name);
+    Progress progress(set.name.empty() ? "evaluating" : "evaluating " + set.name,
+                      run.recipe.reports_to("console"));
     auto& decoder = run.model->decoder();
     EvaluationRecord evaluation{.name = set.name, .summary = {}, .samples = {}};
     evaluation.summary =
@@ -90,10 +91,10 @@ void save_checkpoint(const Run& run, RunLog& log) {
   log.sync();
   const Stopwatch watch;
   run.checkpoints.save(run.state, *run.optimizer);
-  say("saved {}/step-{}, {} in {:.1f}s\n", run.directory.checkpoints().string(), run.state.step,
-      bytes_text(static_cast<double>(CheckpointStore::size_bytes(*run.optimizer))), watch.seconds());
+  log.note("saved {}/step-{}, {} in {:.1f}s", run.directory.checkpoints().string(), run.state.step,
+           bytes_text(static_cast<double>(CheckpointStore::size_bytes(*run.optimizer))), watch.seconds());
   run.checkpoints.prune(run.recipe.keep_last, run.state.best_step);
-  write_report(run.directory);
+  if (run.recipe.reports_to("report")) write_report(run.directory);
 }
 
 [[noreturn]] void give_up(Run& run, RunLog& log, const StepResult& result, const StepBatches& batches) {
@@ -147,6 +148,8 @@ bool train_steps(Run& run, RunLog& log, const StopRequested& stop) {
     state.waiting = log.record_of(run, result, learning_rate, seconds);
     log.step(*state.waiting);
     log.count_experts(state, result, run.steps);
+    if (result.supervised == 0)
+      log_warning("step {}: none of its rows has a token to learn from; no update", state.step);
     if (result.skipped) log_warning("{}", nonfinite_warning(run, result, batches));
     if (state.consecutive_skips == kMostSkips) give_up(run, log, result, batches);
     if (!end_step(run, log, stop)) return false;
@@ -192,19 +195,12 @@ void finish(Run& run, RunLog& log) {
   for (const auto& name : report.overflowed)
     log_warning("{}: beyond the range of the f16 it is stored as; written as infinity", name);
   if (!report.left_out.empty())
-    log_info("not copied (weights in other formats): {}", fmt::join(report.left_out, ", "));
+    log.note("not copied (weights in other formats): {}", fmt::join(report.left_out, ", "));
   if (const auto& links = run.model->other_files().not_followed(); !links.empty())
     log_warning("not copied, no file of the model's directory or a link that leaves it: {}",
                 fmt::join(links, ", "));
   if (!report.kept.empty())
-    log_info("{}: kept as they were: {}", run.directory.model().string(), fmt::join(report.kept, ", "));
-  const std::string which = run.recipe.load_best
-                                ? fmt::format("  (step {}, the best: evaluation loss {:.4f})",
-                                              run.model_step(), run.state.best_eval_loss.value_or(NAN))
-                                : "";
-  say("{}done: {} steps, {} tokens in {}\nmodel    {}{}\nreport   {}\n", early_text(run),
-      with_commas(run.state.step), with_commas(run.state.tokens), duration(run.state.seconds),
-      run.directory.model().string(), which, run.directory.report().string());
+    log.note("{}: kept as they were: {}", run.directory.model().string(), fmt::join(report.kept, ", "));
 }
 
 TrainOutcome outcome_of(const Run& run) {
@@ -217,41 +213,59 @@ TrainOutcome outcome_of(const Run& run) {
           .report = run.directory.report()};
 }
 
-TrainOutcome train_run(Run& run, const StopRequested& stop) {
+std::string summary_of(const Run& run) {
+  const std::string which = run.recipe.load_best
+                                ? fmt::format("  (step {}, the best: evaluation loss {:.4f})",
+                                              run.model_step(), run.state.best_eval_loss.value_or(NAN))
+                                : "";
+  return fmt::format(
+      "{}done: {} steps, {} tokens in {}\nmodel    {}{}\n{}", early_text(run), with_commas(run.state.step),
+      with_commas(run.state.tokens), duration(run.state.seconds), run.directory.model().string(), which,
+      run.recipe.reports_to("report") ? fmt::format("report   {}\n", run.directory.report().string()) : "");
+}
+
+TrainOutcome train_run(Run& run, const TrainOptions& options, const StopRequested& stop) {
+  TrainOutcome outcome = outcome_of(run);
   if (run.is_complete()) {
-    say("this run is finished: {} steps, model in {}; nothing to do\n", run.state.step,
-        run.directory.model().string());
-    TrainOutcome outcome = outcome_of(run);
     outcome.already_finished = true;
+    outcome.summary = fmt::format("this run is finished: {} steps, model in {}; nothing to do\n",
+                                  run.state.step, run.directory.model().string());
     return outcome;
   }
-  RunLog log(run);
+  RunLog log(run, options.each);
   log.show_start_card(run);
   if (stop()) throw Stopped{};
-  if (train_steps(run, log, stop)) {
+  const bool ended = train_steps(run, log, stop);
+  if (ended)
     finish(run, log);
-    return outcome_of(run);
-  }
-  if (run.state.step == 0) throw Stopped{};
-  save_checkpoint(run, log);
-  say("stopped after step {}; the same command continues from here\n", run.state.step);
-  TrainOutcome outcome = outcome_of(run);
-  outcome.interrupted = true;
-  outcome.model.clear();
+  else if (run.state.step == 0)
+    throw Stopped{};
+  else
+    save_checkpoint(run, log);
+  outcome = outcome_of(run);
+  outcome.interrupted = !ended;
+  if (!ended) outcome.model.clear();
+  outcome.summary =
+      ended ? summary_of(run)
+            : fmt::format("stopped after step {}; the same command continues from here\n", run.state.step);
   return outcome;
 }
 
 }  // namespace
 
 TrainOutcome train(const Recipe& recipe, const TrainOptions& options) {
-  const StopSignal signal;  // first: one that comes while data or weights are read ends the run before a step
-  const StopRequested stop = [&] { return signal.requested(); };
+  // First: a signal that comes while data or weights are read ends the run before a step.
+  std::optional<StopSignal> signal;
+  if (!options.stop) signal.emplace();
+  const StopRequested stop = options.stop ? options.stop : [&] { return signal->requested(); };
   try {
     Run run = open_run(recipe, options, stop);
-    return train_run(run, stop);
+    return train_run(run, options, stop);
   } catch (const Stopped&) {
-    say("stopped before a step was done; the same command starts again\n");
-    return {.interrupted = true, .model = {}, .report = {}};
+    return {.interrupted = true,
+            .model = {},
+            .report = {},
+            .summary = "stopped before a step was done; the same command starts again\n"};
   }
 }
 

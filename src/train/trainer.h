@@ -4,11 +4,14 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
+#include <string>
 
 #include "train/run.h"
 
 namespace hone::train {
 
+/// How a run ended, and where it stands.
 struct TrainOutcome {
   bool already_finished = false;  // the run was complete: nothing was done
   bool interrupted = false;       // SIGINT or SIGTERM: a checkpoint was saved; the same command continues
@@ -18,6 +21,7 @@ struct TrainOutcome {
   std::int64_t best_step = -1;  // with the least evaluation loss; -1: no evaluation
   std::optional<double> best_eval_loss = std::nullopt;
   std::filesystem::path model, report;
+  std::string summary = {};  // lines for who asked for the run
 };
 
 /// Runs or continues the recipe. Everything that can fail on the user's side fails before the first step:

@@ -276,7 +276,7 @@ TEST_F(BadOutput, DiskThatIsTooSmallIsNoticedBeforeTheFirstStep) {
   if (workspace_.hone({"--version"}, small_disk("disk", 300)).code != 0) GTEST_SKIP() << "cannot mount";
   const auto outcome = workspace_.hone({"train", "recipe.yaml", "output=disk/run"}, small_disk("disk", 300));
   expect_refused(outcome, {"disk/run", "free"});
-  EXPECT_EQ(outcome.out.find("step 1/"), std::string::npos);
+  EXPECT_EQ(outcome.err.find("step 1/"), std::string::npos);
 }
 
 TEST_F(BadOutput, DiskFullWhileSavingLeavesTheOlderCheckpoint) {

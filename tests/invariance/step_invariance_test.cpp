@@ -83,6 +83,33 @@ TEST(StepInvariance, TheOrderOfRowsDoesNotMatter) {
   expect_near(gradients(packed(reversed)), gradients(packed(rows(8))));
 }
 
+TEST(StepInvariance, AStepWithoutATargetChangesNothing) {
+  ops::Context context({}, 1);
+  auto model = model::CausalLM::from_pretrained(
+      context, std::string(HONE_TEST_DATA) + "/golden/qwen3_moe-default", {.dtype = DType::kF32});
+  auto& parameters = model.decoder().parameters();
+  parameters.set_trainable({}, DType::kF32);
+  train::Optimizer optimizer(context, model, {.weight_decay = 0.5});
+  std::vector<std::vector<float>> before;
+  for (const auto& p : parameters.all())
+    before.emplace_back(p.value.span<float>().begin(), p.value.span<float>().end());
+  model::TokenBatch batch;
+  const std::vector<std::int32_t> ids{1, 2, 3};
+  batch.add(ids, std::vector<std::int32_t>(3, model::kIgnoredLabel));
+  const std::vector<model::TokenBatch> batches{batch};
+  const auto result = train::train_step(context, model.decoder(), optimizer, batches,
+                                        {.learning_rate = 1, .aux_coefficient = 1});
+  EXPECT_EQ(result.loss, 0);
+  EXPECT_EQ(result.supervised, 0);
+  EXPECT_EQ(result.tokens, 3);
+  EXPECT_FALSE(result.skipped);
+  EXPECT_EQ(optimizer.updates(), 0);
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    const auto now = parameters.all()[i].value.span<float>();
+    EXPECT_TRUE(std::equal(now.begin(), now.end(), before[i].begin())) << parameters.all()[i].spec.name;
+  }
+}
+
 TEST(StepInvariance, RecomputeIsBitForBitTheSame) {
   EXPECT_EQ(gradients(packed(rows(8)), {.recompute = true}), gradients(packed(rows(8))));
 }

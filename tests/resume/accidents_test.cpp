@@ -11,7 +11,7 @@ class Accident : public Resume {
   Accident() {
     workspace_.succeed(args("whole", kOptions));
     const pid_t pid = workspace_.start(args("run", kOptions));
-    wait_for_step("run", 9);
+    wait_for_step(pid, "run", 9);
     ::kill(pid, SIGKILL);
     workspace_.wait(pid);
     if (std::filesystem::exists(workspace_ / "run/checkpoints/step-12")) {  // it was quicker than the signal
@@ -28,8 +28,8 @@ class Accident : public Resume {
   }
   void expect_continued_from(int step) {
     const auto outcome = workspace_.succeed(args("run", kOptions));
-    EXPECT_NE(outcome.out.find("continues after step " + std::to_string(step)), std::string::npos)
-        << outcome.out;
+    EXPECT_NE(outcome.err.find("continues after step " + std::to_string(step)), std::string::npos)
+        << outcome.err;
     expect_same_run("run", "whole");
   }
 
@@ -95,7 +95,7 @@ class BaseModel : public Resume {
     options.push_back("train.steps=400");
     options.push_back("train.checkpoint_every=1000");
     const pid_t pid = workspace_.start(args("run", options));
-    wait_for_step("run", 3);
+    wait_for_step(pid, "run", 3);
     accident();
     EXPECT_LT(metrics("run").size(), 400U) << "the accident came too late to be one";
     return workspace_.wait(pid);
@@ -178,7 +178,7 @@ TEST_F(Resume, AtAnotherTimeRendersTheSameChats) {
   const Path path = workspace_ / "model/chat_template.jinja";
   write(path, "{{- strftime_now('%H:%M:%S') }}\n" + read(path));
   const pid_t pid = workspace_.start(args("run", {"train.steps=100000"}));
-  wait_for_step("run", 3);
+  wait_for_step(pid, "run", 3);
   ::kill(pid, SIGTERM);
   EXPECT_EQ(workspace_.wait(pid).code, 0);
   ::usleep(1'100'000);
@@ -195,7 +195,7 @@ TEST_F(Resume, AtAnotherTimeRendersTheSameChats) {
 
 TEST_F(Resume, AfterThePipeItPrintsToIsGone) {
   // As `hone train | tee log` and Ctrl-C, which ends tee at once.
-  const std::string shell = "set -- sh -c '(\"$@\"; echo $? > code) | head -n 1' sh \"$@\";";
+  const std::string shell = "set -- sh -c '(\"$@\" 2>&1; echo $? > code) | head -n 1' sh \"$@\";";
   workspace_.wait(workspace_.start(args("run", {"train.steps=100000"}), "hone", shell));
   EXPECT_EQ(read(workspace_ / "code"), "0\n");
   EXPECT_EQ(newest_checkpoint("run"), "checkpoints/step-" + std::to_string(metrics("run").size()));
@@ -204,9 +204,9 @@ TEST_F(Resume, AfterThePipeItPrintsToIsGone) {
 TEST_F(Resume, ASignalThatTheShellIgnoredForItStopsIt) {
   // A script's shell starts what ends in & with SIGINT ignored; nohup ignores SIGHUP, and means it.
   const pid_t pid = workspace_.start(args("run", {"train.steps=100000"}), "hone", "trap '' INT HUP;");
-  wait_for_step("run", 3);
+  wait_for_step(pid, "run", 3);
   ::kill(pid, SIGHUP);
-  wait_for_step("run", metrics("run").size() + 50);
+  wait_for_step(pid, "run", metrics("run").size() + 50);
   ::kill(pid, SIGINT);
   const auto outcome = workspace_.wait(pid);
   EXPECT_EQ(outcome.code, 0);
@@ -216,7 +216,7 @@ TEST_F(Resume, ASignalThatTheShellIgnoredForItStopsIt) {
 TEST_F(Resume, ASecondSignalOfAnotherKindAborts) {
   many_rows(2048);
   const pid_t pid = workspace_.start(args("run", {"data.packing=false", "train.global_batch=2048"}));
-  wait_for_step("run", 1);
+  wait_for_step(pid, "run", 1);
   ::kill(pid, SIGTERM);
   ::usleep(100'000);  // in the second step, of 2,048 micro-batches
   ::kill(pid, SIGINT);
@@ -238,14 +238,14 @@ TEST_F(Resume, StoppedInAnEvaluationDoesItAgain) {
   workspace_.succeed(args("whole", options));
   for (const int step : {3, 6}) {
     const std::string name = "stopped-" + std::to_string(step);
-    write(workspace_ / (name + ".out"), "");
+    write(workspace_ / (name + ".err"), "");
     const pid_t pid = workspace_.start(args("run", options), name);
     const std::string line = "step " + std::to_string(step) + "/6";
-    while (read(workspace_ / (name + ".out")).find(line) == std::string::npos) ::usleep(1000);
+    while (read(workspace_ / (name + ".err")).find(line) == std::string::npos) ::usleep(1000);
     ::kill(pid, SIGTERM);
     const auto outcome = workspace_.wait(pid, name);
     EXPECT_EQ(outcome.code, 0) << outcome.err;
-    EXPECT_EQ(outcome.out.find("eval after step " + std::to_string(step)), std::string::npos) << outcome.out;
+    EXPECT_EQ(outcome.err.find("eval after step " + std::to_string(step)), std::string::npos) << outcome.err;
     EXPECT_EQ(metrics("run").back().at("step"), step - 1);
   }
   workspace_.succeed(args("run", options));

@@ -27,7 +27,7 @@ TEST_F(Extend, AFinishedRunGoesOnAsIfItHadBeenThatLong) {
                  {"'train.steps: 5', not 'train.steps: 12'", "--extend"});
   EXPECT_EQ(workspace_.files("run"), before);
   const auto outcome = workspace_.succeed(with("run", {"train.schedule.type=constant", "--extend"}));
-  EXPECT_NE(outcome.out.find("after step 5: train.steps: 5 -> 12"), std::string::npos) << outcome.out;
+  EXPECT_NE(outcome.err.find("after step 5: train.steps: 5 -> 12"), std::string::npos) << outcome.err;
   expect_same_model("run", "whole");
   EXPECT_EQ(metrics("run").size(), metrics("whole").size());
   const std::string recipe = read(workspace_ / "run/recipe.yaml");
@@ -53,7 +53,7 @@ TEST_F(Extend, InterruptedAfterwardsEndsWithTheSameBits) {
   for (const char* name : {"whole", "run"}) workspace_.succeed(with(name, {"train.steps=6"}));
   workspace_.succeed(with("whole", longer));
   const pid_t pid = workspace_.start(with("run", longer));
-  wait_for_step("run", 20);
+  wait_for_step(pid, "run", 20);
   ::kill(pid, SIGTERM);
   EXPECT_EQ(workspace_.wait(pid).code, 0);
   ASSERT_LT(metrics("run").size(), 120U);

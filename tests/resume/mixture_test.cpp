@@ -36,15 +36,15 @@ class MixtureRun : public Resume {
 
 TEST_F(MixtureRun, IsTheSameAfterBeingStopped) {
   const auto whole = workspace_.succeed(args("whole"));
-  EXPECT_NE(whole.out.find("pairs.csv (weight 0.3)"), std::string::npos) << whole.out;
-  EXPECT_NE(whole.out.find("20% of the training rows"), std::string::npos) << whole.out;
+  EXPECT_NE(whole.err.find("pairs.csv (weight 0.3)"), std::string::npos) << whole.err;
+  EXPECT_NE(whole.err.find("20% of the training rows"), std::string::npos) << whole.err;
   EXPECT_EQ(cached_files(), 3U);
   const pid_t pid = workspace_.start(args("run"));
-  wait_for_step("run", 30);
+  wait_for_step(pid, "run", 30);
   ::kill(pid, SIGKILL);
   workspace_.wait(pid);
   const auto rest = workspace_.succeed(args("run"));
-  EXPECT_NE(rest.out.find("from the cache"), std::string::npos) << rest.out;
+  EXPECT_NE(rest.err.find("from the cache"), std::string::npos) << rest.err;
   EXPECT_EQ(cached_files(), 3U);
   expect_same_run("run", "whole");
   const auto last = metrics("run").back();

@@ -28,7 +28,7 @@ class OldRun : public testing::Test {
   /// but for the order in which another processor or a newer kernel sums.
   void expect_continued() const {
     const auto outcome = workspace_.succeed({"train", "recipe.yaml", "--resume"});
-    EXPECT_NE(outcome.out.find("continues after step 6"), std::string::npos) << outcome.out;
+    EXPECT_NE(outcome.err.find("continues after step 6"), std::string::npos) << outcome.err;
     const auto now = rows("run/metrics.jsonl");
     const auto then = rows("finished.jsonl");
     ASSERT_EQ(now.size(), then.size());

@@ -2,7 +2,6 @@
 #include <cmath>
 #include <set>
 
-#include "base/rng.h"
 #include "tests/resume/runs.h"
 
 namespace hone::test {
@@ -22,7 +21,7 @@ TEST_P(ResumeAfterTerm, IsBitForBitAnUndisturbedRun) {
   options.push_back("train.checkpoint_every=0");  // so that the stop itself must save
   workspace_.succeed(args("whole", options));
   const pid_t pid = workspace_.start(args("run", options));
-  wait_for_step("run", 3);
+  wait_for_step(pid, "run", 3);
   ::kill(pid, SIGTERM);
   const auto stopped = workspace_.wait(pid);
   EXPECT_EQ(stopped.code, 0) << stopped.err;
@@ -43,24 +42,6 @@ INSTANTIATE_TEST_SUITE_P(Settings, ResumeAfterTerm,
                                          Setting{"across_epochs", {"train.global_batch=8"}},
                                          Setting{"unpacked", {"data.packing=false"}}),
                          [](const auto& test) { return std::string(test.param.name); });
-
-TEST_F(Resume, AfterKillsAtRandomMoments) {
-  workspace_.succeed(args("whole"));
-  const CounterRng random(17, RngPurpose::kBench);
-  int kills = 0;
-  for (std::uint64_t start = 0; start < 8; ++start) {
-    const pid_t pid = workspace_.start(args("run"));
-    ::usleep(static_cast<useconds_t>(5000 + random.below(start, 150000)));
-    ::kill(pid, SIGKILL);
-    const auto outcome = workspace_.wait(pid);
-    if (outcome.code == 0) break;
-    EXPECT_EQ(outcome.code, 128 + SIGKILL) << outcome.err;
-    ++kills;
-  }
-  EXPECT_GT(kills, 0);
-  workspace_.succeed(args("run"));
-  expect_same_run("run", "whole");
-}
 
 TEST_F(Resume, TheEvaluationBeforeTheFirstStepIsARow) {
   workspace_.chat_data(4, "valid.jsonl", "valid");

@@ -38,13 +38,20 @@ class Resume : public testing::Test {
     for (std::string line; std::getline(in, line);) rows.push_back(Json::parse(line));
     return rows;
   }
-  void wait_for_step(const std::string& output, std::size_t step) const {
+  /// Until the metrics have so many rows. Throws where the program ended before.
+  void wait_for_step(pid_t pid, const std::string& output, std::size_t step) const {
     const Path path = workspace_ / (output + "/metrics.jsonl");
-    for (;;) {
-      if (std::filesystem::exists(path)) {
-        const std::string text = read(path);
-        if (static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n')) >= step) return;
-      }
+    const auto rows = [&] {
+      if (!std::filesystem::exists(path)) return std::size_t{0};
+      const std::string text = read(path);
+      return static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n'));
+    };
+    while (rows() < step) {
+      siginfo_t ended{};
+      if (::waitid(P_PID, static_cast<id_t>(pid), &ended, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+          ended.si_pid == pid && rows() < step)
+        throw std::runtime_error("hone ended before step " + std::to_string(step) + ": " +
+                                 read(workspace_ / "hone.err"));
       ::usleep(1000);
     }
   }

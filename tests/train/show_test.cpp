@@ -17,6 +17,7 @@ using testing::Not;
 
 TEST(StepLine, HasWhatTheDesignSays) {
   StepRecord line{.step = 7, .steps = 450, .loss = 1.18234, .average_loss = 1.2011};
+  line.supervised = 1;
   line.learning_rate = 9.1e-5;
   line.grad_norm = 0.84;
   line.tokens_per_second = 41234;
@@ -27,6 +28,13 @@ TEST(StepLine, HasWhatTheDesignSays) {
       format_step_line(line),
       "step   7/450  loss 1.1823 (avg 1.2011)  lr 9.1e-05  |g| 0.84  41.2k tok/s  sol 62%  mem 93.1 GiB  "
       "eta 8m45s");
+}
+
+TEST(StepLine, OfAStepWithoutATargetSaysSo) {
+  StepRecord line;
+  EXPECT_THAT(format_step_line(line), HasSubstr("nothing to learn"));
+  line.supervised = 1;
+  EXPECT_THAT(format_step_line(line), Not(HasSubstr("nothing to learn")));
 }
 
 TEST(StepLine, ShowsSmallGradientsAsNumbers) {
