@@ -18,8 +18,13 @@ target_compile_features(hone_library PUBLIC cxx_std_20)
 # BUILD_INTERFACE: the rooms are inside the shared object, an installed package does not name them.
 target_link_libraries(hone_library PRIVATE $<BUILD_INTERFACE:hone_train> $<BUILD_INTERFACE:hone_warnings>)
 
+target_link_options(hone_library PRIVATE -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/hone.map)
+set_target_properties(hone_library PROPERTIES LINK_DEPENDS ${PROJECT_SOURCE_DIR}/cmake/hone.map)
+
 add_executable(fine_tune ${PROJECT_SOURCE_DIR}/examples/fine_tune.cpp)
 target_link_libraries(fine_tune PRIVATE hone::hone $<BUILD_INTERFACE:hone_warnings>)
+add_executable(train_run ${PROJECT_SOURCE_DIR}/examples/train_run.cpp)
+target_link_libraries(train_run PRIVATE hone::hone $<BUILD_INTERFACE:hone_warnings>)
 
 install(TARGETS hone RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(TARGETS hone_library EXPORT honeTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})

@@ -10,17 +10,26 @@
 //   optimizer.step();
 //   model.save_pretrained("out");
 //
+// Or a whole run, as `hone train` does it, with checkpoints, evaluations and a report: hone::Trainer.
+//
 // Every function throws std::runtime_error, whose what() is one line: what is wrong, where, and the fix.
 #pragma once
 
 #include <cstdint>
+#include <exception>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace hone {
+
+/// Whose an error is that a function of this library threw: true where the caller can mend it (a file, an
+/// argument, a full disk), false for a fault of hone's own.
+bool is_user_error(const std::exception& error);
 
 /// One message of a chat. For tool calls and other keys use the JSON forms below.
 struct Message {
@@ -73,7 +82,8 @@ class AutoTokenizer {
 struct Batch {
   std::vector<Example> rows;
   /// Supervised labels that the loss is divided by; 0: this batch's own. Set it to the whole step's count
-  /// when a step has several batches.
+  /// when a step has several batches. The auxiliary loss counts by this batch's share of them, so that the
+  /// batches of a step add up to one.
   std::int64_t num_items_in_batch = 0;
 };
 
@@ -112,6 +122,14 @@ struct GenerateOptions {
   std::vector<std::int32_t> eos_token_id = {};  // empty: generation_config.json's
 };
 
+/// A parameter, by its name in Transformers.
+struct NamedParameter {
+  std::string name;
+  std::vector<std::int64_t> shape;
+  std::string dtype;           // it is computed with: "f32" or "bf16"
+  bool requires_grad = false;  // it is trained
+};
+
 /// A causal language model. A handle: copies are the same model.
 class AutoModelForCausalLM {
  public:
@@ -132,6 +150,17 @@ class AutoModelForCausalLM {
   /// were read from.
   void save_pretrained(const std::string& directory) const;
   std::int64_t num_parameters(bool only_trainable = false) const;
+
+  /// In Transformers' order; a tied lm_head has none of its own.
+  std::vector<NamedParameter> named_parameters() const;
+  /// A copy of a parameter's values, row-major: the f32 master where an optimizer keeps one. Throws for a
+  /// name that is none.
+  std::vector<float> get_parameter(const std::string& name) const;
+  /// A copy of the gradient gathered since the last step(); empty where none has arrived.
+  std::vector<float> get_gradient(const std::string& name) const;
+  /// Overwrites a parameter's values, and its master's; save_pretrained() then writes them, also where it is
+  /// not trained. Throws where there are not as many.
+  void set_parameter(const std::string& name, std::span<const float> values);
   /// Leaves parameters out of training whose names match (regular expressions). Call before an optimizer is
   /// made.
   void freeze(const std::vector<std::string>& patterns);
@@ -143,11 +172,20 @@ class AutoModelForCausalLM {
   std::shared_ptr<Impl> impl_;
 };
 
+/// Parameters with a learning rate or a decay of their own, as in torch's parameter groups.
+struct ParameterGroup {
+  std::string
+      match;  // a regular expression that is found in their names; the first group that matches counts
+  double lr_scale = 1;                                // of the optimizer's lr
+  std::optional<double> weight_decay = std::nullopt;  // nullopt: the optimizer's
+};
+
 struct AdamWOptions {
   double lr = 1e-3;
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
   double weight_decay = 0.01;  // of everything but norms and biases
   double max_grad_norm = 1.0;  // clipping in step(); 0: none
+  std::vector<ParameterGroup> groups = {};
 };
 
 /// torch.optim.AdamW with clipping and f32 master weights.
@@ -158,6 +196,43 @@ class AdamW {
   /// gradient that is not finite changes nothing and returns a number that is not finite.
   double step();
   void set_lr(double lr);
+
+ private:
+  struct Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+/// What a Trainer says of a step.
+struct TrainerStep {
+  std::int64_t step = 0, steps = 0;  // done, and of the whole run; 0: what was evaluated before the first
+  double epoch = 0;
+  double loss = 0, learning_rate = 0, grad_norm = 0;  // 0 at step 0
+  double tokens_per_second = 0;
+  std::optional<double> eval_loss;  // where the step was evaluated: of the first evaluation set
+};
+
+/// How Trainer::train() ended.
+struct TrainOutput {
+  std::int64_t steps = 0;
+  bool finished = false;                  // false: stopped, with a checkpoint
+  std::string model;                      // the trained Hugging Face directory; "" where not finished
+  std::optional<std::int64_t> best_step;  // with the least evaluation loss
+  std::optional<double> best_eval_loss;
+};
+
+/// A run of `hone train`: its data, steps, evaluations, checkpoints and report, by the keys of its recipe.
+class Trainer {
+ public:
+  /// `settings`: "train.steps=100", "model.path=base" …, as on the command line (`hone train --help` lists
+  /// them); they win over the `recipe`, a YAML file, or "" for none. Nothing is printed unless they ask for
+  /// it (train.report_to=[console, metrics, report]). Throws for a recipe that is not valid.
+  explicit Trainer(const std::vector<std::string>& settings, const std::string& recipe = "");
+
+  /// Trains to the end: from the start, or from the newest checkpoint of the output, which an earlier call or
+  /// a process that was killed has left, with the same bits as if nothing had happened. `each` sees every
+  /// step when it is complete; where it returns false the run stops there with a checkpoint. Signals are left
+  /// to the caller.
+  TrainOutput train(const std::function<bool(const TrainerStep&)>& each = nullptr);
 
  private:
   struct Impl;

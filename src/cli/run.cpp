@@ -67,7 +67,7 @@ int run(int argc, const char* const* argv) {
       "\nhone VERB --help says the rest. To begin: `hone train --help` shows a recipe, `hone check RECIPE` "
       "what would "
       "be\nlearnt from, `hone train RECIPE` trains, `hone generate MODEL --prompt …` asks.\n");
-  app.set_version_flag("--version", "hone 0.1.0");
+  app.set_version_flag("--version", "hone " HONE_VERSION);
   app.failure_message([](const CLI::App*, const CLI::Error& e) { return std::string(e.what()); });
   for (auto* add : {add_train, add_generate, add_eval, add_check, add_tokenize, add_logits, add_inspect,
                     add_export, add_init, add_bench, add_doctor})

@@ -4,6 +4,8 @@
 #include <hone/hone.h>
 
 #include <optional>
+#include <set>
+#include <string>
 
 #include "model/causal_lm.h"
 #include "ops/autograd.h"
@@ -12,11 +14,11 @@
 
 namespace hone {
 
-struct AutoTokenizer::Impl {
+struct [[gnu::visibility("hidden")]] AutoTokenizer::Impl {
   text::PretrainedTokenizer tokenizer;
 };
 
-struct AutoModelForCausalLM::Impl {
+struct [[gnu::visibility("hidden")]] AutoModelForCausalLM::Impl {
   explicit Impl(const LoadOptions& options);
   /// Makes the parameters trainable that no freeze pattern names.
   void make_trainable();
@@ -29,9 +31,12 @@ struct AutoModelForCausalLM::Impl {
   bool training_mode = false;
   bool dropped_output = false;            // an output recorded for training was never differentiated
   train::Optimizer* optimizer = nullptr;  // whose masters are saved; owned by AdamW
+  std::set<std::string> overwritten;      // parameters that set_parameter() changed
+
+  const model::Parameter& parameter(const std::string& name) const;
 };
 
-struct ModelOutput::Impl {
+struct [[gnu::visibility("hidden")]] ModelOutput::Impl {
   std::shared_ptr<AutoModelForCausalLM::Impl> model;
   ops::Tape tape;
   Tensor loss;  // undefined once differentiated, and without a tape
@@ -40,7 +45,7 @@ struct ModelOutput::Impl {
   }
 };
 
-struct AdamW::Impl {
+struct [[gnu::visibility("hidden")]] AdamW::Impl {
   std::shared_ptr<AutoModelForCausalLM::Impl> model;
   AdamWOptions options;
   train::Optimizer optimizer;

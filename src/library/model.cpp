@@ -1,12 +1,19 @@
 // hone::AutoModelForCausalLM, hone::ModelOutput and hone::AdamW over the rooms model and train.
+#include <algorithm>
 #include <filesystem>
 
 #include "base/error.h"
+#include "base/suggest.h"
 #include "device/threads.h"
 #include "library/impl.h"
 #include "model/generate.h"
 
 namespace hone {
+
+bool is_user_error(const std::exception& error) {
+  const auto* own = dynamic_cast<const Error*>(&error);
+  return own != nullptr && own->kind() == ErrorKind::kUser;
+}
 
 AutoModelForCausalLM::Impl::Impl(const LoadOptions& options)
     : context(device::parse_device(options.device),
@@ -76,9 +83,11 @@ ModelOutput AutoModelForCausalLM::forward(const Batch& batch) {
   auto impl = std::make_shared<ModelOutput::Impl>();
   impl->model = impl_;
   const ops::TapeScope recording(impl_->context, impl_->training_mode ? &impl->tape : nullptr);
-  const auto computed = decoder.loss(impl_->context, tokens,
-                                     {.lm_scale = 1.0 / static_cast<double>(items),
-                                      .aux_scale = spec.output_router_logits ? spec.aux_coefficient : 0.0});
+  const double share = static_cast<double>(tokens.supervised()) / static_cast<double>(items);
+  const auto computed =
+      decoder.loss(impl_->context, tokens,
+                   {.lm_scale = 1.0 / static_cast<double>(items),
+                    .aux_scale = spec.output_router_logits ? spec.aux_coefficient * share : 0.0});
   output.loss = *computed.total.as<float>();
   if (impl_->training_mode) {
     impl->loss = computed.total;
@@ -107,26 +116,76 @@ std::vector<std::int32_t> AutoModelForCausalLM::generate(const std::vector<std::
 }
 
 void AutoModelForCausalLM::save_pretrained(const std::string& directory) const {
-  const train::Optimizer* optimizer = impl_->optimizer;
-  impl_->model->save_pretrained(directory,
-                                [optimizer](const model::Parameter& p) -> std::optional<hub::Source> {
-                                  if (optimizer == nullptr) return std::nullopt;
-                                  return optimizer->master_of(p);
-                                });
+  impl_->model->save_pretrained(directory, [this](const model::Parameter& p) -> std::optional<hub::Source> {
+    if (impl_->optimizer != nullptr)
+      if (const auto master = impl_->optimizer->master_of(p)) return master;
+    if (impl_->overwritten.contains(p.spec.name)) return hub::Source{p.value.data(), p.value.dtype()};
+    return std::nullopt;
+  });
 }
 
 std::int64_t AutoModelForCausalLM::num_parameters(bool only_trainable) const {
   return impl_->model->decoder().parameters().num_elements(only_trainable);
 }
 
+const model::Parameter& AutoModelForCausalLM::Impl::parameter(const std::string& name) const {
+  const auto& parameters = model->decoder().parameters();
+  const auto* found = parameters.find(name);
+  if (found == nullptr) fail("the model has no parameter '{}'{}", name, suggestion(name, parameters.names()));
+  return *found;
+}
+
+std::vector<NamedParameter> AutoModelForCausalLM::named_parameters() const {
+  std::vector<NamedParameter> result;
+  for (const auto& p : impl_->model->decoder().parameters().all())
+    result.push_back({p.spec.name,
+                      {p.spec.shape.dims().begin(), p.spec.shape.dims().end()},
+                      std::string(name_of(p.value.dtype())),
+                      p.trainable});
+  return result;
+}
+
+std::vector<float> AutoModelForCausalLM::get_parameter(const std::string& name) const {
+  const auto& p = impl_->parameter(name);
+  hub::Source source{p.value.data(), p.value.dtype()};
+  if (impl_->optimizer != nullptr) source = impl_->optimizer->master_of(p).value_or(source);
+  std::vector<float> values(static_cast<std::size_t>(p.value.numel()));
+  convert(source.dtype, source.data, DType::kF32, values.data(), values.size());
+  return values;
+}
+
+std::vector<float> AutoModelForCausalLM::get_gradient(const std::string& name) const {
+  const auto& p = impl_->parameter(name);
+  const Tensor grad = p.grad_slot ? p.grad_slot->grad() : Tensor();
+  if (!grad.defined()) return {};
+  std::vector<float> values(static_cast<std::size_t>(grad.numel()));
+  convert(grad.dtype(), grad.data(), DType::kF32, values.data(), values.size());
+  return values;
+}
+
+void AutoModelForCausalLM::set_parameter(const std::string& name, std::span<const float> values) {
+  const auto& p = impl_->parameter(name);
+  if (static_cast<std::int64_t>(values.size()) != p.value.numel())
+    fail("set_parameter: {} has {} elements, not {}", name, p.value.numel(), values.size());
+  convert(DType::kF32, values.data(), p.value.dtype(), p.value.data(), values.size());
+  impl_->overwritten.insert(name);
+  if (impl_->optimizer == nullptr) return;
+  for (const auto& t : impl_->optimizer->state())
+    if (t.name == "master." + name && t.tensor.data() != p.value.data())
+      std::copy(values.begin(), values.end(), t.tensor.as<float>());
+}
+
 AdamW::AdamW(AutoModelForCausalLM& model, const AdamWOptions& options) {
   model.impl_->make_trainable();
-  impl_ = std::shared_ptr<Impl>(new Impl{model.impl_, options,
-                                         train::Optimizer(model.impl_->context, *model.impl_->model,
-                                                          {.beta1 = options.beta1,
-                                                           .beta2 = options.beta2,
-                                                           .eps = options.eps,
-                                                           .weight_decay = options.weight_decay})});
+  train::OptimizerOptions adamw{.beta1 = options.beta1,
+                                .beta2 = options.beta2,
+                                .eps = options.eps,
+                                .weight_decay = options.weight_decay};
+  for (const auto& group : options.groups)
+    adamw.groups.push_back(
+        {.match = group.match, .rate_scale = group.lr_scale, .weight_decay = group.weight_decay});
+  impl_ = std::shared_ptr<Impl>(
+      new Impl{model.impl_, options, train::Optimizer(model.impl_->context, *model.impl_->model, adamw)});
   model.impl_->optimizer = &impl_->optimizer;
 }
 
