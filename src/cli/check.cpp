@@ -117,7 +117,6 @@ nlohmann::ordered_json to_json(const data::DatasetStatistics& s,
           {"sources", std::move(sources)}};
 }
 
-
 /// From the command line and the recipe to what is read, and how.
 struct CheckPlan {
   std::filesystem::path model;
