@@ -244,7 +244,8 @@ std::vector<Case> moe_cases() {
                          {33, 128, 8, 0, 0},
                          {9, 512, 10, 0, 0},
                          {40, 17, 16, 0, 0},
-                         {3000, 16, 2, 0, 0}})
+                         {3000, 16, 2, 0, 0},
+                         {20000, 8, 2, 0, 0}})  // 40,000 pairs: the plan is counted on threads
     for (const bool flag : {false, true}) {
       const auto name = fmt::format("{} tokens, {} experts top {}", s.tokens, s.experts, s.top_k);
       for (const bool ties : {false, true})

@@ -132,6 +132,8 @@ constexpr DType kF = DType::kF32, kB = DType::kBF16;
 const Options kOptions[] = {{kF, kF, kF, true, true, false, 0}, {kF, kB, kF, true, true, true, 0},
                             {kB, kB, kB, true, true, false, 5}, {kF, kB, kB, false, true, true, 0},
                             {kF, kF, kF, true, false, true, 7}, {kB, kB, kF, true, true, true, 1}};
+/// Also of a gradient in f32 for what is stored in bf16, as where a gradient is shared.
+const Options kMixedOptions{kB, kF, kF, true, false, false, 0};
 
 }  // namespace
 
@@ -173,7 +175,9 @@ std::vector<Case> norm_cases() {
                                return run_rope(t, s, h, dtype, norm, in_place, pad);
                              }});
           }
-      for (const Options& o : kOptions)
+      std::vector<Options> options(std::begin(kOptions), std::end(kOptions));
+      if (!norm) options.push_back(kMixedOptions);
+      for (const Options& o : options)
         for (const bool in_place : {false, true}) {
           if (in_place && norm) continue;
           cases.push_back(

@@ -165,8 +165,11 @@ void RowKernels<Isa>::head_norm_rope(const HeadNormRopeArgs& a, Stream& stream) 
 
 template <class Isa>
 void RowKernels<Isa>::head_norm_rope_grad(const HeadNormRopeGradArgs& a, Stream& stream) {
-  const DType x_dtype = a.weight != nullptr ? a.weight_dtype : a.dy.dtype;
-  with_dtype(x_dtype, [&](auto t) {
+  // T is what x and the weight are; without a norm, which has neither, the narrower of dy and dx.
+  const DType t_dtype = a.weight != nullptr          ? a.weight_dtype
+                        : a.dy.dtype == DType::kBF16 ? a.dy.dtype
+                                                     : a.dx.dtype;
+  with_dtype(t_dtype, [&](auto t) {
     using T = TypeOf<decltype(t)>;
     with_f32_or<T>(a.dy.dtype, [&](auto d) {
       with_f32_or<T>(a.dx.dtype, [&](auto x) {
