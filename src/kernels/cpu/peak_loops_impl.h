@@ -62,9 +62,9 @@ double multiply_tile_rounds(Index rounds) {
 
 template <class Isa>
 double sum_array(const float* a, Index n, float* result) {
-  *result = sum_lanes<Isa>(
+  *result = static_cast<float>(sum_lanes<Isa>(
       n, [&](Index j, auto lanes, auto sum)
-             __attribute__((always_inline)) { return sum + load<Isa>(a + j, lanes); });
+             __attribute__((always_inline)) { return sum + load<Isa>(a + j, lanes); }));
   return static_cast<double>(n) * sizeof(float);
 }
 

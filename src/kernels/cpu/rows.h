@@ -1,5 +1,10 @@
 // What the row-wise kernels share: loops over vectors with a ragged end, loops over rows and elements on
-// threads, and sums over rows that do not depend on the number of threads.
+// threads, and sums that do not depend on the number of threads.
+//
+// Every sum is one of pieces: each a chain of at most kPiece additions in float that starts at zero, added in
+// a fixed order to a sum in double. In one chain of floats the small terms round away once a large one is in;
+// after 8 additions their error is below that of a pairwise sum in float (which, of n terms, rounds log2 n
+// times), and the doubles, one addition in 8, cost next to nothing.
 #pragma once
 
 #include <omp.h>
@@ -49,21 +54,30 @@ template <class Isa, class F>
   if (j < n) f(j, n - j);
 }
 
-/// The sum over lanes of sum = f(j, lanes, sum), as four sums side by side so that none waits for itself.
+/// Additions in float, one upon another, before the sum goes on in double.
+constexpr Index kPiece = 8;
+
+/// The sum over lanes of sum = f(j, lanes, sum), as four sums side by side so that none waits for itself. A
+/// piece is 4 additions in each and 2 to join them.
 template <class Isa, class F>
-[[gnu::always_inline]] inline float sum_lanes(Index n, F f) {
-  constexpr Index kLanes = Isa::kLanes;
-  typename Isa::Vec s0 = Isa::zero(), s1 = s0, s2 = s0, s3 = s0;
-  Index j = 0;
-  for (; j + 4 * kLanes <= n; j += 4 * kLanes) {
-    s0 = f(j, AllLanes{}, s0);
-    s1 = f(j + kLanes, AllLanes{}, s1);
-    s2 = f(j + 2 * kLanes, AllLanes{}, s2);
-    s3 = f(j + 3 * kLanes, AllLanes{}, s3);
+[[gnu::always_inline]] inline double sum_lanes(Index n, F f) {
+  constexpr Index kLanes = Isa::kLanes, kStep = 4 * kLanes;
+  auto total = Isa::wide_zero();
+  for (Index begin = 0; begin < n; begin += 4 * kStep) {
+    const Index end = least(n, begin + 4 * kStep);
+    typename Isa::Vec s0 = Isa::zero(), s1 = s0, s2 = s0, s3 = s0;
+    Index j = begin;
+    for (; j + kStep <= end; j += kStep) {
+      s0 = f(j, AllLanes{}, s0);
+      s1 = f(j + kLanes, AllLanes{}, s1);
+      s2 = f(j + 2 * kLanes, AllLanes{}, s2);
+      s3 = f(j + 3 * kLanes, AllLanes{}, s3);
+    }
+    for (; j + kLanes <= end; j += kLanes) s0 = f(j, AllLanes{}, s0);
+    if (j < end) s1 = f(j, end - j, s1);
+    total = Isa::add(total, (s0 + s1) + (s2 + s3));
   }
-  for (; j + kLanes <= n; j += kLanes) s0 = f(j, AllLanes{}, s0);
-  if (j < n) s1 = f(j, n - j, s1);
-  return Isa::sum((s0 + s1) + (s2 + s3));
+  return Isa::sum(total);
 }
 
 template <class T>
@@ -116,13 +130,13 @@ void over_elements(Index rows, Index cols, bool dense, const Stream& stream, con
     over_rows<Isa>(rows, cols, stream, [&](Index i) { body(i, 0, cols); });
     return;
   }
-  constexpr Index kPiece = 64;  // a whole number of cache lines, whatever the type
-  const Index n = rows * cols, pieces = ceil_div(n, kPiece);
+  constexpr Index kLines = 64;  // a whole number of cache lines, whatever the type
+  const Index n = rows * cols, pieces = ceil_div(n, kLines);
 #pragma omp parallel num_threads(threads_for(n, stream))
   {
     const Index thread = omp_get_thread_num(), threads = omp_get_num_threads();
-    const Index begin = pieces * thread / threads * kPiece;
-    const Index end = least(n, pieces * (thread + 1) / threads * kPiece);
+    const Index begin = pieces * thread / threads * kLines;
+    const Index end = least(n, pieces * (thread + 1) / threads * kLines);
     if (begin < end) body(0, begin, end);
   }
 }
@@ -139,37 +153,75 @@ struct RowChunks {
   [[gnu::always_inline]] Index end(Index chunk) const { return least(rows, (chunk + 1) * size); }
 };
 
-/// out[j] = [out[j] +] the sum over chunks of partials[chunk][j], in the order of chunks.
+/// The sums of the columns of one chunk. Both arrays hold whole vectors, so that neither has a ragged end.
+template <class Isa>
+class ColumnSums {
+ public:
+  [[gnu::always_inline]] ColumnSums(float* piece, double* total, Index cols)
+      : piece_(piece), total_(total), cols_(cols) {
+    for (Index j = 0; j < cols_; j += Isa::kLanes) Isa::store(total_ + j, Isa::wide_zero());
+    clear();
+  }
+  /// Where the caller adds one term to every column.
+  [[gnu::always_inline]] float* next() {
+    if (held_ == kPiece) flush();
+    held_++;
+    return piece_;
+  }
+  [[gnu::always_inline]] void flush() {
+    for (Index j = 0; j < cols_; j += Isa::kLanes)
+      Isa::store(total_ + j, Isa::add(Isa::load(total_ + j), Isa::load(piece_ + j)));
+    clear();
+  }
+
+ private:
+  [[gnu::always_inline]] void clear() {
+    for (Index j = 0; j < cols_; j += Isa::kLanes) Isa::store(piece_ + j, Isa::zero());
+    held_ = 0;
+  }
+  float* piece_;
+  double* total_;
+  Index cols_, held_ = 0;
+};
+
+/// out[j] = [out[j] +] the sum over chunks of totals[chunk][j], in the order of chunks, whose rows are
+/// `padded` apart.
 template <class Isa, class T>
-void sum_chunks(const float* partials, Index chunks, Index cols, T* out, bool accumulate,
+void sum_chunks(const double* totals, Index chunks, Index padded, Index cols, T* out, bool accumulate,
                 const Stream& stream) {
   over_elements<Isa>(1, cols, true, stream, [&](Index, Index begin, Index end) {
     for_lanes<Isa>(
         end - begin, [&](Index at, auto lanes) __attribute__((always_inline)) {
           const Index j = begin + at;
-          typename Isa::Vec sum = Isa::zero();
-          for (Index c = 0; c < chunks; c++) sum = sum + load<Isa>(partials + c * cols + j, lanes);
+          auto total = Isa::wide_zero();
+          for (Index c = 0; c < chunks; c++) total = Isa::add(total, Isa::load(totals + c * padded + j));
+          auto sum = Isa::rounded(total);
           if (accumulate) sum = sum + load<Isa>(out + j, lanes);
           store<Isa>(out + j, sum, lanes);
         });
   });
 }
 
-/// A sum over rows: body(row, sum) adds row's part to the `cols` floats of `sum`; the result goes to `out`.
+/// A sum over rows: body(row, sums) adds row's terms to the ColumnSums of `cols` columns; the result goes to
+/// `out`.
 template <class Isa, class Body>
 void sum_rows(Index rows, Index cols, void* out, DType dtype, bool accumulate, Stream& stream,
               const Body& body) {
   const RowChunks chunks(rows);
-  auto* partials = static_cast<float*>(
-      stream.shared_workspace(static_cast<std::size_t>(chunks.count * cols) * sizeof(float)));
-#pragma omp parallel for schedule(static) num_threads(threads_for(rows* cols, stream))
+  const int threads = threads_for(rows * cols, stream);
+  const Index padded = round_up(cols, Isa::kLanes);
+  auto* totals = static_cast<double*>(
+      stream.shared_workspace(static_cast<std::size_t>(chunks.count * padded) * sizeof(double) +
+                              static_cast<std::size_t>(threads * padded) * sizeof(float)));
+  auto* pieces = reinterpret_cast<float*>(totals + chunks.count * padded);
+#pragma omp parallel for schedule(static) num_threads(threads)
   for (Index c = 0; c < chunks.count; c++) {
-    float* sum = partials + c * cols;
-    __builtin_memset(sum, 0, static_cast<std::size_t>(cols) * sizeof(float));
-    for (Index i = chunks.begin(c); i < chunks.end(c); i++) body(i, sum);
+    ColumnSums<Isa> sums(pieces + omp_get_thread_num() * padded, totals + c * padded, padded);
+    for (Index i = chunks.begin(c); i < chunks.end(c); i++) body(i, sums);
+    sums.flush();
   }
   with_dtype(dtype, [&](auto tag) {
-    sum_chunks<Isa>(partials, chunks.count, cols, static_cast<TypeOf<decltype(tag)>*>(out), accumulate,
+    sum_chunks<Isa>(totals, chunks.count, padded, cols, static_cast<TypeOf<decltype(tag)>*>(out), accumulate,
                     stream);
   });
 }

@@ -89,10 +89,10 @@ void row_gate_grad_rows(const RowGateGradArgs& a, Stream& stream) {
     const X* x = row<const X>(a.x, i);
     const auto s = gate_of_row<Isa>(a.gate, i);
     if (a.dgate.data != nullptr) {
-      const float dot = sum_lanes<Isa>(
+      const auto dot = static_cast<float>(sum_lanes<Isa>(
           a.dy.cols, [&](Index j, auto lanes, auto sum) __attribute__((always_inline)) {
             return Isa::fma(load<Isa>(dy + j, lanes), load<Isa>(x + j, lanes), sum);
-          });
+          }));
       store<Isa>(row<float>(a.dgate, i), Isa::set(dot) * s * (Isa::set(1.0F) - s), 1);
     }
     if (a.dx.data == nullptr) return;
@@ -181,13 +181,15 @@ template <class Isa>
 void RowKernels<Isa>::column_sum(const ColumnSumArgs& a, Stream& stream) {
   with_dtype(a.x.dtype, [&](auto t) {
     using T = TypeOf<decltype(t)>;
-    sum_rows<Isa>(a.x.rows, a.x.cols, a.out, a.out_dtype, a.accumulate, stream, [&](Index i, float* sum) {
-      const T* x = row<const T>(a.x, i);
-      for_lanes<Isa>(
-          a.x.cols, [&](Index j, auto lanes) __attribute__((always_inline)) {
-            store<Isa>(sum + j, load<Isa>(sum + j, lanes) + load<Isa>(x + j, lanes), lanes);
-          });
-    });
+    sum_rows<Isa>(a.x.rows, a.x.cols, a.out, a.out_dtype, a.accumulate, stream,
+                  [&](Index i, ColumnSums<Isa>& sums) {
+                    float* sum = sums.next();
+                    const T* x = row<const T>(a.x, i);
+                    for_lanes<Isa>(
+                        a.x.cols, [&](Index j, auto lanes) __attribute__((always_inline)) {
+                          store<Isa>(sum + j, load<Isa>(sum + j, lanes) + load<Isa>(x + j, lanes), lanes);
+                        });
+                  });
   });
 }
 

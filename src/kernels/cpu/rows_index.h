@@ -111,9 +111,15 @@ template <class Isa, class D, class G>
   const D* dout = static_cast<const D*>(a.dout) + begin;
   for_lanes<Isa>(
       end - begin, [&](Index j, auto lanes) __attribute__((always_inline)) {
-        auto sum = a.accumulate ? load<Isa>(out + j, lanes) : Isa::zero();
-        for (Index r = first; r < last; r++)
-          sum = sum + load<Isa>(dout + order.rows[r] * a.hidden + j, lanes);
+        auto total = Isa::wide_zero();
+        for (Index at = first; at < last; at += kPiece) {
+          auto piece = Isa::zero();
+          for (Index r = at; r < least(last, at + kPiece); r++)
+            piece = piece + load<Isa>(dout + order.rows[r] * a.hidden + j, lanes);
+          total = Isa::add(total, piece);
+        }
+        auto sum = Isa::rounded(total);
+        if (a.accumulate) sum = sum + load<Isa>(out + j, lanes);
         store<Isa>(out + j, sum, lanes);
       });
 }

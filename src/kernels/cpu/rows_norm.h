@@ -9,12 +9,12 @@ namespace hone::kernels::cpu {
 /// 1 / sqrt(mean of squares + eps).
 template <class Isa, class X>
 [[gnu::always_inline]] inline float reciprocal_rms(const X* x, Index n, float eps) {
-  const float squares = sum_lanes<Isa>(
+  const double squares = sum_lanes<Isa>(
       n, [&](Index j, auto lanes, auto sum) __attribute__((always_inline)) {
         const auto v = load<Isa>(x + j, lanes);
         return Isa::fma(v, v, sum);
       });
-  return 1.0F / __builtin_sqrtf(squares / static_cast<float>(n) + eps);
+  return 1.0F / __builtin_sqrtf(static_cast<float>(squares / static_cast<double>(n)) + eps);
 }
 
 template <class Isa, class X, class T, class Y>
@@ -38,11 +38,11 @@ void rms_norm_rows(const RmsNormArgs& a, Stream& stream) {
 template <class Isa, class D, class X, class T, class DX>
 [[gnu::always_inline]] inline void rms_norm_row_grad(const D* dy, const X* x, const T* weight, float rstd,
                                                      Index cols, DX* dx, bool accumulate) {
-  const float dot = sum_lanes<Isa>(
+  const auto dot = static_cast<float>(sum_lanes<Isa>(
       cols, [&](Index j, auto lanes, auto sum) __attribute__((always_inline)) {
         const auto wdy = load<Isa>(weight + j, lanes) * load<Isa>(dy + j, lanes);
         return Isa::fma(load<Isa>(x + j, lanes), wdy, sum);
-      });
+      }));
   const auto scale = Isa::set(rstd);
   const auto mean = Isa::set(dot * rstd * rstd * rstd / static_cast<float>(cols));
   for_lanes<Isa>(
@@ -68,7 +68,8 @@ void rms_norm_grad_rows(const RmsNormGradArgs& a, Stream& stream) {
     return;
   }
   sum_rows<Isa>(a.x.rows, cols, a.dweight, a.dweight_dtype, a.accumulate_dweight, stream,
-                [&](Index i, float* dweight) {
+                [&](Index i, ColumnSums<Isa>& sums) {
+                  float* dweight = sums.next();
                   const D* dy = row<const D>(a.dy, i);
                   const X* x = row<const X>(a.x, i);
                   const auto scale = Isa::set(a.rstd[i]);

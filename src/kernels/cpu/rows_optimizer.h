@@ -9,12 +9,12 @@ namespace hone::kernels::cpu {
 /// The sum of squares of one chunk. In f32 where that does not overflow, else in double.
 template <class Isa, class T>
 [[gnu::always_inline]] inline double chunk_squares(const T* x, Index n) {
-  const float sum = sum_lanes<Isa>(
+  const double sum = sum_lanes<Isa>(
       n, [&](Index j, auto lanes, auto so_far) __attribute__((always_inline)) {
         const auto v = load<Isa>(x + j, lanes);
         return Isa::fma(v, v, so_far);
       });
-  if (sum <= __FLT_MAX__) return sum;
+  if (sum <= __DBL_MAX__) return sum;
   double exact = 0;
   for (Index j = 0; j < n; j++) {
     float lane[Isa::kLanes];

@@ -103,15 +103,16 @@ struct HeadGrad {
     const T* weight = static_cast<const T*>(a.weight);
     const float rstd = reciprocal_rms<Isa>(x, r.dim(), a.eps);
     const auto scale = Isa::set(rstd);
-    auto dot = Isa::zero();
+    auto dots = Isa::wide_zero();
     unrotated([&](Index j, auto lanes, auto dn) __attribute__((always_inline)) {
       const auto v = load<Isa>(x + j, lanes);
-      dot = Isa::fma(v, dn * load<Isa>(weight + j, lanes), dot);
+      dots = Isa::add(dots, v * (dn * load<Isa>(weight + j, lanes)));
       if (dweight != nullptr)
         store<Isa>(dweight + j, Isa::fma(v * scale, dn, load<Isa>(dweight + j, lanes)), lanes);
     });
     if (dx == nullptr) return;
-    const auto mean = Isa::set(Isa::sum(dot) * rstd * rstd * rstd / static_cast<float>(r.dim()));
+    const auto dot = static_cast<float>(Isa::sum(dots));
+    const auto mean = Isa::set(dot * rstd * rstd * rstd / static_cast<float>(r.dim()));
     unrotated([&](Index j, auto lanes, auto dn) __attribute__((always_inline)) {
       const auto wdn = dn * load<Isa>(weight + j, lanes);
       write(j, lanes, Isa::fnma(mean, load<Isa>(x + j, lanes), wdn * scale));
@@ -122,14 +123,14 @@ struct HeadGrad {
 template <class Isa, Index kDim, class D, class T, class DX>
 void head_norm_rope_grad_rows(const HeadNormRopeGradArgs& a, Stream& stream) {
   const Index cols = a.heads * a.head_dim;
-  const auto token_grad = [&](Index t, float* dweight) {
+  const auto token_grad = [&](Index t, ColumnSums<Isa>* sums) {
     const Rotation<kDim> r(a, t);
     for (Index h = 0; h < a.heads; h++) {
       const Index at = h * r.dim();
       const D* dy = row<const D>(a.dy, t) + at;
       const T* x = a.weight != nullptr ? row<const T>(a.x, t) + at : nullptr;
       DX* dx = a.dx.data != nullptr ? row<DX>(a.dx, t) + at : nullptr;
-      const HeadGrad<Isa, kDim, D, T, DX> head{a, r, dy, x, dx, dweight};
+      const HeadGrad<Isa, kDim, D, T, DX> head{a, r, dy, x, dx, sums != nullptr ? sums->next() : nullptr};
       if (x != nullptr) {
         head.with_norm();
       } else {
@@ -141,7 +142,7 @@ void head_norm_rope_grad_rows(const HeadNormRopeGradArgs& a, Stream& stream) {
     over_rows<Isa>(a.dy.rows, cols, stream, [&](Index t) { token_grad(t, nullptr); });
   } else {
     sum_rows<Isa>(a.dy.rows, a.head_dim, a.dweight, a.dweight_dtype, a.accumulate_dweight, stream,
-                  token_grad);
+                  [&](Index t, ColumnSums<Isa>& sums) { token_grad(t, &sums); });
   }
 }
 

@@ -45,12 +45,12 @@ template <class Isa>
     experts[slot] = static_cast<std::int32_t>(take_largest<Isa>(keys, padded));
   }
   const auto largest = Isa::set(logits[experts[0]]);
-  const float sum = sum_lanes<Isa>(
+  const double sum = sum_lanes<Isa>(
       a.experts, [&](Index j, auto lanes, auto so_far) __attribute__((always_inline)) {
         store<Isa>(probabilities + j, Isa::exp(load<Isa>(logits + j, lanes) - largest), lanes);
         return so_far + load<Isa>(probabilities + j, lanes);
       });
-  const auto scale = Isa::set(1.0F / sum);
+  const auto scale = Isa::set(static_cast<float>(1 / sum));
   for_lanes<Isa>(
       a.experts, [&](Index j, auto lanes) __attribute__((always_inline)) {
         store<Isa>(probabilities + j, load<Isa>(probabilities + j, lanes) * scale, lanes);
@@ -73,15 +73,17 @@ template <class Isa>
 void RowKernels<Isa>::router(const RouterArgs& a, Stream& stream) {
   const int threads = stream.num_threads();
   const std::size_t bytes = reserve_scratch<Isa>(round_up(a.experts, Isa::kLanes), threads, stream);
-  sum_rows<Isa>(
-      a.tokens, a.experts, a.probability_sums, DType::kF32, false, stream, [&](Index token, float* sums) {
-        route_token<Isa>(a, token, static_cast<float*>(stream.workspace(omp_get_thread_num(), bytes)));
-        const float* p = a.probabilities + token * a.experts;
-        for_lanes<Isa>(
-            a.experts, [&](Index j, auto lanes) __attribute__((always_inline)) {
-              store<Isa>(sums + j, load<Isa>(sums + j, lanes) + load<Isa>(p + j, lanes), lanes);
-            });
-      });
+  sum_rows<Isa>(a.tokens, a.experts, a.probability_sums, DType::kF32, false, stream,
+                [&](Index token, ColumnSums<Isa>& sums) {
+                  route_token<Isa>(a, token,
+                                   static_cast<float*>(stream.workspace(omp_get_thread_num(), bytes)));
+                  const float* p = a.probabilities + token * a.experts;
+                  float* sum = sums.next();
+                  for_lanes<Isa>(
+                      a.experts, [&](Index j, auto lanes) __attribute__((always_inline)) {
+                        store<Isa>(sum + j, load<Isa>(sum + j, lanes) + load<Isa>(p + j, lanes), lanes);
+                      });
+                });
 }
 
 /// Adds the gradient of the chosen probabilities to `dp`.
@@ -114,10 +116,10 @@ void router_grad_rows(const RouterGradArgs& a, Stream& stream) {
       __builtin_memset(dp, 0, bytes);
     }
     if (a.dweights != nullptr) add_chosen<Isa>(a, token, dp);
-    const float dot = sum_lanes<Isa>(
+    const auto dot = static_cast<float>(sum_lanes<Isa>(
         a.experts, [&](Index j, auto lanes, auto sum) __attribute__((always_inline)) {
           return Isa::fma(load<Isa>(dp + j, lanes), load<Isa>(p + j, lanes), sum);
-        });
+        }));
     T* dlogits = static_cast<T*>(a.dlogits) + token * a.experts;
     for_lanes<Isa>(
         a.experts, [&](Index j, auto lanes) __attribute__((always_inline)) {

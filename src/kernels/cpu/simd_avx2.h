@@ -78,6 +78,33 @@ struct Avx2 {
     return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
   }
 
+  struct Wide {
+    __m256d low, high;
+  };
+  [[gnu::always_inline]] static Wide wide_zero() { return {_mm256_setzero_pd(), _mm256_setzero_pd()}; }
+  [[gnu::always_inline]] static Wide load(const double* p) {
+    return {_mm256_loadu_pd(p), _mm256_loadu_pd(p + 4)};
+  }
+  [[gnu::always_inline]] static void store(double* p, Wide s) {
+    _mm256_storeu_pd(p, s.low);
+    _mm256_storeu_pd(p + 4, s.high);
+  }
+  [[gnu::always_inline]] static Wide add(Wide s, Vec v) {
+    return {_mm256_add_pd(s.low, _mm256_cvtps_pd(_mm256_castps256_ps128(v))),
+            _mm256_add_pd(s.high, _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)))};
+  }
+  [[gnu::always_inline]] static Wide add(Wide a, Wide b) {
+    return {_mm256_add_pd(a.low, b.low), _mm256_add_pd(a.high, b.high)};
+  }
+  [[gnu::always_inline]] static double sum(Wide s) {
+    const __m256d both = _mm256_add_pd(s.low, s.high);
+    const __m128d pair = _mm_add_pd(_mm256_castpd256_pd128(both), _mm256_extractf128_pd(both, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(pair, _mm_unpackhi_pd(pair, pair)));
+  }
+  [[gnu::always_inline]] static Vec rounded(Wide s) {
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(s.low)), _mm256_cvtpd_ps(s.high), 1);
+  }
+
   /// As Avx512Ops::exp.
   [[gnu::always_inline]] static Vec exp(Vec x) {
     x = max(set(-104.0F), min(set(89.0F), x));

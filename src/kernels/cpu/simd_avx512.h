@@ -73,6 +73,33 @@ struct Avx512Ops {
   [[gnu::always_inline]] static float sum(Vec v) { return _mm512_reduce_add_ps(v); }
   [[gnu::always_inline]] static float max_of(Vec v) { return _mm512_reduce_max_ps(v); }
 
+  /// Sums in double, lane by lane: what short sums in float are added to.
+  struct Wide {
+    __m512d low, high;
+  };
+  [[gnu::always_inline]] static Wide wide_zero() { return {_mm512_setzero_pd(), _mm512_setzero_pd()}; }
+  [[gnu::always_inline]] static Wide load(const double* p) {
+    return {_mm512_loadu_pd(p), _mm512_loadu_pd(p + 8)};
+  }
+  [[gnu::always_inline]] static void store(double* p, Wide s) {
+    _mm512_storeu_pd(p, s.low);
+    _mm512_storeu_pd(p + 8, s.high);
+  }
+  [[gnu::always_inline]] static Wide add(Wide s, Vec v) {
+    return {_mm512_add_pd(s.low, _mm512_cvtps_pd(_mm512_castps512_ps256(v))),
+            _mm512_add_pd(s.high, _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1)))};
+  }
+  [[gnu::always_inline]] static Wide add(Wide a, Wide b) {
+    return {_mm512_add_pd(a.low, b.low), _mm512_add_pd(a.high, b.high)};
+  }
+  [[gnu::always_inline]] static double sum(Wide s) {
+    return _mm512_reduce_add_pd(_mm512_add_pd(s.low, s.high));
+  }
+  /// Rounded to float.
+  [[gnu::always_inline]] static Vec rounded(Wide s) {
+    return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(s.low)), _mm512_cvtpd_ps(s.high), 1);
+  }
+
   /// e^x within 1.2 units in the last place; 0 below -104, infinity above 88.73, NaN stays NaN.
   [[gnu::always_inline]] static Vec exp(Vec x) {
     x = max(set(-104.0F), min(set(89.0F), x));

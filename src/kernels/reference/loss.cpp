@@ -29,9 +29,10 @@ void linear_cross_entropy(const LinearCrossEntropyArgs& a, Stream& stream) {
   std::vector<float> logits(static_cast<std::size_t>(std::min(rows, kChunk) * vocab));
   if (a.dweight != nullptr && rows == 0 && !a.accumulate_dweight)
     for (std::int64_t i = 0; i < vocab * a.weight.cols; ++i) store(a.dweight, a.dweight_dtype, i, 0);
-  // With a bf16 gradient the sum over chunks is kept in f32 and rounded once.
-  std::vector<float> sums(a.dweight != nullptr && rows > 0 ? static_cast<std::size_t>(vocab * a.weight.cols)
-                                                           : 0);
+  // The sum over chunks is kept in double and rounded once.
+  std::vector<double> sums(a.dweight != nullptr && rows > 0 ? static_cast<std::size_t>(vocab * a.weight.cols)
+                                                            : 0);
+  std::vector<float> part(sums.size());
   for (std::int64_t begin = 0; begin < rows; begin += kChunk) {
     const std::int64_t count = std::min(kChunk, rows - begin);
     const Matrix chunk{logits.data(), DType::kF32, count, vocab, vocab};
@@ -43,14 +44,14 @@ void linear_cross_entropy(const LinearCrossEntropyArgs& a, Stream& stream) {
     });
     if (a.dhidden.data != nullptr)
       matmul({.a = chunk, .b = a.weight, .c = rows_of(a.dhidden, begin, count), .residual = {}}, stream);
-    if (a.dweight != nullptr)
-      matmul({.a = chunk,
-              .b = hidden,
-              .c = {sums.data(), DType::kF32, vocab, a.weight.cols, a.weight.cols},
-              .transpose_a = true,
-              .residual = {},
-              .accumulate = begin > 0},
-             stream);
+    if (a.dweight == nullptr) continue;
+    matmul({.a = chunk,
+            .b = hidden,
+            .c = {part.data(), DType::kF32, vocab, a.weight.cols, a.weight.cols},
+            .transpose_a = true,
+            .residual = {}},
+           stream);
+    for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += part[i];
   }
   parallel_for(stream, static_cast<std::int64_t>(sums.size()), [&](std::int64_t i) {
     put(a.dweight, a.dweight_dtype, i, sums[static_cast<std::size_t>(i)], a.accumulate_dweight);
