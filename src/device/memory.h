@@ -50,7 +50,7 @@ class Buffer {
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
 
-  /// Null on the meta device, and for an empty buffer.
+  /// Null on the meta device.
   void* data() const { return data_; }
   std::size_t size_bytes() const { return size_bytes_; }
   Device device() const { return device_; }

@@ -1,11 +1,11 @@
 // The one table of device work: every kernel that a device can run, as a function over raw pointers. No
 // Tensor, no ownership, no model.
 //
-// Conventions. T is the compute dtype (f32 or bf16); all arithmetic and accumulation is f32 whatever the
-// storage. Matrices are row-major with a row stride in elements. A null pointer where the comment says "or
-// null" leaves that part out. `accumulate` adds to the output instead of overwriting it. Row counts may be 0.
-// Results do not depend on the thread count: work is cut into fixed tiles, each computed by one thread, and
-// reductions over tiles run in tile order.
+// Conventions. T is the compute dtype (f32 or bf16); arithmetic is f32 whatever the storage, and a sum over a
+// long dimension is one of short pieces. Matrices are row-major with a row stride in elements. A null pointer
+// where the comment says "or null" leaves that part out. `accumulate` adds to the output instead of
+// overwriting it. Row counts may be 0. Results do not depend on the thread count: work is cut into fixed
+// tiles, each computed by one thread, and reductions over tiles run in tile order.
 #pragma once
 
 #include <cstdint>
@@ -372,6 +372,38 @@ Cost cost(const FinishNormArgs& a);
 Cost cost(const AdamWArgs& a);
 Cost cost(const SgdArgs& a);
 
+/// Throws Error(kInternal), "[kernels.matmul] c is bf16, wanted f32", where dtypes or shapes are not as the
+/// comments above say: the kernels themselves trust them.
+void validate(const MatmulArgs& a);
+void validate(const EmbeddingArgs& a);
+void validate(const EmbeddingGradArgs& a);
+void validate(const RmsNormArgs& a);
+void validate(const RmsNormGradArgs& a);
+void validate(const HeadNormRopeArgs& a);
+void validate(const HeadNormRopeGradArgs& a);
+void validate(const AttentionArgs& a);
+void validate(const AttentionGradArgs& a);
+void validate(const SiluMulArgs& a);
+void validate(const SiluMulGradArgs& a);
+void validate(const RowGateArgs& a);
+void validate(const RowGateGradArgs& a);
+void validate(const CopyArgs& a);
+void validate(const ClampGradArgs& a);
+void validate(const TakeRowsArgs& a);
+void validate(const PutRowsArgs& a);
+void validate(const ColumnSumArgs& a);
+void validate(const RouterArgs& a);
+void validate(const RouterGradArgs& a);
+void validate(const MoePlanArgs& a);
+void validate(const ExpertsArgs& a);
+void validate(const ExpertsGradArgs& a);
+void validate(const LoadBalancingArgs& a);
+void validate(const LinearCrossEntropyArgs& a);
+void validate(const SumOfSquaresArgs& a);
+void validate(const FinishNormArgs& a);
+void validate(const AdamWArgs& a);
+void validate(const SgdArgs& a);
+
 template <typename Args>
 using Kernel = void (*)(const Args&, Stream&);
 
@@ -407,6 +439,40 @@ struct KernelTable {
   Kernel<AdamWArgs> adamw = nullptr;
   Kernel<SgdArgs> sgd = nullptr;
 };
+
+/// Calls f("name", slot) for every slot of a table, in order.
+template <typename Table, typename F>
+void for_each_slot(Table& table, F f) {
+  f("matmul", table.matmul);
+  f("embedding", table.embedding);
+  f("embedding_grad", table.embedding_grad);
+  f("rms_norm", table.rms_norm);
+  f("rms_norm_grad", table.rms_norm_grad);
+  f("head_norm_rope", table.head_norm_rope);
+  f("head_norm_rope_grad", table.head_norm_rope_grad);
+  f("attention", table.attention);
+  f("attention_grad", table.attention_grad);
+  f("silu_mul", table.silu_mul);
+  f("silu_mul_grad", table.silu_mul_grad);
+  f("row_gate", table.row_gate);
+  f("row_gate_grad", table.row_gate_grad);
+  f("copy", table.copy);
+  f("clamp_grad", table.clamp_grad);
+  f("take_rows", table.take_rows);
+  f("put_rows", table.put_rows);
+  f("column_sum", table.column_sum);
+  f("router", table.router);
+  f("router_grad", table.router_grad);
+  f("moe_plan", table.moe_plan);
+  f("experts", table.experts);
+  f("experts_grad", table.experts_grad);
+  f("load_balancing", table.load_balancing);
+  f("linear_cross_entropy", table.linear_cross_entropy);
+  f("sum_of_squares", table.sum_of_squares);
+  f("finish_norm", table.finish_norm);
+  f("adamw", table.adamw);
+  f("sgd", table.sgd);
+}
 
 /// The instruction sets that the CPU kernels are written for, best last. kReference is plain C++ and the
 /// oracle of the others.

@@ -18,23 +18,6 @@ const Tensor& value_of(const Parameter* parameter) {
   return parameter != nullptr ? parameter->value : kNone;
 }
 
-/// Brings a layer's parameters into reach for a scope.
-class ResidencyScope {
- public:
-  ResidencyScope(Residency* residency, int layer) : residency_(residency), layer_(layer) {
-    if (residency_ != nullptr) residency_->acquire(layer_);
-  }
-  ~ResidencyScope() {
-    if (residency_ != nullptr) residency_->release(layer_);
-  }
-  ResidencyScope(const ResidencyScope&) = delete;
-  ResidencyScope& operator=(const ResidencyScope&) = delete;
-
- private:
-  Residency* residency_;
-  int layer_;
-};
-
 Tensor host_i32(ops::Context& context, const std::vector<std::int32_t>& values) {
   return Tensor::from<std::int32_t>(context.allocator(), values,
                                     Shape{static_cast<std::int64_t>(values.size())}, device::Purpose::kData);
@@ -165,7 +148,6 @@ Tensor Decoder::run(ops::Context& context, const weights::Moe& m, const Tensor& 
 
 std::vector<Tensor> Decoder::run_layer(ops::Context& context, std::size_t layer, const Tensor& x,
                                        const Pass& pass) const {
-  const ResidencyScope resident(residency_.get(), static_cast<int>(layer));
   Tensor stream = x;
   std::vector<Tensor> statistics;
   for (const weights::Branch& branch : layers_[layer]) {
@@ -200,15 +182,15 @@ Decoder::States Decoder::forward(ops::Context& context, const TokenBatch& batch,
                                  KvCache* cache, const std::vector<std::int32_t>& live) {
   check_ids(batch.ids, spec_.vocab, false);
   const Pass pass = prepare(context, batch, cache, live);
-  const ResidencyScope resident(residency_.get(), -1);
   Tensor x = ops::embedding(context, embedding_->value, host_i32(context, batch.ids), spec_.padding_id);
   States states;
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     std::vector<Tensor> outputs;
     if (recompute) {
-      outputs = ops::checkpoint(context, {x}, [this, i, pass, &context](const std::vector<Tensor>& inputs) {
-        return run_layer(context, i, inputs[0], pass);
-      });
+      outputs =
+          ops::checkpoint(context, {x}, [this, i, pass](ops::Context& c, const std::vector<Tensor>& in) {
+            return run_layer(c, i, in[0], pass);
+          });
     } else {
       outputs = run_layer(context, i, x, pass);
     }
@@ -226,7 +208,6 @@ Decoder::States Decoder::forward(ops::Context& context, const TokenBatch& batch,
 }
 
 Tensor Decoder::logits(ops::Context& context, const Tensor& residual, const Tensor& rows) {
-  const ResidencyScope resident(residency_.get(), -1);
   const Tensor chosen = rows.defined() ? ops::take_rows(context, residual, rows) : residual;
   const Tensor h = ops::rms_norm(context, chosen, final_norm_->value, static_cast<float>(spec_.norm_eps));
   return ops::linear(context, h, head_weight(), {}, {}, DType::kF32);
@@ -247,7 +228,6 @@ Decoder::Loss Decoder::loss(ops::Context& context, const TokenBatch& batch, cons
     at += static_cast<std::size_t>(length);
   }
   States states = forward(context, batch, options.recompute);
-  const ResidencyScope resident(residency_.get(), -1);
   const Tensor chosen = ops::take_rows(context, states.residual, host_i32(context, rows));
   const Tensor h = ops::rms_norm(context, chosen, final_norm_->value, static_cast<float>(spec_.norm_eps));
   const auto cross_entropy = ops::linear_cross_entropy(context, h, head_weight(), host_i32(context, targets),

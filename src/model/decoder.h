@@ -1,7 +1,6 @@
 // Decoder: the one forward pass that all families share, driven by their DecoderSpec.
 #pragma once
 
-#include <memory>
 #include <optional>
 #include <vector>
 
@@ -12,16 +11,6 @@
 #include "moe/moe.h"
 
 namespace hone::model {
-
-/// Who brings a layer's parameters into reach before it runs and lets them go after. On one rank everything
-/// is always there and none is needed; sharded parallelism gathers and frees here. Layer -1 is what lies
-/// outside the layers.
-class Residency {
- public:
-  virtual ~Residency() = default;
-  virtual void acquire(int layer) = 0;
-  virtual void release(int layer) = 0;
-};
 
 /// The parameters of one layer's branches, found once by name.
 namespace weights {
@@ -62,12 +51,14 @@ class Decoder {
   /// Allocates the parameters (uninitialised). untied_head: a spec that ties lm_head gets one of its own all
   /// the same.
   Decoder(DecoderSpec spec, ops::Context& context, DType dtype, bool untied_head = false);
+  /// Movable, not copyable: the layers point to the parameters.
+  Decoder(Decoder&&) = default;
+  Decoder& operator=(Decoder&&) = default;
 
   const DecoderSpec& spec() const { return spec_; }
   DType dtype() const { return dtype_; }
   ParameterSet& parameters() { return parameters_; }
   const ParameterSet& parameters() const { return parameters_; }
-  void set_residency(std::shared_ptr<Residency> residency) { residency_ = std::move(residency); }
 
   struct States {
     Tensor residual;                     // (tokens, hidden) f32: the residual stream after the last layer
@@ -138,7 +129,6 @@ class Decoder {
   const Parameter* embedding_ = nullptr;
   const Parameter* final_norm_ = nullptr;
   const Parameter* head_ = nullptr;
-  std::shared_ptr<Residency> residency_;
 };
 
 }  // namespace hone::model

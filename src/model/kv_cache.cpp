@@ -1,5 +1,6 @@
 #include "model/kv_cache.h"
 
+#include "ops/launch.h"
 #include "ops/matrix.h"
 
 namespace hone::model {
@@ -55,9 +56,8 @@ KvCache::Held KvCache::append(ops::Context& context, std::int64_t attention_laye
     const std::int64_t row = begins_[s] + lengths_[s];
     const std::int64_t n = new_tokens_[i];
     const auto copy = [&](const Tensor& from, const Tensor& to) {
-      context.kernels().copy(
-          {.x = ops::as_matrix(from.rows(at, at + n)), .y = ops::as_matrix(to.rows(row, row + n))},
-          context.stream());
+      ops::launch(context, "model.kv_cache", context.kernels().copy,
+                  {.x = ops::as_matrix(from.rows(at, at + n)), .y = ops::as_matrix(to.rows(row, row + n))});
     };
     copy(k, keys_.at(layer));
     copy(v, values_.at(layer));

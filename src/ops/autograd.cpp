@@ -204,21 +204,25 @@ void record(Context& context, std::string_view op, std::vector<const Tensor*> in
 }
 
 std::shared_ptr<GradSlot> require_grad(Tensor& tensor, DType grad_dtype) {
+  HONE_CHECK(grad_dtype == DType::kF32 || grad_dtype == tensor.dtype(),
+             "[ops.autograd] a gradient in {} for a value in {}; it is f32 or of the value's dtype",
+             name_of(grad_dtype), name_of(tensor.dtype()));
   auto slot = GradSlot::leaf(tensor.shape(), grad_dtype);
   tensor.set_grad_slot(slot);
   return slot;
 }
 
-std::vector<Tensor> checkpoint(Context& context, const std::vector<Tensor>& inputs,
-                               std::function<std::vector<Tensor>(const std::vector<Tensor>&)> forward) {
+std::vector<Tensor> checkpoint(
+    Context& context, const std::vector<Tensor>& inputs,
+    std::function<std::vector<Tensor>(Context&, const std::vector<Tensor>&)> forward) {
   // Inside the first pass of another recomputed block, this one's leaves are counted with that block's.
-  if (context.tape() == nullptr || !context.tape()->keeps()) return forward(inputs);
+  if (context.tape() == nullptr || !context.tape()->keeps()) return forward(context, inputs);
   std::vector<Tensor> outputs;
   Tape counting;
   counting.keeps_ = false;
   {
     const TapeScope scope(context, &counting);
-    outputs = forward(cut(inputs));
+    outputs = forward(context, cut(inputs));
   }
   context.tape()->num_leaf_uses_ += counting.num_leaf_uses_;
   std::vector<Tensor*> differentiable;
@@ -243,7 +247,7 @@ std::vector<Tensor> checkpoint(Context& context, const std::vector<Tensor>& inpu
     std::vector<std::pair<Tensor, Tensor>> seeds;
     {
       const TapeScope scope(b.context(), &inner);
-      std::vector<Tensor> again = forward(kept);
+      std::vector<Tensor> again = forward(b.context(), kept);
       for (std::size_t j = 0; j < indices.size(); ++j)
         seeds.emplace_back(std::move(again.at(indices[j])), b.take_grad(j));
     }

@@ -114,8 +114,9 @@ class Tape {
 
  private:
   friend void record(Context&, std::string_view, std::vector<const Tensor*>, std::vector<Tensor*>, GradFn);
-  friend std::vector<Tensor> checkpoint(Context&, const std::vector<Tensor>&,
-                                        std::function<std::vector<Tensor>(const std::vector<Tensor>&)>);
+  friend std::vector<Tensor> checkpoint(
+      Context&, const std::vector<Tensor>&,
+      std::function<std::vector<Tensor>(Context&, const std::vector<Tensor>&)>);
 
   // Recorded uses of slots. Those that backward never passes (an abandoned tape, an exception) are taken back
   // when this is destroyed.
@@ -163,7 +164,8 @@ std::shared_ptr<GradSlot> require_grad(Tensor& tensor, DType grad_dtype);
 /// recording. `forward` must be a pure function of its inputs and of parameters (leaves). Calls may nest.
 /// Without a tape it just runs it. Gradients have the same bits as without recompute, except where an input
 /// is used outside the block as well: those uses are then summed apart. (Chen et al., arXiv:1604.06174.)
-std::vector<Tensor> checkpoint(Context& context, const std::vector<Tensor>& inputs,
-                               std::function<std::vector<Tensor>(const std::vector<Tensor>&)> forward);
+std::vector<Tensor> checkpoint(
+    Context& context, const std::vector<Tensor>& inputs,
+    std::function<std::vector<Tensor>(Context&, const std::vector<Tensor>&)> forward);
 
 }  // namespace hone::ops

@@ -22,10 +22,11 @@ void check_dense_argument(const Context& context, std::string_view op, std::stri
 [[noreturn]] void fail_unsupported(const Context& context, std::string_view op);
 
 /// Runs one kernel of the context's table. Throws Error(kUser), "[ops.x] not supported on DEVICE", where the
-/// table has none.
+/// table has none, and Error(kInternal) for arguments that the kernel does not take (kernels::validate).
 template <typename Args>
 void launch(Context& context, std::string_view op, kernels::Kernel<Args> kernel, const Args& args) {
   if (kernel == nullptr) fail_unsupported(context, op);
+  kernels::validate(args);
   kernel(args, context.stream());
 }
 

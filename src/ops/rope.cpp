@@ -42,8 +42,6 @@ void backward(Backward& b, const Tensor& x, const Tensor& weight, const RotaryTa
     dx.grad = dy;
   else if (b.wants(0))
     dx = b.target(0);
-  else  // the kernel always makes both
-    dx.grad = b.context().empty(dy.shape(), x.dtype(), device::Purpose::kWorkspace);
   launch(b.context(), "ops.head_norm_rope gradient", b.context().kernels().head_norm_rope_grad,
          {.dy = as_matrix(dy),
           .x = as_matrix(x),

@@ -120,7 +120,8 @@ T* Tensor::as() const {
   return static_cast<T*>(data());
 }
 
-/// Copies host or device elements of one tensor over another of equal shape and dtype; both contiguous.
+/// Copies the elements of one tensor over another of equal shape and dtype; both contiguous, in memory that
+/// the host reads.
 void copy_bytes(const Tensor& source, const Tensor& target);
 
 template <typename T>

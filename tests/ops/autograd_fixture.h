@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <initializer_list>
 #include <vector>
 
@@ -19,11 +20,18 @@ using test::values_of;
 using testing::ElementsAre;
 using Tensors = std::vector<Tensor>;
 
+/// A block that uses the context of its test.
+inline Tensors checkpoint(Context& context, const Tensors& inputs,
+                          std::function<Tensors(const Tensors&)> block) {
+  return checkpoint(context, inputs,
+                    [block = std::move(block)](Context&, const Tensors& in) { return block(in); });
+}
+
 class Autograd : public testing::Test {
  protected:
-  Tensor leaf(std::initializer_list<float> values, DType grad_dtype = DType::kF32) {
+  Tensor leaf(std::initializer_list<float> values) {
     Tensor t = constant(values);
-    require_grad(t, grad_dtype);
+    require_grad(t, DType::kF32);
     return t;
   }
   Tensor constant(std::initializer_list<float> values) {

@@ -70,7 +70,7 @@ TEST_F(Autograd, TheSameOutputMayBeGivenTwice) {
 }
 
 TEST_F(Autograd, ALeafMayItselfBeGivenAGradient) {
-  const Tensor x = leaf({1, 1}, DType::kF32);
+  const Tensor x = leaf({1, 1});
   Tape tape;
   const TapeScope scope(context_, &tape);
   const Tensor y = add(context_, x, constant({0, 0}));
@@ -163,14 +163,16 @@ TEST_F(Autograd, SeveralUsesOfAValueAreSummedInF32) {
 }
 
 TEST_F(Autograd, LeavesAccumulateUntilResetAndKeepTheirStorage) {
-  const Tensor x = leaf({1, 2}, DType::kBF16);
+  Tensor x = random_tensor(context_, {2}, 1, 0, 1, DType::kBF16);
+  require_grad(x, DType::kBF16);
   const auto& slot = x.grad_slot();
   EXPECT_FALSE(slot->grad().defined());
   EXPECT_EQ(context_.ledger().current(Purpose::kGradients), 0) << "allocated by the first gradient";
   const auto step = [&] {
     Tape tape;
     const TapeScope scope(context_, &tape);
-    tape.backward(context_, {{add(context_, x, constant({0, 0})), constant({1, 3})}});
+    const Tensor none = random_tensor(context_, {2}, 1, 0, 0, DType::kBF16);
+    tape.backward(context_, {{add(context_, x, none), constant({1, 3})}});
   };
   step();
   step();
@@ -186,6 +188,11 @@ TEST_F(Autograd, LeavesAccumulateUntilResetAndKeepTheirStorage) {
 
 TEST_F(Autograd, GradDtypeOfALeafIsF32OrBf16) {
   EXPECT_THROW(GradSlot::leaf({1}, DType::kF16), Error);
+}
+
+TEST_F(Autograd, AGradientIsNotNarrowerThanItsValue) {
+  Tensor x = constant({1});
+  EXPECT_THROW(require_grad(x, DType::kBF16), Error);  // kernels would write f32 into it
 }
 
 TEST_F(Autograd, HookFiresOnceAfterTheLastUseOfATiedLeaf) {

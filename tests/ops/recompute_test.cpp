@@ -240,5 +240,23 @@ TEST_F(Autograd, CheckpointHoldsOneBlockAtATime) {
   EXPECT_EQ(activations(), before);
 }
 
+TEST_F(Autograd, ABlockRunsAgainInTheContextOfBackward) {
+  std::vector<Context*> seen;
+  const Tensor x = leaf({2});
+  Tape tape;
+  Tensor y;
+  {
+    const TapeScope scope(context_, &tape);
+    y = checkpoint(context_, {x}, [&](Context& context, const Tensors& in) -> Tensors {
+      seen.push_back(&context);
+      return {add(context, in[0], in[0])};
+    })[0];
+  }
+  Context other({}, 1);
+  tape.backward(other, y);
+  EXPECT_THAT(seen, ElementsAre(&context_, &other));
+  EXPECT_THAT(grad_of(x), ElementsAre(2));
+}
+
 }  // namespace
 }  // namespace hone::ops

@@ -1,6 +1,5 @@
 // The matrix kernels of one instruction set. Each member is defined in the header of its kernel and
-// instantiated in the units of src/kernels/cpu/ISA/. Avx512Amx has those of bf16 only: see
-// register_matrix.cpp.
+// instantiated in the units of src/kernels/cpu/ISA/.
 #pragma once
 
 #include "kernels/cpu/isa.h"

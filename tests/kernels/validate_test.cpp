@@ -1,0 +1,87 @@
+// The checks of kernel arguments: every case of the sweeps passes them, and what a kernel would misread is
+// refused.
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "tests/kernels/cases.h"
+
+namespace hone::test {
+namespace {
+
+using namespace kernels;  // the Args
+
+template <class Args>
+Kernel<Args> inner = nullptr;
+template <class Args>
+void checked(const Args& a, Stream& stream) {
+  validate(a);
+  inner<Args>(a, stream);
+}
+
+TEST(KernelArguments, AreAcceptedInEveryCaseOfTheSweeps) {
+  KernelTable table = cpu_kernels(CpuIsa::kReference);
+  for_each_slot(table, []<class Args>(std::string_view, Kernel<Args>& slot) {
+    inner<Args> = slot;
+    slot = checked<Args>;
+  });
+  Stream stream = make_stream(2);
+  for (const Case& c : all_cases()) EXPECT_NO_THROW(c.run(table, stream)) << c.name;
+}
+
+Matrix matrix(DType dtype, std::int64_t rows, std::int64_t cols) {
+  static float memory[64];
+  return {memory, dtype, rows, cols, cols};
+}
+constexpr DType kF = DType::kF32, kB = DType::kBF16;
+
+TEST(KernelArguments, OfAProductAreOneType) {
+  MatmulArgs a{.a = matrix(kF, 2, 3), .b = matrix(kF, 3, 4), .c = matrix(kF, 2, 4), .residual = {}};
+  EXPECT_NO_THROW(validate(a));
+  a.c.dtype = kB;  // half the memory that the kernel would write
+  EXPECT_THROW(validate(a), Error);
+  a.a.dtype = a.b.dtype = kB;
+  EXPECT_NO_THROW(validate(a));
+  a.b.dtype = kF;
+  EXPECT_THROW(validate(a), Error);
+  a.b = matrix(kB, 2, 4);
+  EXPECT_THROW(validate(a), Error) << "k";
+  a.b = matrix(kB, 3, 4);
+  a.c.stride = 3;
+  EXPECT_THROW(validate(a), Error) << "rows that overlap";
+}
+
+TEST(KernelArguments, MayBeAbsentButNotOfAnotherShape) {
+  RmsNormGradArgs a{.dy = matrix(kB, 3, 4), .x = matrix(kF, 3, 4), .dx = {}, .weight_dtype = kB};
+  EXPECT_NO_THROW(validate(a));
+  a.dx = matrix(kF, 3, 5);
+  EXPECT_THROW(validate(a), Error);
+  a.dx = matrix(kF, 3, 4);
+  EXPECT_NO_THROW(validate(a));
+  a.weight_dtype = kF;  // dy is bf16
+  EXPECT_THROW(validate(a), Error);
+}
+
+TEST(KernelArguments, OfARotationWithoutANormAreWhatTheyAre) {
+  HeadNormRopeGradArgs a{.dy = matrix(kF, 2, 8), .x = {}, .dx = matrix(kB, 2, 8)};
+  a.heads = 2;
+  a.head_dim = 4;
+  a.rotary_dim = 4;
+  EXPECT_NO_THROW(validate(a));
+  a.rotary_dim = 6;
+  EXPECT_THROW(validate(a), Error);
+}
+
+TEST(KernelArguments, OfARouterChooseAmongItsExperts) {
+  EXPECT_THROW(validate(RouterArgs{.tokens = 1, .experts = 2, .top_k = 3}), Error);
+  EXPECT_NO_THROW(validate(RouterArgs{.tokens = 1, .experts = 2, .top_k = 2}));
+}
+
+TEST(KernelArguments, OfEverySlotAreListedOnce) {
+  std::size_t slots = 0;
+  KernelTable table;
+  for_each_slot(table, [&](std::string_view, auto&) { ++slots; });
+  EXPECT_EQ(slots, sizeof(KernelTable) / sizeof(void*));
+}
+
+}  // namespace
+}  // namespace hone::test
