@@ -27,15 +27,6 @@ std::string processor_name() {
   return "unknown";
 }
 
-bool runs(kernels::CpuIsa isa) {
-  try {
-    kernels::cpu_kernels(isa);
-    return true;
-  } catch (const Error&) {
-    return false;
-  }
-}
-
 std::string environment(const char* name) {
   const char* value = std::getenv(name);
   return value == nullptr ? "" : value;
@@ -50,9 +41,7 @@ void run(bool json) {
   ::sysinfo(&system);
   const double total = static_cast<double>(system.totalram) * system.mem_unit;
   std::vector<std::string> isas;
-  for (const auto candidate : {kernels::CpuIsa::kReference, kernels::CpuIsa::kAvx2, kernels::CpuIsa::kAvx512,
-                               kernels::CpuIsa::kAvx512Bf16, kernels::CpuIsa::kAvx512Amx})
-    if (runs(candidate)) isas.emplace_back(kernels::name_of(candidate));
+  for (const auto available : kernels::available_cpu_isas()) isas.emplace_back(kernels::name_of(available));
   const std::string forced = environment("HONE_CPU_ISA");
   nlohmann::ordered_json row{
       {"processor", processor_name()},

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <string_view>
+#include <vector>
 
 #include "base/dtype.h"
 #include "device/stream.h"
@@ -481,6 +482,8 @@ std::string_view name_of(CpuIsa isa);
 /// The best this processor runs, or what the environment variable HONE_CPU_ISA (reference, avx2, avx512,
 /// avx512_bf16, avx512_amx) asks for. Throws Error(kUser) where that is unknown or this processor lacks it.
 CpuIsa choose_cpu_isa();
+/// Those that this processor runs, the reference first, best last.
+std::vector<CpuIsa> available_cpu_isas();
 
 /// The tables. cpu_kernels throws Error(kUser) where this processor lacks the instruction set.
 const KernelTable& cpu_kernels(CpuIsa isa);

@@ -58,18 +58,11 @@ bool processor_has(CpuIsa isa) {
   return isa == CpuIsa::kReference;
 }
 
-CpuIsa best_isa() {
-  CpuIsa best = CpuIsa::kReference;
-  for (const CpuIsa isa : kAllIsas)
-    if (processor_has(isa)) best = isa;
-  return best;
-}
-
 void require(CpuIsa isa, std::string_view asked_by) {
   if (processor_has(isa)) return;
   std::string has;
-  for (const CpuIsa other : kAllIsas)
-    if (processor_has(other)) has += (has.empty() ? "" : ", ") + std::string(name_of(other));
+  for (const CpuIsa other : available_cpu_isas())
+    has += (has.empty() ? "" : ", ") + std::string(name_of(other));
   fail("{}: this processor has no {}; it has {}", asked_by, name_of(isa), has);
 }
 
@@ -90,9 +83,17 @@ std::string_view name_of(CpuIsa isa) {
   return kNames.at(static_cast<std::size_t>(isa));
 }
 
+std::vector<CpuIsa> available_cpu_isas() {
+  std::vector<CpuIsa> isas;
+  for (const CpuIsa isa : kAllIsas)
+    if (processor_has(isa)) isas.push_back(isa);
+  return isas;
+}
+
 CpuIsa choose_cpu_isa() {
   const char* asked = std::getenv("HONE_CPU_ISA");
-  if (asked == nullptr || *asked == '\0') return best_isa();
+  const CpuIsa best = available_cpu_isas().back();
+  if (asked == nullptr || *asked == '\0') return best;
   std::vector<std::string> known;
   for (const CpuIsa isa : kAllIsas) {
     known.emplace_back(name_of(isa));
@@ -101,7 +102,7 @@ CpuIsa choose_cpu_isa() {
     return isa;
   }
   fail("HONE_CPU_ISA: unknown instruction set '{}'{}; this processor's best is {}", asked,
-       suggestion(asked, known), name_of(best_isa()));
+       suggestion(asked, known), name_of(best));
 }
 
 const KernelTable& cpu_kernels(CpuIsa isa) {

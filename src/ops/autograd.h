@@ -157,11 +157,12 @@ bool needs_grad(const Context& context, std::initializer_list<const Tensor*> inp
 void record(Context& context, std::string_view op, std::vector<const Tensor*> inputs,
             std::vector<Tensor*> outputs, GradFn grad_fn);
 
-/// Gives a tensor a leaf slot: its gradient will be kept. Returns the slot.
+/// Gives a tensor a leaf slot: its gradient will be kept, in f32 or the tensor's own dtype. Returns the slot.
 std::shared_ptr<GradSlot> require_grad(Tensor& tensor, DType grad_dtype);
 
 /// Recompute: runs forward(inputs) keeping only the inputs; backward runs the same forward again, now
-/// recording. `forward` must be a pure function of its inputs and of parameters (leaves). Calls may nest.
+/// recording, each time in the context that it is handed. `forward` must be a pure function of its inputs and
+/// of parameters (leaves). Calls may nest.
 /// Without a tape it just runs it. Gradients have the same bits as without recompute, except where an input
 /// is used outside the block as well: those uses are then summed apart. (Chen et al., arXiv:1604.06174.)
 std::vector<Tensor> checkpoint(

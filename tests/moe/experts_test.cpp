@@ -130,7 +130,7 @@ void check_against_definition(kernels::CpuIsa isa, const Sizes& s, DType dtype, 
 }
 
 void check_all(const Sizes& sizes) {
-  for (const auto isa : test::available_isas()) {
+  for (const auto isa : kernels::available_cpu_isas()) {
     // f32: round-off of sums as long as the longest dimension here, times a small constant. bf16: the
     // pre-activation is rounded when it is kept, the activation before the second product, the routing
     // weight's product with dy before the third.
@@ -162,7 +162,7 @@ TEST(Experts, MatchTheirDefinitionWhereOneExpertHasAllTokens) {
 }
 
 TEST(Experts, NoTokensGiveNoOutputAndZeroGradients) {
-  for (const auto isa : test::available_isas()) {
+  for (const auto isa : kernels::available_cpu_isas()) {
     Context context({}, 1);
     context.set_kernels(kernels::cpu_kernels(isa));
     Tensor gate_up = random_tensor(context, {3, 8, 5}, 1);

@@ -63,7 +63,7 @@ TEST(Router, GradMatchesFiniteDifferenceWhereAllAreChosen) {
 }
 
 TEST(Router, ChoosesTheLargestAndBreaksTiesByIndex) {
-  for (const auto isa : test::available_isas()) {
+  for (const auto isa : kernels::available_cpu_isas()) {
     Context context({}, 1);
     context.set_kernels(kernels::cpu_kernels(isa));
     const Tensor logits = Tensor::from<float>(
@@ -145,7 +145,7 @@ double transformers_loss(const std::vector<std::vector<double>>& layers, std::si
 }
 
 TEST(LoadBalancingLoss, IsTransformersFormula) {
-  for (const auto isa : test::available_isas()) {
+  for (const auto isa : kernels::available_cpu_isas()) {
     Context context({}, 1);
     context.set_kernels(kernels::cpu_kernels(isa));
     for (const std::int64_t experts : {3, 8, 33}) {

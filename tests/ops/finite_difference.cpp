@@ -149,13 +149,14 @@ class Runner {
       activations.push_back(inputs[i]);
       weights[i] = Tensor();
     }
-    return ops::checkpoint(context_, activations, [this, weights](const std::vector<Tensor>& cut) {
-      std::vector<Tensor> all = weights;
-      std::size_t next = 0;
-      for (std::size_t i = 0; i < all.size(); ++i)
-        if (!op_.inputs[i].is_weight) all[i] = cut.at(next++);
-      return op_.program(context_, all);
-    });
+    return ops::checkpoint(context_, activations,
+                           [this, weights](ops::Context& context, const std::vector<Tensor>& cut) {
+                             std::vector<Tensor> all = weights;
+                             std::size_t next = 0;
+                             for (std::size_t i = 0; i < all.size(); ++i)
+                               if (!op_.inputs[i].is_weight) all[i] = cut.at(next++);
+                             return op_.program(context, all);
+                           });
   }
 
   DType seed_of(const Tensor& output) const {
@@ -316,7 +317,7 @@ void check_meta(const OpCase& op, const kernels::KernelTable& table, DType dtype
 }  // namespace
 
 void check_op(const OpCase& op) {
-  for (const kernels::CpuIsa isa : available_isas()) {
+  for (const kernels::CpuIsa isa : kernels::available_cpu_isas()) {
     SCOPED_TRACE(kernels::name_of(isa));
     ops::Context context({}, 1);
     context.set_kernels(kernels::cpu_kernels(isa));
@@ -332,19 +333,6 @@ void check_op(const OpCase& op) {
     check_bf16(op, context);
     check_meta(op, context.kernels(), DType::kBF16);
   }
-}
-
-std::vector<kernels::CpuIsa> available_isas() {
-  std::vector<kernels::CpuIsa> isas;
-  for (const auto isa : {kernels::CpuIsa::kReference, kernels::CpuIsa::kAvx2, kernels::CpuIsa::kAvx512,
-                         kernels::CpuIsa::kAvx512Bf16, kernels::CpuIsa::kAvx512Amx}) {
-    try {
-      kernels::cpu_kernels(isa);
-      isas.push_back(isa);
-    } catch (const Error&) {  // this processor lacks it
-    }
-  }
-  return isas;
 }
 
 Tensor random_tensor(ops::Context& context, const Shape& shape, std::uint64_t seed, double scale,

@@ -37,8 +37,6 @@ struct OpCase {
 /// All of the checks named above.
 void check_op(const OpCase& op);
 
-/// The instruction sets that can run here.
-std::vector<kernels::CpuIsa> available_isas();
 /// Tensor of scale * normal + offset, a function of the seed.
 Tensor random_tensor(ops::Context& context, const Shape& shape, std::uint64_t seed, double scale = 1,
                      double offset = 0, DType dtype = DType::kF32,

@@ -26,7 +26,7 @@ using Values = std::vector<double>;
 
 /// Runs `f` for each instruction set and compute dtype.
 void for_each(const std::function<void(Context&, DType)>& f) {
-  for (const auto isa : test::available_isas()) {
+  for (const auto isa : kernels::available_cpu_isas()) {
     for (const DType dtype : {DType::kF32, DType::kBF16}) {
       SCOPED_TRACE(fmt::format("{} {}", kernels::name_of(isa), name_of(dtype)));
       Context context({}, 2);
