@@ -1,13 +1,8 @@
 // One training step on shapes for which every kernel that can uses two threads, which is asserted: the same
-// bits on 1, 2 and 3. Regions that GCC compiles for OpenMP all start with GOMP_parallel, whose number of
-// threads is noted here on its way.
-#include <dlfcn.h>
+// bits on 1, 2 and 3.
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <atomic>
 #include <fstream>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
@@ -16,48 +11,12 @@
 #include "base/rng.h"
 #include "model/causal_lm.h"
 #include "tests/hub/support.h"
+#include "tests/kernels/watched_threads.h"
 #include "train/optimizer.h"
 #include "train/step.h"
 
-namespace {
-std::atomic<unsigned> most_threads{0};
-}  // namespace
-
-// NOLINTNEXTLINE(readability-identifier-naming): libgomp's own name, taken over in this program
-extern "C" void GOMP_parallel(void (*body)(void*), void* data, unsigned threads, unsigned flags) {
-  using Parallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
-  static const auto kReal = reinterpret_cast<Parallel>(::dlsym(RTLD_NEXT, "GOMP_parallel"));
-  most_threads = std::max(most_threads.load(), threads);
-  kReal(body, data, threads, flags);
-}
-
 namespace hone::test {
 namespace {
-
-/// The most threads that each slot's regions had.
-std::map<std::string, unsigned, std::less<>> threads_of_slot;
-
-template <class Args>
-kernels::Kernel<Args> inner = nullptr;
-template <class Args>
-std::string slot_name;
-template <class Args>
-void watched(const Args& a, device::Stream& stream) {
-  most_threads = 1;
-  inner<Args>(a, stream);
-  unsigned& most = threads_of_slot[slot_name<Args>];
-  most = std::max(most, most_threads.load());
-}
-
-kernels::KernelTable watched_table() {
-  kernels::KernelTable table = kernels::cpu_kernels(kernels::choose_cpu_isa());
-  kernels::for_each_slot(table, []<class Args>(std::string_view name, kernels::Kernel<Args>& slot) {
-    inner<Args> = slot;
-    slot_name<Args> = name;
-    slot = watched<Args>;
-  });
-  return table;
-}
 
 /// 2,000 documents of up to 20 tokens: 2 experts for each of 20,000 tokens are more than the 32,768 pairs
 /// from which the plan is counted on threads.
@@ -94,7 +53,7 @@ class ThreadUse : public testing::TestWithParam<std::tuple<const char*, DType>> 
   std::vector<std::vector<std::byte>> train(int threads) {
     const DType dtype = std::get<1>(GetParam());
     ops::Context context({}, threads);
-    const kernels::KernelTable table = watched_table();
+    const kernels::KernelTable table = watched(kernels::cpu_kernels(kernels::choose_cpu_isa()));
     context.set_kernels(table);
     auto model = model::CausalLM::from_config(context, directory_.path(), dtype, 1);
     model.decoder().parameters().set_trainable({}, DType::kF32);
@@ -118,19 +77,17 @@ class ThreadUse : public testing::TestWithParam<std::tuple<const char*, DType>> 
 };
 
 TEST_P(ThreadUse, OfEveryKernelDoesNotChangeABit) {
-#if !defined(__GNUC__) || defined(__clang__)
-  GTEST_SKIP() << "parallel regions are not GOMP_parallel's";
-#endif
+  if (!kCanWatchThreads) GTEST_SKIP() << "parallel regions are not GOMP_parallel's";
   const auto one = train(1);
   for (const int threads : {2, 3}) {
-    threads_of_slot.clear();
+    threads_used.clear();
     EXPECT_EQ(train(threads), one) << threads;
     // Not these: one number for all layers; four scalars; and copies, which here are of single losses in f32.
     const std::set<std::string> serial{"load_balancing", "finish_norm", "copy"};
-    EXPECT_GE(threads_of_slot.size(), 20U);
-    for (const auto& [slot, most] : threads_of_slot) {
+    EXPECT_GE(threads_used.size(), 20U);
+    for (const auto& [slot, used] : threads_used) {
       if (serial.contains(slot)) continue;
-      EXPECT_EQ(most, static_cast<unsigned>(threads)) << slot;
+      EXPECT_EQ(used.most, static_cast<unsigned>(threads)) << slot;
     }
   }
 }
