@@ -5,26 +5,35 @@
 
 #include "base/error.h"
 #include "base/stopwatch.h"
+#include "ops/launch.h"
 #include "ops/matrix.h"
 
 namespace hone::train {
 
 namespace {
 
-/// One f32 on the device to which losses are added, read once at the end of the step.
+/// The losses of a step's micro-batches. Their sum in f32 lies on the device, where the optimizer looks
+/// whether it is finite; what is reported is summed in double at the end of the step.
 class LossSum {
  public:
   explicit LossSum(ops::Context& context) : sum_(Tensor::zeros(context.allocator(), Shape{1}, DType::kF32)) {}
   void add(ops::Context& context, const Tensor& loss) {
     if (!loss.defined()) return;
-    context.kernels().copy({.x = ops::as_matrix(loss), .y = ops::as_matrix(sum_), .accumulate = true},
-                           context.stream());
+    ops::launch(context, "train.loss", context.kernels().copy,
+                {.x = ops::as_matrix(loss), .y = ops::as_matrix(sum_), .accumulate = true});
+    parts_.push_back(loss);
   }
   const Tensor& tensor() const { return sum_; }
-  double read() const { return sum_.data() == nullptr ? 0.0 : static_cast<double>(*sum_.as<float>()); }
+  double read() const {
+    double sum = 0;
+    for (const Tensor& part : parts_)
+      if (part.data() != nullptr) sum += static_cast<double>(*part.as<float>());
+    return sum;
+  }
 
  private:
   Tensor sum_;
+  std::vector<Tensor> parts_;
 };
 
 /// Documents with a supervised token whose loss is not finite.
