@@ -133,7 +133,9 @@ struct NamedParameter {
 /// A causal language model. A handle: copies are the same model.
 class AutoModelForCausalLM {
  public:
-  /// Throws for a config.json or a checkpoint that hone cannot load, naming key, file and the fix.
+  /// A directory, or a name of the Hugging Face hub that is in the local cache ("Qwen/Qwen3-0.6B",
+  /// "…@REVISION"). Throws for a config.json or a checkpoint that hone cannot load, naming key, file and the
+  /// fix.
   static AutoModelForCausalLM from_pretrained(const std::string& directory, const LoadOptions& options = {});
 
   /// Training mode records for backward(); evaluation mode, in which a model starts as in Transformers, does

@@ -204,8 +204,10 @@ void add_check(CLI::App& app) {
   CLI::App* verb = app.add_subcommand(
       "check", "show what training would see of a dataset: rows, lengths, what is learnt from, what is lost");
   verb->add_option("RECIPE_OR_MODEL", options->target,
-                   "a recipe (its data.train and data.eval are read); or a model directory, with DATA")
-      ->required();
+                   "a recipe (its data.train and data.eval are read); or a model (a directory, or a hub name "
+                   "that is cached), with DATA")
+      ->required()
+      ->transform(cached_model());
   verb->add_option(
       "DATA", options->rest,
       "of a model: a data file, a glob, or a directory with train.jsonl or the like; of a recipe: KEY=VALUE "

@@ -97,7 +97,10 @@ void add_eval(CLI::App& app) {
   auto options = std::make_shared<EvalOptions>();
   CLI::App* verb = app.add_subcommand(
       "eval", "loss and perplexity on a file, and greedy answers compared with the data's");
-  verb->add_option("MODEL", options->model, "a Hugging Face checkpoint directory")->required();
+  verb->add_option("MODEL", options->model,
+                   "a Hugging Face checkpoint directory, or a hub name that is cached")
+      ->required()
+      ->transform(cached_model());
   verb->add_option("DATA", options->data, "a JSONL file, a glob, or a directory with test.jsonl")->required();
   verb->add_option("--seq-len", options->seq_len, "the most tokens a row may have; 0: the model's context")
       ->check(at_least(0));

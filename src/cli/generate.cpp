@@ -74,7 +74,10 @@ void add_generate(CLI::App& app) {
   auto& g = options->generation;
   CLI::App* verb = app.add_subcommand(
       "generate", "answer a prompt, greedily or sampled, through the model's chat template");
-  verb->add_option("MODEL", options->model, "a Hugging Face checkpoint directory")->required();
+  verb->add_option("MODEL", options->model,
+                   "a Hugging Face checkpoint directory, or a hub name that is cached")
+      ->required()
+      ->transform(cached_model());
   verb->add_option("--prompt", options->prompt, "what the user says; -: read it from standard input")
       ->required();
   auto* system = verb->add_option("--system", options->system, "a system message");

@@ -143,9 +143,11 @@ void add_inspect(CLI::App& app) {
   auto options = std::make_shared<InspectOptions>();
   CLI::App* verb = app.add_subcommand(
       "inspect", "show a checkpoint's configuration, parameters by group, dtypes and shards");
-  verb->add_option("MODEL", options->model,
-                   "a Hugging Face checkpoint directory, or one with only a config.json")
-      ->required();
+  verb->add_option(
+          "MODEL", options->model,
+          "a Hugging Face checkpoint directory, or one with only a config.json, or a hub name that is cached")
+      ->required()
+      ->transform(cached_model());
   verb->add_flag("--tensors", options->tensors, "list every tensor");
   add_json_to(*verb, options->json);
   verb->callback([options] { run(*options); });

@@ -78,7 +78,10 @@ void add_logits(CLI::App& app) {
   auto options = std::make_shared<LogitsOptions>();
   CLI::App* verb = app.add_subcommand(
       "logits", "compute the logits, and with labels the training loss, of rows of token ids");
-  verb->add_option("MODEL", options->model, "a Hugging Face checkpoint directory")->required();
+  verb->add_option("MODEL", options->model,
+                   "a Hugging Face checkpoint directory, or a hub name that is cached")
+      ->required()
+      ->transform(cached_model());
   verb->add_option("--ids", options->ids,
                    "JSONL rows {\"input_ids\": [...], \"labels\": [...]?}; labels aligned, -100 unsupervised")
       ->required();

@@ -9,6 +9,7 @@
 
 #include "base/console.h"
 #include "device/threads.h"
+#include "hub/hub_cache.h"
 
 namespace hone::cli {
 
@@ -28,6 +29,15 @@ data::Overlong overlong_of(const std::string& name) {
          : name == "drop"  ? data::Overlong::kDrop
          : name == "split" ? data::Overlong::kSplit
                            : data::Overlong::kTruncate;
+}
+
+CLI::Validator cached_model() {
+  return CLI::Validator(
+      [](std::string& model) {
+        model = hub::resolve_model(model).string();
+        return std::string();
+      },
+      "");
 }
 
 void add_json_to(CLI::App& verb, bool& json) {

@@ -20,6 +20,9 @@ CLI::Validator at_least(int least);
 /// Of "error", "truncate", "drop", "split".
 data::Overlong overlong_of(const std::string& name);
 
+/// Takes a name of the Hugging Face hub for its directory in the local cache (hub/hub_cache.h).
+CLI::Validator cached_model();
+
 /// --json: the verb then prints one JSON object on stdout, by print_json, and nothing else there.
 void add_json_to(CLI::App& verb, bool& json);
 /// One line. Bytes that are not UTF-8 are replaced.

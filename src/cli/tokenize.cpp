@@ -64,8 +64,10 @@ void add_tokenize(CLI::App& app) {
   CLI::App* verb = app.add_subcommand(
       "tokenize", "turn JSONL rows of text or messages into token ids, and rows of token ids into text");
   verb->add_option("MODEL", options->model,
-                   "a directory with tokenizer.json (and tokenizer_config.json, chat_template.jinja)")
-      ->required();
+                   "a directory with tokenizer.json (and tokenizer_config.json, chat_template.jinja), or a "
+                   "hub name that is cached")
+      ->required()
+      ->transform(cached_model());
   verb->add_option("--in", options->in,
                    "rows (JSONL, a JSON array, CSV, TSV, Parquet; gzip or zstd): {\"text\"}, {\"messages\", "
                    "\"tools\"?}, {\"prompt\", \"completion\"} or "

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/suggest.h"
 #include "device/threads.h"
+#include "hub/hub_cache.h"
 #include "library/impl.h"
 #include "model/generate.h"
 
@@ -28,8 +29,9 @@ void AutoModelForCausalLM::Impl::make_trainable() {
   is_trainable = true;
 }
 
-AutoModelForCausalLM AutoModelForCausalLM::from_pretrained(const std::string& directory,
+AutoModelForCausalLM AutoModelForCausalLM::from_pretrained(const std::string& name,
                                                            const LoadOptions& options) {
+  const std::filesystem::path directory = hub::resolve_model(name);
   model::LoadOptions load;
   if (options.dtype != "auto") {
     load.dtype = parse_dtype(options.dtype);
@@ -39,7 +41,7 @@ AutoModelForCausalLM AutoModelForCausalLM::from_pretrained(const std::string& di
   AutoModelForCausalLM model;
   model.impl_ = std::make_shared<Impl>(options);
   model.impl_->model = model::CausalLM::from_pretrained(model.impl_->context, directory, load);
-  if (std::filesystem::exists(std::filesystem::path(directory) / "tokenizer.json"))
+  if (std::filesystem::exists(directory / "tokenizer.json"))
     model.impl_->eos_ids = text::PretrainedTokenizer::from_pretrained(directory).eos_token_ids();
   return model;
 }

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "data/tokenize.h"
+#include "hub/hub_cache.h"
 #include "library/impl.h"
 
 namespace hone {
@@ -19,7 +20,8 @@ nlohmann::ordered_json to_json(const std::vector<Message>& messages) {
 
 AutoTokenizer AutoTokenizer::from_pretrained(const std::string& directory) {
   AutoTokenizer tokenizer;
-  tokenizer.impl_ = std::make_shared<Impl>(Impl{text::PretrainedTokenizer::from_pretrained(directory)});
+  tokenizer.impl_ =
+      std::make_shared<Impl>(Impl{text::PretrainedTokenizer::from_pretrained(hub::resolve_model(directory))});
   return tokenizer;
 }
 

@@ -7,6 +7,7 @@
 #include "base/console.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "hub/hub_cache.h"
 #include "model/decoder.h"
 
 namespace hone::train {
@@ -42,10 +43,7 @@ void check_paths(const Recipe& recipe) {
   };
   std::error_code ignored;
   if (!std::filesystem::is_directory(recipe.model_path, ignored))
-    fail(
-        "{}: there is no directory {}{}; a model of the Hugging Face hub is downloaded first (hf download ID "
-        "--local-dir DIRECTORY)",
-        recipe.place("model.path"), recipe.model_path, relative_to(recipe.model_path));
+    fail("{}: {}", recipe.place("model.path"), hub::why_not_found(recipe.model_path));
   const auto model = std::filesystem::weakly_canonical(recipe.model_path, ignored);
   const auto output = std::filesystem::weakly_canonical(recipe.output, ignored);
   if (std::mismatch(model.begin(), model.end(), output.begin(), output.end()).first == model.end() &&

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/suggest.h"
 #include "comm/mesh.h"
+#include "hub/hub_cache.h"
 
 namespace hone::train {
 
@@ -332,7 +333,15 @@ void add_run_options(std::vector<Option>& options) {
 
 std::vector<Option> make_options() {
   std::vector<Option> options;
-  options.push_back(path_option("model.path", &Recipe::model_path, "a Hugging Face checkpoint directory"));
+  Option model_path =
+      path_option("model.path", &Recipe::model_path,
+                  "a Hugging Face checkpoint directory, or a name of the hub that is in the local "
+                  "cache (ORG/NAME, ORG/NAME@REVISION)");
+  model_path.set = [](Recipe& r, const RecipeValue& v) {
+    const std::string path = path_value(v);
+    r.model_path = hub::find_model(path).value_or(path).string();  // check_paths says what is not there
+  };
+  options.push_back(std::move(model_path));
   options.push_back(dtype_option());
   add_data_options(options);
   options.push_back(method_option());
