@@ -9,6 +9,7 @@
 #include "hub/json_file.h"
 #include "hub/link.h"
 #include "hub/message.h"
+#include "hub/tolerant_lookup.h"
 
 namespace hone::hub {
 
@@ -71,6 +72,7 @@ struct Checkpoint::State {
   std::vector<std::shared_ptr<const SafetensorsFile>> shards;
   std::vector<CheckpointTensor> tensors;
   std::unordered_map<std::string_view, std::size_t> by_name;
+  std::unordered_multimap<std::string, std::size_t> by_plain_name;  // of tensors whose name is not plain
   std::optional<std::string> index_text;
 
   void add_shard(const fs::path& path) {
@@ -80,6 +82,8 @@ struct Checkpoint::State {
       if (!is_new)
         fail("{}: tensor {} is also in {}; a tensor may lie in one shard only", path.string(),
              shown(stored.spec.name), shards[tensors[at->second].shard]->path().filename().string());
+      if (auto plain = plain_name(stored.spec.name); plain != stored.spec.name)
+        by_plain_name.emplace(std::move(plain), tensors.size());
       tensors.push_back({shards.size() - 1, &stored});
     }
   }
@@ -145,6 +149,14 @@ Checkpoint Checkpoint::open(const fs::path& directory) {
   if (!fs::exists(directory, ignored)) fail("{}: no such directory", directory.string());
   if (!fs::is_directory(directory, ignored))
     fail("{}: is a file; give the checkpoint directory that holds it", directory.string());
+  if (fs::exists(directory / "adapter_config.json", ignored) &&
+      (fs::exists(directory / kSingleFile, ignored) || fs::exists(directory / kIndexFile, ignored)))
+    fail(
+        "{}: holds an adapter (adapter_config.json) beside the full weights; Transformers would add it to "
+        "them, hone "
+        "does not: merge it first (PEFT's merge_and_unload(), then save_pretrained(NEW_DIR)), or move the "
+        "adapter's files away",
+        directory.string());
   auto state = std::make_shared<State>();
   state->directory = directory;
   check_link(directory / kSingleFile);
@@ -176,6 +188,14 @@ const std::vector<CheckpointTensor>& Checkpoint::tensors() const {
 const CheckpointTensor* Checkpoint::find(std::string_view name) const {
   const auto found = state_->by_name.find(name);
   return found == state_->by_name.end() ? nullptr : &state_->tensors[found->second];
+}
+
+std::vector<const CheckpointTensor*> Checkpoint::find_wrapped(std::string_view name) const {
+  std::vector<const CheckpointTensor*> found;
+  if (state_->by_plain_name.empty()) return found;
+  const auto [begin, end] = state_->by_plain_name.equal_range(std::string(name));
+  for (auto at = begin; at != end; ++at) found.push_back(&state_->tensors[at->second]);
+  return found;
 }
 
 const std::optional<std::string>& Checkpoint::index_text() const {

@@ -32,7 +32,8 @@ class Checkpoint {
   /// Opens `directory` as Transformers does: model.safetensors if it is there, else the shards named by
   /// model.safetensors.index.json. Throws Error(kUser) that names the file for: no weights, or only weights
   /// of another kind (says which, and the fix); an index that is not valid, names a missing shard, leads out
-  /// of the directory, or disagrees with its shards about which tensors there are; a broken shard.
+  /// of the directory, or disagrees with its shards about which tensors there are; a broken shard;
+  /// an adapter beside full weights.
   static Checkpoint open(const std::filesystem::path& directory);
 
   const std::filesystem::path& directory() const;
@@ -43,6 +44,8 @@ class Checkpoint {
   const std::vector<CheckpointTensor>& tensors() const;
   /// nullptr where there is no such tensor.
   const CheckpointTensor* find(std::string_view name) const;
+  /// The tensors stored under another name than `name` whose plain_name() it is; mostly none.
+  std::vector<const CheckpointTensor*> find_wrapped(std::string_view name) const;
   /// The index file as read; nullopt for a single model.safetensors.
   const std::optional<std::string>& index_text() const;
   /// The file to name when a tensor is missing: the single file, or the index.

@@ -137,21 +137,6 @@ bool same_values(const Checkpoint& checkpoint, const CheckpointTensor& a, const 
 
 }  // namespace
 
-const CheckpointTensor* find_tolerant(const Checkpoint& checkpoint, std::string_view key) {
-  constexpr std::string_view kPrefix = "model.";
-  const CheckpointTensor* found = checkpoint.find(key);
-  const auto consider = [&](const CheckpointTensor* other) {
-    if (other == nullptr) return;
-    if (found != nullptr)
-      fail("{}: {} and {} are both stored; they are two names of one tensor",
-           checkpoint.file_of(*other).string(), shown(other->name()), shown(found->name()));
-    found = other;
-  };
-  if (key.starts_with(kPrefix)) consider(checkpoint.find(key.substr(kPrefix.size())));
-  consider(checkpoint.find(std::string(kPrefix) + std::string(key)));
-  return found;
-}
-
 TieState tie_state(const Checkpoint& checkpoint, std::string_view copy, std::string_view original) {
   const auto* a = find_tolerant(checkpoint, copy);
   const auto* b = find_tolerant(checkpoint, original);

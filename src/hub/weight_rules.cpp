@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "hub/message.h"
 #include "hub/tolerant_lookup.h"
 
@@ -60,6 +61,7 @@ class PlanBuilder {
     if (!missing_.empty()) fail_missing();
     for (const auto& tie : rules_.ties_) place_copy(tie);
     for (const auto& tensor : checkpoint.tensors()) place_rest(tensor);
+    warn_of_wrapped_names();
     return std::move(plan_);
   }
 
@@ -197,12 +199,42 @@ class PlanBuilder {
     if (const auto block = block_of(tensor.name()); !block.empty()) computed_blocks_.emplace(block);
   }
 
+  /// Transformers looks for the plain names alone, finds none, and begins with random weights.
+  void warn_of_wrapped_names() const {
+    const CheckpointTensor* first = nullptr;
+    std::size_t count = 0;
+    for (const auto& tensor : checkpoint_->tensors()) {
+      if (!used_.contains(&tensor) || plain_name(tensor.name()) == tensor.name()) continue;
+      if (count++ == 0) first = &tensor;
+    }
+    if (first == nullptr) return;
+    log_warning(
+        "{}: {} of the tensors bear the name of a wrapper ({}, read as {}); they are written back under the "
+        "same "
+        "names, under which Transformers finds no weights and takes random ones: rename them before you use "
+        "the "
+        "model elsewhere",
+        checkpoint_->listing().string(), count, shown(first->name()), shown(plain_name(first->name())));
+  }
+
   [[noreturn]] void fail_missing() const {
     const auto& first = missing_.front();
     const std::string more =
         missing_.size() > 1 ? fmt::format(" ({} more parameters are missing)", missing_.size() - 1) : "";
-    const char* hint =
+    std::string hint =
         first.key == "lm_head.weight" ? "; a model without one has tie_word_embeddings in config.json" : "";
+    for (const auto& tensor : checkpoint_->tensors()) {
+      const std::string& name = tensor.name();
+      if (name.find(".lora_") != std::string::npos)
+        hint = fmt::format("; {} belongs to an adapter that was not merged (PEFT's merge_and_unload())",
+                           shown(name));
+      else if (name.ends_with("." + first.key))
+        hint = fmt::format("; there is {}: are all names behind a prefix '{}'?", shown(name),
+                           shown(name.substr(0, name.size() - first.key.size())));
+      else
+        continue;
+      break;
+    }
     fail("{}: {} is missing, expected shape {}{}{}", checkpoint_->listing().string(), first.key,
          first.shape.str(), more, hint);
   }
@@ -242,10 +274,14 @@ class PlanBuilder {
 
   /// For the tensor of an expert that the configuration does not count.
   std::string expert_hint(const std::string& name) const {
+    if (name.find(".lora_") != std::string::npos)
+      return " (it belongs to an adapter that was not merged: PEFT's merge_and_unload(), then "
+             "save_pretrained())";
     for (const auto& rule : rules_.rules_)
       for (const auto& source : rule.sources) {
         auto captures = source.match(name);
-        if (!captures) captures = source.match("model." + name);
+        if (!captures) captures = source.match("model." + plain_name(name));
+        if (!captures) captures = source.match(plain_name(name));
         if (!captures) continue;
         const auto wanted = plan_.index_of_.find(rule.logical.expand(*captures));
         if (wanted != plan_.index_of_.end())

@@ -131,7 +131,13 @@ void CausalLM::store_as(DType dtype) {
 
 bool CausalLM::load_stored(const Parameter& parameter, float* target) const {
   if (!from_checkpoint_) return false;
-  plan_.load_parameter(plan_.index_of(parameter.spec.name), {target, DType::kF32});
+  const std::size_t index = plan_.index_of(parameter.spec.name);
+  const auto& pieces = plan_.parameters()[index].pieces;
+  const bool is_exact = std::all_of(pieces.begin(), pieces.end(), [&](const hub::WeightPiece& piece) {
+    return piece.source->type().dtype == parameter.value.dtype();
+  });
+  if (is_exact) return false;  // a bf16 checkpoint in bf16: nothing was rounded, and no byte is read twice
+  plan_.load_parameter(index, {target, DType::kF32});
   return true;
 }
 

@@ -78,8 +78,9 @@ class CausalLM {
   /// config.json; tensors that hone does not compute with stay as they are.
   void store_as(DType dtype);
 
-  /// The stored values of a parameter as f32, into memory for all its elements (an f32 master starts from
-  /// them, not from rounded compute weights). False where there is no checkpoint.
+  /// The stored values of a parameter as f32, read into memory for all its elements (an f32 master starts
+  /// from them, not from rounded compute weights). False, and nothing read, where its value is exactly what
+  /// is stored already, or there is no checkpoint.
   bool load_stored(const Parameter& parameter, float* target) const;
 
  private:

@@ -136,6 +136,16 @@ TEST(Checkpoint, SaysWhatElseLiesThereAndWhatToDo) {
   EXPECT_CONTAINS(error_of([&] { Checkpoint::open(directory / "model.safetensors"); }), "is a file");
 }
 
+TEST(Checkpoint, RefusesAnAdapterBesideFullWeights) {
+  const TemporaryDirectory directory;
+  write_text(directory / "model.safetensors", tiny_file({"a"}));
+  write_text(directory / "adapter_model.safetensors", tiny_file({"l"}));
+  EXPECT_NO_THROW(Checkpoint::open(directory.path()));  // as Transformers, which looks for the configuration
+  write_text(directory / "adapter_config.json", "{}");
+  EXPECT_CONTAINS(error_of([&] { Checkpoint::open(directory.path()); }),
+                  "holds an adapter (adapter_config.json) beside the full weights");
+}
+
 /// Writes `source` again through a writer, tensors in reverse order, other files copied.
 std::vector<std::string> rewrite(const fs::path& source, const fs::path& target, IfExists if_exists) {
   const auto checkpoint = Checkpoint::open(source);

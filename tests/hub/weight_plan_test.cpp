@@ -125,6 +125,86 @@ TEST(WeightPlan, LoadsInFileOrderAndReportsEachParameterOnce) {
   EXPECT_EQ(values, (std::vector<std::vector<float>>{{3}, {2, 4}, {0}}));
 }
 
+TEST(WeightPlan, NamesATensorThatHoldsNoNumber) {
+  for (const char* type : {"F32", "BF16", "F16", "F64"})
+    for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+                            -std::numeric_limits<float>::infinity()})
+      for (const std::size_t at : {std::size_t{0}, std::size_t{300'000}, std::size_t{600'000}}) {
+        const TemporaryDirectory directory;
+        std::vector<float> values(600'001, 65504.0F);  // the largest of F16
+        values[at] = bad;
+        const DType dtype = *find_stored_type(type)->dtype;
+        std::string bytes(values.size() * size_of(dtype), '\0');
+        convert(DType::kF32, values.data(), dtype, bytes.data(), values.size());
+        const Shape shape{600'001};
+        const auto checkpoint =
+            open(directory / "m", {{"w", type, shape, bytes}, {"v", "F32", {1}, bytes_of<float>({1})}}, 1);
+        std::vector<BFloat16> loaded(values.size());
+        const auto plan = WeightRules().plan(checkpoint, {wanted("w", shape)});
+        EXPECT_CONTAINS(error_of([&] {
+                          plan.load([&](std::size_t) { return Destination{loaded.data(), DType::kBF16}; });
+                        }),
+                        fmt::format("model.safetensors: w holds {} (element {} of ", bad, at));
+        // Of no parameter: said, and written back as it is.
+        const auto other = WeightRules().plan(checkpoint, {wanted("v", {1})});
+        testing::internal::CaptureStderr();
+        float one = 0;
+        other.load([&](std::size_t) { return Destination{&one, DType::kF32}; });
+        EXPECT_NE(testing::internal::GetCapturedStderr().find("w holds "), std::string::npos);
+        EXPECT_EQ(one, 1);
+      }
+}
+
+TEST(WeightPlan, FillsWeightAndMasterInOnePassForAnyThreadCount) {
+  const TemporaryDirectory directory;
+  std::vector<float> stored(3'000'001);
+  for (std::size_t i = 0; i < stored.size(); ++i) stored[i] = static_cast<float>(i) * 1.0009765F - 1e6F;
+  const Shape shape{3'000'001};
+  const auto checkpoint = open(
+      directory / "m", {{"a", "F32", {1}, bytes_of<float>({7})}, {"w", "F32", shape, bytes_of(stored)}}, 3);
+  const auto plan = WeightRules().plan(checkpoint, {wanted("a", {1}), wanted("w", shape)});
+  std::vector<BFloat16> weight(stored.size());
+  std::vector<float> master(stored.size());
+  float a = 0;
+  plan.load([&](std::size_t p) {
+    return p == 0 ? Destination{&a, DType::kF32} : Destination{weight.data(), DType::kBF16, master.data()};
+  });
+  EXPECT_EQ(a, 7);
+  EXPECT_EQ(master, stored);
+  for (std::size_t i = 0; i < stored.size(); ++i) ASSERT_EQ(weight[i].bits, BFloat16(stored[i]).bits) << i;
+}
+
+TEST(WeightPlan, CopiesNoBytesThatChangedSinceTheyWereRead) {
+  const TemporaryDirectory directory;
+  std::vector<float> frozen(1'000'000, 1);
+  const Shape shape{1'000'000};
+  const auto checkpoint = open(
+      directory / "m", {{"w", "F32", shape, bytes_of(frozen)}, {"mtp", "F32", {1}, bytes_of<float>({7})}});
+  const auto plan = WeightRules().plan(checkpoint, {wanted("w", shape)});
+  std::vector<float> loaded(frozen.size());
+  plan.load([&](std::size_t) { return Destination{loaded.data(), DType::kF32}; });
+  const auto save = [&] {
+    auto writer = plan.writer(directory / "out");
+    plan.save(writer, [](std::size_t) { return std::nullopt; });
+    writer.publish();
+  };
+  const fs::path file = directory / "m/model.safetensors";
+  const std::string before = test::read_text(file);
+  for (const std::size_t at : {before.size() - 1, before.size() / 2}) {  // of "mtp", of "w"
+    std::string changed = before;
+    changed[at] = static_cast<char>(changed[at] ^ 1);
+    write_text(file, changed);
+    EXPECT_CONTAINS(error_of(save), "model.safetensors: its bytes are not those that were read");
+    EXPECT_FALSE(fs::exists(directory / "out"));
+  }
+  fs::resize_file(file, 5000);
+  EXPECT_CONTAINS(error_of(save), "model.safetensors: was cut short");
+  write_text(file, before);
+  fs::rename(directory / "m", directory / "moved");
+  save();
+  EXPECT_EQ(files_below(directory / "out"), files_below(directory / "moved"));
+}
+
 struct Tied {
   std::vector<float> head;
   std::string head_type = "F32";

@@ -182,6 +182,60 @@ TEST(WeightRules, ToleratesThePrefixOfTheBaseModel) {
                   "layers.0.self_attn.o_proj.bias (2) belongs to layers.0.self_attn.o_proj");
 }
 
+TEST(WeightRules, ReadsNamesThroughWrappersAndWritesThemBack) {
+  const std::vector<std::function<std::string(std::string)>> wrappings{
+      [](const std::string& key) { return "_orig_mod." + key; },
+      [](const std::string& key) { return "module." + key; },
+      [](const std::string& key) { return "base_model.model." + key; },
+      [](const std::string& key) { return "language_model." + key; },
+      [](const std::string& key) { return "model.language_model." + key.substr(6); },
+      [](const std::string& key) { return "module._orig_mod.base_model.model.model." + key; },
+      [](const std::string& key) { return "_orig_mod.module." + key.substr(6); },
+      [](const std::string& key) { return "model._orig_mod." + key.substr(6); },
+      [](const std::string& key) {
+        return "_fsdp_wrapped_module." + key.substr(0, key.rfind('.')) + "._checkpoint_wrapped_module" +
+               key.substr(key.rfind('.'));
+      }};
+  for (const auto& wrapping : wrappings) {
+    const TemporaryDirectory directory;
+    const auto wrapped = per_expert_checkpoint().rename(wrapping);
+    const auto checkpoint = wrapped.write(directory / "m");
+    const std::string name = wrapping("model.embed_tokens.weight");
+    testing::internal::CaptureStderr();
+    const auto plan = qwen_rules().plan(checkpoint, moe_wanted());
+    const std::string said = testing::internal::GetCapturedStderr();
+    EXPECT_NE(said.find(name + ", read as "), std::string::npos) << said;
+    EXPECT_EQ(plan.parameters()[0].pieces[0].hub.name, name);
+    EXPECT_TRUE(plan.passed_through().empty()) << name;
+    const auto as_plain = qwen_rules().plan(per_expert_checkpoint().write(directory / "plain"), moe_wanted());
+    for (std::size_t p = 0; p < plan.parameters().size(); ++p)
+      EXPECT_EQ(load(plan, plan.parameters()[p].name), load(as_plain, plan.parameters()[p].name));
+    plan.load([](std::size_t) { return Destination{}; });
+    auto writer = plan.writer(directory / "out");
+    plan.save(writer, [](std::size_t) { return std::nullopt; });
+    writer.publish();
+    EXPECT_EQ(test::files_below(directory / "out"), test::files_below(directory / "m")) << name;
+    // An expert that config.json does not count is noticed behind the wrapper, too.
+    auto extra = wrapped;
+    extra.add(wrapping("model.layers.0.self_attn.o_proj.bias"), {kHidden});
+    EXPECT_CONTAINS(error_of([&] { qwen_rules().plan(extra.write(directory / "extra"), moe_wanted()); }),
+                    "o_proj.bias (2) belongs to ");
+  }
+}
+
+TEST(WeightRules, NamesAPrefixItDoesNotKnowAndAnAdapterThatWasNotMerged) {
+  const TemporaryDirectory directory;
+  const auto prefixed =
+      per_expert_checkpoint().rename([](const std::string& key) { return "student." + key; });
+  EXPECT_CONTAINS(error_of([&] { qwen_rules().plan(prefixed.write(directory / "a"), moe_wanted()); }),
+                  "are all names behind a prefix 'student.'?");
+  auto adapted =
+      per_expert_checkpoint().rename([](const std::string& key) { return "base_model.model." + key; });
+  adapted.add("base_model.model.model.layers.0.self_attn.o_proj.lora_A.default.weight", {kHidden});
+  EXPECT_CONTAINS(error_of([&] { qwen_rules().plan(adapted.write(directory / "b"), moe_wanted()); }),
+                  "belongs to an adapter that was not merged");
+}
+
 struct Refusal {
   const char* why;
   std::function<void(CheckpointMaker&)> change;
