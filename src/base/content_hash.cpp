@@ -39,4 +39,10 @@ std::uint64_t content_hash(std::span<const std::byte> bytes, std::uint64_t seed)
   return hash;
 }
 
+std::uint64_t hash_name(std::string_view name) {
+  std::uint64_t h = 14695981039346656037ULL;
+  for (const char c : name) h = (h ^ static_cast<unsigned char>(c)) * 1099511628211ULL;
+  return h;
+}
+
 }  // namespace hone

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/content_hash.h"
 #include "base/error.h"
 #include "base/rng.h"
 #include "base/suggest.h"
@@ -75,12 +76,6 @@ class Lister {
   int layer_ = -1;
   std::vector<ParameterSpec> list_;
 };
-
-std::uint64_t hash_name(std::string_view name) {  // FNV-1a: the random stream of a parameter is its name's
-  std::uint64_t h = 14695981039346656037ULL;
-  for (const char c : name) h = (h ^ static_cast<unsigned char>(c)) * 1099511628211ULL;
-  return h;
-}
 
 void fill_normal(const Tensor& t, const CounterRng& rng, float deviation) {
   const std::int64_t n = t.numel();
