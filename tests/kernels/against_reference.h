@@ -6,8 +6,10 @@
 
 #include <functional>
 
+#include "base/error.h"
 #include "kernels/cpu/register.h"
 #include "tests/kernels/arena.h"
+#include "tests/kernels/emulated_amx.h"
 
 namespace hone::test {
 
@@ -25,6 +27,7 @@ inline std::vector<std::pair<std::string, KernelTable>> matrix_tables() {
     kernels::register_matrix_kernels(isa, table);
     tables.emplace_back(kernels::name_of(isa), table);
   }
+  if (can_emulate_amx()) tables.emplace_back("emulated_amx", emulated_amx_kernels());
   return tables;
 }
 

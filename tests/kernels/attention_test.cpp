@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "tests/kernels/arena.h"
+#include "tests/kernels/emulated_amx.h"
 
 namespace hone::test {
 namespace {
@@ -24,6 +25,7 @@ std::vector<std::pair<std::string, KernelTable>> tables() {
     } catch (const Error&) {  // this processor lacks it
     }
   }
+  if (can_emulate_amx()) found.emplace_back("emulated_amx", emulated_amx_kernels());
   return found;
 }
 

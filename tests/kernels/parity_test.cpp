@@ -8,23 +8,35 @@
 
 #include "base/error.h"
 #include "tests/kernels/cases.h"
+#include "tests/kernels/emulated_amx.h"
 
 namespace hone::test {
 namespace {
 
 using kernels::CpuIsa;
 
-std::vector<CpuIsa> isas_here() {
-  std::vector<CpuIsa> isas;
+constexpr const char* kEmulatedAmx = "emulated_amx";
+
+std::vector<std::string> tables_here() {
+  std::vector<std::string> tables;
   for (const CpuIsa isa :
        {CpuIsa::kReference, CpuIsa::kAvx2, CpuIsa::kAvx512, CpuIsa::kAvx512Bf16, CpuIsa::kAvx512Amx}) {
     try {
       kernels::cpu_kernels(isa);
-      isas.push_back(isa);
+      tables.emplace_back(kernels::name_of(isa));
     } catch (const Error&) {  // this processor lacks it
     }
   }
-  return isas;
+  if (can_emulate_amx()) tables.emplace_back(kEmulatedAmx);
+  return tables;
+}
+
+KernelTable table_named(const std::string& name) {
+  if (name == kEmulatedAmx) return emulated_amx_kernels();
+  for (const CpuIsa isa : {CpuIsa::kAvx2, CpuIsa::kAvx512, CpuIsa::kAvx512Bf16, CpuIsa::kAvx512Amx}) {
+    if (name == kernels::name_of(isa)) return kernels::cpu_kernels(isa);
+  }
+  return kernels::cpu_kernels(CpuIsa::kReference);
 }
 
 constexpr const char* kSlots[] = {"matmul",
@@ -58,14 +70,17 @@ constexpr const char* kSlots[] = {"matmul",
                                   "sgd"};
 
 /// One slot of one table.
-class Kernels : public testing::TestWithParam<std::tuple<CpuIsa, const char*>> {
+class Kernels : public testing::TestWithParam<std::tuple<std::string, const char*>> {
  protected:
-  const KernelTable& table() const { return kernels::cpu_kernels(std::get<0>(GetParam())); }
+  const KernelTable& table() const { return table_; }
   std::vector<Case> cases() const {
     std::vector<Case> cases = all_cases();
     std::erase_if(cases, [](const Case& c) { return c.slot != std::get<1>(GetParam()); });
     return cases;
   }
+
+ private:
+  const KernelTable table_ = table_named(std::get<0>(GetParam()));
 };
 
 TEST_P(Kernels, AgreesWithTheReference) {
@@ -88,10 +103,9 @@ TEST_P(Kernels, GivesTheSameBitsOnAnyNumberOfThreads) {
 }
 
 INSTANTIATE_TEST_SUITE_P(EveryIsa, Kernels,
-                         testing::Combine(testing::ValuesIn(isas_here()), testing::ValuesIn(kSlots)),
+                         testing::Combine(testing::ValuesIn(tables_here()), testing::ValuesIn(kSlots)),
                          [](const auto& test) {
-                           return std::string(kernels::name_of(std::get<0>(test.param))) + "_" +
-                                  std::get<1>(test.param);
+                           return std::get<0>(test.param) + "_" + std::get<1>(test.param);
                          });
 
 TEST(KernelCases, CoverEverySlot) {

@@ -3,14 +3,19 @@
 // It takes numbers below 2^-126 for 0, as VDPBF16PS does, and adds up the even and the odd k of a product
 // apart, in order, before both join C. For units in avx512_amx/ only (see isa.h).
 //
-// Written as assembly because GCC 12's intrinsics do not tell the compiler that a tile load reads memory.
+// The tiles are written as assembly because GCC 12's intrinsics do not tell the compiler that a tile load reads memory.
 #pragma once
 
 #include "kernels/cpu/simd_avx512_bf16.h"
 
 namespace hone::kernels::cpu {
 
-struct Avx512Amx : Avx512Bf16Ops<Avx512Amx> {
+/// What is done with vectors around AMX tiles. The tiles are Avx512Amx's, and those that the tests emulate.
+template <class Isa>
+struct AmxVectorOps : Avx512Bf16Ops<Isa> {
+  using typename Avx512Ops<Isa>::Vec;
+  using Avx512Ops<Isa>::kLanes;
+  using Avx512Ops<Isa>::store;
   static constexpr bool kAmx = true;
   static constexpr Index kL2Bytes = 2 << 20;  // of every processor with AMX so far
 
@@ -20,32 +25,6 @@ struct Avx512Amx : Avx512Bf16Ops<Avx512Amx> {
     std::uint16_t row_bytes[16];
     std::uint8_t rows[16];
   };
-  /// Sets the shapes; all tiles become 0.
-  [[gnu::always_inline]] static void configure_tiles(const TileShapes& shapes) {
-    asm volatile("ldtilecfg %0" : : "m"(shapes));
-  }
-  /// Gives the tiles back, so that the system need not save them with the thread.
-  [[gnu::always_inline]] static void release_tiles() { asm volatile("tilerelease"); }
-
-  template <int kTile>
-  [[gnu::always_inline]] static void zero_tile() {
-    asm volatile("tilezero %%tmm%c0" : : "i"(kTile));
-  }
-  /// Rows `stride` bytes apart.
-  template <int kTile>
-  [[gnu::always_inline]] static void load_tile(const void* p, Index stride) {
-    asm volatile("tileloadd (%1,%2,1), %%tmm%c0" : : "i"(kTile), "r"(p), "r"(stride) : "memory");
-  }
-  template <int kTile>
-  [[gnu::always_inline]] static void store_tile(void* p, Index stride) {
-    asm volatile("tilestored %%tmm%c0, (%1,%2,1)" : : "i"(kTile), "r"(p), "r"(stride) : "memory");
-  }
-  /// Tile kC += tile kA * tile kB.
-  template <int kC, int kA, int kB>
-  [[gnu::always_inline]] static void multiply_tiles() {
-    asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kC), "i"(kA), "i"(kB));
-  }
-
   /// The even and the odd ones of 32 floats.
   [[gnu::always_inline]] static void unzip(Vec low, Vec high, Vec& even, Vec& odd) {
     const __m512i twos = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
@@ -110,6 +89,34 @@ struct Avx512Amx : Avx512Bf16Ops<Avx512Amx> {
       }
     }
     return finite;
+  }
+};
+
+struct Avx512Amx : AmxVectorOps<Avx512Amx> {
+  /// Sets the shapes; all tiles become 0.
+  [[gnu::always_inline]] static void configure_tiles(const TileShapes& shapes) {
+    asm volatile("ldtilecfg %0" : : "m"(shapes));
+  }
+  /// Gives the tiles back, so that the system need not save them with the thread.
+  [[gnu::always_inline]] static void release_tiles() { asm volatile("tilerelease"); }
+
+  template <int kTile>
+  [[gnu::always_inline]] static void zero_tile() {
+    asm volatile("tilezero %%tmm%c0" : : "i"(kTile));
+  }
+  /// Rows `stride` bytes apart.
+  template <int kTile>
+  [[gnu::always_inline]] static void load_tile(const void* p, Index stride) {
+    asm volatile("tileloadd (%1,%2,1), %%tmm%c0" : : "i"(kTile), "r"(p), "r"(stride) : "memory");
+  }
+  template <int kTile>
+  [[gnu::always_inline]] static void store_tile(void* p, Index stride) {
+    asm volatile("tilestored %%tmm%c0, (%1,%2,1)" : : "i"(kTile), "r"(p), "r"(stride) : "memory");
+  }
+  /// Tile kC += tile kA * tile kB.
+  template <int kC, int kA, int kB>
+  [[gnu::always_inline]] static void multiply_tiles() {
+    asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kC), "i"(kA), "i"(kB));
   }
 };
 
