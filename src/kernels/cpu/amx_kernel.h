@@ -2,9 +2,12 @@
 //
 // k is taken 32 elements at a time, from the beginning of a piece of k, and filled up with zeros at its end:
 // what an element sums to depends on its row, its column and k alone (see micro_kernel.h), however few rows
-// its tile has. Four sums hide the latency of TDPBF16PS (52 cycles, one begun every 16); each step of k loads
-// four tiles and multiplies four times, which is what L2 can feed. Floats take six times as many
-// multiplications: amx_split.h.
+// its tile has. A multiplication sums its 32 products by themselves, even and odd ones apart, and adds them
+// to the tile at once, so that a piece of 512 elements is a chain of 16 additions. It goes on from the sum
+// that waits lowest (MicroArgs::start[0]), which costs nothing; whoever cuts k sees to it that such a chain
+// ends (kFanIn of gemm.h, kGroupBlocks of attention_code.h). Four sums hide the latency of TDPBF16PS (52
+// cycles, one begun every 16); each step of k loads four tiles and multiplies four times, which is what L2
+// can feed. Floats take six times as many multiplications: amx_split.h.
 #pragma once
 
 #include "kernels/cpu/amx_split.h"
@@ -47,10 +50,10 @@ template <class Isa, bool kTall>
 
 template <class Isa, bool kTall>
 [[gnu::always_inline]] inline void load_all_sums(const MicroArgs& args) {
-  load_sums<Isa, 0>(args.start, args.start_stride);
+  const float* start = args.start[0];
+  load_sums<Isa, 0>(start, args.start_stride);
   if constexpr (kTall) {
-    load_sums<Isa, 2>(args.start == nullptr ? nullptr : args.start + 16 * args.start_stride,
-                      args.start_stride);
+    load_sums<Isa, 2>(start == nullptr ? nullptr : start + 16 * args.start_stride, args.start_stride);
   }
 }
 
@@ -123,12 +126,14 @@ struct MicroKernel<Isa, E, kPackedA> {
         return run_special(rows, args, out);
     }
     sum(args);
+    bool alone = true;
+    for (Index level = 1; level < kWaitingLevels; level++) alone = alone && args.start[level] == nullptr;
     if constexpr (std::is_same_v<C, float>) {
-      if (!out.stream) return store(out.c, out.stride);
+      if (alone && !out.stream) return store(out.c, out.stride);
     }
     alignas(64) float sums[kTileRows<Isa, E> * kPanel<Isa>];
     store(sums, kPanel<Isa>);
-    put(rows, sums, out);
+    put(rows, sums, args, out);
   }
 
  private:
@@ -139,11 +144,20 @@ struct MicroKernel<Isa, E, kPackedA> {
       sum_on_tiles<Isa, E, false>(args);
     }
   }
+  /// Stores sums and what else waits.
   template <class C>
-  [[gnu::always_inline]] static void put(Index rows, const float* sums, const TileOut<Isa, C>& out) {
+  [[gnu::always_inline]] static void put(Index rows, const float* sums, const MicroArgs& args,
+                                         const TileOut<Isa, C>& out) {
     for (Index i = 0; i < rows; i++) {
       const float* row = sums + i * kPanel<Isa>;
-      out.store(i, Isa::load(row), Isa::load(row + Isa::kLanes));
+      typename Isa::Vec low = Isa::load(row), high = Isa::load(row + Isa::kLanes);
+      for (Index level = 1; level < kWaitingLevels; level++) {
+        if (args.start[level] == nullptr) continue;
+        const float* start = args.start[level] + i * args.start_stride;
+        low = Isa::load(start) + low;
+        high = Isa::load(start + Isa::kLanes) + high;
+      }
+      out.store(i, low, high);
     }
   }
   /// Where some floats are not finite.
@@ -153,7 +167,7 @@ struct MicroKernel<Isa, E, kPackedA> {
     sum(args);
     store(sums, kPanel<Isa>);
     mend_sums<Isa>(args, rows, sums);
-    put(rows, sums, out);
+    put(rows, sums, args, out);
   }
   [[gnu::always_inline]] void store(float* to, Index stride) const {
     store_sums<Isa, 0>(to, stride);

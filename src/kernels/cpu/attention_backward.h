@@ -3,8 +3,9 @@
 //
 // Everything between two keys and queries is kept transposed, [key][query]: what belongs to a query is then a
 // vector, and p and ds are left operands of dv += p dout and dk += ds q as they lie. Only ds is transposed
-// once more, for dq += ds^T k. Every sum is one chain: over heads, then queries (dk, dv), or over keys (dq),
-// in order; pairs that do not see each other add exact zeros, so that it does not matter how the work is cut.
+// once more, for dq += ds^T k. A sum over heads, then queries (dk, dv), or over keys (dq), is one of blocks
+// that lie at the same places of the sequence however the work is cut, and of groups of blocks, in order;
+// pairs that do not see each other add exact zeros, so that the cut does not matter.
 #pragma once
 
 #include "kernels/cpu/attention_square.h"
@@ -29,16 +30,29 @@ class AttentionBackward {
   }
 
   void run() {
-    if (keep_dq_) fill_zero(dq_, group_ * queries() * sums_stride_);
-    for (Index begin = piece_.key_begin; begin < piece_.key_end; begin += chunk_) {
-      keys_ = {begin, least(begin + chunk_, piece_.key_end)};
+    const Index dq_floats = group_ * queries() * sums_stride_, chunk = backward_chunk(dim_);
+    if (keep_dq_) fill_zero(dq_, dq_floats);
+    if (dq_before_ != nullptr) fill_zero(dq_before_, dq_floats);
+    for (Index begin = piece_.key_begin; begin < piece_.key_end; begin = keys_.end) {
+      if (dq_before_ != nullptr && begin > piece_.key_begin && begin % (chunk * kGroupBlocks) == 0)
+        end_group(dq_, dq_floats, dq_before_);
+      keys_ = {begin, least(begin / chunk * chunk + chunk, piece_.key_end)};
       load_keys();
+      Index group = 0;
       for (Index h = 0; h < group_; h++) {
         for (Index q = piece_.query_begin; q < piece_.query_end; q += rows_) {
+          const Index its_group = (h * ceil_div(span_.queries, rows_) + q / rows_) / kGroupBlocks;
+          if (its_group != group) end_groups_of_keys();
+          group = its_group;
           block(h, {q, least(q + rows_, piece_.query_end)});
         }
       }
+      end_groups_of_keys();
       if (piece_.dkv) store_keys();
+    }
+    if (dq_before_ != nullptr) {
+      end_group(dq_, dq_floats, dq_before_);
+      dq_ = dq_before_;
     }
     for (Index h = 0; keep_dq_ && h < group_; h++) {
       store_dq(h, {piece_.query_begin, piece_.query_end}, dq_ + h * queries() * sums_stride_);
@@ -53,30 +67,39 @@ class AttentionBackward {
     panels_ = ceil_div(dim_, kWidth);
     sums_stride_ = panels_ * kWidth;
     chunk_ = least(backward_chunk(dim_), round_up(piece_.key_end - piece_.key_begin, kBackwardKeys));
-    keep_dq_ = piece_.dq && piece_.key_end - piece_.key_begin > chunk_;
+    const Index first_chunk = piece_.key_begin / backward_chunk(dim_);
+    const Index last_chunk = most(piece_.key_end - 1, piece_.key_begin) / backward_chunk(dim_);
+    keep_dq_ = piece_.dq && last_chunk > first_chunk;
     ds_stride_ = padded(chunk_ / kPerWord<E>);
     Carver c(memory);
-    key_rows_ = c.take(chunk_ * left_stride_);
-    value_rows_ = c.take(chunk_ * left_stride_);
-    query_columns_ = c.take(rows_ * words_);
-    dout_columns_ = c.take(rows_ * words_);
-    out_ = c.take(rows_ * left_stride_);
-    scores_ = c.take(kBackwardKeys * kScoreStride);
-    dscores_ = c.take(kBackwardKeys * kScoreStride);
-    lse_ = c.take(rows_);
-    mean_ = c.take(rows_);
+    key_rows_ = c.take<float>(chunk_ * left_stride_);
+    value_rows_ = c.take<float>(chunk_ * left_stride_);
+    query_columns_ = c.take<float>(rows_ * words_);
+    dout_columns_ = c.take<float>(rows_ * words_);
+    out_ = c.take<float>(rows_ * left_stride_);
+    scores_ = c.take<float>(kBackwardKeys * kScoreStride);
+    dscores_ = c.take<float>(kBackwardKeys * kScoreStride);
+    lse_ = c.take<float>(rows_);
+    mean_ = c.take<float>(rows_);
     if (piece_.dkv) {
-      query_panels_ = c.take(rows_ / kPerWord<E> * sums_stride_);
-      dout_panels_ = c.take(rows_ / kPerWord<E> * sums_stride_);
-      dk_ = c.take(chunk_ * sums_stride_);
-      dv_ = c.take(chunk_ * sums_stride_);
+      query_panels_ = c.take<float>(rows_ / kPerWord<E> * sums_stride_);
+      dout_panels_ = c.take<float>(rows_ / kPerWord<E> * sums_stride_);
+      dk_ = c.take<float>(chunk_ * sums_stride_);
+      dv_ = c.take<float>(chunk_ * sums_stride_);
+      if (group_ * ceil_div(span_.queries, rows_) > kGroupBlocks) {
+        dk_before_ = c.take<float>(chunk_ * sums_stride_);
+        dv_before_ = c.take<float>(chunk_ * sums_stride_);
+        more_groups_ = true;
+      }
     }
     if (piece_.dq) {
-      key_panels_ = c.take(chunk_ / kPerWord<E> * sums_stride_);
-      ds_ = c.take(rows_ * ds_stride_);
-      dq_ = c.take((keep_dq_ ? group_ * queries() : rows_) * sums_stride_);
+      key_panels_ = c.take<float>(chunk_ / kPerWord<E> * sums_stride_);
+      ds_ = c.take<float>(rows_ * ds_stride_);
+      dq_ = c.take<float>((keep_dq_ ? group_ * queries() : rows_) * sums_stride_);
+      if (last_chunk / kGroupBlocks > first_chunk / kGroupBlocks)
+        dq_before_ = c.take<float>(group_ * queries() * sums_stride_);
     }
-    used_ = c.used();
+    used_ = c.used_floats();
   }
 
   Index queries() const { return piece_.query_end - piece_.query_begin; }
@@ -96,12 +119,25 @@ class AttentionBackward {
     if (piece_.dkv) {
       fill_zero(dk_, n * sums_stride_);
       fill_zero(dv_, n * sums_stride_);
+      if (more_groups_) fill_zero(dk_before_, n * sums_stride_);
+      if (more_groups_) fill_zero(dv_before_, n * sums_stride_);
     }
   }
+  /// Adds the sums of a group of blocks to those of the groups before, and begins the next.
+  static void end_group(float* sums, Index floats, float* before) {
+    add_floats<Isa>(sums, floats, before);
+    fill_zero(sums, floats);
+  }
+  void end_groups_of_keys() {
+    if (!more_groups_) return;
+    end_group(dk_, keys_.size() * sums_stride_, dk_before_);
+    end_group(dv_, keys_.size() * sums_stride_, dv_before_);
+  }
   void store_keys() {
+    const float *dk = more_groups_ ? dk_before_ : dk_, *dv = more_groups_ ? dv_before_ : dv_;
     for (Index i = 0; i < keys_.size(); i++) {
-      store_scaled<Isa>(dk_ + i * sums_stride_, a_.scale, dim_, key_row(g_.dk, keys_.begin + i));
-      store_scaled<Isa>(dv_ + i * sums_stride_, 1, dim_, key_row(g_.dv, keys_.begin + i));
+      store_scaled<Isa>(dk + i * sums_stride_, a_.scale, dim_, key_row(g_.dk, keys_.begin + i));
+      store_scaled<Isa>(dv + i * sums_stride_, 1, dim_, key_row(g_.dv, keys_.begin + i));
     }
   }
 
@@ -169,12 +205,13 @@ class AttentionBackward {
         scores({k, least(k + kBackwardKeys, keys_.size())}, q);
       }
       if (piece_.dq) {
-        multiply_add_block(
-            kernel_,
-            BlockProduct{ds_, ds_stride_, key_panels_, words_of<Isa, E>(keys_.size()), dq, sums_stride_},
-            q.size(), panels_, [&](Range tile) {
-              return seen_by({q.begin + tile.begin, q.begin + tile.end});
-            });
+        const Index before = keys_.begin % backward_chunk(dim_) / kPerWord<E>;
+        multiply_add_block(kernel_,
+                           BlockProduct{ds_, ds_stride_, key_panels_, words_of<Isa, E>(keys_.size()), dq,
+                                        sums_stride_, before},
+                           q.size(), panels_, [&](Range tile) {
+                             return seen_by({q.begin + tile.begin, q.begin + tile.end});
+                           });
       }
     }
     if (piece_.dq && !keep_dq_) store_dq(h, q, dq);
@@ -247,13 +284,16 @@ class AttentionBackward {
   Index group_ = 1, rows_ = 0, words_ = 0, panels_ = 0, chunk_ = 0, used_ = 0;
   Index left_stride_ = 0, sums_stride_ = 0, ds_stride_ = 0;
   MicroKernel<Isa, E, false> kernel_;
-  bool keep_dq_ = false;  // the sums of all queries wait for the next chunk
-  Range keys_{0, 0};      // positions of the chunk
+  bool keep_dq_ = false;      // the sums of all queries wait for the next chunk
+  bool more_groups_ = false;  // more blocks of queries than a group has
+  Range keys_{0, 0};          // positions of the chunk
   float *key_rows_ = nullptr, *value_rows_ = nullptr, *key_panels_ = nullptr;
   float *query_columns_ = nullptr, *dout_columns_ = nullptr, *out_ = nullptr;
   float *query_panels_ = nullptr, *dout_panels_ = nullptr;
   float *scores_ = nullptr, *dscores_ = nullptr;  // p and ds take their places
   float *ds_ = nullptr, *lse_ = nullptr, *mean_ = nullptr, *dq_ = nullptr, *dk_ = nullptr, *dv_ = nullptr;
+  // Of the groups of blocks before, or null where there is one group only.
+  float *dq_before_ = nullptr, *dk_before_ = nullptr, *dv_before_ = nullptr;
 };
 
 template <class Isa>

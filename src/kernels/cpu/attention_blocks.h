@@ -2,34 +2,21 @@
 #pragma once
 
 #include "kernels/cpu/attention_code.h"
+#include "kernels/cpu/carver.h"
 #include "kernels/cpu/gemm.h"
 
 namespace hone::kernels::cpu {
-
-/// Hands out 64-byte aligned pieces of memory; from null, it only counts.
-class Carver {
- public:
-  [[gnu::always_inline]] explicit Carver(float* memory) : memory_(memory) {}
-  [[gnu::always_inline]] float* take(Index floats) {
-    float* piece = memory_ == nullptr ? nullptr : memory_ + used_;
-    used_ += round_up(floats, 16);
-    return piece;
-  }
-  [[gnu::always_inline]] Index used() const { return used_; }
-
- private:
-  float* memory_;
-  Index used_ = 0;
-};
 
 /// Calls f with the type that the attention's matrices store, as a value. With AMX, f32 is another
 /// instruction set's (register_attention.cpp).
 template <class Isa, class F>
 [[gnu::always_inline]] inline void with_storage(const Matrix& m, const F& f) {
-  if (Isa::kAmx || m.dtype == DType::kBF16) {
+  if (m.dtype == DType::kBF16) {
     f(BFloat16{});
+  } else if constexpr (Isa::kAmx) {
+    __builtin_trap();
   } else {
-    if constexpr (!Isa::kAmx) f(0.0F);
+    f(0.0F);
   }
 }
 
@@ -137,6 +124,17 @@ template <class Isa, class E>
   return round_up(n, most(Isa::kLanes, kStepElements<Isa, E>));
 }
 
+/// Adds the softmax sums of more keys to those of a row: what belongs to the state `more`.
+template <class Isa>
+void join_row(RowState& state, float* sums, const RowState& more, const float* other, Index count) {
+  const float max = state.max > more.max ? state.max : more.max;
+  const float mine = Isa::exp(Isa::set(state.max - max))[0], its = Isa::exp(Isa::set(more.max - max))[0];
+  for (Index j = 0; j < count; j += Isa::kLanes) {
+    Isa::store(sums + j, Isa::load(sums + j) * Isa::set(mine) + Isa::load(other + j) * Isa::set(its));
+  }
+  state = {max, state.sum * mine + more.sum * its};
+}
+
 /// The left operand of a product and where its sums are: rows of words, and rows of floats.
 struct BlockProduct {
   const float* left = nullptr;
@@ -145,6 +143,7 @@ struct BlockProduct {
   Index panel_words = 0;          // words of k in a panel
   float* sums = nullptr;
   Index sums_stride = 0;
+  Index before = 0;  // words of k before the panel's first: chains begin where k is a multiple of theirs
 };
 
 /// sums(rows of a tile, panel) = left * panel over words [words.begin, words.end), added to what is there if
@@ -158,9 +157,10 @@ template <bool kAdd, class Isa, class E>
   args.a_step = kWordBlock<Isa, E> * Index{sizeof(float)};
   args.b = p.panels + (panel * p.panel_words + words.begin) * kPanel<Isa>;
   args.words = words.size();
+  args.chain_begun = (p.before + words.begin) % kChainWords;
   float* sums = p.sums + rows.begin * p.sums_stride + panel * kPanel<Isa>;
   if constexpr (kAdd) {
-    args.start = sums;
+    args.start[0] = sums;
     args.start_stride = p.sums_stride;
   }
   kernel.run(rows.size(), args, TileOut<Isa, float>{sums, p.sums_stride, false});
@@ -196,6 +196,11 @@ template <class Isa, class T>
 
 [[gnu::always_inline]] inline void fill_zero(float* p, Index floats) {
   __builtin_memset(p, 0, static_cast<std::size_t>(floats) * sizeof(float));
+}
+/// to += from; a whole number of vectors.
+template <class Isa>
+[[gnu::always_inline]] inline void add_floats(const float* from, Index floats, float* to) {
+  for (Index j = 0; j < floats; j += Isa::kLanes) Isa::store(to + j, Isa::load(to + j) + Isa::load(from + j));
 }
 
 }  // namespace hone::kernels::cpu

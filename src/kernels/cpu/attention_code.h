@@ -39,7 +39,8 @@ struct AttentionPiece {
   double cost = 0;     // roughly, in any unit
 };
 
-/// The block sizes. Results depend on none but kForwardKeys and kFewKeys.
+/// The block sizes. Sums over keys or queries are sums of chains that begin with these blocks or, in the
+/// micro-kernel, within them, always at the same positions of a sequence.
 inline constexpr Index kForwardRows = 64;    // forward: rows of a block of scores
 inline constexpr Index kForwardKeys = 512;   // forward: keys between corrections of the running maximum
 inline constexpr Index kFewQueries = 4;      // sequences with no more take the path of attention_few.h
@@ -47,6 +48,10 @@ inline constexpr Index kFewKeys = 512;       // there: keys between corrections
 inline constexpr Index kMaxFewPieces = 64;   // there: pieces that a cache is cut into, at most
 inline constexpr Index kBackwardRows = 128;  // backward: queries of a block, at most
 inline constexpr Index kBackwardKeys = 64;   // backward: keys of a block
+/// Sums of blocks of keys or queries that are added up one after another; then the sums of such groups are,
+/// so that the rounding error hardly grows with the length of a sequence. On AMX tiles, where a block goes
+/// on from the sum of those before it, a group is a chain of 256 additions of 32 products each, at most.
+inline constexpr Index kGroupBlocks = 16;
 
 /// Backward: the keys whose gradients are summed at once, so that they and what they need stay in L2.
 [[gnu::always_inline]] constexpr Index backward_chunk(Index head_dim) {

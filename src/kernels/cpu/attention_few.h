@@ -36,22 +36,17 @@ class AttentionFew {
     }
     if (piece_.partial < 0) store();
   }
-  /// Joins the partial results of this piece and the next ones.
+  /// Joins the partial results of this piece and the next ones, neighbours first.
   void join(Index count) {
-    for (Index r = 0; r < rows_; r++) {
-      RowState all = state(r);
-      for (Index c = 1; c < count; c++) {
-        const float* other = sums(r) + c * partial_size(a_);
-        const RowState& more = reinterpret_cast<const RowState*>(other + width_)[-1];
-        const float max = all.max > more.max ? all.max : more.max;
-        const float mine = Isa::exp(Isa::set(all.max - max))[0], its = Isa::exp(Isa::set(more.max - max))[0];
-        for (Index j = 0; j < width_ - 16; j += kLanes) {
-          Isa::store(sums(r) + j,
-                     Isa::load(sums(r) + j) * Isa::set(mine) + Isa::load(other + j) * Isa::set(its));
+    const Index size = partial_size(a_);
+    for (Index step = 1; step < count; step *= 2) {
+      for (Index c = 0; c + step < count; c += 2 * step) {
+        for (Index r = 0; r < rows_; r++) {
+          float* to = sums(r) + c * size;
+          const float* other = to + step * size;
+          join_row<Isa>(state_of(to), to, state_of(other), other, width_ - 16);
         }
-        all = {max, all.sum * mine + more.sum * its};
       }
-      state(r) = all;
     }
     store();
   }
@@ -65,15 +60,19 @@ class AttentionFew {
   static Index row_width(const AttentionArgs& a) { return round_up(a.head_dim, 16) + 16; }
   Index carve(float* memory) {
     Carver c(memory);
-    queries_ = reinterpret_cast<T*>(c.take(rows_ * round_up(dim_, 16)));
-    scores_ = c.take(4 * kScoreStride);
-    rows_memory_ = c.take(rows_ * width_);
-    return c.used();
+    queries_ = c.take<T>(rows_ * query_stride());
+    scores_ = c.take<float>(4 * kScoreStride);
+    rows_memory_ = c.take<float>(rows_ * width_);
+    return c.used_floats();
   }
 
   /// Row r is query r / group_ of the sequence, head r % group_ of the group.
   float* sums(Index r) const { return rows_memory_ + r * width_; }
-  RowState& state(Index r) const { return reinterpret_cast<RowState*>(sums(r) + width_)[-1]; }
+  RowState& state(Index r) const { return state_of(sums(r)); }
+  RowState& state_of(float* sums) const { return reinterpret_cast<RowState*>(sums + width_)[-1]; }
+  const RowState& state_of(const float* sums) const {
+    return reinterpret_cast<const RowState*>(sums + width_)[-1];
+  }
   Index query_stride() const { return round_up(dim_, 16); }
 
   void load_queries() {

@@ -1,6 +1,7 @@
 // Attention, forward: the queries of a piece against all their keys, a block of rows and a chunk of keys at a
 // time, with a running softmax (Dao et al. 2022, "FlashAttention"). The rows of all query heads that share a
-// kv head are stacked, so that its keys and values are packed once for all of them.
+// kv head are stacked, so that its keys and values are packed once for all of them. The chunks of a group
+// have sums and a running softmax of their own, which are then joined with those of the groups before.
 #pragma once
 
 #include "kernels/cpu/attention_blocks.h"
@@ -26,19 +27,32 @@ class AttentionForward {
 
   void run() {
     load_queries();
+    clear_sums();
     const Index end = position_ + queries_;
     const Index first = first_seen(a_.window, position_) / kWidth * kWidth;
     // Chunks begin at multiples of kForwardKeys wherever the piece begins: a row's result depends on its own
     // position alone.
+    bool joined = false;
     for (Index chunk = first / kForwardKeys * kForwardKeys; chunk < end; chunk += kForwardKeys) {
+      if (chunk > first && chunk % (kForwardKeys * kGroupBlocks) == 0) {
+        join(joined);
+        joined = true;
+      }
       keys_ = {most(chunk, first), least(chunk + kForwardKeys, end)};
       load_keys();
       for (Index r = 0; r < rows(); r += kForwardRows) block({r, least(r + kForwardRows, rows())});
     }
-    store();
+    if (joined) join(true);
+    store(joined ? before_ : group_sums_);
   }
 
  private:
+  /// The sums of every row, and their state.
+  struct Sums {
+    float* sums;
+    RowState* state;
+  };
+
   AttentionForward(const AttentionArgs& a, Index queries)
       : a_(a), group_(a.heads / a.kv_heads), dim_(a.head_dim), queries_(queries) {}
 
@@ -47,13 +61,15 @@ class AttentionForward {
     left_stride_ = padded(words_);
     panels_ = ceil_div(dim_, kWidth);
     Carver c(memory);
-    left_ = c.take(rows() * left_stride_);
-    sums_ = c.take(rows() * panels_ * kWidth);
-    state_ = reinterpret_cast<RowState*>(c.take(2 * rows()));
-    keys_packed_ = c.take(kForwardKeys * words_);
-    values_packed_ = c.take(panels_ * kForwardKeys / kPerWord<E> * kWidth);
-    scores_ = c.take(kForwardRows * kScoreStride);
-    return c.used();
+    left_ = c.take<float>(rows() * left_stride_);
+    for (Sums* s : {&group_sums_, &before_}) {
+      s->sums = c.take<float>(rows() * panels_ * kWidth);
+      s->state = c.take<RowState>(rows());
+    }
+    keys_packed_ = c.take<float>(kForwardKeys * words_);
+    values_packed_ = c.take<float>(panels_ * kForwardKeys / kPerWord<E> * kWidth);
+    scores_ = c.take<float>(kForwardRows * kScoreStride);
+    return c.used_floats();
   }
 
   /// Row r is query r % queries_ of head r / queries_ of the group.
@@ -78,8 +94,25 @@ class AttentionForward {
       copy_rows<Isa, E>(q + query_row(0) * a_.q.stride + (head() + h) * dim_, a_.q.stride, queries_, dim_,
                         left_ + h * queries_ * left_stride_, left_stride_);
     }
-    fill_zero(sums_, rows() * panels_ * kWidth);
-    for (Index r = 0; r < rows(); r++) state_[r] = RowState{};
+  }
+  void clear_sums() {
+    fill_zero(group_sums_.sums, rows() * panels_ * kWidth);
+    for (Index r = 0; r < rows(); r++) group_sums_.state[r] = RowState{};
+  }
+  /// Ends a group of chunks, whether the first or not.
+  void join(bool more) {
+    const Index width = panels_ * kWidth;
+    if (more) {
+      for (Index r = 0; r < rows(); r++) {
+        join_row<Isa>(before_.state[r], before_.sums + r * width, group_sums_.state[r],
+                      group_sums_.sums + r * width, width);
+      }
+    } else {
+      const Sums empty = before_;
+      before_ = group_sums_;
+      group_sums_ = empty;
+    }
+    clear_sums();
   }
 
   void load_keys() {
@@ -98,9 +131,9 @@ class AttentionForward {
     const Range whole{all.begin / kWhole * kWhole, square_end<Isa, E>(all.end)};
     for (Index i = r.begin; i < r.end; i++) {
       float* row = scores_ + (i - r.begin) * kScoreStride;
-      const float correction = softmax_row<Isa, E>(row, whole, seen(i), a_.scale, state_[i]);
+      const float correction = softmax_row<Isa, E>(row, whole, seen(i), a_.scale, group_sums_.state[i]);
       if (correction != 1) {
-        float* sums = sums_ + i * panels_ * kWidth;
+        float* sums = group_sums_.sums + i * panels_ * kWidth;
         store_scaled<Isa>(sums, correction, panels_ * kWidth, sums);
       }
     }
@@ -108,8 +141,9 @@ class AttentionForward {
                               kScoreStride,
                               values_packed_,
                               words_of<Isa, E>(keys_.size()),
-                              sums_ + r.begin * panels_ * kWidth,
-                              panels_ * kWidth};
+                              group_sums_.sums + r.begin * panels_ * kWidth,
+                              panels_ * kWidth,
+                              keys_.begin % kForwardKeys / kPerWord<E>};
     multiply_add_block(kernel_, values, r.size(), panels_, [&](Range tile) {
       return seen_by({r.begin + tile.begin, r.begin + tile.end});
     });
@@ -130,15 +164,15 @@ class AttentionForward {
     }
   }
 
-  void store() {
+  void store(const Sums& of) {
     for (Index i = 0; i < queries_; i++) {
       const Index query = query_row(i);
       T* out = static_cast<T*>(a_.out.data) + query * a_.out.stride + head() * dim_;
       prefetch_row(out + 8 * a_.out.stride, i + 8 < queries_ ? group_ * dim_ : 0);
       for (Index h = 0, r = i; h < group_; h++, r += queries_) {
-        store_scaled<Isa>(sums_ + r * panels_ * kWidth, 1 / state_[r].sum, dim_, out + h * dim_);
+        store_scaled<Isa>(of.sums + r * panels_ * kWidth, 1 / of.state[r].sum, dim_, out + h * dim_);
         if (a_.lse == nullptr) continue;
-        a_.lse[query * a_.heads + head() + h] = state_[r].max + __builtin_logf(state_[r].sum);
+        a_.lse[query * a_.heads + head() + h] = of.state[r].max + __builtin_logf(of.state[r].sum);
       }
     }
   }
@@ -150,10 +184,9 @@ class AttentionForward {
   Index queries_ = 0;   // of the piece
   Index position_ = 0;  // of the first
   Index words_ = 0, left_stride_ = 0, panels_ = 0;
-  Range keys_{0, 0};  // positions of the chunk
-  float *left_ = nullptr, *sums_ = nullptr, *keys_packed_ = nullptr, *values_packed_ = nullptr;
-  float* scores_ = nullptr;
-  RowState* state_ = nullptr;
+  Range keys_{0, 0};              // positions of the chunk
+  Sums group_sums_{}, before_{};  // of the group of chunks, and of all groups before it
+  float *left_ = nullptr, *keys_packed_ = nullptr, *values_packed_ = nullptr, *scores_ = nullptr;
   MicroKernel<Isa, E, false> kernel_;
 };
 

@@ -20,7 +20,7 @@ struct ForwardPlan {
 };
 
 /// The cut never changes a result: the forward's depends on the shape alone where it would, and elsewhere
-/// every sum is one chain in the same order however it is cut.
+/// every sum has the same blocks in the same order however it is cut.
 ForwardPlan plan_forward(const AttentionArgs& a, int threads);
 std::vector<AttentionPiece> plan_backward(const AttentionArgs& a, int threads);
 

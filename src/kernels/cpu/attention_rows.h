@@ -40,37 +40,42 @@ template <class Isa, class T, int kRows>
   }
 }
 
-/// sums[row][0 … lanes) += sum over keys of p[row][key] * v[key][0 … lanes): kRows rows, kVecs vectors, the
-/// last of `last` lanes.
+/// sums[row][0 … lanes) += sum over keys of p[row][key] * v[key][0 … lanes), in chains (micro_kernel.h):
+/// kRows rows, kVecs vectors, the last of `last` lanes.
 template <class Isa, class T, int kRows, int kVecs>
 [[gnu::noinline]] void gather_values(const float* p, Index p_stride, const T* v, Index v_stride, Index keys,
                                      Index last, float* sums, Index sums_stride) {
   using Vec = typename Isa::Vec;
-  Vec sum[kRows][kVecs];
-#pragma GCC unroll 4
-  for (int r = 0; r < kRows; r++) {
-#pragma GCC unroll 4
-    for (int i = 0; i < kVecs; i++) sum[r][i] = Isa::load(sums + r * sums_stride + i * Isa::kLanes);
-  }
   const bool ragged = last < Isa::kLanes;
-  for (Index k = 0; k < keys; k++, v += v_stride) {
-    prefetch_row(v + kFewAhead * v_stride, k + kFewAhead < keys ? (kVecs - 1) * Isa::kLanes + last : 0);
-    Vec value[kVecs];
-#pragma GCC unroll 4
-    for (int i = 0; i + 1 < kVecs; i++) value[i] = Isa::load(v + i * Isa::kLanes);
-    const T* end = v + (kVecs - 1) * Isa::kLanes;
-    value[kVecs - 1] = ragged ? Isa::load(end, last) : Isa::load(end);
+  for (Index begin = 0; begin < keys; begin += kChainWords) {
+    Vec sum[kRows][kVecs];
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; r++) {
-      const Vec x = Isa::broadcast(p + r * p_stride + k);
 #pragma GCC unroll 4
-      for (int i = 0; i < kVecs; i++) sum[r][i] = Isa::fma(x, value[i], sum[r][i]);
+      for (int i = 0; i < kVecs; i++) sum[r][i] = Isa::zero();
     }
-  }
+    for (Index k = begin; k < least(keys, begin + kChainWords); k++, v += v_stride) {
+      prefetch_row(v + kFewAhead * v_stride, k + kFewAhead < keys ? (kVecs - 1) * Isa::kLanes + last : 0);
+      Vec value[kVecs];
 #pragma GCC unroll 4
-  for (int r = 0; r < kRows; r++) {
+      for (int i = 0; i + 1 < kVecs; i++) value[i] = Isa::load(v + i * Isa::kLanes);
+      const T* end = v + (kVecs - 1) * Isa::kLanes;
+      value[kVecs - 1] = ragged ? Isa::load(end, last) : Isa::load(end);
 #pragma GCC unroll 4
-    for (int i = 0; i < kVecs; i++) Isa::store(sums + r * sums_stride + i * Isa::kLanes, sum[r][i]);
+      for (int r = 0; r < kRows; r++) {
+        const Vec x = Isa::broadcast(p + r * p_stride + k);
+#pragma GCC unroll 4
+        for (int i = 0; i < kVecs; i++) sum[r][i] = Isa::fma(x, value[i], sum[r][i]);
+      }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; r++) {
+#pragma GCC unroll 4
+      for (int i = 0; i < kVecs; i++) {
+        float* to = sums + r * sums_stride + i * Isa::kLanes;
+        Isa::store(to, Isa::load(to) + sum[r][i]);
+      }
+    }
   }
 }
 

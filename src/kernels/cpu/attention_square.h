@@ -6,18 +6,22 @@
 
 namespace hone::kernels::cpu {
 
-/// out[j] = the product of column j of x and column j of y, panels of `words` words. Whole vectors are
-/// written.
+/// out[j] = the product of column j of x and column j of y, panels of `words` words, in the micro-kernel's
+/// chains. Whole vectors are written.
 template <class Isa, class E>
 void multiply_columns(const float* x, const float* y, Index words, Index columns, float* out) {
   constexpr Index kWidth = kPanel<Isa>;
   for (Index j = 0; j < columns; j += Isa::kLanes) {
     Index at = j / kWidth * kWidth * words + j % kWidth;
-    typename Isa::Vec sum = Isa::zero();
-    for (Index w = 0; w < words; w++, at += kWidth) {
-      sum = multiply_add<Isa, E>(Isa::load(x + at), Isa::load(y + at), sum);
+    typename Isa::Vec over = Isa::zero();
+    for (Index w = 0; w < words;) {
+      typename Isa::Vec sum = Isa::zero();
+      for (const Index end = least(words, w + kChainWords); w < end; w++, at += kWidth) {
+        sum = multiply_add<Isa, E>(Isa::load(x + at), Isa::load(y + at), sum);
+      }
+      over = over + sum;
     }
-    Isa::store(out + j, sum);
+    Isa::store(out + j, over);
   }
 }
 

@@ -22,41 +22,59 @@ template <class Isa, class T>
   return row < b.ffn ? b.data + (lane < Isa::kLanes ? row : b.ffn + row) * b.stride : nullptr;
 }
 
-/// kRows rows of a times four rows of b (null, but not the first: 0), over k elements: out[row * kPanel +
-/// column].
+/// How many vectors of a row are multiplied in one chain, and how many elements in one call of dot_rows: 64
+/// chains with AVX2, 32 with AVX-512 (see micro_kernel.h; a vector's lanes are added up pairwise).
+inline constexpr Index kDotSteps = 64;
+inline constexpr Index kDotPiece = Index{1} << 15;
+
+/// kRows rows of a times four rows of b (null, but not the first: 0), over k elements from element k0 on:
+/// out[row * kPanel + column], added to what is there unless k0 is 0.
 template <class Isa, class S, class T, int kRows>
-[[gnu::noinline]] void dot_rows(const S* a, Index a_stride, const T* const (&b)[4], Index k, float* out) {
+[[gnu::noinline]] void dot_rows(const S* a, Index a_stride, const T* const (&b)[4], Index k0, Index k,
+                                float* out) {
   using E = Stored<Compute<Isa, T>>;  // a dot product of floats is never split
   using Vec = typename Isa::Vec;
   constexpr Index kStep = Isa::kLanes * kPerWord<E>;
-  Vec sum[kRows][4];
-  for (auto& row : sum) {
-    for (Vec& s : row) s = Isa::zero();
+  Vec sum[kRows][4], over[kRows][4];  // over: of the chains that are over
+  for (int r = 0; r < kRows; r++) {
+    for (int c = 0; c < 4; c++) sum[r][c] = over[r][c] = Isa::zero();
   }
   const T* rows[4];
-  for (int c = 0; c < 4; c++) rows[c] = b[c] != nullptr ? b[c] : b[0];
+  for (int c = 0; c < 4; c++) rows[c] = (b[c] != nullptr ? b[c] : b[0]) + k0;
+  a += k0;
   Index i = 0;
-  for (; i + kStep <= k; i += kStep) {
-    Vec y[4];
+  while (i + kStep <= k) {
+    for (Index end = least(k, i + kDotSteps * kStep); i + kStep <= end; i += kStep) {
+      Vec y[4];
 #pragma GCC unroll 4
-    for (int c = 0; c < 4; c++) y[c] = load_words<Isa, E>(rows[c] + i);
+      for (int c = 0; c < 4; c++) y[c] = load_words<Isa, E>(rows[c] + i);
 #pragma GCC unroll 4
+      for (int r = 0; r < kRows; r++) {
+        const Vec x = load_words<Isa, E>(a + r * a_stride + i);
+#pragma GCC unroll 4
+        for (int c = 0; c < 4; c++) sum[r][c] = multiply_add<Isa, E>(x, y[c], sum[r][c]);
+      }
+    }
     for (int r = 0; r < kRows; r++) {
-      const Vec x = load_words<Isa, E>(a + r * a_stride + i);
-#pragma GCC unroll 4
-      for (int c = 0; c < 4; c++) sum[r][c] = multiply_add<Isa, E>(x, y[c], sum[r][c]);
+      for (int c = 0; c < 4; c++) {
+        over[r][c] = over[r][c] + sum[r][c];
+        sum[r][c] = Isa::zero();
+      }
     }
   }
   if (i < k) {
     for (int r = 0; r < kRows; r++) {
       const Vec x = load_words<Isa, E>(a + r * a_stride + i, k - i);
       for (int c = 0; c < 4; c++) {
-        sum[r][c] = multiply_add<Isa, E>(x, load_words<Isa, E>(rows[c] + i, k - i), sum[r][c]);
+        over[r][c] = multiply_add<Isa, E>(x, load_words<Isa, E>(rows[c] + i, k - i), over[r][c]);
       }
     }
   }
   for (int r = 0; r < kRows; r++) {
-    for (int c = 0; c < 4; c++) out[r * kPanel<Isa> + c] = b[c] != nullptr ? Isa::sum(sum[r][c]) : 0.0F;
+    for (int c = 0; c < 4; c++) {
+      float& to = out[r * kPanel<Isa> + c];
+      to = (k0 > 0 ? to : 0.0F) + (b[c] != nullptr ? Isa::sum(over[r][c]) : 0.0F);
+    }
   }
 }
 
@@ -77,19 +95,22 @@ void dot_block(const AlongK<S>& a, const B& b, Range rows, Range columns, Index 
         }
         continue;
       }
-      switch (rows.size()) {
-        case 1:
-          dot_rows<Isa, S, T, 1>(start, a.stride, four, k, tile + c);
-          break;
-        case 2:
-          dot_rows<Isa, S, T, 2>(start, a.stride, four, k, tile + c);
-          break;
-        case 3:
-          dot_rows<Isa, S, T, 3>(start, a.stride, four, k, tile + c);
-          break;
-        default:
-          dot_rows<Isa, S, T, 4>(start, a.stride, four, k, tile + c);
-          break;
+      for (Index k0 = 0; k0 == 0 || k0 < k; k0 += kDotPiece) {
+        const Index piece = least(kDotPiece, k - k0);
+        switch (rows.size()) {
+          case 1:
+            dot_rows<Isa, S, T, 1>(start, a.stride, four, k0, piece, tile + c);
+            break;
+          case 2:
+            dot_rows<Isa, S, T, 2>(start, a.stride, four, k0, piece, tile + c);
+            break;
+          case 3:
+            dot_rows<Isa, S, T, 3>(start, a.stride, four, k0, piece, tile + c);
+            break;
+          default:
+            dot_rows<Isa, S, T, 4>(start, a.stride, four, k0, piece, tile + c);
+            break;
+        }
       }
     }
     sink.finish(rows.begin, rows.size(), j, width, tile);

@@ -23,8 +23,10 @@ struct SwigluGradSink {
   Index activation_stride;
   S* dpre;  // (rows, 2 * ffn)
   Index dpre_stride;
-  float* dweight;  // (rows, kLanes): lanes to be summed; set by the first panel
+  float* dweight;  // (rows, 2, kLanes): lanes to be summed, of this chain and of those before; set by the
+                   // first panel
   Index ffn;
+  static constexpr Index kChainColumns = 64 * kPanel<Isa>;  // 128 additions to a lane
 
   [[gnu::always_inline]] bool direct(Index /*j*/, Index /*columns*/) const { return false; }
   [[gnu::always_inline]] TileOut<Isa, float> target(Index /*row*/, Index /*j*/) const { return {}; }
@@ -40,7 +42,13 @@ struct SwigluGradSink {
     for (Index i = row; i < row + rows; i++, tile += kPanel<Isa>) {
       const T* kept = pre + i * 2 * ffn + j;
       const Vec w = Isa::set(weight[i]);
-      Vec dot = j == 0 ? Isa::zero() : Isa::load(dweight + i * Isa::kLanes);
+      float* lanes = dweight + i * 2 * Isa::kLanes;
+      Vec dot = Isa::zero();
+      if (j % kChainColumns != 0) {
+        dot = Isa::load(lanes);
+      } else {
+        Isa::store(lanes + Isa::kLanes, j == 0 ? dot : Isa::load(lanes + Isa::kLanes) + Isa::load(lanes));
+      }
       for (Index h = 0; h < columns; h += Isa::kLanes) {
         const Index n = least(Isa::kLanes, columns - h);
         const Vec gate = load_lanes<Isa>(kept + h, n), up = load_lanes<Isa>(kept + ffn + h, n);
@@ -52,7 +60,7 @@ struct SwigluGradSink {
         store_lanes<Isa>(out, dw * up * (s * Isa::fma(gate, one - s, one)), n);
         store_lanes<Isa>(out + ffn, dw * silu, n);
       }
-      Isa::store(dweight + i * Isa::kLanes, dot);
+      Isa::store(lanes, dot);
     }
   }
 };
@@ -142,7 +150,7 @@ class ExpertsBackward {
         Scratch::template size<Tiled>(side, weight_columns(most(hidden_, ffn_), expert, whole), expert)));
     m.dy = carver.take<S>(block * padded<S>(hidden_));
     m.weight = carver.take<float>(block);
-    m.dweight = carver.take<float>(block * Isa::kLanes);
+    m.dweight = carver.take<float>(block * 2 * Isa::kLanes);
     m.rows.activation = carver.take<S>(whole ? expert * padded<S>(ffn_) : 0);
     m.rows.dpre = carver.take<S>(whole ? expert * padded<S>(2 * ffn_) : 0);
     m.rows.begin = 0;
@@ -199,8 +207,8 @@ class ExpertsBackward {
                        Scratch::template carve<Left>(m.product, n, hidden_), sink);
     if (args_.dweights == nullptr) return;
     for (Index i = 0; i < n; i++) {
-      args_.dweights[forward_.permutation[block.begin + i]] =
-          Isa::sum(Isa::load(m.dweight + i * Isa::kLanes));
+      args_.dweights[forward_.permutation[block.begin + i]] = Isa::sum(
+          Isa::load(m.dweight + (2 * i + 1) * Isa::kLanes) + Isa::load(m.dweight + 2 * i * Isa::kLanes));
     }
   }
 

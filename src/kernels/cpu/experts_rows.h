@@ -5,27 +5,11 @@
 #include <omp.h>
 
 #include "device/stream.h"
+#include "kernels/cpu/carver.h"
 #include "kernels/cpu/expert_plan.h"
 #include "kernels/cpu/matmul.h"
 
 namespace hone::kernels::cpu {
-
-/// Takes pieces, each aligned to 64 bytes, off a block of memory; or, with no memory, counts them.
-class Carver {
- public:
-  explicit Carver(void* memory) : memory_(static_cast<char*>(memory)) {}
-  template <class S>
-  [[gnu::always_inline]] S* take(Index n) {
-    S* piece = memory_ != nullptr ? reinterpret_cast<S*>(memory_ + used_) : nullptr;
-    used_ += round_up(n * Index{sizeof(S)}, 64);
-    return piece;
-  }
-  [[gnu::always_inline]] Index used() const { return used_; }
-
- private:
-  char* memory_;
-  Index used_ = 0;
-};
 
 /// The distance between rows of `n` elements in work memory: never a multiple of 4 KiB, whose lines would
 /// share one place in the cache.

@@ -2,8 +2,9 @@
 //
 // A block is a range of rows times a range of columns. The right operand is packed a group of panels at a
 // time into L2 while the next group is prefetched; the left operand is read in place where k runs along its
-// rows and no conversion is due. A long k is cut into pieces whose sums wait in f32. Results leave through a
-// sink:
+// rows and no conversion is due. A long k is cut into pieces whose sums wait in f32: those of a few pieces
+// are added up, then those of four such groups, and so on, in order, so that no sum is a long chain of
+// additions (see micro_kernel.h). Results leave through a sink:
 //
 //   struct Sink {
 //     /// Whether the tile of full panel width at column j may be stored as it is, by target(row, j).
@@ -43,6 +44,13 @@ inline constexpr Index kMaxWaitingColumns = kSplit<E> ? 512 : 1024;
 /// The most panels that are packed at a time.
 inline constexpr Index kMaxGroupPanels = 8;
 
+/// How many pieces are a group, whose sums are added up one after another; then four groups are, and so on:
+/// as exact as adding pairwise, with half as many sums that wait. On AMX tiles a piece goes on from the sum
+/// of those before it in its group, and a group makes 128 additions in a row to a sum, each of 32 products of
+/// bf16 (of split floats 96, six for 32 products).
+template <class Isa, class E>
+inline constexpr Index kFanIn = kOnTiles<Isa, E> && !kSplit<E> ? 8 : 4;
+
 /// How many pieces k is cut into, and their length (a whole number of word blocks).
 template <class Isa, class E>
 struct KPieces {
@@ -54,6 +62,27 @@ struct KPieces {
   }
   [[gnu::always_inline]] Index begin(Index piece) const { return least(piece * length, k); }
   [[gnu::always_inline]] Index words() const { return length / kPerWord<E>; }
+
+  /// The pieces whose sum waits at a level: one, a group of them, a group of groups.
+  [[gnu::always_inline]] static Index at(Index level) {
+    return level == 0 ? 1 : kFanIn<Isa, E> << 2 * (level - 1);
+  }
+  /// How many levels of sums wait.
+  [[gnu::always_inline]] Index levels() const {
+    Index n = 0;
+    while (n < kWaitingLevels && count > at(n)) n++;
+    return n;
+  }
+  /// Whether sums wait at this level before a piece.
+  [[gnu::always_inline]] static bool waits(Index level, Index piece) {
+    return (level + 1 < kWaitingLevels ? piece % at(level + 1) : piece) >= at(level);
+  }
+  /// The level at which a piece's sum, with those below, waits for later ones.
+  [[gnu::always_inline]] static Index level_of(Index piece) {
+    Index n = 0;
+    while (n + 1 < kWaitingLevels && (piece + 1) % at(n + 1) == 0) n++;
+    return n;
+  }
 };
 
 /// The floats of a packed panel.
@@ -88,7 +117,7 @@ struct GemmScratch {
   float* tile;     // a tile of sums
   float* panels;   // a group of packed panels
   float* left;     // the packed left operand
-  float* waiting;  // sums of a k in pieces
+  float* waiting;  // sums of a k in pieces, level after level
 
   /// Floats needed for blocks of at most `rows` x `columns`.
   template <class A>
@@ -96,7 +125,7 @@ struct GemmScratch {
     const KPieces<Isa, E> pieces(k);
     const Index groups = group_panels<Isa, E>(pieces.words()) * panel_floats<Isa, E>(pieces.words());
     return kTileRows<Isa, E> * kPanel<Isa> + groups + LeftBlock<Isa, E, A>::size(rows, pieces.words()) +
-           (pieces.count > 1 ? rows * round_up(columns, kPanel<Isa>) : 0);
+           pieces.levels() * rows * round_up(columns, kPanel<Isa>);
   }
   template <class A>
   static GemmScratch carve(float* memory, Index rows, Index k) {
@@ -119,12 +148,13 @@ void gemm_block(const A& a, const B& b, Range rows, Range columns, Index n, Inde
   const KPieces<Isa, E> pieces(k);
   const Tiles<Isa, E> tiles(rows.size());
   const Index group = group_panels<Isa, E>(pieces.words()) * kWidth;
-  const Index waiting_stride = round_up(columns.size(), kWidth);
+  const Index waiting_stride = round_up(columns.size(), kWidth), waiting_size = rows.size() * waiting_stride;
   MicroKernel<Isa, E, kTiled<A>> kernel;
   bool finite = true;  // all that was packed so far
   for (Index piece = 0; piece < pieces.count; piece++) {
     const Index k0 = pieces.begin(piece), piece_k = pieces.begin(piece + 1) - k0;
-    const bool first = piece == 0, final = piece + 1 == pieces.count;
+    const bool final = piece + 1 == pieces.count;
+    const Index level = final ? kWaitingLevels - 1 : pieces.level_of(piece);
     const LeftBlock<Isa, E, A> left(a, rows, k0, piece_k, scratch.left);
     const Index panel_size = panel_floats<Isa, E>(words_of<Isa, E>(piece_k));
     for (Index j0 = columns.begin; j0 < columns.end; j0 += group) {
@@ -147,10 +177,13 @@ void gemm_block(const A& a, const B& b, Range rows, Range columns, Index n, Inde
             args.prefetch_left = left.next(row + height, (j - j0) / kWidth, ceil_div(j1 - j0, kWidth));
           }
           float* waiting = scratch.waiting + row * waiting_stride + (j - columns.begin);
-          args.start = first ? nullptr : waiting;
+          for (Index l = 0; l <= level; l++) {
+            args.start[l] = pieces.waits(l, piece) ? waiting + l * waiting_size : nullptr;
+          }
           args.start_stride = waiting_stride;
           if (!final) {
-            kernel.run(height, args, TileOut<Isa, float>{waiting, waiting_stride, false});
+            kernel.run(height, args,
+                       TileOut<Isa, float>{waiting + level * waiting_size, waiting_stride, false});
           } else if (sink.direct(j, least(kWidth, columns.end - j))) {
             kernel.run(height, args, sink.target(rows.begin + row, j));
           } else {
