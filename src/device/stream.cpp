@@ -12,6 +12,10 @@ Stream::Stream(std::shared_ptr<Allocator> allocator, int num_threads)
       num_threads_(num_threads > 0 ? num_threads : available_cores()),
       workspaces_(static_cast<std::size_t>(num_threads_)) {}
 
+bool Stream::is_meta() const {
+  return allocator_->device().type == DeviceType::kMeta;
+}
+
 void* Stream::grow(std::shared_ptr<Buffer>& buffer, std::size_t size_bytes) {
   if (!buffer || buffer->size_bytes() < size_bytes) {
     buffer.reset();  // free the old one first: the two need never exist at once

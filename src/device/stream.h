@@ -31,6 +31,9 @@ class Stream {
 
   int num_threads() const { return num_threads_; }
   Allocator& allocator() const { return *allocator_; }
+  /// Whether nothing is computed here: a kernel takes the scratch memory that it would need, so that it is
+  /// counted, and returns.
+  bool is_meta() const;
 
   /// Scratch memory of thread `thread` (0 … num_threads-1), 64-byte aligned, uninitialised, at least
   /// size_bytes. It is valid until the next call with the same thread; grows and is kept. Different threads

@@ -18,6 +18,7 @@ void over_pieces(Index count, Index floats, int threads, Stream& stream, const B
   const std::size_t bytes = static_cast<std::size_t>(floats) * sizeof(float);
   // Taken before the threads start, where running out of memory can still be reported.
   for (int t = 0; t < threads; t++) stream.workspace(t, bytes);
+  if (stream.is_meta()) return;
 #pragma omp parallel num_threads(threads)
   {
     auto* scratch = static_cast<float*>(stream.workspace(omp_get_thread_num(), bytes));
@@ -25,6 +26,30 @@ void over_pieces(Index count, Index floats, int threads, Stream& stream, const B
     for (Index i = 0; i < count; i++) body(static_cast<std::size_t>(i), scratch);
   }
 }
+
+/// On the meta device, where the lengths of sequences are not known: sequences of one length.
+class EvenSequences {
+ public:
+  explicit EvenSequences(const AttentionArgs& a) : args(a) {
+    for (Index s = 0; s <= a.sequences; s++) {
+      q_offsets_.push_back(static_cast<std::int32_t>(a.q.rows * s / std::max<Index>(1, a.sequences)));
+      key_begin_.push_back(static_cast<std::int32_t>(a.k.rows * s / std::max<Index>(1, a.sequences)));
+    }
+    for (std::size_t s = 0; s + 1 < q_offsets_.size(); s++) {
+      key_length_.push_back(std::max(key_begin_[s + 1] - key_begin_[s], q_offsets_[s + 1] - q_offsets_[s]));
+    }
+    args.q_offsets = q_offsets_.data();
+    args.key_begin = key_begin_.data();
+    args.key_length = key_length_.data();
+  }
+  EvenSequences(const EvenSequences&) = delete;
+  EvenSequences& operator=(const EvenSequences&) = delete;
+
+  AttentionArgs args;
+
+ private:
+  std::vector<std::int32_t> q_offsets_, key_begin_, key_length_;
+};
 
 double total_cost(const std::vector<AttentionPiece>& pieces) {
   double sum = 0;
@@ -41,6 +66,7 @@ int threads_for(double pairs, const AttentionArgs& a, const Stream& stream) {
 }  // namespace
 
 void attention(const AttentionFunctions& code, const AttentionArgs& a, Stream& stream) {
+  if (stream.is_meta() && a.q_offsets == nullptr) return attention(code, EvenSequences(a).args, stream);
   const ForwardPlan plan = plan_forward(a, stream.num_threads());
   const int threads = threads_for(total_cost(plan.blocks) + total_cost(plan.few), a, stream);
   over_pieces(static_cast<Index>(plan.blocks.size()), code.forward_scratch(a, plan.most_queries), threads,
@@ -58,6 +84,12 @@ void attention(const AttentionFunctions& code, const AttentionArgs& a, Stream& s
 }
 
 void attention_grad(const AttentionFunctions& code, const AttentionGradArgs& g, Stream& stream) {
+  if (stream.is_meta() && g.forward.q_offsets == nullptr) {
+    const EvenSequences even(g.forward);
+    AttentionGradArgs known = g;
+    known.forward = even.args;
+    return attention_grad(code, known, stream);
+  }
   const std::vector<AttentionPiece> pieces = plan_backward(g.forward, stream.num_threads());
   Index floats = 0;
   for (const AttentionPiece& piece : pieces) floats = std::max(floats, code.backward_scratch(g, piece));

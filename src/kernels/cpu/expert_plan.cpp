@@ -14,11 +14,12 @@ Index block_cost(const ExpertBlock& block) {
 
 }  // namespace
 
-ExpertPlan::ExpertPlan(const std::int32_t* offsets, Index experts, Index max_rows) {
+ExpertPlan::ExpertPlan(const std::int32_t* offsets, Index experts, Index rows, Index max_rows) {
+  const auto first = [&](Index e) { return offsets != nullptr ? Index{offsets[e]} : rows * e / experts; };
   for (Index e = 0; e < experts; e++) {
-    const Index begin = offsets[e], rows = offsets[e + 1] - begin, pieces = ceil_div(rows, max_rows);
+    const Index begin = first(e), its_rows = first(e + 1) - begin, pieces = ceil_div(its_rows, max_rows);
     for (Index p = 0; p < pieces; p++) {
-      blocks_.push_back({e, begin + rows * p / pieces, begin + rows * (p + 1) / pieces});
+      blocks_.push_back({e, begin + its_rows * p / pieces, begin + its_rows * (p + 1) / pieces});
     }
   }
   std::stable_sort(blocks_.begin(), blocks_.end(),

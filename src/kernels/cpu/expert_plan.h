@@ -19,7 +19,8 @@ struct ExpertBlock {
 class ExpertPlan {
  public:
   /// offsets: (experts + 1) first rows. No block has more than max_rows rows.
-  ExpertPlan(const std::int32_t* offsets, Index experts, Index max_rows);
+  /// offsets null (meta): `rows` rows, evenly spread.
+  ExpertPlan(const std::int32_t* offsets, Index experts, Index rows, Index max_rows);
   ~ExpertPlan();
   ExpertPlan(const ExpertPlan&) = delete;
   ExpertPlan& operator=(const ExpertPlan&) = delete;

@@ -54,14 +54,15 @@ class ExpertsForward {
 
   void run() {
     const int threads = stream_.num_threads();
-    const ExpertPlan plan(args_.offsets, args_.experts, block_rows(threads));
+    const ExpertPlan plan(args_.offsets, args_.experts, rows_, block_rows(threads));
     const bool whole = plan.balanced(threads);
     Carver count(nullptr);
     carve_shared(count, whole);
     Carver shared(stream_.shared_workspace(static_cast<std::size_t>(count.used())));
     carve_shared(shared, whole);
-    find_tokens<Isa>(args_, rows_, token_of_);
     const ThreadScratch<Isa> memory(stream_, threads, scratch_floats(plan.largest(), whole));
+    if (stream_.is_meta()) return;
+    find_tokens<Isa>(args_, rows_, token_of_);
     if (whole) {
       run_blocks(plan, memory);
     } else {

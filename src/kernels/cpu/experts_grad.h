@@ -80,20 +80,21 @@ class ExpertsBackward {
 
   void run() {
     const int threads = stream_.num_threads();
-    const ExpertPlan experts(forward_.offsets, forward_.experts, most(1, rows_));
+    const ExpertPlan experts(forward_.offsets, forward_.experts, rows_, most(1, rows_));
     const bool whole = experts.balanced(threads) &&
                        experts.largest() * (hidden_ + 3 * ffn_) * Index{sizeof(S)} <= kMaxThreadBytes;
-    const ExpertPlan blocks(forward_.offsets, forward_.experts,
+    const ExpertPlan blocks(forward_.offsets, forward_.experts, rows_,
                             whole ? most(1, rows_) : most(128, least(1024, ceil_div(rows_, 3 * threads))));
     Carver count(nullptr);
     carve_shared(count, whole);
     Carver shared(stream_.shared_workspace(static_cast<std::size_t>(count.used())));
     carve_shared(shared, whole);
-    find_tokens<Isa>(forward_, rows_, token_of_);
-    convert_dy();
     Carver needed(nullptr);
     carve_thread(needed, blocks.largest(), experts.largest(), whole);
     const ThreadScratch<Isa> memory(stream_, threads, ceil_div(needed.used(), Index{sizeof(float)}));
+    if (stream_.is_meta()) return;
+    find_tokens<Isa>(forward_, rows_, token_of_);
+    convert_dy();
 #pragma omp parallel num_threads(threads)
     {
       Carver carver(memory.of(omp_get_thread_num()));
@@ -132,7 +133,7 @@ class ExpertsBackward {
   };
 
   void carve_shared(Carver& shared, bool whole) {
-    rows_out_ = shared.take<float>(args_.dx.data != nullptr ? rows_ * hidden_ : 0);
+    rows_out_ = shared.take<float>(args_.dx.rows > 0 ? rows_ * hidden_ : 0);
     token_of_ = shared.take<std::int32_t>(rows_);
     dy_converted_ = shared.take<S>(dy_in_place() ? 0 : forward_.x.rows * padded<S>(hidden_));
     if (whole) return;

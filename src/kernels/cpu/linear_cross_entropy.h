@@ -87,6 +87,10 @@ class CrossEntropy {
         stride_(padded<S>(vocab_)) {
     const Index most_rows = most(kMinChunkRows, kChunkBytes / (vocab_ * Index{sizeof(S)}));
     chunks_ = most(1, ceil_div(rows_, wants_gradient() ? most_rows : kStatisticsRows));
+    // Where several chunks would have to wait in f32 for a bf16 gradient, one may take less memory.
+    const Index chunk_bytes = stride_ * Index{sizeof(S)} * ceil_div(rows_, chunks_);
+    const Index sums_bytes = vocab_ * hidden_ * Index{sizeof(float)};
+    if (chunks_ > 1 && rounds_dweight() && chunk_bytes * chunks_ <= chunk_bytes + sums_bytes) chunks_ = 1;
     chunk_rows_ = ceil_div(rows_, chunks_);
   }
 
@@ -95,6 +99,7 @@ class CrossEntropy {
     carve(count);
     Carver memory(stream_.shared_workspace(static_cast<std::size_t>(count.used())));
     carve(memory);
+    if (stream_.is_meta()) return take_scratch();
     double loss = 0;
     for (Index chunk = 0; chunk < chunks_; chunk++) {
       const Range rows{least(rows_, chunk * chunk_rows_), least(rows_, (chunk + 1) * chunk_rows_)};
@@ -121,13 +126,25 @@ class CrossEntropy {
   static constexpr Index kGroupsAtOnce = kSplit<E> ? 2 : 1;
   using Scratch = GemmScratch<Isa, E>;
 
-  bool wants_gradient() const { return args_.dhidden.data != nullptr || args_.dweight != nullptr; }
+  /// On the meta device pointers are null, and what is wanted is told by the shape of dhidden.
+  bool wants_dweight() const {
+    return args_.dweight != nullptr || (stream_.is_meta() && args_.dhidden.rows > 0);
+  }
+  bool wants_gradient() const { return args_.dhidden.rows > 0 || wants_dweight(); }
+  bool rounds_dweight() const { return wants_dweight() && args_.dweight_dtype != DType::kF32; }
+  /// The scratch memory of every product of a chunk.
+  void take_scratch() {
+    const Range rows{0, chunk_rows_};
+    find_logits(AlongK<T>{static_cast<const T*>(args_.hidden.data), args_.hidden.stride}, rows);
+    if (args_.dhidden.rows > 0) find_dhidden(rows);
+    if (wants_dweight()) find_dweight(rows, 0);
+  }
 
   void carve(Carver& memory) {
     dlogits_ = memory.take<S>(wants_gradient() ? chunk_rows_ * stride_ : 0);
     groups_ = memory.take<LogitGroup>(chunk_rows_ * group_count_);
     target_logit_ = memory.take<float>(chunk_rows_);
-    const bool rounded = args_.dweight != nullptr && args_.dweight_dtype != DType::kF32 && chunks_ > 1;
+    const bool rounded = rounds_dweight() && chunks_ > 1;
     dweight_sums_ = memory.take<float>(rounded ? vocab_ * hidden_ : 0);
     if (!wants_gradient()) dlogits_ = nullptr;
     if (!rounded) dweight_sums_ = nullptr;
@@ -148,6 +165,7 @@ class CrossEntropy {
     const int threads = stream_.num_threads();
     const Index floats = Scratch::template size<Left>(least(step, rows.size()), columns, hidden_);
     const ThreadScratch<Isa> memory(stream_, threads, floats + kTileRows<Isa, E> * group_columns_);
+    if (stream_.is_meta()) return;
     const AlongK<T> weight{static_cast<const T*>(args_.weight.data), args_.weight.stride};
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
     for (Index i = 0; i < column_blocks * row_blocks; i++) {

@@ -75,6 +75,7 @@ void product(const A& a, const B& b, Index m, Index n, Index k, const Sink& sink
   using E = Compute<Isa, T>;
   if (m == 0 || n == 0) return;
   if constexpr (std::is_same_v<A, AlongK<T>> && !kTiled<B>) {
+    if (m <= kMaxDotRows && stream.is_meta()) return;
     if (m <= kMaxDotRows) return few_rows_product<Isa>(a, b, m, n, k, sink, stream);
   }
   if constexpr (kInPlace<E, A>) {
@@ -87,6 +88,7 @@ void product(const A& a, const B& b, Index m, Index n, Index k, const Sink& sink
   const int threads = small ? 1 : static_cast<int>(least(stream.num_threads(), plan.count()));
   using Scratch = GemmScratch<Isa, E>;
   const ThreadScratch<Isa> memory(stream, threads, Scratch::template size<A>(plan.rows, plan.columns, k));
+  if (stream.is_meta()) return;
 #pragma omp parallel num_threads(threads)
   {
     const auto scratch = Scratch::template carve<A>(memory.of(omp_get_thread_num()), plan.rows, k);

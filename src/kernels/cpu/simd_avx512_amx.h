@@ -3,7 +3,8 @@
 // It takes numbers below 2^-126 for 0, as VDPBF16PS does, and adds up the even and the odd k of a product
 // apart, in order, before both join C. For units in avx512_amx/ only (see isa.h).
 //
-// The tiles are written as assembly because GCC 12's intrinsics do not tell the compiler that a tile load reads memory.
+// The tiles are written as assembly because GCC 12's intrinsics do not tell the compiler that a tile load
+// reads memory.
 #pragma once
 
 #include "kernels/cpu/simd_avx512_bf16.h"
