@@ -134,6 +134,7 @@ CheckPlan plan_of(const CheckOptions& options) {
     if (options.seq_len == 0) plan.reading.seq_len = plan.recipe.seq_len;
     plan.reading.packing = plan.recipe.packing;
     plan.reading.overlong = plan.recipe.overlong;
+    plan.reading.on_dropped = plan.recipe.on_dropped;
   } else if (options.rest.size() == 1) {
     plan.recipe.model_path = options.target;
     plan.recipe.train_data = {{.path = options.rest.front(), .split = options.split}};

@@ -47,13 +47,17 @@ void run(const TokenizeVerb& options) {
   Progress progress("tokenizing");
   std::int64_t count = 0;
   std::int64_t tokens = 0;
+  data::Report report;
   for (data::Record record; file->next(record);) {
-    const auto row = rows.tokenize(record.json, file->source(record.number).where());
+    const auto source = file->source(record.number);
+    const auto row = rows.tokenize(record.json, source.where());
     tokens += static_cast<std::int64_t>(row.ids.size());
+    report.add(row.findings, source);
     out += to_json(row).dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
     progress.update(file->share(), with_commas(++count) + " rows");
   }
   write_file_atomically(options.out, out);
+  for (const auto& line : data::describe(report, data::Severity::kNotice)) fmt::print(stderr, "{}\n", line);
   if (options.json) print_json({{"out", options.out}, {"rows", count}, {"tokens", tokens}});
 }
 

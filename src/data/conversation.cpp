@@ -19,24 +19,14 @@ struct Speaker {
   std::string_view from, role;
 };
 constexpr std::string_view kCall = "function_call";
-constexpr std::array<Speaker, 18> kSpeakers{{{"human", "user"},
-                                             {"user", "user"},
-                                             {"gpt", "assistant"},
-                                             {"assistant", "assistant"},
-                                             {"chatgpt", "assistant"},
-                                             {"bing", "assistant"},
-                                             {"bard", "assistant"},
-                                             {"claude", "assistant"},
-                                             {"model", "assistant"},
-                                             {"bot", "assistant"},
-                                             {"system", "system"},
-                                             {"developer", "developer"},
-                                             {"tool", "tool"},
-                                             {"observation", "tool"},
-                                             {"tool_response", "tool"},
-                                             {"function_response", "tool"},
-                                             {kCall, "assistant"},
-                                             {"tool_call", "assistant"}}};
+constexpr std::array<Speaker, 20> kSpeakers{
+    {{"human", "user"},          {"user", "user"},           {"gpt", "assistant"},
+     {"assistant", "assistant"}, {"chatgpt", "assistant"},   {"bing", "assistant"},
+     {"bard", "assistant"},      {"claude", "assistant"},    {"model", "assistant"},
+     {"bot", "assistant"},       {"chatbot", "assistant"},   {"ai", "assistant"},
+     {"system", "system"},       {"developer", "developer"}, {"tool", "tool"},
+     {"observation", "tool"},    {"tool_response", "tool"},  {"function_response", "tool"},
+     {kCall, "assistant"},       {"tool_call", "assistant"}}};
 
 [[noreturn]] void fail_speaker(const std::string& from, const std::string& path, const std::string& where) {
   std::vector<std::string> known;
@@ -143,6 +133,15 @@ std::string type_name(const Json& value) {
     default:
       return "number";
   }
+}
+
+std::string role_meant_by(const std::string& role) {
+  const auto* const speaker = std::find_if(kSpeakers.begin(), kSpeakers.end(),
+                                           [&](const Speaker& known) { return known.from == role; });
+  const bool person = speaker != kSpeakers.end() && speaker->from != speaker->role &&
+                      (speaker->role == "user" || speaker->role == "assistant") && speaker->from != kCall &&
+                      speaker->from != "tool_call";
+  return person ? std::string(speaker->role) : "";
 }
 
 Json messages_of_conversation(const Json& row, const std::string& where) {

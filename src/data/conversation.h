@@ -16,6 +16,9 @@ std::string type_name(const Json& value);
 /// already has role and content is taken as it is. Throws Error(kUser) "WHERE: …".
 Json messages_of_conversation(const Json& row, const std::string& where);
 
+/// "assistant" or "user" for a role that other systems call so (model, gpt, bot, …; human); "" for any other.
+std::string role_meant_by(const std::string& role);
+
 /// Throws Error(kUser) unless `messages` is a list that a template can be given: objects with a role, and
 /// with content or something else to say (tool_calls, …). `name` is the row's key that holds it.
 void check_messages(const Json& messages, const std::string& name, const std::string& where);

@@ -82,6 +82,7 @@ void Selection::run() {
       files.push_back({file, static_cast<std::int32_t>(s)});
       ++statistics.files;
       statistics.report.add(file.report);
+      if (options_.on_dropped == OnDropped::kIgnore) statistics.report.leave_out(Severity::kDropped);
       statistics.cached_files += file.cached ? 1 : 0;
       HONE_CHECK(file.tokens->size() <= std::numeric_limits<std::uint32_t>::max(), "{} rows in a file",
                  file.tokens->size());
@@ -175,12 +176,16 @@ void Selection::check() const {
   if (side_ == Side::kHeld && s.examples == 0)
     fail("{}: a holdout of {}% holds none of {} rows; give a larger share, or a file", path,
          100 * options_.holdout.share, s.rows);
+  if (const auto* dropped = s.report.first(Severity::kDropped);
+      dropped != nullptr && options_.on_dropped == OnDropped::kError)
+    fail("{}: {} (data.on_dropped is error; warn trains all the same)", dropped->first.where(),
+         describe(*dropped, s.report.turns()));
   if (s.examples == 0 && s.dropped + s.emptied + s.held_out == 0) {
     const auto& entries = s.report.entries();
     const auto why = std::find_if(entries.begin(), entries.end(),
                                   [](const auto& entry) { return entry.kind == FindingKind::kNoTarget; });
     HONE_CHECK(why != entries.end(), "{} rows vanished", s.rows);
-    fail("{}: no token of {} rows is learnt from: {}", path, s.rows, describe(*why));
+    fail("{}: no token of {} rows is learnt from: {}", path, s.rows, describe(*why, 0));
   }
   if (s.examples == 0)
     fail(

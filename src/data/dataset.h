@@ -21,11 +21,15 @@ namespace hone::data {
 /// documents of seq_len tokens (and a shorter last one), while other rows are an error.
 enum class Overlong { kError, kTruncate, kDrop, kSplit };
 
+/// What is done about fields of rows that the chat template writes nowhere.
+enum class OnDropped { kWarn, kError, kIgnore };
+
 struct DatasetOptions {
   std::int64_t seq_len = 2048;
   bool packing = true;  // several rows share a pack of seq_len tokens, isolated from each other
   bool shuffle = true;  // a new order every epoch
   Overlong overlong = Overlong::kError;
+  OnDropped on_dropped = OnDropped::kWarn;
   std::uint64_t seed = 0;
   std::int64_t vocab = 0;  // ids and labels must lie below it; 0: not checked
   /// Rows without a token to learn from are left out (and counted); a dataset of which none is left is an

@@ -39,6 +39,58 @@ constexpr std::array kWords{
           "with '{what}', which other tools read as a mask, a weight or a boundary and hone does not"},
     Words{FindingKind::kUnknownColumn, Severity::kNote, "unknown_column", "row",
           "with '{what}', which is not read"},
+    Words{FindingKind::kForeignRole, Severity::kNotice, "foreign_role", "message", "of role {what}"},
+    Words{FindingKind::kUnknownRole, Severity::kWarning, "unknown_role", "message",
+          "of role '{what}', which is none of system, developer, user, assistant, tool: not learnt from"},
+    Words{FindingKind::kIgnoredMark, Severity::kWarning, "ignored_mark", "message",
+          "with {what}, which hone does not read"},
+    Words{FindingKind::kNullArgument, Severity::kNotice, "null_argument", "null argument",
+          "left out of tool calls: the tool's schema does not have it, or not as null"},
+    Words{FindingKind::kNullInTools, Severity::kNotice, "null_in_tools", "null",
+          "left out of the schemas of tools"},
+    Words{FindingKind::kJoinedParts, Severity::kNotice, "joined_parts", "message",
+          "whose parts of text were joined: the chat template takes a string"},
+    Words{
+        FindingKind::kParsedArguments, Severity::kNotice, "parsed_arguments", "tool call",
+        "whose arguments, a string of JSON, were given to the chat template as an object: it would quote or "
+        "refuse the string"},
+    Words{FindingKind::kPrintedArguments, Severity::kNotice, "printed_arguments", "tool call",
+          "whose arguments were given to the chat template as a string of JSON: it cannot take an object"},
+    Words{FindingKind::kDeveloperAsSystem, Severity::kNotice, "developer_as_system", "message",
+          "of role 'developer' given to the chat template as 'system': it does not know the role"},
+    Words{FindingKind::kEmptyContent, Severity::kNote, "empty_content", "message",
+          "without content, given to the chat template as an empty string"},
+    Words{FindingKind::kDroppedSystem, Severity::kDropped, "dropped_system", "message",
+          "that the chat template writes nowhere (role {what})"},
+    Words{FindingKind::kDroppedContent, Severity::kDropped, "dropped_content", "message",
+          "that the chat template writes nowhere (role {what})"},
+    Words{FindingKind::kDroppedPart, Severity::kDropped, "dropped_part", "content part",
+          "that the chat template writes nowhere (role {what})"},
+    Words{FindingKind::kDroppedReasoning, Severity::kDropped, "dropped_reasoning", "turn",
+          "whose reasoning the chat template writes nowhere (reasoning_content, thinking)"},
+    Words{FindingKind::kDroppedCall, Severity::kDropped, "dropped_call", "tool call",
+          "that the chat template writes nowhere (tool_calls)"},
+    Words{FindingKind::kDroppedArguments, Severity::kDropped, "dropped_arguments", "tool call",
+          "of whose {what} the chat template leaves something out"},
+    Words{FindingKind::kDroppedTool, Severity::kDropped, "dropped_tool", "tool",
+          "that the chat template writes nowhere (tools)"},
+    Words{FindingKind::kDroppedDocument, Severity::kDropped, "dropped_document", "document",
+          "that the chat template writes nowhere (documents)"},
+    Words{FindingKind::kSilentTurn, Severity::kDropped, "silent_turn", "turn",
+          "left to teach an immediate stop and nothing else: the chat template writes no tool call"},
+    Words{FindingKind::kDroppedHistory, Severity::kNotice, "dropped_history", "earlier turn",
+          "whose {what} the chat template leaves out by design: they are written in a chat's last turn"},
+    Words{FindingKind::kUnreadKey, Severity::kNote, "unread_key", "message",
+          "with a key '{what}' that the chat template does not write"},
+    Words{
+        FindingKind::kNoStop, Severity::kWarning, "no_stop", "learnt turn",
+        "of {turns} without a stop token (eos) at the end, so that a model that learns them runs on: {what}"},
+    Words{
+        FindingKind::kOtherStop, Severity::kWarning, "other_stop", "learnt turn",
+        "of {turns} that '{what}' ends, which is no stop token (eos) of this model, so that it runs on: add "
+        "it to eos_token_id in generation_config.json"},
+    Words{FindingKind::kEmptyTurn, Severity::kNotice, "empty_turn", "assistant turn",
+          "without a word: an immediate stop is learnt"},
 };
 
 const Words& words_of(FindingKind kind) {
@@ -97,17 +149,28 @@ void Report::add(const Entry& later) {
   e.rows += later.rows;
 }
 
+std::int64_t Report::turns() const {
+  std::int64_t count = 0;
+  for (const Entry& entry : entries_) count += entry.kind == FindingKind::kTurns ? entry.count : 0;
+  return count;
+}
+
+void Report::leave_out(Severity severity) {
+  std::erase_if(entries_, [&](const Entry& entry) { return severity_of(entry.kind) == severity; });
+}
+
 const Report::Entry* Report::first(Severity severity) const {
   const auto found = std::find_if(entries_.begin(), entries_.end(),
                                   [&](const Entry& e) { return severity_of(e.kind) == severity; });
   return found == entries_.end() ? nullptr : &*found;
 }
 
-std::string describe(const Report::Entry& entry) {
+std::string describe(const Report::Entry& entry, std::int64_t turns) {
   const Words& words = words_of(entry.kind);
-  return fmt::format("{} {}{} {}; first {}{}{}", entry.count, words.noun, entry.count == 1 ? "" : "s",
-                     fmt::format(fmt::runtime(words.text), fmt::arg("what", entry.what)), entry.first.where(),
-                     entry.place.empty() ? "" : ": ", entry.place);
+  return fmt::format(
+      "{} {}{} {}; first {}{}{}", entry.count, words.noun, entry.count == 1 ? "" : "s",
+      fmt::format(fmt::runtime(words.text), fmt::arg("what", entry.what), fmt::arg("turns", turns)),
+      entry.first.where(), entry.place.empty() ? "" : ": ", entry.place);
 }
 
 std::vector<std::string> describe(const Report& report, Severity least) {
@@ -115,8 +178,9 @@ std::vector<std::string> describe(const Report& report, Severity least) {
   for (const auto severity : {Severity::kDropped, Severity::kWarning, Severity::kNotice, Severity::kNote}) {
     if (severity < least) break;
     for (const auto& entry : report.entries())
-      if (severity_of(entry.kind) == severity)
-        lines.push_back((severity >= Severity::kWarning ? "warning: " : "") + describe(entry));
+      if (severity_of(entry.kind) == severity && entry.kind != FindingKind::kTurns)
+        lines.push_back((severity >= Severity::kWarning ? "warning: " : "") +
+                        describe(entry, report.turns()));
   }
   return lines;
 }
@@ -133,7 +197,7 @@ nlohmann::ordered_json to_json(const Report& report) {
                     {"file", entry.first.file},
                     {"line", entry.first.line},
                     {"place", entry.place},
-                    {"message", describe(entry)}});
+                    {"message", describe(entry, report.turns())}});
   return list;
 }
 

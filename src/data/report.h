@@ -26,6 +26,31 @@ enum class FindingKind {
   kPrepacked,        // a row cut into the documents it was packed from
   kIgnoredColumn,    // a column that means something to other tools
   kUnknownColumn,    // any other column that is not read
+  kForeignRole,      // a message of a role that means the assistant or the user elsewhere
+  kUnknownRole,      // a message of a role of its own
+  kIgnoredMark,      // a key of a message that says elsewhere how much of it is learnt
+  kNullArgument,     // a null left out of a tool call's arguments
+  kNullInTools,      // a null left out of a tool's schema
+  kJoinedParts,      // forms that the template cannot take otherwise: chat_rendering.h
+  kParsedArguments,
+  kPrintedArguments,
+  kDeveloperAsSystem,
+  kEmptyContent,
+  kDroppedSystem,  // what the template writes nowhere
+  kDroppedContent,
+  kDroppedPart,
+  kDroppedReasoning,
+  kDroppedCall,
+  kDroppedArguments,
+  kDroppedTool,
+  kDroppedDocument,
+  kSilentTurn,      // a turn of which that leaves nothing but its end
+  kDroppedHistory,  // what the template writes in last turns only
+  kUnreadKey,       // any other key of a message that leaves no trace
+  kTurns,           // the learnt turns of a chat; not printed by itself
+  kNoStop,          // a learnt turn without a token that ends it
+  kOtherStop,       // a learnt turn that ends in a token which ends no generation
+  kEmptyTurn,       // an assistant turn that says nothing
 };
 
 /// One thing found in a row.
@@ -54,6 +79,10 @@ class Report {
   void add(const Entry& later);
 
   const std::vector<Entry>& entries() const { return entries_; }
+  /// Learnt turns of all rows: the count of kTurns.
+  std::int64_t turns() const;
+  /// Forgets what is of that severity.
+  void leave_out(Severity severity);
   /// The first entry of that severity, or null.
   const Entry* first(Severity severity) const;
 
@@ -66,8 +95,8 @@ Severity severity_of(FindingKind kind);
 /// The kind as a word, for JSON: "no_target".
 std::string_view name_of(FindingKind kind);
 /// One line: how many, what it means, where it is first. "2 rows left out, with no token to learn from: every
-/// label is -100; first rows.jsonl:2".
-std::string describe(const Report::Entry& entry);
+/// label is -100; first rows.jsonl:2". `turns`: Report::turns, which some are counted against.
+std::string describe(const Report::Entry& entry, std::int64_t turns);
 /// describe() of all entries at least that loud, the loudest first; a warning begins with "warning: ".
 std::vector<std::string> describe(const Report& report, Severity least);
 /// [{"kind", "severity", "what", "count", "rows", "file", "line", "place", "message"}, …]

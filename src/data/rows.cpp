@@ -5,6 +5,7 @@
 
 #include "base/content_hash.h"
 #include "base/error.h"
+#include "data/chat_form.h"
 #include "data/columns.h"
 #include "data/conversation.h"
 #include "text/chat_template.h"
@@ -54,14 +55,16 @@ const std::string& string_at(const Json& row, const char* key, const std::string
   return value.get_ref<const std::string&>();
 }
 
-/// An assistant message may say that it is not to be learnt from: "train": false, or "weight": 0.
+/// An assistant message may say that it is not to be learnt from: "train": false, "loss": false (ms-swift),
+/// or "weight": 0.
 bool is_excluded(const Json& message, const std::string& path, const std::string& where) {
-  if (message["role"] != "assistant") return false;
-  bool excluded = false;
+  const auto& role = message["role"].get_ref<const std::string&>();
+  if (role != "assistant" && role_meant_by(role) != "assistant") return false;
+  bool excluded = has(message, "loss") && message["loss"] == false;
   if (has(message, "train")) {
     if (!message["train"].is_boolean())
       fail("{}: {}.train is a {}, not true or false", where, path, type_name(message["train"]));
-    excluded = !message["train"].get<bool>();
+    excluded = excluded || !message["train"].get<bool>();
   }
   if (has(message, "weight")) {
     const Json& weight = message["weight"];
@@ -219,6 +222,7 @@ Row parse_row(std::string_view text, const std::string& where, std::int64_t voca
   if (row.conversational) {
     prepend_system(json, row, where);
     take_template_inputs(json, row.chat, where);
+    normalise_chat(row.chat, row.findings, where);
     read.insert(read.end(), {"system", "tools", "documents", "chat_template_kwargs"});
   }
   find_unread_columns(json, read, row);

@@ -54,13 +54,17 @@ class Markers {
   std::vector<std::int32_t> stops_;
 };
 
+/// Is the span what an assistant message says, not how it is addressed (its role, name, …)?
+bool is_content(const text::MessageSpan& span);
+
 /// Renders messages with the row's tools and variables. May throw Error.
 using Renderer = std::function<text::Rendered(const Json& messages, bool generation_prompt)>;
 
 /// A chat as rendered and tokenised.
 struct RenderedChat {
   const Json& messages;
-  const std::vector<bool>& excluded;  // by message
+  const std::vector<bool>& excluded;       // by message
+  const std::vector<std::string>& places;  // by message: what findings call it
   const text::Rendered& rendered;
   const text::Encoding& encoding;  // of rendered.text
   bool generation_prompt = false;  // rendered with one at its end

@@ -5,6 +5,8 @@
 
 #include "base/error.h"
 #include "base/suggest.h"
+#include "data/chat_rendering.h"
+#include "data/missing_stops.h"
 #include "data/rows.h"
 #include "data/supervision.h"
 #include "text/chat_template.h"
@@ -49,10 +51,11 @@ class RowWork {
  private:
   void take_tokens(Row& row);
   void tokenize_text(const Row& row);
-  void tokenize_chat(const ChatRow& chat);
+  void tokenize_chat(ChatRow& chat);
   void note_border(const Row& row, const text::Encoding& encoding);
   void end_with_eos();
-  text::Rendered render(const ChatRow& chat, const Json& messages, bool generation_prompt) const;
+  text::Rendered render(const ChatRow& chat, const Json& messages, bool generation_prompt,
+                        bool trace = false) const;
   void check_roles(const Json& messages) const;
   void check_vocabulary() const;
   void check_supervision() const;
@@ -108,8 +111,10 @@ void RowWork::end_with_eos() {
   result_.labels.push_back(*eos);
 }
 
-text::Rendered RowWork::render(const ChatRow& chat, const Json& messages, bool generation_prompt) const {
+text::Rendered RowWork::render(const ChatRow& chat, const Json& messages, bool generation_prompt,
+                               bool trace) const {
   text::ChatOptions options;
+  options.trace = trace;
   options.add_generation_prompt = generation_prompt;
   options.clock = [now = *options_.now] { return now; };
   options.documents = chat.documents.is_null() ? nullptr : &chat.documents;
@@ -117,19 +122,24 @@ text::Rendered RowWork::render(const ChatRow& chat, const Json& messages, bool g
   return tokenizer_->apply_chat_template(messages, chat.tools.is_null() ? nullptr : &chat.tools, options);
 }
 
-void RowWork::tokenize_chat(const ChatRow& chat) {
+void RowWork::tokenize_chat(ChatRow& chat) {
   if (options_.for_training) check_roles(chat.messages);
+  const auto traced = [&](const ChatRow& part, bool generation_prompt) {
+    return render(part, part.messages, generation_prompt, true);
+  };
   text::Rendered rendered;
   try {
-    rendered = render(chat, chat.messages, options_.generation_prompt);
+    rendered = render_adapted(chat, traced, options_.generation_prompt, result_.findings);
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::kUser) throw;
     fail("{}: {}", where_,
          one_line(error.what(), kLongestMessage - std::min(kLongestMessage, where_.size())));
   }
+  find_dropped(chat, rendered, traced, options_.generation_prompt, result_.findings);
   auto encoding = tokenizer_->tokenizer().encode(rendered.text, false);
   const RenderedChat view{.messages = chat.messages,
                           .excluded = chat.excluded,
+                          .places = chat.places,
                           .rendered = rendered,
                           .encoding = encoding,
                           .generation_prompt = options_.generation_prompt};
@@ -141,6 +151,9 @@ void RowWork::tokenize_chat(const ChatRow& chat) {
              : find_learnt_turns(view, markers, [&](const Json& messages, bool generation_prompt) {
                  return render(chat, messages, generation_prompt);
                });
+  find_missing_stops(view, spans, markers, marked, result_.findings);
+  if (!spans.empty())
+    result_.findings.push_back({FindingKind::kTurns, "", "", static_cast<std::int64_t>(spans.size())});
   result_.labels = labels_of(encoding, spans);
   result_.ids = std::move(encoding.ids);
   result_.text = std::move(rendered.text);

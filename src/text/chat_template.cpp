@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 #include "base/error.h"
 #include "text/jinja/ast.h"
@@ -94,6 +95,9 @@ class JsonBuilder final : public nlohmann::json_sax<Json> {
 /// Turns the inputs into values that know their message and key.
 class InputConverter {
  public:
+  /// `numbers_values`: sources say which value of a key they are.
+  explicit InputConverter(bool numbers_values) : numbers_values_(numbers_values) {}
+
   Value messages(const Json& messages) {
     if (!messages.is_array()) return convert(messages, {}, 0);
     std::vector<Value> items;
@@ -104,6 +108,7 @@ class InputConverter {
 
   Value convert(const Json& json, Source source, std::uint32_t depth) {
     jinja::checked_depth(depth);
+    if (numbers_values_ && source.message != Source::kNoMessage) source.value = ++value_;
     switch (json.type()) {
       case Json::value_t::null:
         return Value::none().with_source(source);
@@ -139,7 +144,20 @@ class InputConverter {
     fail("the input of a chat template holds a discarded JSON value");
   }
 
+  /// An input that is no message: `message` is Source::kTools or kDocuments.
+  Value input(const Json& json, std::int32_t message) {
+    value_ = 0;
+    return convert(json, {message, Source::kWholeMessage}, 0);
+  }
+
   const std::string& key_name(std::int32_t index) const { return keys_[static_cast<std::size_t>(index)]; }
+  std::int32_t key_index(const std::string& key) {
+    for (std::size_t i = 1; i < keys_.size(); ++i) {
+      if (keys_[i] == key) return static_cast<std::int32_t>(i);
+    }
+    keys_.push_back(key);
+    return static_cast<std::int32_t>(keys_.size() - 1);
+  }
 
  private:
   Value message(const Json& message, std::int32_t index) {
@@ -148,17 +166,10 @@ class InputConverter {
     auto dict = std::make_shared<jinja::Dict>();
     for (const auto& [key, value] : message.items()) {
       const Source source{index, key_index(key)};
+      value_ = 0;
       dict->insert(string(key, source), convert(value, source, 2));
     }
     return jinja::make_dict(std::move(dict), whole);
-  }
-
-  std::int32_t key_index(const std::string& key) {
-    for (std::size_t i = 1; i < keys_.size(); ++i) {
-      if (keys_[i] == key) return static_cast<std::int32_t>(i);
-    }
-    keys_.push_back(key);
-    return static_cast<std::int32_t>(keys_.size() - 1);
   }
 
   static Value unsigned_integer(std::uint64_t value, Source source) {
@@ -175,6 +186,8 @@ class InputConverter {
     return Value::string(text, {source, 0});
   }
 
+  bool numbers_values_;
+  std::int32_t value_ = 0;  // the last one numbered
   std::vector<std::string> keys_ = {""};
 };
 
@@ -196,12 +209,12 @@ std::vector<Value> make_context(const jinja::SymbolTable& symbols, const ChatInp
   }
   if (input.messages != nullptr) set("messages", [&] { return convert.messages(*input.messages); });
   // Absent tools and documents are none, not undefined, unless the extra variables name them.
-  const auto set_optional = [&](const std::string& name, const Json* json) {
+  const auto set_optional = [&](const std::string& name, const Json* json, std::int32_t source) {
     if (json == nullptr && input.kwargs != nullptr && input.kwargs->contains(name)) return;
-    set(name, [&] { return json == nullptr ? Value::none() : convert.convert(*json, {}, 0); });
+    set(name, [&] { return json == nullptr ? Value::none() : convert.input(*json, source); });
   };
-  set_optional("tools", input.tools);
-  set_optional("documents", input.documents);
+  set_optional("tools", input.tools, Source::kTools);
+  set_optional("documents", input.documents, Source::kDocuments);
   set("add_generation_prompt", [&] { return Value::boolean(input.add_generation_prompt); });
   return context;
 }
@@ -214,8 +227,8 @@ Rendered to_rendered(const jinja::Text& text, const InputConverter& inputs) {
   std::int32_t last_generation = 0;
   for (const jinja::Text::Run& run : text.runs) {
     const Source source = run.mark.source;
-    if (source.message != Source::kNoMessage) {
-      if (source == last_source && rendered.sources.back().end == begin) {
+    if (source.is_message()) {
+      if (source.message == last_source.message && source.key == last_source.key) {
         rendered.sources.back().end = run.end;
       } else {
         rendered.sources.push_back({begin, run.end, source.message, inputs.key_name(source.key)});
@@ -234,6 +247,98 @@ Rendered to_rendered(const jinja::Text& text, const InputConverter& inputs) {
   }
   return rendered;
 }
+
+/// Finds the values of an input that left no character in a text.
+class Tracer {
+ public:
+  Tracer(const jinja::Text& text, InputConverter& inputs, Rendered& rendered)
+      : inputs_(inputs), rendered_(rendered) {
+    for (const jinja::Text::Run& run : text.runs)
+      if (run.mark.source.message != Source::kNoMessage) written_.push_back(run.mark.source);
+    std::sort(written_.begin(), written_.end(), before);
+    written_.erase(std::unique(written_.begin(), written_.end()), written_.end());
+  }
+
+  void messages(const Json& messages) {
+    static const std::string kMessages = "messages";
+    if (!messages.is_array()) return;
+    for (std::size_t i = 0; i < messages.size(); ++i) {
+      if (!messages[i].is_object()) continue;
+      for (const auto& [key, value] : messages[i].items()) {
+        source_ = {static_cast<std::int32_t>(i), inputs_.key_index(key)};
+        path_ = {{&kMessages}, {nullptr, i}, {&key}};
+        const auto first = source_.value + 1;
+        walk(value);
+        if (key == "content" && value.is_structured() && is_written_container(value, first))
+          rendered_.written_containers.push_back(i);
+      }
+    }
+  }
+
+  void input(const std::string& name, const Json& json, std::int32_t message) {
+    source_ = {message, Source::kWholeMessage};
+    path_ = {{&name}};
+    walk(json);
+  }
+
+ private:
+  static bool before(const Source& a, const Source& b) {
+    return std::tie(a.message, a.key, a.value) < std::tie(b.message, b.key, b.value);
+  }
+  bool is_written(const Source& source) const {
+    return std::binary_search(written_.begin(), written_.end(), source, before);
+  }
+
+  /// Of a path: a key, or an index.
+  struct Step {
+    const std::string* key = nullptr;
+    std::size_t index = 0;
+  };
+
+  /// Counts as InputConverter does.
+  void walk(const Json& json) {
+    ++source_.value;
+    if (json.is_array()) {
+      for (std::size_t i = 0; i < json.size(); ++i) walk_member(json[i], {nullptr, i});
+    } else if (json.is_object()) {
+      for (const auto& [key, value] : json.items()) walk_member(value, {&key});
+    } else if (!json.is_null() && !json.is_boolean() && !is_blank(json) && !is_written(source_)) {
+      Json::json_pointer pointer;
+      for (const Step& step : path_)
+        pointer.push_back(step.key != nullptr ? *step.key : std::to_string(step.index));
+      rendered_.unwritten.push_back(pointer.to_string());
+    }
+  }
+  void walk_member(const Json& json, Step step) {
+    path_.push_back(step);
+    walk(json);
+    path_.pop_back();
+  }
+
+  static bool is_blank(const Json& json) {
+    return json.is_string() &&
+           json.get_ref<const std::string&>().find_first_not_of(" \t\r\n") == std::string::npos;
+  }
+
+  /// Is a container, or one that it holds, written with its own characters? Its number is `value`.
+  bool is_written_container(const Json& json, std::int32_t value) const {
+    std::int32_t next = value;
+    return container_written(json, next);
+  }
+  bool container_written(const Json& json, std::int32_t& next) const {
+    const Source source{source_.message, source_.key, next++};
+    if (!json.is_structured()) return false;
+    bool written = is_written(source);
+    for (const Json& member : json) written = container_written(member, next) || written;
+    return written;
+  }
+
+  InputConverter& inputs_;
+  Rendered& rendered_;
+  std::vector<Source> written_;
+  Source source_;
+  std::vector<Step> path_;
+};
 
 /// Text on one line of at most `limit` bytes: line breaks, with the white space around them, become single
 /// spaces.
@@ -292,7 +397,7 @@ ChatTemplate ChatTemplate::compile(std::string source, std::string name) {
 }
 
 Rendered ChatTemplate::render(const ChatInput& input) const {
-  InputConverter convert;
+  InputConverter convert(input.trace);
   std::vector<Value> context;
   try {
     context = make_context(program_->parsed.symbols, input, convert);
@@ -301,7 +406,14 @@ Rendered ChatTemplate::render(const ChatInput& input) const {
   }
   jinja::Interpreter interpreter(program_->parsed, std::move(context), input.clock);
   try {
-    return to_rendered(*interpreter.render(), convert);
+    const jinja::TextRef text = interpreter.render();
+    Rendered rendered = to_rendered(*text, convert);
+    if (!input.trace) return rendered;
+    Tracer tracer(*text, convert, rendered);
+    if (input.messages != nullptr) tracer.messages(*input.messages);
+    if (input.tools != nullptr) tracer.input("tools", *input.tools, Source::kTools);
+    if (input.documents != nullptr) tracer.input("documents", *input.documents, Source::kDocuments);
+    return rendered;
   } catch (const jinja::Raise& error) {
     fail("{}:{}: {}{}", program_->name, interpreter.position().line, on_one_line(error.what(), kMaxMessage),
          construct_at(program_->parsed, interpreter.position()));

@@ -38,6 +38,13 @@ struct Rendered {
   /// Bytes inside `{% generation %}` blocks, sorted and disjoint, one entry per block rendered (empty blocks
   /// leave none).
   std::vector<std::pair<std::size_t, std::size_t>> generation;
+  /// Where ChatInput::trace is set: JSON pointers ("/messages/1/tool_calls/0/function/name", also of tools
+  /// and documents) to the strings and numbers from which no character of the text was derived, in the order
+  /// of the input. Blank strings are left out, and so are truth values and nulls: templates only test them.
+  std::vector<std::string> unwritten;
+  /// Where ChatInput::trace is set: the messages whose content is a list or an object that was written as
+  /// such, with its brackets or keys.
+  std::vector<std::size_t> written_containers;
 };
 
 /// The variables a template sees. The JSON is borrowed for the duration of the call; key order is kept.
@@ -48,6 +55,7 @@ struct ChatInput {
   const nlohmann::ordered_json* kwargs =
       nullptr;  ///< an object of further variables; they hide special tokens of the same name
   bool add_generation_prompt = false;
+  bool trace = false;                                 ///< fill Rendered::unwritten and written_containers
   std::map<std::string, std::string> special_tokens;  ///< bos_token, eos_token, …
   std::function<std::tm()> clock;                     ///< what `strftime_now` reads; empty: the local time
 };

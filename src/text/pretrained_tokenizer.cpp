@@ -347,6 +347,7 @@ Rendered PretrainedTokenizer::apply_chat_template(const Json& messages, const Js
   input.documents = options.documents;
   input.kwargs = options.kwargs;
   input.add_generation_prompt = options.add_generation_prompt;
+  input.trace = options.trace;
   input.special_tokens = state_->special_tokens;
   input.clock = options.clock;
   Rendered rendered = chosen.render(input);

@@ -33,6 +33,7 @@ struct Recipe {
   std::int64_t seq_len = 0;         // 0: the smaller of 2048 and the model's context
   bool packing = true, shuffle = true;
   data::Overlong overlong = data::Overlong::kError;
+  data::OnDropped on_dropped = data::OnDropped::kWarn;
   // method
   std::vector<std::string> freeze;  // regular expressions on parameter names
   // train

@@ -151,6 +151,10 @@ void add_data_options(std::vector<Option>& options) {
       "data.overlong", {"error", "truncate", "drop", "split"},
       [](Recipe& r) -> data::Overlong& { return r.overlong; },
       "what becomes of a row longer than seq_len; split: a text becomes several of seq_len tokens"));
+  options.push_back(word_option<data::OnDropped>(
+      "data.on_dropped", {"warn", "error", "ignore"},
+      [](Recipe& r) -> data::OnDropped& { return r.on_dropped; },
+      "what is done about fields of rows (tool calls, reasoning, …) that the chat template writes nowhere"));
 }
 
 void add_length_options(std::vector<Option>& options) {

@@ -64,6 +64,7 @@ void open_data(Run& run, std::int64_t vocab, const StopRequested& stop) {
                          .packing = recipe.packing,
                          .shuffle = recipe.shuffle,
                          .overlong = recipe.overlong,
+                         .on_dropped = recipe.on_dropped,
                          .seed = recipe.seed,
                          .vocab = vocab,
                          .for_training = true,

@@ -161,6 +161,32 @@ TEST(TokenizeVerb, LabelsOfAChatCoverExactlyTheAnswersAndTheirEnds) {
   EXPECT_EQ(json_lines(read(workspace / "text.jsonl")).at(0).at("text"), "same words<|im_end|>");
 }
 
+TEST(TokenizeVerb, RowsOfNoIdsAreNoText) {
+  Workspace workspace;
+  write(workspace / "ids.jsonl", "{\"input_ids\": []}\n");
+  workspace.succeed({"tokenize", kDemoModel, "--in", "ids.jsonl", "--out", "out.jsonl"});
+  EXPECT_EQ(json_lines(read(workspace / "out.jsonl")).at(0), Json({{"text", ""}}));
+}
+
+TEST(TokenizeVerb, OutputIsWhatTrainingWouldSee) {
+  Workspace workspace;
+  write(workspace / "rows.jsonl",
+        "{\"prompt\": \"all logs\", \"completion\": \" ls\"}\n"
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": "
+        "\"b\", \"reasoning_content\": \"c\"}]}\n");
+  const auto said = workspace.succeed({"tokenize", kDemoModel, "--in", "rows.jsonl", "--out", "out.jsonl"});
+  EXPECT_NE(said.err.find("1 turn whose reasoning the chat template writes nowhere"), std::string::npos)
+      << said.err;
+  const auto check = [&](const std::string& rows) {
+    auto json = workspace.succeed({"check", kDemoModel, rows, "--json"}).json();
+    json.erase("findings");
+    return json;
+  };
+  EXPECT_EQ(check("out.jsonl"), check("rows.jsonl"));
+  EXPECT_EQ(json_lines(read(workspace / "out.jsonl")).at(0).at("labels").back(),
+            json_lines(read(workspace / "out.jsonl")).at(0).at("input_ids").back());
+}
+
 TEST(TokenizeVerb, GenerationPromptEndsTheText) {
   Workspace workspace;
   write(workspace / "chat.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}\n");
@@ -314,6 +340,19 @@ TEST_F(Reports, CheckOfARecipeTakesItsKeysAndFlags) {
   EXPECT_EQ(workspace_.succeed({"check", "r.yaml", "--no-packing", "--json"}).json(), unpacked);
   expect_refused(workspace_.hone({"check", "r.yaml", "data.packng=false"}), {"data.packng", "data.packing"});
   expect_refused(workspace_.hone({"check", "model"}), {"model", "train.jsonl"});
+}
+
+TEST_F(Reports, CheckReadsARecipesEvaluationDataToo) {
+  write(workspace_ / "eval.jsonl", "{\"input_ids\": [3, 4, 5], \"loss_mask\": [0, 0, 1], \"weight\": 2}\n");
+  write(workspace_ / "r.yaml",
+        "model: {path: model}\ndata: {train: data.jsonl, eval: eval.jsonl}\noutput: out\n");
+  const auto json = workspace_.succeed({"check", "r.yaml", "--json"}).json();
+  EXPECT_EQ(json.at("rows"), 6);
+  EXPECT_EQ(json.at("eval").at("supervised"), 1);
+  EXPECT_EQ(json.at("eval").at("findings").at(1).at("kind"), "ignored_column");
+  const auto text = workspace_.succeed({"check", "r.yaml", "--show", "0"}).out;
+  EXPECT_NE(text.find("eval: "), std::string::npos);
+  EXPECT_NE(text.find("eval.jsonl:1"), std::string::npos) << text;
 }
 
 TEST_F(Reports, CheckShowsTheMasks) {

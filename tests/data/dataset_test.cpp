@@ -305,7 +305,7 @@ TEST(Report, CountsTheSameTogetherInTheOrderOfRows) {
   EXPECT_EQ(report.entries()[1].count, 3);
   EXPECT_EQ(report.entries()[1].rows, 2);
   EXPECT_EQ(
-      describe(report.entries()[1]),
+      describe(report.entries()[1], 0),
       "3 rows with 'weight', which other tools read as a mask, a weight or a boundary and hone does not; "
       "first a:1: here");
   EXPECT_EQ(describe(report, Severity::kWarning).size(), 1U);

@@ -61,7 +61,8 @@ Masked mask(const std::string& template_text, const Json& messages, const std::s
   std::vector<std::int32_t> stop_ids{id_of(eos)};
   for (const auto& stop : stops) stop_ids.push_back(id_of(stop));
   if (excluded.empty()) excluded.assign(messages.size(), false);
-  const RenderedChat chat{messages, excluded, rendered, encoding, generation_prompt};
+  const std::vector<std::string> places(messages.size());
+  const RenderedChat chat{messages, excluded, places, rendered, encoding, generation_prompt};
   const Markers markers(test::tiny_tokenizer(), stop_ids);
   const auto spans = compiled.has_generation_blocks() ? find_generation_blocks(chat)
                                                       : find_learnt_turns(chat, markers, render);

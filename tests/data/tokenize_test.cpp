@@ -390,7 +390,8 @@ TEST(TokenizeForTraining, RefusesAMisspeltAssistant) {
 std::vector<std::string> found(const TokenizedRow& row) {
   std::vector<std::string> list;
   for (const auto& finding : row.findings)
-    list.push_back(std::string(name_of(finding.kind)) + (finding.what.empty() ? "" : ": " + finding.what));
+    if (finding.kind != FindingKind::kTurns)
+      list.push_back(std::string(name_of(finding.kind)) + (finding.what.empty() ? "" : ": " + finding.what));
   return list;
 }
 

@@ -248,5 +248,46 @@ TEST(ChatTemplateInputs, KwargsHideSpecialTokensButNotMessages) {
             "[B]</s>3mineTrue");
 }
 
+TEST(Trace, NamesValuesThatLeaveNoCharacter) {
+  const Json messages = parse_chat_json(
+      R"([{"role": "user", "content": " a ", "name": "n"},
+          {"role": "assistant", "content": "", "tool_calls": [{"id": "i", "function": {"name": "f", "arguments": {"x": 1, "y": true, "z": "q"}}}]}])",
+      "chat");
+  const Json tools = parse_chat_json(R"([{"name": "f", "parameters": {"type": "object"}}])", "tools");
+  const auto unwritten = [&](const std::string& source) {
+    ChatInput input;
+    input.messages = &messages;
+    input.tools = &tools;
+    input.trace = true;
+    return ChatTemplate::compile(source, "t").render(input).unwritten;
+  };
+  EXPECT_EQ(unwritten("{{ messages | tojson }}{{ tools }}"), (std::vector<std::string>{}));
+  EXPECT_EQ(
+      unwritten(
+          "{% for m in messages %}{{ m.role ~ (m.content | trim) }}{% for c in m.tool_calls %}"
+          "{{ c.function.name }}{{ c.function.arguments.x + 1 }}{% endfor %}{% endfor %}{{ tools[0].name }}"),
+      (std::vector<std::string>{"/messages/0/name", "/messages/1/tool_calls/0/id",
+                                "/messages/1/tool_calls/0/function/arguments/z",
+                                "/tools/0/parameters/type"}));
+  EXPECT_EQ(unwritten("{% if messages[0].content and tools %}x{% endif %}{{ messages[1:] | tojson }}").size(),
+            5U);
+}
+
+TEST(Trace, NamesContentThatIsWrittenAsAList) {
+  const Json messages = parse_chat_json(
+      R"([{"role": "user", "content": [{"type": "text", "text": "a"}]}, {"role": "user", "content": "b"}])",
+      "chat");
+  const auto lists = [&](const std::string& source) {
+    ChatInput input;
+    input.messages = &messages;
+    input.trace = true;
+    return ChatTemplate::compile(source, "t").render(input).written_containers;
+  };
+  EXPECT_EQ(lists("{% for m in messages %}{{ m.content }}{% endfor %}"), (std::vector<std::size_t>{0}));
+  EXPECT_EQ(lists("{% for m in messages %}{{ m.content[0] }}{% endfor %}"), (std::vector<std::size_t>{0}));
+  EXPECT_EQ(lists("{{ messages[0].content[0].text }}{{ messages[1].content }}"),
+            (std::vector<std::size_t>{}));
+}
+
 }  // namespace
 }  // namespace hone::text

@@ -10,7 +10,8 @@ namespace hone::text::jinja {
 Source merge(Source a, Source b) {
   if (a == b || b.message == Source::kNoMessage) return a;
   if (a.message == Source::kNoMessage) return b;
-  if (a.message == b.message) return {a.message, Source::kWholeMessage};
+  if (a.message == b.message) return {a.message, a.key == b.key ? a.key : Source::kWholeMessage};
+  if (!a.is_message() || !b.is_message()) return b.is_message() ? b : a;
   return {Source::kSeveral, Source::kWholeMessage};
 }
 

@@ -41,15 +41,23 @@ inline constexpr std::size_t kMaxTextBytes = std::size_t{1} << 26;
 inline constexpr std::size_t kMaxItems = 10'000'000;
 inline constexpr std::uint32_t kMaxNesting = 400;
 
-/// The message, and the index of its key in the renderer's table of keys, that something was derived from.
+/// What something was derived from: the message and the index of its key in the renderer's table of keys;
+/// and, where the renderer numbers them, the value within that key.
 struct Source {
   static constexpr std::int32_t kNoMessage = -2;
   static constexpr std::int32_t kSeveral = -1;
+  static constexpr std::int32_t kTools = -3;        ///< the variable `tools`, not a message
+  static constexpr std::int32_t kDocuments = -4;    ///< the variable `documents`
   static constexpr std::int32_t kWholeMessage = 0;  ///< the key index that stands for no single key
+  static constexpr std::int32_t kSeveralValues = 0;
   std::int32_t message = kNoMessage;
   std::int32_t key = kWholeMessage;
+  std::int32_t value = kSeveralValues;  ///< numbered from 1, containers before what they hold
   bool operator==(const Source&) const = default;
+
+  bool is_message() const { return message >= kSeveral; }
 };
+/// Of both; a message hides other inputs.
 Source merge(Source a, Source b);
 
 /// What is known about a run of characters. `generation` numbers the generation block that wrote them; 0:
