@@ -4,14 +4,14 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "hub/json_file.h"
+#include "json/node.h"
 #include "model/batch.h"
 
 namespace hone::cli {
 
 namespace {
 
-std::vector<std::int32_t> read_ids(const hub::JsonNode& row, const char* key, const std::string& where,
+std::vector<std::int32_t> read_ids(const JsonNode& row, const char* key, const std::string& where,
                                    std::int64_t vocab) {
   const bool labels = std::string(key) == "labels";
   std::vector<std::int32_t> ids;
@@ -22,19 +22,6 @@ std::vector<std::int32_t> read_ids(const hub::JsonNode& row, const char* key, co
     ids.push_back(static_cast<std::int32_t>(id));
   }
   return ids;
-}
-
-/// A row of a file of rows: errors are at FILE:ROW:COLUMN, where the parser alone would count lines from the
-/// row.
-hub::JsonNode parse_row(const std::string& line, const std::string& where) {
-  try {
-    return hub::JsonNode::parse(line, where);
-  } catch (const Error& e) {
-    const std::string message = e.what();
-    const std::string counted = where + ":1:";
-    if (!message.starts_with(counted)) throw;
-    throw Error(e.kind(), where + ":" + message.substr(counted.size()));
-  }
 }
 
 }  // namespace
@@ -48,7 +35,7 @@ std::vector<TokenRow> read_token_rows(const std::string& path, const model::Deco
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
     TokenRow row;
     row.where = fmt::format("{}:{}", path, number);
-    const auto json = parse_row(line, row.where);
+    const auto json = JsonNode::parse(line, row.where, {.name_has_line = true});
     if (!json.is_object() || !json.has("input_ids"))
       fail("{}: expected a row {{\"input_ids\": [...]}}", row.where);
     row.ids = read_ids(json, "input_ids", row.where, spec.vocab);

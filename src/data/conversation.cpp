@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <cmath>
 #include <string_view>
 #include <utility>
 
@@ -131,6 +132,10 @@ std::string type_name(const Json& value) {
     case Json::value_t::boolean:
       return "boolean";
     default:
+      if (value.is_number_float() && !std::isfinite(value.get<double>()))
+        return fmt::format(
+            "number that JSON does not have ({}; Python's json and pandas write it; write null)",
+            value.get<double>());
       return "number";
   }
 }

@@ -6,10 +6,10 @@
 #include <unordered_map>
 
 #include "base/error.h"
-#include "hub/json_file.h"
+#include "base/message.h"
 #include "hub/link.h"
-#include "hub/message.h"
 #include "hub/tolerant_lookup.h"
+#include "json/node.h"
 
 namespace hone::hub {
 

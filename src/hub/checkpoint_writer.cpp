@@ -8,9 +8,9 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/message.h"
 #include "base/output_file.h"
-#include "hub/json_file.h"
-#include "hub/message.h"
+#include "json/node.h"
 
 namespace hone::hub {
 

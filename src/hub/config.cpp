@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/message.h"
 #include "hub/link.h"
-#include "hub/message.h"
 
 namespace hone::hub {
 

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "base/dtype.h"
-#include "hub/json_file.h"
+#include "json/node.h"
 
 namespace hone::hub {
 

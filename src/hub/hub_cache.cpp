@@ -8,7 +8,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "hub/message.h"
+#include "base/message.h"
 
 namespace hone::hub {
 

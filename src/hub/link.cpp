@@ -1,8 +1,8 @@
 #include "hub/link.h"
 
 #include "base/error.h"
+#include "base/message.h"
 #include "hub/directory_merge.h"
-#include "hub/message.h"
 
 namespace hone::hub {
 

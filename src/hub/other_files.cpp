@@ -8,8 +8,8 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/message.h"
 #include "hub/directory_merge.h"
-#include "hub/message.h"
 
 namespace hone::hub {
 

@@ -11,8 +11,8 @@
 #include <numeric>
 
 #include "base/error.h"
-#include "hub/json_file.h"
-#include "hub/message.h"
+#include "base/message.h"
+#include "json/node.h"
 
 namespace hone::hub {
 

@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 #include "hub/checkpoint.h"
-#include "hub/message.h"
+#include "base/message.h"
 
 namespace hone::hub {
 

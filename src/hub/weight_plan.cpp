@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "hub/message.h"
+#include "base/message.h"
 #include "hub/tolerant_lookup.h"
 #include "hub/weight_rules.h"
 

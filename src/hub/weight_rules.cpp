@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "hub/message.h"
+#include "base/message.h"
 #include "hub/tolerant_lookup.h"
 
 namespace hone::hub {

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "hub/json_file.h"
+#include "json/node.h"
 #include "model/families/family.h"
 
 namespace hone::model {
@@ -35,7 +35,7 @@ DType own_dtype(const ModelDescription& description, const hub::Checkpoint& chec
 
 /// config.json with another dtype, under the key that it uses (Transformers 4: torch_dtype).
 std::string with_dtype(const hub::OtherFiles& files, DType dtype) {
-  auto config = hub::parse_json(files.content("config.json"), (files.directory() / "config.json").string());
+  auto config = parse_json(files.content("config.json"), (files.directory() / "config.json").string());
   const bool old = config.contains("torch_dtype");
   const char* name = dtype == DType::kF32 ? "float32" : dtype == DType::kBF16 ? "bfloat16" : "float16";
   if (old) config["torch_dtype"] = name;

@@ -7,9 +7,16 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/message.h"
 #include "text/unicode.h"
 
 namespace hone::text::tok {
+
+namespace {
+
+constexpr std::int32_t kMostIds = 1 << 24;  // as the model's: ids index arrays and rows of an embedding
+
+}  // namespace
 
 void LongestMatcher::add(std::string_view text, std::int32_t id) {
   std::uint32_t node = 0;
@@ -50,41 +57,42 @@ std::optional<LongestMatcher::Match> LongestMatcher::find(std::string_view text,
   return std::nullopt;
 }
 
-AddedTokens::AddedTokens(const std::optional<JsonNode>& node, const Bpe& model,
-                         const Normalizer* normalizer) {
+AddedTokens::AddedTokens(const std::optional<JsonNode>& node, const Bpe& model, const Normalizer* normalizer,
+                         bool split_special_tokens)
+    : splits_special_(split_special_tokens) {
   if (!node) return;
   next_id_ = static_cast<std::int32_t>(model.vocab_size());
   std::unordered_map<std::uint64_t, std::string> stated;  // ids of the file
   std::size_t moved = 0;
   std::string first_moved;
-  for (std::size_t i = 0; i < node->array_size(); ++i) {
-    const JsonNode entry = node->at(i);
+  for (const JsonNode& entry : node->elements()) {
     AddedToken token;
-    const std::uint64_t id = entry.at("id").unsigned_integer();
-    token.content = entry.at("content").string();
-    token.single_word = entry.at("single_word").boolean();
-    token.lstrip = entry.at("lstrip").boolean();
-    token.rstrip = entry.at("rstrip").boolean();
-    token.normalized = entry.at("normalized").boolean();
-    token.special = entry.at("special").boolean();
-    if (id >= 1U << 24) entry.at("id").fail_here(fmt::format("the id {} is above {}", id, (1U << 24) - 1));
-    const auto [other, is_new] = stated.emplace(id, token.content);
-    if (!is_new && other->second != token.content) {
-      entry.at("id").fail_here(
-          fmt::format("'{}' and '{}' have the same id {}", shown(other->second), shown(token.content), id));
+    std::optional<std::uint64_t> id;  // none: whatever comes
+    if (!entry.at("id").is_null()) id = entry.at("id").as_count(kMostIds - 1);
+    token.content = entry.at("content").as_string();
+    token.single_word = entry.at("single_word").as_bool();
+    token.lstrip = entry.at("lstrip").as_bool();
+    token.rstrip = entry.at("rstrip").as_bool();
+    token.normalized = entry.at("normalized").as_bool();
+    token.special = entry.at("special").as_bool();
+    if (id) {
+      const auto [other, is_new] = stated.emplace(*id, token.content);
+      if (!is_new && other->second != token.content)
+        entry.at("id").fail_here(fmt::format("'{}' and '{}' have the same id {}", shown(other->second),
+                                             shown(token.content), *id));
     }
     if (token.content.empty()) continue;  // as the library
     add(token, model, normalizer, entry);
     const auto given = token_to_id(token.content);
-    if (given && static_cast<std::uint64_t>(*given) != id && moved++ == 0) {
-      first_moved = fmt::format("'{}' has the id {} instead of {}", shown(token.content), *given, id);
+    if (id && given && static_cast<std::uint64_t>(*given) != *id && moved++ == 0) {
+      first_moved = fmt::format("'{}' has the id {} instead of {}", shown(token.content), *given, *id);
     }
   }
   if (moved > 0) {
     log_warning(
         "{}: {} of {} ids are not those that the vocabulary and the order give, and are ignored as the "
         "tokenizers library does: {}",
-        node->location(), moved, node->array_size(), first_moved);
+        node->location(), moved, node->size(), first_moved);
   }
   finish(*node);
 }
@@ -123,7 +131,7 @@ void AddedTokens::finish(const JsonNode& where) {
   std::sort(tokens_.begin(), tokens_.end(),
             [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
   for (std::size_t i = 0; i < tokens_.size(); ++i) by_id_[tokens_[i].id] = i;
-  if (!tokens_.empty() && tokens_.back().id >= 1 << 24) where.fail_here("too many added tokens");
+  if (!tokens_.empty() && tokens_.back().id >= kMostIds) where.fail_here("too many added tokens");
   // Where two tokens have the same normalized text the library takes one at random; here it is the lower id.
   for (const AddedToken& token : tokens_) {
     const auto changed = normalized_.find(token.id);
@@ -203,6 +211,7 @@ void AddedTokens::split(const Piece& piece, bool normalized, Sink sink) const {
       std::size_t begin = match->begin;
       std::size_t end = match->end;
       if (token.single_word && touches_word(text, begin, end)) continue;
+      if (token.special && splits_special_) continue;
       if (token.lstrip) begin = std::max(skip_space_back(text, begin), done);
       if (token.rstrip) end = skip_space(text, end);
       // White space that the token before has taken may itself be a token; the library crashes where it ends

@@ -10,9 +10,9 @@
 #include <unordered_map>
 #include <vector>
 
+#include "json/node.h"
 #include "text/bpe.h"
 #include "text/function_ref.h"
-#include "text/json_node.h"
 #include "text/normalizers.h"
 #include "text/text_piece.h"
 #include "text/tokenizer.h"
@@ -48,8 +48,10 @@ class LongestMatcher {
 class AddedTokens {
  public:
   AddedTokens() = default;
-  /// `node` is the array, or null for none. Throws Error naming the key path.
-  AddedTokens(const std::optional<JsonNode>& node, const Bpe& model, const Normalizer* normalizer);
+  /// `node` is the array, or null for none; an entry's id may be null where it is the next one. Throws Error
+  /// naming the key path. `split_special_tokens`: special tokens are never found in a text.
+  AddedTokens(const std::optional<JsonNode>& node, const Bpe& model, const Normalizer* normalizer,
+              bool split_special_tokens);
 
   /// A piece, and the id of the added token that it is.
   using Sink = FunctionRef<void(const Piece&, std::optional<std::int32_t>)>;
@@ -72,6 +74,7 @@ class AddedTokens {
   void add(const AddedToken& token, const Bpe& model, const Normalizer* normalizer, const JsonNode& where);
   void finish(const JsonNode& where);
 
+  bool splits_special_ = false;
   std::vector<AddedToken> tokens_;  // sorted by id
   std::unordered_map<std::int32_t, std::size_t> by_id_;
   std::unordered_map<std::string, std::int32_t> by_content_;

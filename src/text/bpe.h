@@ -10,8 +10,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "json/node.h"
 #include "text/flat_table.h"
-#include "text/json_node.h"
 #include "text/text_piece.h"
 
 namespace hone::text::tok {
@@ -88,7 +88,7 @@ class Bpe {
   void read_vocabulary(const JsonNode& node);
   void read_merges(const JsonNode& node);
   void add_merge(const std::string& left, const std::string& right, std::uint32_t rank,
-                 const JsonNode& where);
+                 const JsonNode& merges, std::size_t index);
   void index_characters();
   void index_bytes();
   void index_joints(const std::vector<std::pair<std::int32_t, std::int32_t>>& pairs);

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/message.h"
 #include "text/bpe.h"
 #include "text/byte_level.h"
 #include "text/unicode.h"
@@ -26,10 +27,9 @@ std::string fallback_token(unsigned byte) {
 
 Bpe::Bpe(const JsonNode& node) {
   static const std::array<std::string, 1> kKinds = {"BPE"};
-  node.require_object();
-  const auto type = node.find("type");
+  const auto type = node.find_given("type");
   if (type) type->one_of(kKinds, "model");
-  if (!type && !node.find("merges"))
+  if (!type && !node.find_given("merges"))
     node.fail_here("'type' is missing, and there are no merges: only BPE is supported");
   read_options(node);
   read_vocabulary(node.at("vocab"));
@@ -43,15 +43,15 @@ Bpe::Bpe(const JsonNode& node) {
 }
 
 void Bpe::read_options(const JsonNode& node) {
-  if (const auto dropout = node.find("dropout"); dropout && dropout->number() != 0.0) {
+  if (const auto dropout = node.find_given("dropout"); dropout && dropout->as_number() != 0.0) {
     dropout->fail_here("BPE dropout is not supported; set it to null");
   }
   const auto text_or_empty = [&](std::string_view key) {
-    const auto value = node.find(key);
-    return value ? value->string() : std::string();
+    const auto value = node.find_given(key);
+    return value ? value->as_string() : std::string();
   };
-  if (const auto unk = node.find("unk_token")) {
-    unk_token_ = unk->string();
+  if (const auto unk = node.find_given("unk_token")) {
+    unk_token_ = unk->as_string();
     unk_location_ = unk->location();
   }
   prefix_ = text_or_empty("continuing_subword_prefix");
@@ -62,7 +62,7 @@ void Bpe::read_options(const JsonNode& node) {
 }
 
 void Bpe::read_vocabulary(const JsonNode& node) {
-  node.require_object();
+  if (!node.is_object()) node.fail_expected("an object of tokens and ids");
   const auto& vocabulary = node.value();
   ids_.reserve(vocabulary.size());
   for (const auto& [token, value] : vocabulary.items()) {
@@ -83,14 +83,14 @@ void Bpe::read_vocabulary(const JsonNode& node) {
 }
 
 void Bpe::add_merge(const std::string& left, const std::string& right, std::uint32_t rank,
-                    const JsonNode& where) {
+                    const JsonNode& merges, std::size_t index) {
   const auto id_of = [&](std::string_view token) {
     const auto id = token_to_id(token);
-    if (!id) where.fail_here(fmt::format("'{}' is not in the vocabulary", shown(token)));
+    if (!id) merges[index].fail_here(fmt::format("'{}' is not in the vocabulary", shown(token)));
     return *id;
   };
   if (right.size() < prefix_.size()) {
-    where.fail_here(fmt::format("'{}' is shorter than continuing_subword_prefix", shown(right)));
+    merges[index].fail_here(fmt::format("'{}' is shorter than continuing_subword_prefix", shown(right)));
   }
   const std::int32_t first = id_of(left);
   const std::int32_t second = id_of(right);
@@ -98,10 +98,11 @@ void Bpe::add_merge(const std::string& left, const std::string& right, std::uint
 }
 
 void Bpe::read_merges(const JsonNode& node) {
-  const std::size_t count = node.array_size();
+  if (!node.is_array()) node.fail_expected("a list of merges");
+  const std::size_t count = node.size();
   if (count >= kMostIds) node.fail_here(fmt::format("{} merges are too many", count));
   merges_ = PairTable<Merge>(count);
-  const bool as_strings = count > 0 && node.at(std::size_t{0}).is_string();
+  const bool as_strings = count > 0 && node[0].is_string();
   std::vector<std::pair<std::int32_t, std::int32_t>> pairs;
   std::uint32_t rank = 0;
   for (std::size_t i = 0; i < count; ++i) {
@@ -109,22 +110,23 @@ void Bpe::read_merges(const JsonNode& node) {
     std::string left;
     std::string right;
     if (as_strings) {
-      const std::string& line = node.at(i).string();
+      if (!value.is_string()) node[i].fail_expected("a string");
+      const auto& line = value.get_ref<const std::string&>();
       if (line.starts_with("#version")) continue;
       const std::size_t space = line.find(' ');
       if (space == std::string::npos || line.find(' ', space + 1) != std::string::npos) {
-        node.at(i).fail_here(fmt::format("'{}' is not two tokens with a space between", shown(line)));
+        node[i].fail_here(fmt::format("'{}' is not two tokens with a space between", shown(line)));
       }
       left = line.substr(0, space);
       right = line.substr(space + 1);
     } else {
       if (!value.is_array() || value.size() != 2 || !value[0].is_string() || !value[1].is_string()) {
-        node.at(i).fail_here("expected an array of two tokens");
+        node[i].fail_here("expected an array of two tokens");
       }
       left = value[0].get<std::string>();
       right = value[1].get<std::string>();
     }
-    add_merge(left, right, rank++, node.at(i));
+    add_merge(left, right, rank++, node, i);
     pairs.emplace_back(*token_to_id(left), *token_to_id(right));
   }
   index_joints(pairs);

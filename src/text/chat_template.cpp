@@ -2,11 +2,14 @@
 #include "text/chat_template.h"
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <tuple>
 
 #include "base/error.h"
+#include "json/parse.h"
 #include "text/jinja/ast.h"
 #include "text/jinja/interpreter.h"
 #include "text/unicode.h"
@@ -27,70 +30,6 @@ namespace {
 
 constexpr std::size_t kMaxConstruct = 120;
 constexpr std::size_t kMaxMessage = 360;
-
-/// Builds a JSON value from the parser's events, keeping integers of any size.
-class JsonBuilder final : public nlohmann::json_sax<Json> {
- public:
-  explicit JsonBuilder(std::string_view where) : where_(where) {}
-  Json take() { return std::move(root_); }
-
-  bool null() override { return add(nullptr); }
-  bool boolean(bool value) override { return add(value); }
-  bool number_integer(number_integer_t value) override { return add(value); }
-  bool number_unsigned(number_unsigned_t value) override { return add(value); }
-  bool number_float(number_float_t value, const string_t& text) override {
-    if (text.find_first_of(".eE") != std::string::npos) return add(value);
-    return add(Json::binary({text.begin(), text.end()}, kBigIntegerSubtype));
-  }
-  bool string(string_t& value) override { return add(std::move(value)); }
-  bool binary(binary_t&) override { return false; }
-  bool start_object(std::size_t) override { return open(Json::object()); }
-  bool start_array(std::size_t) override { return open(Json::array()); }
-  bool key(string_t& name) override {
-    slot_ = &(*open_.back())[name];
-    return true;
-  }
-  bool end_object() override { return close(); }
-  bool end_array() override { return close(); }
-  bool parse_error(std::size_t position, const std::string&,
-                   const nlohmann::detail::exception& error) override {
-    // "[json.exception.parse_error.101] parse error at line 1, column 10: what is wrong": the place is ours
-    // to say, the text may be a line of a file.
-    std::string message = error.what();
-    for (const char* prefix : {"] ", ": "})
-      if (const std::size_t at = message.find(prefix); at != std::string::npos) message.erase(0, at + 2);
-    fail("{}: invalid JSON at byte {}: {}", where_, position, message.substr(0, 300));
-  }
-
- private:
-  Json* place(Json value) {
-    if (open_.empty()) {
-      root_ = std::move(value);
-      return &root_;
-    }
-    if (open_.back()->is_array()) return &open_.back()->emplace_back(std::move(value));
-    *slot_ = std::move(value);
-    return slot_;
-  }
-  template <typename T>
-  bool add(T&& value) {
-    place(Json(std::forward<T>(value)));
-    return true;
-  }
-  bool open(Json container) {
-    open_.push_back(place(std::move(container)));
-    return true;
-  }
-  bool close() {
-    open_.pop_back();
-    return true;
-  }
-
-  std::string_view where_;
-  Json root_;
-  std::vector<Json*> open_;
-  Json* slot_ = nullptr;
-};
 
 /// Turns the inputs into values that know their message and key.
 class InputConverter {
@@ -119,6 +58,9 @@ class InputConverter {
       case Json::value_t::number_unsigned:
         return unsigned_integer(json.get<std::uint64_t>(), source);
       case Json::value_t::number_float:
+        // Within messages an error only where it would be written; all else is there to be written.
+        if (!std::isfinite(json.get<double>()) && source.message == Source::kNoMessage)
+          throw jinja::NonFinite();
         return Value::real(json.get<double>(), source);
       case Json::value_t::string:
         return string(json.get_ref<const std::string&>(), source);
@@ -360,6 +302,20 @@ std::string on_one_line(std::string_view text, std::size_t limit) {
   return line.substr(0, cut) + "…";
 }
 
+/// Which number of the inputs JSON does not have, and what to write.
+std::optional<std::string> non_finite_input(const ChatInput& input) {
+  const std::array<std::pair<const char*, const Json*>, 4> all{{{"messages", input.messages},
+                                                                {"tools", input.tools},
+                                                                {"documents", input.documents},
+                                                                {"chat_template_kwargs", input.kwargs}}};
+  for (const auto& [name, json] : all) {
+    if (json == nullptr) continue;
+    if (const auto found = find_non_finite(*json, name))
+      return fmt::format("{}, {}", *found, kNonFiniteAdvice);
+  }
+  return std::nullopt;
+}
+
 /// " (in {{ … }})": the tag at a position.
 std::string construct_at(const jinja::Template& parsed, jinja::Position position) {
   if (position.tag == 0 || position.tag >= parsed.tags.size()) return "";
@@ -372,9 +328,9 @@ std::string construct_at(const jinja::Template& parsed, jinja::Position position
 }  // namespace
 
 Json parse_chat_json(std::string_view text, std::string_view where) {
-  JsonBuilder builder(where);
-  Json::sax_parse(text.begin(), text.end(), &builder);
-  return builder.take();
+  return parse_json(
+      text, std::string(where),
+      {.repeated_keys = RepeatedKeys::kLastWins, .exact_integers = true, .name_has_line = true});
 }
 
 ChatTemplate::ChatTemplate(std::shared_ptr<const Program> program) : program_(std::move(program)) {}
@@ -397,10 +353,13 @@ ChatTemplate ChatTemplate::compile(std::string source, std::string name) {
 }
 
 Rendered ChatTemplate::render(const ChatInput& input) const {
+  const jinja::Budget budget;  // before the values that it counts
   InputConverter convert(input.trace);
   std::vector<Value> context;
   try {
     context = make_context(program_->parsed.symbols, input, convert);
+  } catch (const jinja::NonFinite& error) {
+    fail("{}: {}", program_->name, non_finite_input(input).value_or(error.what()));
   } catch (const jinja::Raise& error) {
     fail("{}: the template's input: {}", program_->name, error.what());
   }
@@ -414,6 +373,10 @@ Rendered ChatTemplate::render(const ChatInput& input) const {
     if (input.tools != nullptr) tracer.input("tools", *input.tools, Source::kTools);
     if (input.documents != nullptr) tracer.input("documents", *input.documents, Source::kDocuments);
     return rendered;
+  } catch (const jinja::NonFinite& error) {
+    fail("{}:{}: {}{}", program_->name, interpreter.position().line,
+         non_finite_input(input).value_or(error.what()),
+         construct_at(program_->parsed, interpreter.position()));
   } catch (const jinja::Raise& error) {
     fail("{}:{}: {}{}", program_->name, interpreter.position().line, on_one_line(error.what(), kMaxMessage),
          construct_at(program_->parsed, interpreter.position()));

@@ -60,11 +60,10 @@ struct ChatInput {
   std::function<std::tm()> clock;                     ///< what `strftime_now` reads; empty: the local time
 };
 
-/// Parses JSON text as Python's json.loads does for our purposes: key order kept, the last of equal keys
-/// wins, and integers beyond 64 bits kept exactly (as a binary value of subtype kBigIntegerSubtype that holds
-/// the decimal digits; the renderer prints them). Throws Error(kUser) that begins with `where`.
+/// Parses the JSON of one row as Python's json.loads does for our purposes: key order kept, the last of equal
+/// keys wins, NaN and the infinities read, and integers beyond 64 bits kept exactly (JsonOptions). Throws
+/// Error(kUser) "WHERE:column: what is wrong".
 nlohmann::ordered_json parse_chat_json(std::string_view text, std::string_view where);
-inline constexpr unsigned kBigIntegerSubtype = 0x49;
 
 /// A compiled template. Immutable, cheap to copy, safe to render from several threads at once.
 class ChatTemplate {

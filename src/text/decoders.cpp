@@ -212,20 +212,18 @@ class SequenceDecoder : public Decoder {
 
 std::unique_ptr<Decoder> make_metaspace_decoder(const JsonNode& node) {
   static const std::array<std::string, 3> kSchemes = {"first", "never", "always"};
-  const auto scheme = node.find("prepend_scheme");
+  const auto scheme = node.find_given("prepend_scheme");
   const bool declared_never = scheme && scheme->one_of(kSchemes, "prepend_scheme") == 1;
   const bool add_prefix_space = node.flag_or("add_prefix_space", true);
   if (!add_prefix_space && scheme && !declared_never) {
     node.fail_here("add_prefix_space contradicts prepend_scheme");
   }
-  return std::make_unique<MetaspaceDecoder>(node.at("replacement").character(),
+  return std::make_unique<MetaspaceDecoder>(node.at("replacement").as_character(),
                                             !declared_never && add_prefix_space);
 }
 
 std::size_t small_count(const JsonNode& node) {
-  const std::uint64_t count = node.unsigned_integer();
-  if (count > 1'000'000) node.fail_here("expected an integer up to 1000000");
-  return static_cast<std::size_t>(count);
+  return static_cast<std::size_t>(node.as_count(1'000'000));
 }
 
 }  // namespace
@@ -248,12 +246,12 @@ std::unique_ptr<Decoder> make_decoder(const JsonNode& node) {
     case 0: {
       const JsonNode list = node.at("decoders");
       std::vector<std::unique_ptr<Decoder>> steps;
-      for (std::size_t i = 0; i < list.array_size(); ++i) steps.push_back(make_decoder(list.at(i)));
+      for (const JsonNode& step : list.elements()) steps.push_back(make_decoder(step));
       return std::make_unique<SequenceDecoder>(std::move(steps));
     }
     case 1:
-      node.at("add_prefix_space").boolean();
-      node.at("trim_offsets").boolean();
+      node.at("add_prefix_space").as_bool();
+      node.at("trim_offsets").as_bool();
       return std::make_unique<ByteLevelDecoder>();
     case 2:
       return std::make_unique<ByteFallbackDecoder>();
@@ -261,14 +259,14 @@ std::unique_ptr<Decoder> make_decoder(const JsonNode& node) {
       return std::make_unique<FuseDecoder>();
     case 4:
       return std::make_unique<ReplaceDecoder>(Pattern::from_json(node.at("pattern")),
-                                              node.at("content").string());
+                                              node.at("content").as_string());
     case 5:
-      return std::make_unique<StripDecoder>(node.at("content").character(), small_count(node.at("start")),
+      return std::make_unique<StripDecoder>(node.at("content").as_character(), small_count(node.at("start")),
                                             small_count(node.at("stop")));
     case 6:
       return make_metaspace_decoder(node);
     default:
-      return std::make_unique<BpeDecoder>(node.at("suffix").string());
+      return std::make_unique<BpeDecoder>(node.at("suffix").as_string());
   }
 }
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "text/json_node.h"
+#include "json/node.h"
 #include "text/text_piece.h"
 
 namespace hone::text::tok {

@@ -156,7 +156,7 @@ std::unique_ptr<Normalizer> make_normalizer(const JsonNode& node) {
     case 0: {
       const JsonNode list = node.at("normalizers");
       std::vector<std::unique_ptr<Normalizer>> parts;
-      for (std::size_t i = 0; i < list.array_size(); ++i) parts.push_back(make_normalizer(list.at(i)));
+      for (const JsonNode& part : list.elements()) parts.push_back(make_normalizer(part));
       return std::make_unique<SequenceNormalizer>(std::move(parts));
     }
     case 1:
@@ -170,15 +170,15 @@ std::unique_ptr<Normalizer> make_normalizer(const JsonNode& node) {
     case 5:
       return std::make_unique<LowercaseNormalizer>();
     case 6:
-      return std::make_unique<StripNormalizer>(node.at("strip_left").boolean(),
-                                               node.at("strip_right").boolean());
+      return std::make_unique<StripNormalizer>(node.at("strip_left").as_bool(),
+                                               node.at("strip_right").as_bool());
     case 7:
       return std::make_unique<StripAccentsNormalizer>();
     case 8:
-      return std::make_unique<PrependNormalizer>(node.at("prepend").string());
+      return std::make_unique<PrependNormalizer>(node.at("prepend").as_string());
     case 9:
       return std::make_unique<ReplaceNormalizer>(Pattern::from_json(node.at("pattern")),
-                                                 node.at("content").string());
+                                                 node.at("content").as_string());
     default:
       return std::make_unique<ByteLevelNormalizer>();
   }
@@ -186,11 +186,10 @@ std::unique_ptr<Normalizer> make_normalizer(const JsonNode& node) {
 
 Pattern Pattern::from_json(const JsonNode& node) {
   Pattern pattern;
-  node.require_object();
-  if (const auto literal = node.find("String")) {
-    pattern.literal_ = literal->string();
-  } else if (const auto expression = node.find("Regex")) {
-    const std::string& text = expression->string();
+  if (const auto literal = node.find_given("String")) {
+    pattern.literal_ = literal->as_string();
+  } else if (const auto expression = node.find_given("Regex")) {
+    const std::string& text = expression->as_string();
     if (text.empty()) return pattern;  // matches between all characters, as an empty string does
     pattern.regex_ = std::make_shared<Regex>(text, expression->location());
   } else {

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/message.h"
 #include "text/byte_level.h"
 #include "text/unicode.h"
 
@@ -17,9 +18,13 @@ namespace hone::text::tok {
 namespace {
 
 std::int32_t read_id(const JsonNode& node) {
-  const std::uint64_t id = node.unsigned_integer();
-  if (id >= 1U << 24) node.fail_here("the id " + std::to_string(id) + " is above 16777215");
-  return static_cast<std::int32_t>(id);
+  return static_cast<std::int32_t>(node.as_count((1U << 24) - 1));
+}
+
+/// The id of ["[CLS]", 101].
+std::int32_t read_pair(const JsonNode& node) {
+  if (!node.is_array() || node.size() != 2) node.fail_expected("[token, id]");
+  return read_id(node[1]);
 }
 
 /// Moves an offset by whole characters, never past `limit`.
@@ -101,26 +106,20 @@ class TemplateProcessor : public PostProcessor {
  public:
   explicit TemplateProcessor(const JsonNode& node) : where_(node.location()) {
     std::unordered_map<std::string, std::vector<std::int32_t>> special;
-    const JsonNode tokens = node.at("special_tokens");
-    tokens.require_object();
-    for (const auto& item : tokens.value().items()) {
-      const JsonNode ids = tokens.at(item.key()).at("ids");
-      for (std::size_t i = 0; i < ids.array_size(); ++i) special[item.key()].push_back(read_id(ids.at(i)));
-      special.try_emplace(item.key());
+    for (const auto& [name, token] : node.at("special_tokens").members()) {
+      auto& ids = special[name];
+      for (const JsonNode& id : token.at("ids").elements()) ids.push_back(read_id(id));
     }
-    node.at("pair").array_size();  // required by the format; only single texts are encoded
-    const JsonNode single = node.at("single");
-    for (std::size_t i = 0; i < single.array_size(); ++i) {
-      const JsonNode piece = single.at(i);
-      piece.require_object();
-      if (const auto sequence = piece.find("Sequence")) {
+    node.at("pair").elements();  // required by the format; only single texts are encoded
+    for (const JsonNode& piece : node.at("single").elements()) {
+      if (const auto sequence = piece.find_given("Sequence")) {
         static const std::array<std::string, 1> kFirst = {"A"};
         sequence->at("id").one_of(kFirst, "sequence of a single text");
         pieces_.push_back({true, {}});
       } else {
         const JsonNode id = piece.at("SpecialToken").at("id");
-        const auto found = special.find(id.string());
-        if (found == special.end()) id.fail_here("'" + shown(id.string()) + "' is not in special_tokens");
+        const auto found = special.find(id.as_string());
+        if (found == special.end()) id.fail_here("'" + shown(id.as_string()) + "' is not in special_tokens");
         pieces_.push_back({false, found->second});
       }
     }
@@ -175,22 +174,21 @@ std::unique_ptr<PostProcessor> make_post_processor(const JsonNode& node) {
     case 0: {
       const JsonNode list = node.at("processors");
       std::vector<std::unique_ptr<PostProcessor>> steps;
-      for (std::size_t i = 0; i < list.array_size(); ++i) steps.push_back(make_post_processor(list.at(i)));
+      for (const JsonNode& step : list.elements()) steps.push_back(make_post_processor(step));
       return std::make_unique<SequenceProcessor>(std::move(steps));
     }
     case 1:
       return std::make_unique<TemplateProcessor>(node);
     case 2:
-      return std::make_unique<ByteLevelProcessor>(node.at("trim_offsets").boolean(),
-                                                  node.at("add_prefix_space").boolean());
+      return std::make_unique<ByteLevelProcessor>(node.at("trim_offsets").as_bool(),
+                                                  node.at("add_prefix_space").as_bool());
     case 3:
-      return std::make_unique<FrameProcessor>(
-          read_id(node.at("cls").at(std::size_t{1})), read_id(node.at("sep").at(std::size_t{1})),
-          node.at("trim_offsets").boolean(), node.at("add_prefix_space").boolean(), node.location());
+      return std::make_unique<FrameProcessor>(read_pair(node.at("cls")), read_pair(node.at("sep")),
+                                              node.at("trim_offsets").as_bool(),
+                                              node.at("add_prefix_space").as_bool(), node.location());
     default:
-      return std::make_unique<FrameProcessor>(read_id(node.at("cls").at(std::size_t{1})),
-                                              read_id(node.at("sep").at(std::size_t{1})), false, false,
-                                              node.location());
+      return std::make_unique<FrameProcessor>(read_pair(node.at("cls")), read_pair(node.at("sep")), false,
+                                              false, node.location());
   }
 }
 

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "text/json_node.h"
+#include "json/node.h"
 #include "text/text_piece.h"
 
 namespace hone::text::tok {

@@ -304,14 +304,14 @@ class SequencePreTokenizer : public PreTokenizer {
 std::unique_ptr<PreTokenizer> make_metaspace(const JsonNode& node) {
   static const std::array<std::string, 3> kSchemes = {"first", "never", "always"};
   using Prepend = MetaspacePreTokenizer::Prepend;
-  const auto scheme = node.find("prepend_scheme");
+  const auto scheme = node.find_given("prepend_scheme");
   const std::size_t chosen = scheme ? scheme->one_of(kSchemes, "prepend_scheme") : 2;
   auto prepend = static_cast<Prepend>(chosen);
   if (!node.flag_or("add_prefix_space", true)) {  // files from before prepend_scheme
     if (scheme && prepend != Prepend::kNever) node.fail_here("add_prefix_space contradicts prepend_scheme");
     prepend = Prepend::kNever;
   }
-  return std::make_unique<MetaspacePreTokenizer>(node.at("replacement").character(), prepend,
+  return std::make_unique<MetaspacePreTokenizer>(node.at("replacement").as_character(), prepend,
                                                  node.flag_or("split", true));
 }
 
@@ -326,27 +326,27 @@ std::unique_ptr<PreTokenizer> make_pre_tokenizer(const JsonNode& node, bool mode
     case 0: {
       const JsonNode list = node.at("pretokenizers");
       std::vector<std::unique_ptr<PreTokenizer>> parts;
-      for (std::size_t i = 0; i < list.array_size(); ++i) {
-        parts.push_back(make_pre_tokenizer(list.at(i), model_reads_bytes && i + 1 == list.array_size()));
-      }
+      const auto nodes = list.elements();
+      for (std::size_t i = 0; i < nodes.size(); ++i)
+        parts.push_back(make_pre_tokenizer(nodes[i], model_reads_bytes && i + 1 == nodes.size()));
       return std::make_unique<SequencePreTokenizer>(std::move(parts));
     }
     case 1: {
       const auto behavior = node.at("behavior").one_of(behavior_names(), "behavior");
       return std::make_unique<SplitPreTokenizer>(Pattern::from_json(node.at("pattern")),
                                                  static_cast<Behavior>(behavior),
-                                                 node.at("invert").boolean());
+                                                 node.at("invert").as_bool());
     }
     case 2:
-      node.at("trim_offsets").boolean();  // required by the format; only the post-processor acts on it
-      return std::make_unique<ByteLevelPreTokenizer>(node.at("add_prefix_space").boolean(),
+      node.at("trim_offsets").as_bool();  // required by the format; only the post-processor acts on it
+      return std::make_unique<ByteLevelPreTokenizer>(node.at("add_prefix_space").as_bool(),
                                                      node.flag_or("use_regex", true), model_reads_bytes);
     case 3:
       return make_metaspace(node);
     case 4:
-      return std::make_unique<DigitsPreTokenizer>(node.at("individual_digits").boolean());
+      return std::make_unique<DigitsPreTokenizer>(node.at("individual_digits").as_bool());
     case 5: {
-      const auto behavior = node.find("behavior");
+      const auto behavior = node.find_given("behavior");
       const std::size_t index = behavior ? behavior->one_of(behavior_names(), "behavior") : 1;
       return std::make_unique<PunctuationPreTokenizer>(static_cast<Behavior>(index));
     }
@@ -361,10 +361,10 @@ std::unique_ptr<PreTokenizer> make_pre_tokenizer(const JsonNode& node, bool mode
       return std::make_unique<SequencePreTokenizer>(std::move(parts));
     }
     case 9:
-      return std::make_unique<CharDelimiterPreTokenizer>(node.at("delimiter").character());
+      return std::make_unique<CharDelimiterPreTokenizer>(node.at("delimiter").as_character());
     default: {
-      const auto length = node.find("length");
-      const std::uint64_t characters = length ? length->unsigned_integer() : 5;
+      const auto length = node.find_given("length");
+      const std::uint64_t characters = length ? length->as_count(1U << 30) : 5;
       if (characters == 0) length->fail_here("expected a length of at least 1");
       return std::make_unique<FixedLengthPreTokenizer>(characters);
     }

@@ -4,8 +4,8 @@
 
 #include <memory>
 
+#include "json/node.h"
 #include "text/function_ref.h"
-#include "text/json_node.h"
 #include "text/text_piece.h"
 
 namespace hone::text::tok {

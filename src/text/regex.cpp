@@ -4,19 +4,24 @@
 
 #include <pcre2.h>
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
 #include "base/error.h"
-#include "text/json_node.h"
+#include "base/message.h"
 
 namespace hone::text::tok {
 
 namespace {
 
-// Far above what any sound pattern needs for one match; a pattern that runs away ends with an error, not
-// never.
-constexpr std::uint32_t kMatchLimit = 1'000'000'000;
+// Far above what any sound pattern needs for one match, which is a few steps a byte; a pattern that runs away
+// ends with an error within a second, not never.
+constexpr std::uint64_t kMatchSteps = 10'000'000;
+constexpr std::uint64_t kMatchStepsPerByte = 16;
+// The longest pattern of the field has 400 bytes.
+constexpr std::size_t kLongestPattern = 1 << 14;
+constexpr std::size_t kLongestTranslation = 1 << 20;
 constexpr std::size_t kJitStackStart = 32 * 1024;
 constexpr std::size_t kJitStackLimit = 64 * 1024 * 1024;  // reserved, touched only by deep matches
 
@@ -44,7 +49,6 @@ struct RegexScratch::State {
 
 RegexScratch::RegexScratch() : state_(std::make_unique<State>()) {
   HONE_CHECK(state_->context && state_->data && state_->stack, "PCRE2 has no memory");
-  pcre2_set_match_limit(state_->context.get(), kMatchLimit);
   pcre2_jit_stack_assign(state_->context.get(), nullptr, state_->stack.get());
 }
 RegexScratch::RegexScratch(RegexScratch&&) noexcept = default;
@@ -59,7 +63,10 @@ struct Regex::Compiled {
 };
 
 Regex::Regex(std::string_view pattern, std::string_view where) {
+  if (pattern.size() > kLongestPattern)
+    fail("{}: a regex of {} bytes is too long; hone reads up to {}", where, pattern.size(), kLongestPattern);
   const std::string translated = translate_regex(pattern, where);
+  if (translated.size() > kLongestTranslation) fail("{}: the regex '{}' is too large", where, shown(pattern));
   const Owned<pcre2_compile_context, pcre2_compile_context_free> context(
       pcre2_compile_context_create(nullptr));
   HONE_CHECK(context != nullptr, "PCRE2 has no memory");
@@ -105,6 +112,9 @@ bool Regex::find(std::string_view text, std::size_t from, RegexScratch& scratch,
 
 void Regex::for_each_match(std::string_view text, RegexScratch& scratch,
                            FunctionRef<void(std::size_t, std::size_t)> found) const {
+  const std::uint64_t steps = kMatchSteps + kMatchStepsPerByte * text.size();
+  pcre2_set_match_limit(scratch.state_->context.get(),
+                        static_cast<std::uint32_t>(std::min<std::uint64_t>(steps, 1'000'000'000)));
   std::size_t from = 0;
   std::size_t last_end = std::string_view::npos;
   std::size_t begin = 0;

@@ -11,7 +11,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "text/json_node.h"
+#include "base/message.h"
 #include "text/regex.h"
 #include "text/regex_class.h"
 #include "text/unicode.h"

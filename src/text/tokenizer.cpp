@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/message.h"
 #include "text/tokenizer_impl.h"
 #include "text/unicode.h"
 
@@ -15,40 +16,29 @@ namespace hone::text {
 
 namespace {
 
-nlohmann::json parse_json(std::string_view text, std::string_view name) {
-  try {
-    return nlohmann::json::parse(text);
-  } catch (const nlohmann::json::parse_error& error) {
-    const std::size_t byte = std::min(error.byte, text.size());
-    const auto line = 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(byte), '\n');
-    fail("{}:{}: not valid JSON at byte {} of {}; is the file complete?", name, line, byte, text.size());
+void check_version(const JsonNode& root) {
+  const auto version = root.find_given("version");
+  if (version && version->as_string() != "1.0") {
+    version->fail_here("unknown tokenizer version '" + shown(version->as_string()) + "'; supported: 1.0");
   }
 }
 
-void check_version(const tok::JsonNode& root) {
-  root.require_object();
-  const auto version = root.find("version");
-  if (version && version->string() != "1.0") {
-    version->fail_here("unknown tokenizer version '" + tok::shown(version->string()) + "'; supported: 1.0");
-  }
-}
-
-const tok::JsonNode& checked(const tok::JsonNode& root) {
+const JsonNode& checked(const JsonNode& root) {
   check_version(root);
   return root;
 }
 
 }  // namespace
 
-Tokenizer::Impl::Impl(const tok::JsonNode& root, std::string file_name)
+Tokenizer::Impl::Impl(const JsonNode& root, std::string file_name, bool split_special_tokens)
     : name(std::move(file_name)), model(checked(root).at("model")) {
-  if (const auto node = root.find("normalizer")) normalizer = tok::make_normalizer(*node);
-  if (const auto node = root.find("pre_tokenizer")) {
+  if (const auto node = root.find_given("normalizer")) normalizer = tok::make_normalizer(*node);
+  if (const auto node = root.find_given("pre_tokenizer")) {
     pre_tokenizer = tok::make_pre_tokenizer(*node, model.reads_bytes());
   }
-  if (const auto node = root.find("post_processor")) post_processor = tok::make_post_processor(*node);
-  if (const auto node = root.find("decoder")) decoder = tok::make_decoder(*node);
-  added = tok::AddedTokens(root.find("added_tokens"), model, normalizer.get());
+  if (const auto node = root.find_given("post_processor")) post_processor = tok::make_post_processor(*node);
+  if (const auto node = root.find_given("decoder")) decoder = tok::make_decoder(*node);
+  added = tok::AddedTokens(root.find_given("added_tokens"), model, normalizer.get(), split_special_tokens);
   trims_offsets = post_processor != nullptr && post_processor->trims();
   bool fused = false;
   if (decoder) decoder->describe(stream, fused);
@@ -79,8 +69,13 @@ Tokenizer Tokenizer::from_file(const std::filesystem::path& tokenizer_json) {
 
 Tokenizer Tokenizer::from_json(std::string_view json, std::string_view name) {
   const std::string file(name);
-  const nlohmann::json document = parse_json(json, name);
-  return Tokenizer(std::make_shared<const Impl>(tok::JsonNode(document, file), file));
+  return from_document(parse_json(json, file, {.repeated_keys = RepeatedKeys::kLastWins}), file);
+}
+
+Tokenizer Tokenizer::from_document(nlohmann::ordered_json document, const std::string& name,
+                                   bool split_special_tokens) {
+  const auto root = JsonNode::of(std::move(document), name);
+  return Tokenizer(std::make_shared<const Impl>(root, name, split_special_tokens));
 }
 
 void Tokenizer::Impl::encode_piece(const tok::Piece& piece, Scratch& scratch,

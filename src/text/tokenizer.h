@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <span>
 #include <string>
@@ -46,6 +47,10 @@ class Tokenizer {
   static Tokenizer from_file(const std::filesystem::path& tokenizer_json);
   /// The same from text in memory; `name` stands for the file name in messages.
   static Tokenizer from_json(std::string_view json, std::string_view name);
+  /// The same from a parsed document. `split_special_tokens`: special tokens written in a text are not
+  /// matched.
+  static Tokenizer from_document(nlohmann::ordered_json document, const std::string& name,
+                                 bool split_special_tokens = false);
 
   /// Ids of `text`. Special tokens written in the text are matched, as the library does. With
   /// `add_special_tokens` the post-processor adds its own (<s>, <|begin_of_text|>, ...). The "truncation" and

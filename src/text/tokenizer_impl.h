@@ -18,7 +18,7 @@
 namespace hone::text {
 
 struct Tokenizer::Impl {
-  Impl(const tok::JsonNode& root, std::string name);
+  Impl(const JsonNode& root, std::string name, bool split_special_tokens);
 
   /// Memory that one call writes to. Calls borrow it, so that the words one call has seen serve the next.
   struct Scratch {

@@ -8,9 +8,9 @@
 #include "base/content_hash.h"
 #include "base/error.h"
 #include "base/file.h"
-#include "hub/json_file.h"
 #include "hub/safetensors.h"
 #include "hub/staged_directory.h"
+#include "json/node.h"
 
 namespace hone::train {
 
@@ -58,7 +58,7 @@ ordered_json state_json(const TrainState& s) {
           {"history", history_json(s.history)}};
 }
 
-std::optional<double> read_optional(const hub::JsonNode& node) {
+std::optional<double> read_optional(const JsonNode& node) {
   return node.is_null() ? std::nullopt : std::optional(node.as_number());
 }
 
@@ -83,8 +83,8 @@ ordered_json tensor_json(const Optimizer::NamedTensor& t) {
 }
 
 /// index.json of a checkpoint in a format that this hone reads.
-hub::JsonNode read_index(const std::filesystem::path& checkpoint) {
-  auto index = hub::JsonNode::read(checkpoint / kIndex);
+JsonNode read_index(const std::filesystem::path& checkpoint) {
+  auto index = JsonNode::read(checkpoint / kIndex);
   if (index.at("format").as_string() != "hone-checkpoint")
     fail("{}: is not a checkpoint of hone", (checkpoint / kIndex).string());
   const std::int64_t version = index.at("version").as_integer();
@@ -96,7 +96,7 @@ hub::JsonNode read_index(const std::filesystem::path& checkpoint) {
   return index;
 }
 
-std::vector<Extension> read_history(const hub::JsonNode& node) {
+std::vector<Extension> read_history(const JsonNode& node) {
   std::vector<Extension> history;
   for (const auto& entry : node.elements()) {
     history.push_back({entry.at("step").as_integer(), {}});
@@ -106,7 +106,7 @@ std::vector<Extension> read_history(const hub::JsonNode& node) {
   return history;
 }
 
-std::vector<std::vector<std::int64_t>> read_counts(const hub::JsonNode& node) {
+std::vector<std::vector<std::int64_t>> read_counts(const JsonNode& node) {
   std::vector<std::vector<std::int64_t>> counts;
   for (const auto& layer : node.elements()) {
     counts.emplace_back();

@@ -15,8 +15,8 @@
 
 #include "base/error.h"
 #include "data/dataset.h"
-#include "hub/json_file.h"
 #include "hub/safetensors.h"
+#include "json/node.h"
 #include "train/optimizer.h"
 #include "train/step_record.h"
 
@@ -79,7 +79,7 @@ class SavedTensors {
  private:
   std::filesystem::path shard_;
   std::shared_ptr<const hub::SafetensorsFile> file_;
-  hub::JsonNode listed_;
+  JsonNode listed_;
 };
 
 /// The checkpoints of one run directory.

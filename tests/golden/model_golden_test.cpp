@@ -9,8 +9,8 @@
 #include <map>
 
 #include "base/file.h"
-#include "hub/json_file.h"
 #include "hub/safetensors.h"
+#include "json/node.h"
 #include "model/causal_lm.h"
 #include "model/generate.h"
 #include "train/optimizer.h"
@@ -27,7 +27,7 @@ constexpr double kGradientTolerance = 1e-4;
 
 std::vector<std::string> case_names() {
   std::vector<std::string> names;
-  for (const auto& c : hub::JsonNode::read(kGoldens / "manifest.json").at("cases").elements())
+  for (const auto& c : JsonNode::read(kGoldens / "manifest.json").at("cases").elements())
     names.push_back(c.at("name").as_string());
   return names;
 }
@@ -147,7 +147,7 @@ TEST_P(ModelGolden, LossAndEveryGradientMatch) {
 }
 
 TEST_P(ModelGolden, ThreeAdamWStepsMatch) {
-  const auto adamw = hub::JsonNode::read(kGoldens / "manifest.json").at("adamw");
+  const auto adamw = JsonNode::read(kGoldens / "manifest.json").at("adamw");
   auto model = load(DType::kF32);
   model.decoder().parameters().set_trainable({}, DType::kF32);
   train::Optimizer optimizer(context_, model,

@@ -2,7 +2,7 @@
 #include "hub/checkpoint.h"
 
 #include "hub/checkpoint_writer.h"
-#include "hub/json_file.h"
+#include "json/node.h"
 #include "tests/hub/support.h"
 
 namespace hone::hub {

@@ -6,7 +6,7 @@
 
 #include <csignal>
 
-#include "hub/json_file.h"
+#include "json/node.h"
 #include "tests/hub/support.h"
 
 namespace hone::hub {

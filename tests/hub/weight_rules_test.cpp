@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "hub/json_file.h"
+#include "json/node.h"
 #include "tests/hub/support.h"
 
 namespace hone::hub {

@@ -230,7 +230,40 @@ TEST(ChatJson, NamesThePlaceOfAnError) {
     parse_chat_json("{\"a\": }", "rows.jsonl:3");
     FAIL();
   } catch (const Error& error) {
-    EXPECT_THAT(error.what(), HasSubstr("rows.jsonl:3: invalid JSON at byte 7"));
+    EXPECT_THAT(error.what(), HasSubstr("rows.jsonl:3:7: not valid JSON"));
+  }
+}
+
+TEST(ChatJson, NumbersThatJsonDoesNotHaveAreReadAndRefusedWhereTheyWouldBeWritten) {
+  const Json messages = parse_chat_json(
+      R"([{"role": "user", "content": "hi", "score": NaN, "args": {"t": [1, Infinity]}}])", "rows.jsonl:1");
+  ChatInput input;
+  input.messages = &messages;
+  EXPECT_EQ(ChatTemplate::compile("{{ messages[0].content }}", "t").render(input).text, "hi");
+  for (const char* source :
+       {"{{ messages[0].score }}", "{{ messages[0].args | tojson }}", "{{ messages[0].args }}"}) {
+    try {
+      ChatTemplate::compile(source, "t").render(input);
+      FAIL() << source;
+    } catch (const Error& error) {
+      EXPECT_THAT(error.what(), HasSubstr("t:1: messages[0].score is NaN, which JSON does not have"));
+      EXPECT_THAT(error.what(), HasSubstr("write null"));
+    }
+  }
+}
+
+// Copies of a message recurse: without the reader's limit, a row of a few hundred kilobytes ends the program.
+TEST(ChatJson, RefusesRowsThatNestWithoutEnd) {
+  for (const char* opening : {"[", "{\"a\":"}) {
+    std::string text = "{\"messages\": [{\"role\": \"user\", \"content\": ";
+    for (int i = 0; i < 200000; ++i) text += opening;
+    try {
+      parse_chat_json(text, "rows.jsonl:3");
+      FAIL();
+    } catch (const Error& error) {
+      EXPECT_THAT(error.what(), HasSubstr("rows.jsonl:3:"));
+      EXPECT_THAT(error.what(), HasSubstr("nested more than 500 deep"));
+    }
   }
 }
 

@@ -158,7 +158,7 @@ TEST(PretrainedTokenizer, ATemplateOfOnesOwnReplacesTheCheckpoints) {
 TEST(PretrainedTokenizer, NamesFileAndLineOfBadJson) {
   const Directory directory(Json{{"tokenizer_config.json", "{\n\"bos_token\": \"<s>\",\n}"}});
   EXPECT_THAT(error_of([&] { PretrainedTokenizer::from_pretrained(directory.path()); }),
-              HasSubstr("tokenizer_config.json:3: invalid JSON"));
+              HasSubstr("tokenizer_config.json:3:"));
   directory.write("tokenizer_config.json", R"({"chat_template": 5})");
   EXPECT_THAT(error_of([&] { PretrainedTokenizer::from_pretrained(directory.path()); }),
               HasSubstr("chat_template: expected"));

@@ -205,14 +205,70 @@ TEST(TemplateRobustness, MutatedTemplatesRenderOrFailButNeverCrash) {
 }
 
 TEST(TemplateRobustness, DeeplyNestedInputsAreRefused) {
-  std::string deep = "[{\"role\": \"user\", \"content\": ";
-  for (int i = 0; i < 100000; ++i) deep += '[';
-  for (int i = 0; i < 100000; ++i) deep += ']';
-  deep += "}]";
-  const Json messages = parse_chat_json(deep, "deep");
+  const std::string deep = std::string(450, '[') + std::string(450, ']');
+  const Json messages = parse_chat_json(R"([{"role": "user", "content": )" + deep + "}]", "deep");
   ChatInput input;
   input.messages = &messages;
   EXPECT_THROW(ChatTemplate::compile("{{ messages }}", "t").render(input), Error);
+}
+
+/// The error of a template over one short message.
+std::string refusal(const std::string& source) {
+  const Json messages = Json::array({{{"role", "user"}, {"content", "hé"}}});
+  ChatInput input;
+  input.messages = &messages;
+  try {
+    ChatTemplate::compile(source, "t").render(input);
+    return "";
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
+// Each of these would run for hours, or fill the memory, though every single value is within its own limits.
+TEST(TemplateRobustness, OneBudgetOfStepsBoundsARendering) {
+  const std::string shared_a =
+      "{% set ns = namespace(a=[1], b=[1]) %}{% for i in range(60) %}{% set ns.a = [ns.a, ns.a] %}"
+      "{% set ns.b = [ns.b, ns.b] %}{% endfor %}";
+  const std::string long_text = "{% set t = 'éèéèéèéè' * 2500000 %}";
+  for (const std::string& source : {
+           shared_a + "{{ ns.a == ns.b }}",
+           shared_a + "{{ ns.a in [ns.b] }}",
+           shared_a + "{{ [ns.a, ns.b] | sort | length }}",
+           shared_a + "{{ ns.a < ns.b }}",
+           std::string(
+               "{% set ns = namespace(a=(1,), b=(1,)) %}{% for i in range(60) %}{% set ns.a = (ns.a, ns.a) %}"
+               "{% endfor %}{{ {ns.a: 1} | length }}"),
+           std::string(
+               "{% set r = range(100000) %}{% for a in r %}{{ '' if r | map('string') | list }}{% endfor %}"),
+           long_text + "{% for i in range(100000) %}{{ '' if 'x' in t }}{% endfor %}",
+           long_text + "{% for i in range(100000) %}{{ '' if t.find('x') > 0 }}{% endfor %}",
+           long_text + "{% for i in range(100000) %}{{ '' if t[1000000] == 'x' }}{% endfor %}",
+           long_text + "{% for i in range(100000) %}{{ '' if t == 'éèéèéèéè' * 2500000 }}{% endfor %}",
+           std::string(
+               "{% macro f(n) %}{{ f(n - 1) if n > 0 }}{{ f(n - 1) if n > 0 }}{% endmacro %}{{ f(60) }}"),
+       })
+    EXPECT_NE(refusal(source).find("runs for too long"), std::string::npos) << source << "\n"
+                                                                            << refusal(source);
+}
+
+TEST(TemplateRobustness, OneBudgetOfMemoryBoundsARendering) {
+  const std::string keeper = "{% set ns = namespace(all=[]) %}{% for i in range(100000) %}";
+  for (const std::string& source : {
+           keeper + "{% set ns.all = [ns.all, 'x' * 60000000] %}{% endfor %}",
+           keeper + "{% set ns.all = [ns.all, [0] * 9000000] %}{% endfor %}",
+           keeper + "{% set ns.all = [ns.all, range(100000) | list] %}{% endfor %}",
+           std::string("{% macro f(n) %}{{ 'x' * 60000000 }}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}"),
+           std::string("{% set x %}{% for i in range(100000) %}{{ 'x' * 1000000 }}{% endfor %}{% endset %}"),
+       }) {
+    const std::string error = refusal(source);
+    EXPECT_TRUE(error.find("MemoryError") != std::string::npos ||
+                error.find("nest more than") != std::string::npos)
+        << source << "\n"
+        << error;
+  }
+  // What is dropped is free again.
+  EXPECT_EQ(refusal("{% for i in range(200) %}{% set x = 'x' * 10000000 %}{% endfor %}"), "");
 }
 
 }  // namespace

@@ -65,8 +65,8 @@ std::vector<Damage> damages() {
     return [=](Json& file) { file[Json::json_pointer(pointer)] = value; };
   };
   return {
-      {"NoModel", [](Json& f) { f.erase("model"); }, {"'model' is missing"}},
-      {"NotAnObject", [](Json& f) { f = Json::array(); }, {"expected an object, found array"}},
+      {"NoModel", [](Json& f) { f.erase("model"); }, {"no key model"}},
+      {"NotAnObject", [](Json& f) { f = Json::array(); }, {"the document is [], expected an object"}},
       {"Version", set("/version", "2.0"), {"version", "2.0", "supported: 1.0"}},
       {"Unigram", set("/model/type", "Unigram"), {"model.type", "unsupported model 'Unigram'", "BPE"}},
       {"WordPiece", set("/model/type", "WordPiece"), {"model.type", "'WordPiece'", "BPE"}},
@@ -96,7 +96,7 @@ std::vector<Damage> damages() {
       {"MergesMixed",
        set("/model/merges", Json::array({Json::array({"a", "b"}), "a b"})),
        {"model.merges[1]"}},
-      {"MergesNull", set("/model/merges", nullptr), {"model.merges", "expected an array, found null"}},
+      {"MergesNull", set("/model/merges", nullptr), {"model.merges", "expected a list of merges"}},
       {"VocabIsArray", set("/model/vocab", Json::array()), {"model.vocab", "expected an object"}},
       {"DuplicateId", set("/model/vocab/c", 0), {"model.vocab", "'a'", "'c'", "same id 0"}},
       {"NegativeId", set("/model/vocab/c", -2), {"model.vocab", "'c'", "-2"}},
@@ -113,8 +113,8 @@ std::vector<Damage> damages() {
        {"added_tokens[1].id", "'<s>'", "'<t>'", "same id 4"}},
       {"AddedIncomplete",
        [](Json& f) { f["added_tokens"][0].erase("lstrip"); },
-       {"added_tokens[0]", "'lstrip' is missing"}},
-      {"AddedIsObject", set("/added_tokens", Json::object()), {"added_tokens", "expected an array"}},
+       {"no key added_tokens[0].lstrip"}},
+      {"AddedIsObject", set("/added_tokens", Json::object()), {"added_tokens", "expected a list"}},
       {"AddedVanishes",
        [](Json& f) {
          f["added_tokens"][0]["content"] = " ";
@@ -136,7 +136,7 @@ std::vector<Damage> damages() {
        {"post_processor.single[0].Sequence.id", "'B'"}},
       {"MetaspaceTwoCharacters",
        set("/pre_tokenizer", {{"type", "Metaspace"}, {"replacement", "ab"}}),
-       {"pre_tokenizer.replacement", "one character", "'ab'"}},
+       {"pre_tokenizer.replacement", "one character", "\"ab\""}},
   };
 }
 

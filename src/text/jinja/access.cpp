@@ -13,7 +13,7 @@ namespace {
 class SequenceIterator final : public Iterator {
  public:
   explicit SequenceIterator(Value sequence) : sequence_(std::move(sequence)) {}
-  bool next(Value& out) override {
+  bool advance(Value& out) override {
     const auto& items = sequence_.list().items;
     if (index_ >= items.size()) return false;
     out = items[index_++];
@@ -28,7 +28,7 @@ class SequenceIterator final : public Iterator {
 class DictIterator final : public Iterator {
  public:
   DictIterator(Value dict, View::What what) : dict_(std::move(dict)), what_(what) {}
-  bool next(Value& out) override {
+  bool advance(Value& out) override {
     const auto& entries = dict_.dict().entries;
     if (index_ >= entries.size()) return false;
     const auto& [key, value] = entries[index_++];
@@ -53,7 +53,7 @@ TextRef plain_piece(const Text& text, std::size_t begin, std::size_t end) {
 class TextIterator final : public Iterator {
  public:
   explicit TextIterator(TextRef text) : text_(std::move(text)) {}
-  bool next(Value& out) override {
+  bool advance(Value& out) override {
     if (at_ >= text_->bytes.size()) return false;
     const std::size_t begin = at_;
     decode_utf8(text_->bytes, at_);
@@ -69,7 +69,7 @@ class TextIterator final : public Iterator {
 class RangeIterator final : public Iterator {
  public:
   explicit RangeIterator(Value range) : range_(std::move(range)) {}
-  bool next(Value& out) override {
+  bool advance(Value& out) override {
     const Range& range = range_.as<Range>();
     if (index_ >= range.length) return false;
     out = Value::integer(range.at(index_++), range_.own_source());
@@ -82,7 +82,7 @@ class RangeIterator final : public Iterator {
 };
 
 struct EmptyIterator final : Iterator {
-  bool next(Value&) override { return false; }
+  bool advance(Value&) override { return false; }
 };
 
 /// Python's slice.indices(): the first index, the number of indices, and the step.
@@ -279,7 +279,10 @@ std::shared_ptr<Iterator> iterate(const Value& value) {
 }
 
 std::vector<Value> to_vector(const Value& value) {
-  if (value.is_sequence()) return value.list().items;
+  if (value.is_sequence()) {
+    Budget::spend(value.list().items.size() / 8);
+    return value.list().items;
+  }
   std::vector<Value> items;
   const auto iterator = iterate(value);
   for (Value item; iterator->next(item);) {

@@ -107,6 +107,7 @@ Value Interpreter::eval_compare(const CompareExpr& node, const ScopeRef& scope) 
     Value right = eval(*operand, scope);
     source = merge(source, right.source());
     position_ = node.at;
+    if (right.is_string()) Budget::spend_on_text(right.text().bytes.size());
     if (!compare(op, left, right)) return Value::boolean(false, source);
     left = std::move(right);
   }
@@ -203,6 +204,7 @@ Value Interpreter::eval_filter(const FilterExpr& node, const ScopeRef& scope, co
   const CallArgs args = eval_args(node.args, scope);
   position_ = node.at;
   if (node.filter == nullptr) raise(kPlain, "No filter named {} found.", in_quotes(node.name));
+  if (value.is_string()) Budget::spend_on_text(value.text().bytes.size());
   return node.filter(*this, value, args);
 }
 

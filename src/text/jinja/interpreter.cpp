@@ -11,8 +11,6 @@
 namespace hone::text::jinja {
 namespace {
 
-constexpr std::uint64_t kMaxSteps = 200'000'000;
-
 class Macro final : public Callable {
  public:
   /// The interpreter keeps `scope` alive; holding it here would tie a knot with the scope that holds this
@@ -114,11 +112,6 @@ std::shared_ptr<Namespace> Interpreter::make_namespace() {
   return namespaces_.back();
 }
 
-void Interpreter::step() {
-  if (++steps_ > kMaxSteps)
-    raise("RuntimeError", "the template runs for too long (more than {} steps)", kMaxSteps);
-}
-
 ScopeRef Interpreter::enter(const Body& body, const ScopeRef& parent) const {
   auto scope = std::make_shared<Scope>(parent);
   for (Symbol name : body.unbound) scope->variables.emplace_back(name, Value::missing());
@@ -138,7 +131,7 @@ Interpreter::Flow Interpreter::run_body(const Body& body, const ScopeRef& scope)
 
 Interpreter::Flow Interpreter::run(const Stmt& statement, const ScopeRef& scope) {
   const Deeper guard(*this, 1);
-  step();
+  Budget::spend(1);
   position_ = statement.at;
   switch (statement.kind) {
     case StmtKind::kOutput:
@@ -217,7 +210,7 @@ Interpreter::Flow Interpreter::run_loop(const ForStmt& node, const std::shared_p
   // As compiled by Jinja: `else` runs unless some iteration came to the end of the body.
   bool finished_one = false;
   for (Value item; loop->advance(item);) {
-    step();
+    Budget::spend(1);
     const ScopeRef inner = enter(node.body, scope);
     inner->set(loop_symbol_, Value::object(Kind::kCallable, loop));
     assign(*node.target, std::move(item), inner);
@@ -230,7 +223,7 @@ Interpreter::Flow Interpreter::run_loop(const ForStmt& node, const std::shared_p
 }
 
 bool Interpreter::passes(const ForStmt& node, const Value& item, const ScopeRef& scope) {
-  step();
+  Budget::spend(1);
   const auto inner = std::make_shared<Scope>(scope);
   assign(*node.target, item, inner);
   return truth(eval(*node.test, inner));

@@ -111,7 +111,6 @@ class Interpreter {
   Value eval_filter(const FilterExpr& node, const ScopeRef& scope, const Value* block_text);
   Value eval_test(const TestExpr& node, const ScopeRef& scope);
   CallArgs eval_args(const CallParts& parts, const ScopeRef& scope);
-  void step();
 
   const Template& template_;
   std::vector<Value> context_;
@@ -128,7 +127,6 @@ class Interpreter {
   std::vector<std::shared_ptr<LoopState>> loops_;
   std::int32_t generations_ = 0;
   int depth_ = 0;
-  std::uint64_t steps_ = 0;
 };
 
 }  // namespace hone::text::jinja

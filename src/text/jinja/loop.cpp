@@ -22,7 +22,7 @@ class LoopMethod final : public Callable {
 class VectorIterator final : public Iterator {
  public:
   explicit VectorIterator(std::vector<Value> items) : items_(std::move(items)) {}
-  bool next(Value& out) override {
+  bool advance(Value& out) override {
     if (index_ >= items_.size()) return false;
     out = items_[index_++];
     return true;
@@ -112,7 +112,7 @@ bool LoopState::changed(Interpreter& interpreter, const CallArgs& args) {
   return true;
 }
 
-bool FilteredItems::next(Value& out) {
+bool FilteredItems::advance(Value& out) {
   for (Value item; items_->next(item);) {
     if (interpreter_.passes(node_, item, scope_)) {
       out = std::move(item);

@@ -56,7 +56,7 @@ class FilteredItems final : public Iterator {
   FilteredItems(Interpreter& interpreter, const ForStmt& node, std::shared_ptr<Iterator> items,
                 ScopeRef scope)
       : interpreter_(interpreter), node_(node), items_(std::move(items)), scope_(std::move(scope)) {}
-  bool next(Value& out) override;
+  bool advance(Value& out) override;
 
  private:
   Interpreter& interpreter_;

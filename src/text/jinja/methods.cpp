@@ -21,7 +21,10 @@ class BoundMethod final : public Callable {
       : self_(std::move(self)), name_(name), method_(method) {
     depth = checked_depth(self_.depth() + 1);
   }
-  Value call(Interpreter&, CallArgs& args) override { return method_(self_, args); }
+  Value call(Interpreter&, CallArgs& args) override {
+    if (self_.is_string()) Budget::spend_on_text(self_.text().bytes.size());
+    return method_(self_, args);
+  }
   std::string type_name() const override { return "builtin_function_or_method"; }
   std::string repr() const override {
     return fmt::format("<built-in method {} of {} object>", name_, jinja::type_name(self_));

@@ -141,10 +141,18 @@ Value repeat(const Value& sequence, std::int64_t count) {
   const auto times = static_cast<std::size_t>(std::max<std::int64_t>(count, 0));
   if (sequence.is_string()) {
     const Text& text = sequence.text();
-    if (!text.bytes.empty() && times > kMaxTextBytes / text.bytes.size())
+    if (text.bytes.empty()) return sequence;
+    if (times > kMaxTextBytes / text.bytes.size())
       raise("MemoryError", "the repeated text is too long");
     TextBuilder out;
-    for (std::size_t i = 0; i < times && !text.bytes.empty(); ++i) out.append(text);
+    if (text.runs.size() <= 1) {  // in one piece
+      std::string bytes;
+      bytes.reserve(times * text.bytes.size());
+      for (std::size_t i = 0; i < times; ++i) bytes += text.bytes;
+      out.append(bytes, text.runs.empty() ? Mark{} : text.runs[0].mark);
+    } else {
+      for (std::size_t i = 0; i < times; ++i) out.append(text);
+    }
     return Value::text(out.finish(text.markup));
   }
   const std::vector<Value>& items = sequence.list().items;
@@ -204,6 +212,7 @@ bool holds(Compare op, int order) {
 }
 
 bool ordered(Compare op, const Value& a, const Value& b) {
+  Budget::spend(1);
   if (a.is_undefined()) raise_undefined(a);
   if (b.is_undefined()) raise_undefined(b);
   if (a.is_number() && b.is_number()) {
@@ -211,7 +220,10 @@ bool ordered(Compare op, const Value& a, const Value& b) {
     const int order = compare_numbers(a, b, unordered);
     return !unordered && holds(op, order);
   }
-  if (a.is_string() && b.is_string()) return holds(op, a.text().bytes.compare(b.text().bytes));
+  if (a.is_string() && b.is_string()) {
+    Budget::spend_on_text(std::min(a.text().bytes.size(), b.text().bytes.size()));
+    return holds(op, a.text().bytes.compare(b.text().bytes));
+  }
   if (a.is_sequence() && a.kind() == b.kind()) {
     const auto& x = a.list().items;
     const auto& y = b.list().items;

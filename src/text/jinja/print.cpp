@@ -11,6 +11,19 @@
 namespace hone::text::jinja {
 namespace {
 
+/// Throws NonFinite for a number of a message that JSON does not have. Those of a template's own making are
+/// written as in Python.
+void check_written(const Value& number) {
+  if (!std::isfinite(number.real()) && number.source().message != Source::kNoMessage) throw NonFinite();
+}
+
+std::string json_float(const Value& number) {
+  check_written(number);
+  if (std::isnan(number.real())) return "NaN";
+  if (std::isinf(number.real())) return number.real() > 0 ? "Infinity" : "-Infinity";
+  return float_repr(number.real());
+}
+
 char quote_for(std::string_view text) {
   const bool has_single = text.find('\'') != std::string_view::npos;
   return has_single && text.find('"') == std::string_view::npos ? '"' : '\'';
@@ -103,7 +116,7 @@ class JsonPrinter {
       case Kind::kBigInt:
         return jinja::print(out_, value);
       case Kind::kFloat:
-        return out_.append(number(value.real()), value.mark());
+        return out_.append(json_float(value), value.mark());
       case Kind::kString:
         return print_string(value.text());
       case Kind::kList:
@@ -117,12 +130,6 @@ class JsonPrinter {
   }
 
  private:
-  static std::string number(double value) {
-    if (std::isnan(value)) return "NaN";
-    if (std::isinf(value)) return value > 0 ? "Infinity" : "-Infinity";
-    return float_repr(value);
-  }
-
   void append_escaped(std::string& piece, char32_t code) const {
     constexpr std::string_view kNamed = "\b\f\n\r\t";
     if (code == '"' || code == '\\') {
@@ -173,7 +180,7 @@ class JsonPrinter {
       case Kind::kString:
         return print_string(key.text());
       case Kind::kFloat:
-        return out_.append(fmt::format("\"{}\"", number(key.real())), key.mark());
+        return out_.append(fmt::format("\"{}\"", json_float(key)), key.mark());
       case Kind::kBool:
         return out_.append(key.boolean() ? "\"true\"" : "\"false\"", key.mark());
       case Kind::kNone:
@@ -266,6 +273,7 @@ void print_repr(TextBuilder& out, const Value& value) {
     case Kind::kBigInt:
       return out.append(value.as<BigInteger>().digits, value.mark());
     case Kind::kFloat:
+      check_written(value);
       return out.append(float_repr(value.real()), value.mark());
     case Kind::kString:
       return print_string_repr(out, value.text());

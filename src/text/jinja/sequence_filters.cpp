@@ -99,8 +99,11 @@ Value filter_batch(Interpreter&, const Value& value, const CallArgs& call) {
       batch.push_back(std::move(item));
     }
     if (batch.empty()) return false;
-    while (!fill.is_none() && less_than(Value::integer(static_cast<std::int64_t>(batch.size())), size))
+    while (!fill.is_none() && less_than(Value::integer(static_cast<std::int64_t>(batch.size())), size)) {
+      if (batch.size() >= kMaxItems)
+        raise("MemoryError", "a line of batch has more than {} items", kMaxItems);
       batch.push_back(fill);
+    }
     out = make_list(std::move(batch));
     return true;
   });

@@ -17,6 +17,7 @@ Source merge(Source a, Source b) {
 
 std::size_t Text::offset(std::size_t index) const {
   if (is_ascii()) return index;
+  Budget::spend_on_text(4 * index);  // decoded, not just read
   std::size_t at = 0;
   for (; index > 0; --index) decode_utf8(bytes, at);
   return at;
@@ -45,11 +46,14 @@ void TextBuilder::append(std::string_view bytes, const Mark& mark) {
   if (bytes.size() > kMaxTextBytes - bytes_.size()) {
     raise("MemoryError", "a text of the template grew beyond {} MiB", kMaxTextBytes >> 20);
   }
+  Budget::spend(1 + bytes.size() / Budget::kBytesPerStep);
+  holding_.take(bytes.size());
   bytes_.append(bytes);
   if (mark != Mark{}) is_marked_ = true;
   if (!runs_.empty() && runs_.back().mark == mark) {
     runs_.back().end = bytes_.size();
   } else {
+    holding_.take(sizeof(Text::Run));
     runs_.push_back({bytes_.size(), mark});
   }
 }
@@ -73,7 +77,11 @@ TextRef TextBuilder::finish(bool markup) {
   text->length = count_code_points(text->bytes);
   text->markup = markup;
   if (is_marked_) text->runs = std::move(runs_);
-  *this = {};
+  holding_.give_back();
+  text->holding.take(sizeof(Text) + text->bytes.size() + text->runs.size() * sizeof(Text::Run));
+  bytes_.clear();
+  runs_.clear();
+  is_marked_ = false;
   return text;
 }
 

@@ -13,6 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include "text/jinja/budget.h"
+
 namespace hone::text::jinja {
 
 class Value;
@@ -24,6 +26,13 @@ class Raise : public std::runtime_error {
   /// the message is shown.
   Raise(std::string_view type, const std::string& message)
       : std::runtime_error(type.empty() ? message : fmt::format("{}: {}", type, message)) {}
+};
+
+/// A number that JSON does not have was to be written. Python would write NaN, nan, Infinity or inf, which no
+/// model has learnt to read.
+class NonFinite : public Raise {
+ public:
+  NonFinite() : Raise("", "a number is NaN or infinite") {}
 };
 
 template <typename... Args>
@@ -76,6 +85,7 @@ struct Object {
   /// A Python attribute of an object that is neither str, list, tuple, dict nor range.
   virtual std::optional<Value> attribute(std::string_view name);
   std::uint32_t depth = 0;
+  Holding holding;
 };
 
 /// An immutable string. Offsets are bytes; Python's indices are code points (equal where is_ascii()).
@@ -114,6 +124,7 @@ class TextBuilder {
   std::string bytes_;
   std::vector<Text::Run> runs_;
   bool is_marked_ = false;
+  Holding holding_;
 };
 
 }  // namespace hone::text::jinja

@@ -126,7 +126,9 @@ namespace {
 Value make_sequence(Kind kind, std::vector<Value> items, Source source) {
   if (items.size() > kMaxItems)
     raise("MemoryError", "a list of the template grew beyond {} items", kMaxItems);
+  Budget::spend(items.size() / 8);
   auto list = std::make_shared<List>();
+  list->holding.take(sizeof(List) + items.size() * sizeof(Value));
   list->items = std::move(items);
   set_depth(*list, list->items);
   return Value::object(kind, std::move(list), source);
@@ -147,6 +149,7 @@ Value make_dict(std::shared_ptr<Dict> dict, Source source) {
   for (const auto& [key, value] : dict->entries)
     depth = std::max({depth, key.depth() + 1, value.depth() + 1});
   dict->depth = checked_depth(depth);
+  dict->holding.take(sizeof(Dict) + dict->entries.size() * sizeof(dict->entries[0]));
   return Value::object(Kind::kDict, std::move(dict), source);
 }
 
@@ -268,6 +271,7 @@ const Value* Dict::find(std::string_view key) const {
 }
 
 bool equals(const Value& a, const Value& b) {
+  Budget::spend(1);
   if (a.is_number() && b.is_number()) return numbers_equal(a, b);
   if (a.kind() != b.kind()) return false;
   switch (a.kind()) {
@@ -276,6 +280,7 @@ bool equals(const Value& a, const Value& b) {
     case Kind::kNone:
       return true;
     case Kind::kString:
+      Budget::spend_on_text(std::min(a.text().bytes.size(), b.text().bytes.size()));
       return a.text().bytes == b.text().bytes;
     case Kind::kList:
     case Kind::kTuple:
@@ -293,6 +298,7 @@ bool equals(const Value& a, const Value& b) {
 }
 
 std::size_t hash(const Value& value) {
+  Budget::spend(1);
   switch (value.kind()) {
     case Kind::kBool:
     case Kind::kInt:
@@ -307,6 +313,7 @@ std::size_t hash(const Value& value) {
     case Kind::kBigInt:
       return std::hash<std::string>{}(value.as<BigInteger>().digits);
     case Kind::kString:
+      Budget::spend_on_text(value.text().bytes.size());
       return std::hash<std::string>{}(value.text().bytes);
     case Kind::kTuple: {
       std::size_t seed = value.list().items.size();

@@ -137,8 +137,14 @@ struct View final : Object {
 /// A one-pass stream of values: what select, map, reverse, … return.
 struct Iterator : Object {
   /// False at the end; then `out` is untouched.
-  virtual bool next(Value& out) = 0;
+  bool next(Value& out) {
+    Budget::spend(1);
+    return advance(out);
+  }
   std::string type_name() const override { return "generator"; }
+
+ private:
+  virtual bool advance(Value& out) = 0;
 };
 
 struct BigInteger final : Object {

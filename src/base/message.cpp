@@ -1,8 +1,8 @@
-#include "hub/message.h"
+#include "base/message.h"
 
 #include <fmt/format.h>
 
-namespace hone::hub {
+namespace hone {
 
 namespace {
 
@@ -49,4 +49,4 @@ bool is_lfs_pointer(std::string_view content) {
   return content.starts_with("version https://git-lfs.github.com/spec/");
 }
 
-}  // namespace hone::hub
+}  // namespace hone

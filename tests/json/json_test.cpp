@@ -1,19 +1,18 @@
 // JSON as Python reads it, with errors that say where.
-#include "hub/json_file.h"
+#include "json/node.h"
 
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
 
-#include "hub/key_pattern.h"
-#include "hub/message.h"
+#include "base/message.h"
 #include "tests/hub/support.h"
 
-namespace hone::hub {
+namespace hone {
 namespace {
 
-using test::error_of;
-using test::is_internal_error;
+using hub::test::error_of;
+using hub::test::is_internal_error;
 
 JsonNode parse(std::string_view text) {
   return JsonNode::parse(text, "f.json");
@@ -107,33 +106,73 @@ TEST(Json, ReadsLargeObjectsInLinearTime) {
   EXPECT_EQ(node.at("weight_map").size(), 200000U);
 }
 
-TEST(KeyPattern, MatchesDigitsAndFillsThemIn) {
-  const KeyPattern pattern("model.layers.{l}.mlp.experts.{e}.w1.weight");
-  const auto captures = pattern.match("model.layers.12.mlp.experts.0.w1.weight");
-  ASSERT_TRUE(captures);
-  EXPECT_EQ(captures->at("l"), "12");
-  EXPECT_EQ(captures->at("e"), "0");
-  EXPECT_EQ(KeyPattern("{e}/{l}").expand(*captures), "0/12");
-  for (const char* other :
-       {"model.layers..mlp.experts.0.w1.weight", "model.layers.x.mlp.experts.0.w1.weight",
-        "model.layers.1.mlp.experts.0.w1.weights", "a.model.layers.1.mlp.experts.0.w1.weight",
-        "model.layers.1.mlp.experts.0.w1", "model.layers.1.mlp.experts.-1.w1.weight", ""})
-    EXPECT_FALSE(pattern.match(other)) << other;
-  EXPECT_TRUE(KeyPattern("{a}.{a}").match("7.7"));
-  EXPECT_FALSE(KeyPattern("{a}.{a}").match("7.8"));
-  EXPECT_TRUE(KeyPattern("lm_head.weight").match("lm_head.weight"));
-  for (const char* wrong : {"{", "a{b", "}", "a{}b", "{a}{b}", "a}{b}"})
-    EXPECT_TRUE(is_internal_error([&] { KeyPattern pattern_(wrong); })) << wrong;
-  EXPECT_TRUE(is_internal_error([&] { (void)pattern.expand({}); }));
+TEST(Json, NamesTheKeyPathOfWhatIsNoJson) {
+  EXPECT_CONTAINS(error_of([] { parse(R"({"a": {"b": [1, 2, {"c": x}]}})"); }),
+                  "f.json:1:26: not valid JSON in a.b[2].c:");
+  EXPECT_CONTAINS(error_of([] { parse(R"({"a": [], "b" 1})"); }), "not valid JSON in b:");
+  EXPECT_CONTAINS(error_of([] { parse(R"([[1], 2, }])"); }), "not valid JSON in [2]:");
 }
 
-TEST(KeyPattern, NaturalOrderCountsNumbers) {
-  const std::vector<std::string> sorted{"",        "lm_head.weight", "m.2.a",      "m.10.a",
-                                        "m.10.b",  "m.10.b.c",       "m.0010.c",   "m.a.1",
-                                        "m.a1.10", "m.a10.2",        "model.norm", "model.norm.x"};
-  for (std::size_t i = 0; i < sorted.size(); ++i)
-    for (std::size_t j = 0; j < sorted.size(); ++j)
-      EXPECT_EQ(natural_key_less(sorted[i], sorted[j]), i < j) << sorted[i] << " " << sorted[j];
+TEST(Json, SaysWhatToWriteForOtherNotationsWords) {
+  const std::vector<std::pair<std::string, std::string>> words{
+      {"{\"a\": None}", "it says None, write null"},
+      {"{\"a\": True}", "it says True, write true"},
+      {"[nan]", "it says nan, which JSON does not have; write null"},
+      {"[-inf]", "it says -inf, which JSON does not have; write null"},
+      {"[-NaN]", "it says -NaN, which JSON does not have; write null"},
+      {"{'a': 1}", "JSON has its strings in \"…\""},
+      {"{\"a\": [1, 2", "the text ends early"}};
+  for (const auto& [text, advice] : words) EXPECT_CONTAINS(error_of([&, &t = text] { parse(t); }), advice);
+}
+
+TEST(Json, TheLastOfEqualKeysWinsWhereAsked) {
+  std::string text = "{\"k\": {\"deep\": 1}";
+  for (int i = 0; i < 40; ++i) text += fmt::format(", \"m{}\": {}", i, i);
+  const auto node = JsonNode::parse(text + R"(, "k": [2], "m0": {"m0": 1, "m0": 2}, "z": 3})", "f.json",
+                                    {.repeated_keys = RepeatedKeys::kLastWins});
+  EXPECT_EQ(node.keys().front(), "k");
+  EXPECT_EQ(node.size(), 42U);
+  EXPECT_EQ(node.at("k").text(), "[2]");
+  EXPECT_EQ(node.at("m0").text(), R"({"m0":2})");
+  EXPECT_EQ(node.keys().back(), "z");
+}
+
+TEST(Json, RowsKeepLongIntegersAndSayTheColumn) {
+  const JsonOptions row{
+      .repeated_keys = RepeatedKeys::kLastWins, .exact_integers = true, .name_has_line = true};
+  const auto value = parse_json("[123456789012345678901234567890, -5, 1e3, NaN]", "rows.jsonl:7", row);
+  ASSERT_TRUE(value[0].is_binary());
+  EXPECT_EQ(value[0].get_binary().subtype(), kBigIntegerSubtype);
+  EXPECT_EQ(std::string(value[0].get_binary().begin(), value[0].get_binary().end()),
+            "123456789012345678901234567890");
+  EXPECT_EQ(value[1].get<int>(), -5);
+  EXPECT_TRUE(std::isnan(value[3].get<double>()));
+  EXPECT_EQ(error_of([&] { parse_json("{\"é\": ]", "rows.jsonl:7", row); }).substr(0, 16),
+            "rows.jsonl:7:7: ");
+}
+
+TEST(Json, FindsNumbersThatJsonDoesNotHave) {
+  const auto value = parse_json(R"({"a": [1, {"b": 2.5}], "c": {"d": [0, -Infinity]}})", "f.json");
+  EXPECT_EQ(find_non_finite(value, "row"), "row.c.d[1] is -Infinity");
+  EXPECT_EQ(find_non_finite(value["a"], "row"), std::nullopt);
+  EXPECT_EQ(find_non_finite(parse_json("NaN", "f.json"), "x"), "x is NaN");
+}
+
+TEST(Json, ReadsCharactersCountsAndNames) {
+  const auto node = parse(R"({"c": "▁", "two": "ab", "n": 5, "name": "B", "off": null})");
+  EXPECT_EQ(node.at("c").as_character(), U'▁');
+  EXPECT_EQ(error_of([&] { node.at("two").as_character(); }),
+            "f.json: two is \"ab\", expected one character");
+  EXPECT_EQ(node.at("n").as_count(5), 5U);
+  EXPECT_EQ(error_of([&] { node.at("n").as_count(4); }), "f.json: n is 5, expected an integer from 0 to 4");
+  const std::vector<std::string> known{"A", "B"};
+  EXPECT_EQ(node.at("name").one_of(known, "letter"), 1U);
+  EXPECT_EQ(error_of([&] { node.at("two").one_of(known, "letter"); }),
+            "f.json: two: unsupported letter 'ab'; supported: A, B");
+  EXPECT_FALSE(node.find_given("off"));
+  EXPECT_FALSE(node.find_given("absent"));
+  EXPECT_TRUE(node.flag_or("off", true));
+  EXPECT_EQ(node.members()[2].second.key_path(), "n");
 }
 
 TEST(Message, ShowsAnyBytesOnOneLine) {
@@ -145,4 +184,4 @@ TEST(Message, ShowsAnyBytesOnOneLine) {
 }
 
 }  // namespace
-}  // namespace hone::hub
+}  // namespace hone
