@@ -7,7 +7,10 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/log.h"
+#include "json/parse.h"
 #include "text/jinja/unicode.h"
+#include "text/tokenizer_class.h"
 
 namespace hone::text {
 namespace {
@@ -22,45 +25,9 @@ constexpr std::string_view kConfigFile = "tokenizer_config.json";
 /// The JSON object in a file; an empty one where there is no such file.
 Json read_object(const fs::path& path) {
   if (!fs::exists(path)) return Json::object();
-  const std::string text = read_file(path);
-  Json json;
-  try {
-    json = Json::parse(text);
-  } catch (const Json::parse_error& error) {
-    const auto end = text.begin() + static_cast<std::ptrdiff_t>(std::min(error.byte, text.size()));
-    std::string reason = error.what();
-    if (const std::size_t colon = reason.find(": "); colon != std::string::npos) reason.erase(0, colon + 2);
-    fail("{}:{}: invalid JSON: {}", path.string(), std::count(text.begin(), end, '\n') + 1,
-         reason.substr(0, 200));
-  }
+  Json json = parse_json(read_regular_file(path), path.string(), {.repeated_keys = RepeatedKeys::kLastWins});
   if (!json.is_object()) fail("{}: expected a JSON object", path.string());
   return json;
-}
-
-/// A token as the files write it: a string, or an AddedToken object with its content.
-std::optional<std::string> token_text(const Json& token) {
-  if (token.is_string()) return token.get<std::string>();
-  if (token.is_object() && token.contains("content") && token["content"].is_string()) {
-    return token["content"].get<std::string>();
-  }
-  return std::nullopt;
-}
-
-/// Every NAME_token of a file, where null takes back what an earlier file said, and the names that objects of
-/// further tokens give.
-void add_tokens(const Json& source, std::map<std::string, std::string>& tokens) {
-  for (const auto& [key, value] : source.items()) {
-    if (!key.ends_with("_token")) continue;
-    if (auto text = token_text(value)) tokens[key] = *text;
-    if (value.is_null()) tokens.erase(key);
-  }
-  for (const char* further : {"extra_special_tokens", "model_specific_special_tokens"}) {
-    const auto extra = source.find(further);
-    if (extra == source.end() || !extra->is_object()) continue;
-    for (const auto& [key, value] : extra->items()) {
-      if (auto text = token_text(value)) tokens[key] = *text;
-    }
-  }
 }
 
 void add_eos_ids(const Json& config, const fs::path& path, std::vector<std::int32_t>& ids) {
@@ -264,13 +231,22 @@ PretrainedTokenizer PretrainedTokenizer::from_pretrained(const fs::path& directo
         "Transformers to make one)",
         directory.string());
   }
-  auto state = std::make_shared<State>(directory, Tokenizer::from_file(file));
-  const Json config = read_object(directory / kConfigFile);
-  add_tokens(config, state->special_tokens);
-  if (!config.contains("added_tokens_decoder"))
-    add_tokens(read_object(directory / "special_tokens_map.json"), state->special_tokens);
+  TokenizerFiles files;
+  files.tokenizer = parse_json(read_regular_file(file), file.string(), {.repeated_keys = RepeatedKeys::kLastWins});
+  files.config = read_object(directory / kConfigFile);
+  files.special_tokens_map = read_object(directory / "special_tokens_map.json");
+  files.added_tokens = read_object(directory / "added_tokens.json");
+  files.model = read_object(directory / "config.json");
+  TokenizerClass applied = apply_tokenizer_class(files, directory.string());
+  for (const std::string& warning : applied.warnings) log_warning("{}", warning);
+  const auto splits = files.config.find("split_special_tokens");
+  auto state = std::make_shared<State>(
+      directory, Tokenizer::from_document(std::move(files.tokenizer), file.string(),
+                                          splits != files.config.end() && *splits == true));
+  state->special_tokens = std::move(applied.special_tokens);
   state->templates = read_template_files(directory);
-  if (state->templates.empty()) state->templates = read_config_templates(directory / kConfigFile, config);
+  if (state->templates.empty())
+    state->templates = read_config_templates(directory / kConfigFile, files.config);
 
   PretrainedTokenizer tokenizer;
   tokenizer.state_ = state;

@@ -38,10 +38,12 @@ struct ChatOptions {
 class PretrainedTokenizer {
  public:
   /// Reads DIR/tokenizer.json, and where they exist tokenizer_config.json, special_tokens_map.json,
-  /// chat_template.jinja, additional_chat_templates/*.jinja, generation_config.json and config.json.
+  /// added_tokens.json, chat_template.jinja, additional_chat_templates/*.jinja, generation_config.json and
+  /// config.json.
   ///
-  /// As in Transformers 5.23: template files take the place of all templates in tokenizer_config.json;
-  /// special_tokens_map.json counts, and wins, only where tokenizer_config.json has no added_tokens_decoder;
+  /// As in Transformers 5.23: the tokenizer class decides what of tokenizer.json counts (tokenizer_class.h);
+  /// template files take the place of all templates in tokenizer_config.json; special_tokens_map.json and
+  /// added_tokens.json count, and win, only where tokenizer_config.json has no added_tokens_decoder;
   /// add_bos_token and add_eos_token do not count beside a tokenizer.json, whose post-processor alone says
   /// what encode() adds. Throws Error(kUser) for a missing tokenizer.json and for malformed JSON (path:line);
   /// for a broken template only when it is used.
