@@ -1,35 +1,21 @@
 // Mutated safetensors files and JSON either parse or throw hone's Error of kind kUser, in one line; nothing
 // else ever happens. Deterministic: the same mutations in every run.
 #include <gtest/gtest.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <cstring>
 #include <random>
 #include <string>
 #include <vector>
 
-#include "base/error.h"
 #include "hub/safetensors.h"
 #include "json/node.h"
+#include "tests/fuzz/fuzz.h"
 
 namespace hone::hub {
 namespace {
 
-/// A file in memory that can be opened by path, so that 20,000 of them do not touch a disk.
-class MemoryFile {
- public:
-  MemoryFile() : fd_(::memfd_create("fuzz", MFD_CLOEXEC)) {}
-  ~MemoryFile() { ::close(fd_); }
-  void write(const std::string& content) const {
-    ASSERT_EQ(::ftruncate(fd_, 0), 0);
-    ASSERT_EQ(::pwrite(fd_, content.data(), content.size(), 0), static_cast<ssize_t>(content.size()));
-  }
-  std::string path() const { return fmt::format("/proc/self/fd/{}", fd_); }
-
- private:
-  int fd_;
-};
+using fuzz::MemoryFile;
+using fuzz::survives;
 
 std::string with_length(const std::string& header, const std::string& data) {
   const std::uint64_t length = header.size();
@@ -94,69 +80,15 @@ const std::vector<std::string> kWords{"0",
                                       "[12,0]",
                                       "[0,0]"};
 
-/// One random change, or up to four: bytes flipped, ranges removed, repeated or moved, words put in or over
-/// numbers.
-std::string mutate(std::string text, std::mt19937_64& random) {
-  const auto below = [&](std::size_t n) { return n == 0 ? 0 : static_cast<std::size_t>(random() % n); };
-  for (std::size_t left = 1 + below(2) * below(4); left > 0; --left) {
-    const std::size_t at = below(text.size());
-    const std::size_t n = std::min(text.size() - at, 1 + below(24));
-    switch (below(7)) {
-      case 0:
-        if (!text.empty()) text[at] = static_cast<char>(random());
-        break;
-      case 1:
-        text.erase(at, n);
-        break;
-      case 2:
-        text.insert(at, text.substr(below(text.size()), n));
-        break;
-      case 3:
-        text.insert(at, kWords[below(kWords.size())]);
-        break;
-      case 4:
-        text.replace(at, n, kWords[below(kWords.size())]);
-        break;
-      case 5:
-        text.resize(at);
-        break;
-      default: {  // a number becomes another word: these keep the JSON whole and lie in its content
-        const auto digit = text.find_first_of("0123456789", at);
-        if (digit == std::string::npos) break;
-        const auto end = std::min(text.find_first_not_of("0123456789", digit), text.size());
-        text.replace(digit, end - digit, kWords[below(16)]);
-      }
-    }
-  }
-  return text;
-}
-
-/// True where `f` returned, false where it threw as it should.
-template <typename F>
-bool survives(F&& f, const std::string& input) {
-  try {
-    f();
-    return true;
-  } catch (const Error& error) {
-    const std::string what = error.what();
-    EXPECT_EQ(error.kind(), ErrorKind::kUser) << what << "\n" << input;
-    EXPECT_LE(what.size(), 600U) << what;
-    EXPECT_EQ(what.find('\n'), std::string::npos) << what;
-  } catch (const std::exception& other) {
-    ADD_FAILURE() << "not an Error: " << other.what() << "\n" << input;
-  }
-  return false;
-}
-
 TEST(SafetensorsFuzz, EveryMutatedFileParsesOrIsRefused) {
   std::mt19937_64 random(1);
   const MemoryFile file;
   int parsed = 0;
   for (int i = 0; i < 20'000; ++i) {
-    std::string content =
-        i % 4 == 0 ? mutate(with_length(kHeader, kData), random)  // the length and the data as well
-                   : with_length(mutate(kHeader, random), kData);
-    if (i % 16 == 1) content = with_length(kHeader, mutate(kData, random));
+    std::string content = i % 4 == 0 ? fuzz::mutate(with_length(kHeader, kData), kWords,
+                                                    random)  // the length and the data as well
+                                     : with_length(fuzz::mutate(kHeader, kWords, random), kData);
+    if (i % 16 == 1) content = with_length(kHeader, fuzz::mutate(kData, kWords, random));
     file.write(content);
     parsed += survives(
         [&] {
@@ -185,7 +117,7 @@ TEST(SafetensorsFuzz, EveryMutatedTextIsJsonOrIsRefused) {
   std::mt19937_64 random(2);
   int parsed = 0;
   for (int i = 0; i < 20'000; ++i) {
-    const std::string mutated = mutate(text, random);
+    const std::string mutated = fuzz::mutate(text, kWords, random);
     parsed += survives([&] { JsonNode::parse(mutated, "config.json").text(); }, mutated);
   }
   EXPECT_GT(parsed, 500);
