@@ -3,7 +3,7 @@ BUILD  ?= build
 WERROR ?= OFF
 PYTHON ?= python3
 
-.PHONY: all setup configure demo test bench bench-hf verify-hf lint format clean
+.PHONY: all setup configure demo test fuzz bench bench-hf verify-hf lint format clean
 
 all: configure
 	@cmake --build $(BUILD) --target hone hone_library fine_tune
@@ -23,6 +23,12 @@ demo: configure
 test: configure
 	@cmake --build $(BUILD)
 	@scripts/test.sh $(BUILD)
+
+## Tokenizers, configs, indexes, weights' headers and rows, mutated 70,000 times, under ASan and UBSan.
+fuzz: setup
+	@cmake --preset asan --log-level=ERROR >/dev/null
+	@cmake --build build-asan --target fuzz_files
+	@build-asan/fuzz_files --gtest_brief=1
 
 ## Each kernel beside the machine's ceiling, then a training step.
 bench: configure
