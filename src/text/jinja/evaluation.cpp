@@ -203,6 +203,8 @@ Value Interpreter::eval_filter(const FilterExpr& node, const ScopeRef& scope, co
                           : eval(*node.operand, scope);
   const CallArgs args = eval_args(node.args, scope);
   position_ = node.at;
+  if (node.filter == nullptr && is_refused_filter(node.name))
+    raise(kPlain, "the filter '{}' is not supported in chat templates", node.name);
   if (node.filter == nullptr) raise(kPlain, "No filter named {} found.", in_quotes(node.name));
   if (value.is_string()) Budget::spend_on_text(value.text().bytes.size());
   return node.filter(*this, value, args);

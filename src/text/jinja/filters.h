@@ -19,9 +19,10 @@ struct NamedFilter {
   Filter filter;
 };
 
-/// Null for names that Jinja does not know. Filters that a chat template has no use for (random, urlize, …)
-/// raise when they run.
+/// Null for names that Jinja does not know, and for those of is_refused_filter.
 Filter find_filter(std::string_view name);
+/// Filters of Jinja that no chat template of the field uses: made for web pages and terminals, or random.
+bool is_refused_filter(std::string_view name);
 Test find_test(std::string_view name);
 /// All names, for suggestions.
 std::vector<std::string> filter_names();

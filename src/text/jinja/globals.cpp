@@ -125,74 +125,14 @@ Value call_strftime_now(Interpreter& interpreter, const CallArgs& call) {
   raise(kValueError, "the format of strftime_now is too long");
 }
 
-Value call_lipsum(Interpreter&, const CallArgs&) {
-  raise(kPlain, "the function 'lipsum' is not supported in chat templates: it is random");
+/// Functions of Jinja that no chat template of the field calls.
+template <const char* const& kName>
+Value refuse(Interpreter&, const CallArgs&) {
+  raise(kPlain, "the function '{}' is not supported in chat templates", kName);
 }
-
-class Cycler final : public Object, public std::enable_shared_from_this<Cycler> {
- public:
-  explicit Cycler(std::vector<Value> items) : items_(std::move(items)) { set_depth(*this, items_); }
-  std::string type_name() const override { return "Cycler"; }
-  std::optional<Value> attribute(std::string_view name) override;
-  Value next() { return items_[std::exchange(position_, (position_ + 1) % items_.size())]; }
-  void reset() { position_ = 0; }
-
- private:
-  std::vector<Value> items_;
-  std::size_t position_ = 0;
-};
-
-class CyclerMethod final : public Callable {
- public:
-  CyclerMethod(std::shared_ptr<Cycler> cycler, bool is_next) : cycler_(std::move(cycler)), is_next_(is_next) {
-    depth = checked_depth(cycler_->depth + 1);
-  }
-  Value call(Interpreter&, CallArgs& call_args) override {
-    const Arguments args(is_next_ ? "next" : "reset", call_args, {});
-    if (is_next_) return cycler_->next();
-    cycler_->reset();
-    return Value::none();
-  }
-
- private:
-  std::shared_ptr<Cycler> cycler_;
-  bool is_next_;
-};
-
-std::optional<Value> Cycler::attribute(std::string_view name) {
-  if (name == "current") return items_[position_];
-  if (name == "next" || name == "reset") {
-    return Value::object(Kind::kCallable, std::make_shared<CyclerMethod>(shared_from_this(), name == "next"));
-  }
-  return std::nullopt;
-}
-
-Value call_cycler(Interpreter&, const CallArgs& args) {
-  if (args.positional.empty()) raise("RuntimeError", "at least one item has to be provided");
-  return Value::object(Kind::kOpaque, std::make_shared<Cycler>(args.positional));
-}
-
-class Joiner final : public Callable {
- public:
-  explicit Joiner(Value separator) : separator_(std::move(separator)) {
-    depth = checked_depth(separator_.depth() + 1);
-  }
-  Value call(Interpreter&, CallArgs& call_args) override {
-    const Arguments args("joiner", call_args, {});
-    return std::exchange(used_, true) ? separator_ : Value::string("");
-  }
-  std::string type_name() const override { return "Joiner"; }
-
- private:
-  Value separator_;
-  bool used_ = false;
-};
-
-Value call_joiner(Interpreter&, const CallArgs& call) {
-  const Arguments args("joiner", call, {"sep"});
-  return Value::object(Kind::kCallable,
-                       std::make_shared<Joiner>(args.has(0) ? args[0] : Value::string(", ")));
-}
+constexpr const char* kLipsum = "lipsum";
+constexpr const char* kCycler = "cycler";
+constexpr const char* kJoiner = "joiner";
 
 Value call_from_keys(Interpreter&, const CallArgs& call) {
   const Arguments args("fromkeys", call, {"/iterable", "/value"}, 1);
@@ -216,9 +156,9 @@ std::vector<std::pair<std::string_view, Value>> global_functions() {
   add("range", call_range);
   add("dict", call_dict);
   add("namespace", call_namespace);
-  add("cycler", call_cycler);
-  add("joiner", call_joiner);
-  add("lipsum", call_lipsum);
+  add(kLipsum, refuse<kLipsum>);
+  add(kCycler, refuse<kCycler>);
+  add(kJoiner, refuse<kJoiner>);
   add("raise_exception", call_raise_exception);
   add("strftime_now", call_strftime_now);
   return functions;

@@ -6,13 +6,20 @@
 #include <cmath>
 
 #include "text/jinja/arguments.h"
-#include "text/jinja/format.h"
 #include "text/jinja/operators.h"
 #include "text/jinja/print.h"
 #include "text/jinja/unicode.h"
 
 namespace hone::text::jinja {
 namespace {
+
+/// Python has them; no chat template of the field calls them.
+bool is_refused_method(std::string_view name) {
+  static constexpr std::array<std::string_view, 11> kRefused = {
+      "format",   "format_map", "isprintable", "istitle",   "isidentifier", "swapcase",
+      "casefold", "expandtabs", "translate",   "maketrans", "encode"};
+  return std::find(kRefused.begin(), kRefused.end(), name) != kRefused.end();
+}
 
 /// A method with the object it belongs to.
 class BoundMethod final : public Callable {
@@ -55,10 +62,6 @@ Value is_ascii(const Value& self, const CallArgs& call) {
   return Value::boolean(self.text().is_ascii(), self.source());
 }
 
-Value is_printable_text(const Value& self, const CallArgs& call) {
-  return self.text().bytes.empty() ? Value::boolean(true) : all_of_text<is_printable>(self, call);
-}
-
 Value is_lower_method(const Value& self, const CallArgs& call) {
   const Arguments args("islower", call, {});
   return Value::boolean(is_lower_text(self.text()), self.source());
@@ -69,65 +72,16 @@ Value is_upper_method(const Value& self, const CallArgs& call) {
   return Value::boolean(is_upper_text(self.text()), self.source());
 }
 
-Value is_title_text(const Value& self, const CallArgs& call) {
-  const Arguments args("istitle", call, {});
-  const std::string& bytes = self.text().bytes;
-  bool found = false;
-  bool in_word = false;
-  for (std::size_t at = 0; at < bytes.size();) {
-    const char32_t code = decode_utf8(bytes, at);
-    const bool begins = is_upper(code) || is_title(code);
-    if ((begins && in_word) || (is_lower(code) && !in_word)) return Value::boolean(false, self.source());
-    in_word = is_cased(code);
-    found = found || begins;
-  }
-  return Value::boolean(found, self.source());
-}
-
-Value is_identifier(const Value& self, const CallArgs& call) {
-  const Arguments args("isidentifier", call, {});
-  const std::string& bytes = self.text().bytes;
-  bool holds = !bytes.empty();
-  for (std::size_t at = 0; at < bytes.size() && holds;) {
-    const bool first = at == 0;
-    const char32_t code = decode_utf8(bytes, at);
-    holds = first ? is_identifier_start(code) : is_identifier_part(code);
-  }
-  return Value::boolean(holds, self.source());
-}
-
-Value format_method(const Value& self, const CallArgs& call) {
-  return brace_format(self.text(), call);
-}
-
-Value format_map_method(const Value& self, const CallArgs& call) {
-  if (!call.keyword.empty()) raise(kTypeError, "format_map() takes no keyword arguments");
-  if (call.positional.size() != 1) {
-    raise(kTypeError, "format_map() takes exactly one argument ({} given)", call.positional.size());
-  }
-  if (!call.positional[0].is(Kind::kDict)) raise(kTypeError, "format_map() wants a dict");
-  CallArgs fields;
-  for (const auto& [key, value] : call.positional[0].dict().entries) {
-    if (key.is_string()) fields.keyword.emplace_back(key.text().bytes, value);
-  }
-  return brace_format(self.text(), fields);
-}
-
 constexpr std::array kMoreTextMethods = {
-    NamedMethod{"format", format_method},
-    NamedMethod{"format_map", format_map_method},
     NamedMethod{"isdigit", all_of_text<is_digit>},
     NamedMethod{"isdecimal", all_of_text<is_decimal>},
     NamedMethod{"isnumeric", all_of_text<is_numeric>},
     NamedMethod{"isalpha", all_of_text<is_alpha>},
     NamedMethod{"isalnum", all_of_text<is_alnum>},
     NamedMethod{"isspace", all_of_text<is_space>},
-    NamedMethod{"isprintable", is_printable_text},
     NamedMethod{"isascii", is_ascii},
     NamedMethod{"islower", is_lower_method},
     NamedMethod{"isupper", is_upper_method},
-    NamedMethod{"istitle", is_title_text},
-    NamedMethod{"isidentifier", is_identifier},
 };
 
 Value sequence_count(const Value& self, const CallArgs& call) {
@@ -243,10 +197,6 @@ Method find_method(const Value& object, std::string_view name) {
 
 /// Attributes that are values rather than methods.
 std::optional<Value> data_attribute(const Value& object, std::string_view name) {
-  if (object.is(Kind::kTuple) && object.list().is_group) {
-    if (name == "grouper") return object.list().items[0];
-    if (name == "list") return object.list().items[1];
-  }
   if (object.is(Kind::kRange)) {
     const Range& range = object.as<Range>();
     if (name == "start") return Value::integer(range.start);
@@ -271,6 +221,8 @@ std::optional<Value> data_attribute(const Value& object, std::string_view name) 
 std::optional<Value> builtin_attribute(const Value& object, std::string_view name) {
   if (auto value = data_attribute(object, name)) return value;
   const Method method = find_method(object, name);
+  if (method == nullptr && object.is_string() && is_refused_method(name))
+    raise(kPlain, "the method '{}' of strings is not supported in chat templates", name);
   if (method == nullptr) return std::nullopt;
   return Value::object(Kind::kCallable, std::make_shared<BoundMethod>(object, name, method));
 }

@@ -1,5 +1,6 @@
 // Filters that make numbers, and the table of all filters.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdlib>
 #include <limits>
@@ -192,46 +193,12 @@ Value filter_sum(Interpreter&, const Value& value, const CallArgs& call) {
   return total;
 }
 
-Value filter_filesizeformat(Interpreter& interpreter, const Value& value, const CallArgs& call) {
-  const Arguments args("filesizeformat", call, {"binary"});
-  const bool is_binary = args.flag(0, false);
-  const double base = is_binary ? 1024 : 1000;
-  const Value number = value.is_string() ? filter_float(interpreter, value, {{Value::none()}, {}}) : value;
-  const double bytes = to_double(number);
-  const Mark mark{value.source(), 0};
-  if (bytes == 1) return Value::string("1 Byte", mark);
-  if (bytes < base) return Value::string(fmt::format("{} Bytes", repr(truncate_float(bytes, {}))), mark);
-  constexpr std::string_view kPrefixes = "kMGTPEZY";
-  double unit = base;
-  std::size_t i = 0;
-  do {
-    unit *= base;
-  } while (bytes >= unit && ++i < kPrefixes.size());
-  i = std::min(i, kPrefixes.size() - 1);
-  const char prefix = is_binary && i == 0 ? 'K' : kPrefixes[i];
-  return Value::string(fmt::format("{:.1f} {}{}", base * bytes / unit, prefix, is_binary ? "iB" : "B"), mark);
-}
-
-[[noreturn]] Value refuse(std::string_view name) {
-  raise(kPlain, "the filter '{}' is not supported in chat templates", name);
-}
-
 }  // namespace
 
 const std::vector<NamedFilter>& number_filters() {
   static const std::vector<NamedFilter> kFilters = {
-      {"abs", filter_abs},
-      {"filesizeformat", filter_filesizeformat},
-      {"float", filter_float},
-      {"int", filter_int},
-      {"round", filter_round},
-      {"sum", filter_sum},
-      // Known to Jinja, but random, or made for web pages and terminals.
-      {"pprint", [](Interpreter&, const Value&, const CallArgs&) -> Value { refuse("pprint"); }},
-      {"random", [](Interpreter&, const Value&, const CallArgs&) -> Value { refuse("random"); }},
-      {"striptags", [](Interpreter&, const Value&, const CallArgs&) -> Value { refuse("striptags"); }},
-      {"urlize", [](Interpreter&, const Value&, const CallArgs&) -> Value { refuse("urlize"); }},
-      {"wordwrap", [](Interpreter&, const Value&, const CallArgs&) -> Value { refuse("wordwrap"); }},
+      {"abs", filter_abs},     {"float", filter_float}, {"int", filter_int},
+      {"round", filter_round}, {"sum", filter_sum},
   };
   return kFilters;
 }
@@ -250,6 +217,13 @@ const std::unordered_map<std::string_view, Filter>& filter_table() {
 }
 
 }  // namespace
+
+bool is_refused_filter(std::string_view name) {
+  static constexpr std::array<std::string_view, 14> kRefused = {
+      "batch",     "filesizeformat", "forceescape", "groupby", "pprint",    "random",   "slice",
+      "striptags", "truncate",       "urlencode",   "urlize",  "wordcount", "wordwrap", "xmlattr"};
+  return std::find(kRefused.begin(), kRefused.end(), name) != kRefused.end();
+}
 
 Filter find_filter(std::string_view name) {
   const auto it = filter_table().find(name);

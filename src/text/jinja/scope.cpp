@@ -446,6 +446,9 @@ class Analyzer {
     is_soft = is_soft || expr.kind == ExprKind::kConditional;
     if (expr.kind == ExprKind::kFilter && !is_soft) {
       const auto& node = static_cast<const FilterExpr&>(expr);
+      if (node.filter == nullptr && is_refused_filter(node.name))
+        throw SyntaxError(expr.at.line,
+                          fmt::format("the filter '{}' is not supported in chat templates", node.name));
       if (node.filter == nullptr) fail_unknown("filter", node.name, filter_names(), expr.at.line);
     }
     if (expr.kind == ExprKind::kTest && !is_soft) {

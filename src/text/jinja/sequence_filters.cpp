@@ -84,54 +84,6 @@ Value filter_reverse(Interpreter&, const Value& value, const CallArgs& call) {
       value, [source](Value& out) { return source->next(out); }, type_name(value) + "_reverseiterator");
 }
 
-Value filter_batch(Interpreter&, const Value& value, const CallArgs& call) {
-  const Arguments args("batch", call, {"linecount", "fill_with"}, 1);
-  const Value size = args[0];
-  const Value fill = args.has(1) ? args[1] : Value::none();
-  const auto items = iterate(value);
-  return make_generator(value, [items, size, fill](Value& out) {
-    std::vector<Value> batch;
-    // As in Jinja a line is closed when the next item comes: a line count of 0 or less never closes but the
-    // first, empty one.
-    for (Value item;
-         (!size.is_number() || batch.empty() || static_cast<double>(batch.size()) != to_double(size)) &&
-         items->next(item);) {
-      batch.push_back(std::move(item));
-    }
-    if (batch.empty()) return false;
-    while (!fill.is_none() && less_than(Value::integer(static_cast<std::int64_t>(batch.size())), size)) {
-      if (batch.size() >= kMaxItems)
-        raise("MemoryError", "a line of batch has more than {} items", kMaxItems);
-      batch.push_back(fill);
-    }
-    out = make_list(std::move(batch));
-    return true;
-  });
-}
-
-Value filter_slice(Interpreter&, const Value& value, const CallArgs& call) {
-  const Arguments args("slice", call, {"slices", "fill_with"}, 1);
-  const std::int64_t slices = to_index(args[0]);
-  const Value fill = args.has(1) ? args[1] : Value::none();
-  const std::vector<Value> items = to_vector(value);
-  std::int64_t number = 0;
-  std::size_t at = 0;
-  return make_generator(value, [items, slices, fill, number, at](Value& out) mutable {
-    if (slices == 0) raise("ZeroDivisionError", "integer division or modulo by zero");
-    if (number >= slices) return false;
-    const auto count = static_cast<std::int64_t>(items.size());
-    const bool has_extra = number < count % slices;
-    const auto size = static_cast<std::size_t>(count / slices + (has_extra ? 1 : 0));
-    std::vector<Value> part(items.begin() + static_cast<std::ptrdiff_t>(at),
-                            items.begin() + static_cast<std::ptrdiff_t>(at + size));
-    if (!fill.is_none() && !has_extra) part.push_back(fill);
-    at += size;
-    ++number;
-    out = make_list(std::move(part));
-    return true;
-  });
-}
-
 std::string filter_name(const Value& name, std::string_view what) {
   if (!name.is_string()) raise(kPlain, "No {} named {}.", what, repr(name));
   return name.text().bytes;
@@ -316,29 +268,6 @@ Value filter_extreme(Interpreter&, const Value& value, const CallArgs& call) {
   return best;
 }
 
-Value filter_groupby(Interpreter&, const Value& value, const CallArgs& call) {
-  const Arguments args("groupby", call, {"attribute", "default", "case_sensitive"}, 1);
-  const AttributePath path(args[0]);
-  const Value* fallback = args.is_set(1) ? &args[1] : nullptr;
-  const bool by_case = args.flag(2, false);
-  const std::vector<Value> items = to_vector(value);
-  std::vector<Value> keys;
-  for (const Value& item : items)
-    keys.push_back(by_case ? path.get(item, fallback) : ignore_case(path.get(item, fallback)));
-  const std::vector<std::size_t> order = sorted_order(keys, false);
-  std::vector<Value> groups;
-  for (std::size_t i = 0; i < order.size();) {
-    const std::size_t first = i;
-    std::vector<Value> members;
-    for (; i < order.size() && equals(keys[order[i]], keys[order[first]]); ++i)
-      members.push_back(items[order[i]]);
-    Value group = make_tuple({path.get(members[0], fallback), make_list(members)}, value.own_source());
-    group.as<List>().is_group = true;
-    groups.push_back(std::move(group));
-  }
-  return make_list(std::move(groups), value.own_source());
-}
-
 }  // namespace
 
 AttributePath::AttributePath(const Value& attribute) {
@@ -367,13 +296,11 @@ Value AttributePath::get(const Value& item, const Value* fallback) const {
 const std::vector<NamedFilter>& sequence_filters() {
   static const std::vector<NamedFilter> kFilters = {
       {"attr", filter_attr},
-      {"batch", filter_batch},
       {"count", filter_length},
       {"d", filter_default},
       {"default", filter_default},
       {"dictsort", filter_dictsort},
       {"first", filter_first},
-      {"groupby", filter_groupby},
       {"items", filter_items},
       {"last", filter_last},
       {"length", filter_length},
@@ -386,7 +313,6 @@ const std::vector<NamedFilter>& sequence_filters() {
       {"reverse", filter_reverse},
       {"select", filter_select<true, false>},
       {"selectattr", filter_select<true, true>},
-      {"slice", filter_slice},
       {"sort", filter_sort},
       {"unique", filter_unique},
   };

@@ -98,11 +98,6 @@ Value filter_escape(Interpreter&, const Value& value, const CallArgs& call) {
   return Value::text(escape_markup(value));
 }
 
-Value filter_force_escape(Interpreter&, const Value& value, const CallArgs& call) {
-  const Arguments args("forceescape", call, {});
-  return Value::text(escape_markup(Value::text(to_plain_text(value))));
-}
-
 Value filter_format(Interpreter&, const Value& value, const CallArgs& call) {
   if (!call.positional.empty() && !call.keyword.empty()) {
     raise(kPlain, "can't handle positional and keyword arguments at the same time");
@@ -147,104 +142,6 @@ Value filter_indent(Interpreter&, const Value& value, const CallArgs& call) {
   return Value::text(out.finish(value.text().markup));
 }
 
-Value filter_truncate(Interpreter&, const Value& value, const CallArgs& call) {
-  const Arguments args("truncate", call, {"length", "killwords", "end", "leeway"});
-  const Value dots = Value::string("...");
-  const Text& end = args.has(2) ? args.text(2) : dots.text();
-  const std::int64_t length = args.integer(0, 255);
-  const std::int64_t leeway = args.is_set(3) ? to_index(args[3]) : 5;
-  const auto end_length = static_cast<std::int64_t>(end.length);
-  if (length < end_length) raise("AssertionError", "expected length >= {}, got {}", end_length, length);
-  if (leeway < 0) raise("AssertionError", "expected leeway >= 0, got {}", leeway);
-  if (jinja::length(value) <= length + leeway) return value;
-  if (!value.is_string()) raise(kTypeError, "truncate wants a string, not {}", type_name(value));
-  const Text& text = value.text();
-  const std::size_t cut = text.offset(static_cast<std::size_t>(length - end_length));
-  std::size_t stop = cut;
-  if (!args.flag(1, false)) {
-    const std::size_t space = cut == 0 ? std::string::npos : text.bytes.rfind(' ', cut - 1);
-    if (space != std::string::npos) stop = space;
-  }
-  TextBuilder out;
-  out.append(text, 0, stop);
-  out.append(end);
-  return Value::text(out.finish(text.markup));
-}
-
-Value filter_wordcount(Interpreter&, const Value& value, const CallArgs& call) {
-  const Arguments args("wordcount", call, {});
-  const TextRef text = to_text(value);
-  std::int64_t words = 0;
-  bool in_word = false;
-  for (std::size_t at = 0; at < text->bytes.size();) {
-    const char32_t code = decode_utf8(text->bytes, at);
-    const bool is_word = is_alnum(code) || code == '_';
-    if (is_word && !in_word) ++words;
-    in_word = is_word;
-  }
-  return Value::integer(words, value.source());
-}
-
-void append_quoted(TextBuilder& out, const Value& value, bool for_query) {
-  const TextRef text = to_text(value);
-  for (std::size_t at = 0; at < text->bytes.size(); ++at) {
-    const char c = text->bytes[at];
-    const bool is_safe =
-        (std::isalnum(static_cast<unsigned char>(c)) != 0 && static_cast<unsigned char>(c) < 0x80) ||
-        std::string_view("_.-~").find(c) != std::string_view::npos || (c == '/' && !for_query);
-    const std::string escaped = fmt::format("%{:02X}", static_cast<unsigned char>(c));
-    std::string_view piece = escaped;
-    if (is_safe) piece = std::string_view(&text->bytes[at], 1);
-    if (for_query && c == ' ') piece = "+";
-    out.append(piece, text->mark_at(at));
-  }
-}
-
-Value filter_urlencode(Interpreter&, const Value& value, const CallArgs& call) {
-  const Arguments args("urlencode", call, {});
-  TextBuilder out;
-  if (value.is_string() || !is_iterable(value)) {
-    append_quoted(out, value, false);
-    return Value::text(out.finish());
-  }
-  const auto pair_up = [&](const Value& key, const Value& item) {
-    if (!out.empty()) out.append("&");
-    append_quoted(out, key, true);
-    out.append("=");
-    append_quoted(out, item, true);
-  };
-  if (value.is(Kind::kDict)) {
-    for (const auto& [key, item] : value.dict().entries) pair_up(key, item);
-  } else {
-    for (const Value& pair : to_vector(value)) {
-      const std::vector<Value> parts = to_vector(pair);
-      if (parts.size() != 2) raise(kValueError, "urlencode wants pairs of key and value");
-      pair_up(parts[0], parts[1]);
-    }
-  }
-  return Value::text(out.finish());
-}
-
-Value filter_xmlattr(Interpreter&, const Value& value, const CallArgs& call) {
-  const Arguments args("xmlattr", call, {"autospace"});
-  if (!value.is(Kind::kDict))
-    raise("AttributeError", "'{}' object has no attribute 'items'", type_name(value));
-  TextBuilder out;
-  for (const auto& [key, item] : value.dict().entries) {
-    if (item.is_none() || item.is_undefined()) continue;
-    if (!key.is_string()) raise(kTypeError, "expected string or bytes-like object, got '{}'", type_name(key));
-    if (key.text().bytes.find_first_of(" \t\n\r\f\v/>=") != std::string::npos) {
-      raise(kValueError, "Invalid character in attribute name: {}", repr(key));
-    }
-    if (!out.empty() || args.flag(0, true)) out.append(" ");
-    out.append(*escape_markup(key));
-    out.append("=\"");
-    out.append(*escape_markup(item));
-    out.append("\"");
-  }
-  return Value::text(out.finish());
-}
-
 Value filter_tojson(Interpreter&, const Value& value, const CallArgs& call) {
   const Arguments args("tojson", call, {"ensure_ascii", "indent", "separators", "sort_keys"});
   JsonOptions options;
@@ -280,7 +177,6 @@ const std::vector<NamedFilter>& text_filters() {
       {"center", filter_center},
       {"e", filter_escape},
       {"escape", filter_escape},
-      {"forceescape", filter_force_escape},
       {"format", filter_format},
       {"indent", filter_indent},
       {"join", filter_join},
@@ -291,11 +187,7 @@ const std::vector<NamedFilter>& text_filters() {
       {"title", filter_title},
       {"tojson", filter_tojson},
       {"trim", filter_trim},
-      {"truncate", filter_truncate},
       {"upper", filter_upper},
-      {"urlencode", filter_urlencode},
-      {"wordcount", filter_wordcount},
-      {"xmlattr", filter_xmlattr},
   };
   return kFilters;
 }

@@ -174,19 +174,6 @@ Value title(const Value& self, const CallArgs& call) {
   });
 }
 
-Value swap_case(const Value& self, const CallArgs& call) {
-  const Arguments args("swapcase", call, {});
-  return map_text(self.text(), [&](std::string& piece, char32_t code, std::size_t at) {
-    if (is_upper(code)) {
-      append_lower(piece, self.text(), code, at);
-    } else if (is_lower(code)) {
-      append_mapped(piece, code, Case::kUpper);
-    } else {
-      append_utf8(piece, code);
-    }
-  });
-}
-
 Value zfill(const Value& self, const CallArgs& call) {
   const Arguments args("zfill", call, {"/width"}, 1);
   const Text& text = self.text();
@@ -208,23 +195,6 @@ Value justify(std::string_view method, const Value& self, const CallArgs& call, 
     raise(kTypeError, "The fill character must be exactly one character long");
   }
   return pad_text(self.text(), to_index(args[0]), args.has(1) ? args.text(1).bytes : " ", left, right);
-}
-
-Value expand_tabs(const Value& self, const CallArgs& call) {
-  const Arguments args("expandtabs", call, {"tabsize"});
-  const std::int64_t size = args.integer(0, 8);
-  if (size > 4096) raise(kOverflowError, "the tab size is too large");
-  std::int64_t column = 0;
-  return map_text(self.text(), [&](std::string& piece, char32_t code, std::size_t) {
-    if (code == '\t') {
-      const std::int64_t spaces = size > 0 ? size - column % size : 0;
-      piece.assign(static_cast<std::size_t>(spaces), ' ');
-      column += spaces;
-    } else {
-      append_utf8(piece, code);
-      column = code == '\n' || code == '\r' ? 0 : column + 1;
-    }
-  });
 }
 
 template <bool kLeft, bool kRight>
@@ -276,13 +246,6 @@ Value join_method(const Value& self, const CallArgs& call) {
   return join_text(self.text(), args[0]);
 }
 
-Value casefold(const Value& self, const CallArgs& call) {
-  const Arguments args("casefold", call, {});
-  return map_text(self.text(), [](std::string& piece, char32_t code, std::size_t) {
-    append_mapped(piece, code, Case::kFold);
-  });
-}
-
 struct NamedMethod {
   std::string_view name;
   Method method;
@@ -315,10 +278,7 @@ constexpr std::array kMethods = {
     NamedMethod{"lower", lower_method},
     NamedMethod{"capitalize", capitalize_method},
     NamedMethod{"title", title},
-    NamedMethod{"swapcase", swap_case},
-    NamedMethod{"casefold", casefold},
     NamedMethod{"zfill", zfill},
-    NamedMethod{"expandtabs", expand_tabs},
     NamedMethod{"startswith",
                 [](const Value& s, const CallArgs& a) { return has_affix("startswith", s, a, true); }},
     NamedMethod{"endswith",

@@ -37,19 +37,6 @@ bool append_long(std::string& out, const std::array<LongMapping, N>& mappings, c
   return true;
 }
 
-void append_folded(std::string& out, char32_t code) {
-  std::array<utf8proc_int32_t, 8> folded{};
-  int boundary = 0;
-  const auto n = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(code), folded.data(), folded.size(),
-                                         UTF8PROC_CASEFOLD, &boundary);
-  if (n <= 0 || static_cast<std::size_t>(n) > folded.size()) {
-    append_utf8(out, code);
-    return;
-  }
-  for (utf8proc_ssize_t i = 0; i < n; ++i)
-    append_utf8(out, static_cast<char32_t>(folded[static_cast<std::size_t>(i)]));
-}
-
 /// Letters' companions that a word boundary looks through (Unicode's Case_Ignorable).
 bool is_case_ignorable(char32_t code) {
   switch (category(code)) {
@@ -182,9 +169,6 @@ void append_mapped(std::string& out, char32_t code, Case mapping) {
     case Case::kLower:
       append_utf8(out, code == kCapitalDottedI ? U'i' : static_cast<char32_t>(utf8proc_tolower(simple)));
       if (code == kCapitalDottedI) append_utf8(out, 0x307);
-      return;
-    case Case::kFold:
-      append_folded(out, code);
       return;
   }
 }

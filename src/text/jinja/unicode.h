@@ -38,7 +38,7 @@ bool is_identifier_part(char32_t code);
 /// The value of a decimal digit of any script, or -1.
 int decimal_value(char32_t code);
 
-enum class Case { kUpper, kLower, kTitle, kFold };
+enum class Case { kUpper, kLower, kTitle };
 /// Appends the full mapping of one code point. Lower case of a capital sigma depends on its neighbours: see
 /// is_final_sigma.
 void append_mapped(std::string& out, char32_t code, Case mapping);

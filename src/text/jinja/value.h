@@ -99,7 +99,6 @@ class Value {
 /// list and tuple.
 struct List final : Object {
   std::vector<Value> items;
-  bool is_group = false;  ///< one of groupby's pairs: has .grouper and .list
 };
 
 struct Dict final : Object {
