@@ -199,7 +199,7 @@ TrainState CheckpointStore::load_state(const std::filesystem::path& checkpoint) 
   if (const auto started = s.find("started")) state.started = started->as_string();
   if (const auto counts = s.find("expert_counts")) state.expert_counts = read_counts(*counts);
   if (const auto row = s.find("waiting_row"); row && !row->as_string().empty())
-    state.waiting = from_row(hub::parse_json(row->as_string(), (checkpoint / kIndex).string()));
+    state.waiting = from_row(parse_json(row->as_string(), (checkpoint / kIndex).string()));
   if (const auto count = s.find("evaluations_without_gain"))
     state.evaluations_without_gain = count->as_integer();
   if (const auto early = s.find("stopped_early")) state.stopped_early = early->as_bool();

@@ -312,7 +312,7 @@ Recipe parse_recipe(const std::string& text, const std::string& name,
   try {
     return parse(text, name, overrides);
   } catch (const Error& e) {  // one line, whatever the recipe holds
-    throw Error(e.kind(), hub::shown(e.what(), kLongestMessage));
+    throw Error(e.kind(), shown(e.what(), kLongestMessage));
   }
 }
 
