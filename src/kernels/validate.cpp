@@ -196,7 +196,7 @@ void validate(const CopyArgs& a) {
   check.stored("x", a.x.dtype);
   check.stored("y", a.y.dtype);
   check.as("y", a.y, a.x);
-  check.holds(a.clamp <= 0 || (!a.accumulate && a.alpha == 1), "clamp neither scales nor accumulates");
+  check.holds(a.clamp <= 0 || !a.accumulate, "a clamp does not accumulate");
 }
 
 void validate(const ClampGradArgs& a) {
