@@ -1,0 +1,473 @@
+// Long sums (long_sums_test.cpp) inside the kernels that do more than a product: attention, experts, the
+// language-model head. In bf16 what they store on the way is rounded, here as there.
+#include <fmt/format.h>
+
+#include <numeric>
+
+#include "base/error.h"
+#include "tests/kernels/against_reference.h"
+#include "tests/kernels/long_sums.h"
+
+namespace hone::test {
+namespace {
+
+using kernels::KernelTable;
+using kernels::Matrix;
+
+constexpr DType kDtypes[] = {DType::kF32, DType::kBF16};
+/// In bf16 what is stored on the way is rounded; both are about one such rounding away, and which is nearer is
+/// chance.
+double allowed_for(DType dtype) {
+  return dtype == DType::kBF16 ? 1.1 : 1.0;
+}
+
+/// Rounded as a value on the way is, in the f32 computation of a bf16 kernel.
+template <class Real>
+Real stored(Real x, DType dtype) {
+  if (std::is_same_v<Real, double> || dtype == DType::kF32) return x;
+  float value = static_cast<float>(x);
+  BFloat16 narrow;
+  convert(DType::kF32, &value, DType::kBF16, &narrow, 1);
+  convert(DType::kBF16, &narrow, DType::kF32, &value, 1);
+  return static_cast<Real>(value);
+}
+std::vector<double> doubles(const std::vector<float>& v) {
+  return {v.begin(), v.end()};
+}
+std::vector<double> doubles(const std::vector<double>& v) {
+  return v;
+}
+
+std::vector<std::pair<std::string, KernelTable>> fast_tables() {
+  using kernels::CpuIsa;
+  std::vector<std::pair<std::string, KernelTable>> tables;
+  for (const CpuIsa isa : {CpuIsa::kAvx2, CpuIsa::kAvx512, CpuIsa::kAvx512Bf16, CpuIsa::kAvx512Amx}) {
+    try {
+      tables.emplace_back(kernels::name_of(isa), kernels::cpu_kernels(isa));
+    } catch (const Error&) {  // not on this processor
+    }
+  }
+  if (can_emulate_amx()) tables.emplace_back("emulated_amx", emulated_amx_kernels());
+  return tables;
+}
+
+// ---- the language-model head
+
+struct Head {
+  std::int64_t rows, vocab, hidden;
+  DType dtype;
+  std::vector<float> x, w;
+  std::vector<std::int32_t> targets;
+};
+template <class Real>
+struct HeadResults {
+  std::vector<Real> dhidden, dweight, nll;
+};
+template <class Real>
+HeadResults<Real> head_of(const Head& p) {
+  HeadResults<Real> out;
+  std::vector<Real> exact(static_cast<std::size_t>(p.rows * p.vocab));  // logits, then their gradients
+  for (std::int64_t i = 0; i < p.rows; i++) {
+    Real* row = exact.data() + i * p.vocab;
+    for (std::int64_t j = 0; j < p.vocab; j++)
+      row[j] = dot_of<Real>(p.x.data() + i * p.hidden, p.w.data() + j * p.hidden, p.hidden);
+    const Real largest = *std::max_element(row, row + p.vocab);
+    const Real sum = sum_of<Real>(0, p.vocab, [&](std::int64_t j) { return std::exp(row[j] - largest); });
+    const std::int64_t target = p.targets[static_cast<std::size_t>(i)];
+    out.nll.push_back(std::log(sum) + largest - row[target]);
+    for (std::int64_t j = 0; j < p.vocab; j++) row[j] = stored(std::exp(row[j] - largest) / sum, p.dtype);
+    row[target] = stored(static_cast<Real>(std::expm1(-out.nll.back())), p.dtype);
+  }
+  for (std::int64_t i = 0; i < p.rows; i++) {
+    for (std::int64_t c = 0; c < p.hidden; c++) {
+      out.dhidden.push_back(sum_of<Real>(0, p.vocab, [&](std::int64_t j) {
+        return exact[static_cast<std::size_t>(i * p.vocab + j)] *
+               static_cast<Real>(p.w[static_cast<std::size_t>(j * p.hidden + c)]);
+      }));
+    }
+  }
+  for (std::int64_t j = 0; j < p.vocab; j++) {
+    for (std::int64_t c = 0; c < p.hidden; c++) {
+      out.dweight.push_back(sum_of<Real>(0, p.rows, [&](std::int64_t i) {
+        return exact[static_cast<std::size_t>(i * p.vocab + j)] *
+               static_cast<Real>(p.x[static_cast<std::size_t>(i * p.hidden + c)]);
+      }));
+    }
+  }
+  return out;
+}
+
+TEST(LongSums, OfTheLanguageModelHead) {
+  struct Size {
+    std::int64_t rows, vocab, hidden;
+  };
+  // A large vocabulary in one chunk, the same in several, many rows, a long hidden row.
+  for (const Size s : {Size{18, 50003, 12}, Size{600, 20011, 6}, Size{30011, 40, 6}, Size{9, 50, 20011}}) {
+    for (const DType dtype : kDtypes) {
+      const ProductBlocks blocks(dtype);
+      std::mt19937 random(7);
+      Head p{s.rows, s.vocab, s.hidden, dtype, {}, {}, {}};
+      // The rows of the head have a mean, and a hidden state is large in a few channels.
+      const float size = 1 / std::sqrt(static_cast<float>(s.hidden));
+      std::vector<float> w = make_factors(s.vocab, s.hidden, random, 0.5F, 0.3F);
+      std::vector<float> x = make_factors(s.rows, s.hidden, random, 0, size);
+      for (std::int64_t i = 0; i < s.rows; i++) x[static_cast<std::size_t>(i * s.hidden)] *= 8;
+      p.w = Values(s.vocab, s.hidden, dtype, w).floats();
+      p.x = Values(s.rows, s.hidden, dtype, x).floats();
+      for (std::int64_t i = 0; i < s.rows; i++)
+        p.targets.push_back(static_cast<std::int32_t>(random() % static_cast<unsigned>(s.vocab)));
+      const auto pairwise = head_of<float>(p);
+      const auto exact = head_of<double>(p);
+      Values hidden(s.rows, s.hidden, dtype, p.x), weight(s.vocab, s.hidden, dtype, p.w);
+      Values dhidden(s.rows, s.hidden, DType::kF32), dweight(s.vocab, s.hidden, DType::kF32);
+      Values nll(1, s.rows, DType::kF32);
+      kernels::LinearCrossEntropyArgs a;
+      a.hidden = hidden.matrix();
+      a.weight = weight.matrix();
+      a.targets = p.targets.data();
+      a.nll = static_cast<float*>(nll.data());
+      a.dhidden = dhidden.matrix();
+      a.dweight = dweight.data();
+      Stream stream = make_stream(2);
+      for (const auto& [name, table] : fast_tables()) {
+        table.linear_cross_entropy(a, stream);
+        const std::string what =
+            fmt::format("{} head {} {}x{}x{} ", name, hone::name_of(dtype), s.rows, s.vocab, s.hidden);
+        expect_as_exact_as_pairwise(
+            {what + "dhidden", dhidden.floats(), doubles(pairwise.dhidden), doubles(exact.dhidden)},
+            allowed_for(dtype));
+        expect_as_exact_as_pairwise(
+            {what + "dweight", dweight.floats(), doubles(pairwise.dweight), doubles(exact.dweight)},
+            allowed_for(dtype));
+        expect_as_exact_as_pairwise({what + "nll", nll.floats(), doubles(pairwise.nll), doubles(exact.nll)});
+      }
+    }
+  }
+}
+
+// ---- attention
+
+struct Sequence {
+  std::int64_t queries, keys, dim, group;
+  DType dtype;
+  std::vector<float> q, k, v, dout;  // rows of (query, head) or keys, dim each
+  float scale;
+};
+template <class Real>
+struct AttentionResults {
+  std::vector<Real> out, dq, dk, dv;
+};
+template <class Real>
+AttentionResults<Real> attention_of(const Sequence& p, bool gradients) {
+  const auto at = [&](const std::vector<float>& m, std::int64_t row) { return m.data() + row * p.dim; };
+  const std::int64_t rows = p.queries * p.group, n = p.keys;
+  std::vector<Real> prob(static_cast<std::size_t>(rows * n)), ds(gradients ? prob.size() : 0);
+  AttentionResults<Real> r;
+  for (std::int64_t i = 0; i < rows; i++) {
+    const std::int64_t seen = n - p.queries + i / p.group + 1;
+    Real* row = prob.data() + i * n;
+    for (std::int64_t j = 0; j < seen; j++)
+      row[j] = dot_of<Real>(at(p.q, i), at(p.k, j), p.dim) * static_cast<Real>(p.scale);
+    const Real largest = *std::max_element(row, row + seen);
+    const std::vector<Real> scores(row, row + seen);
+    for (std::int64_t j = 0; j < seen; j++) row[j] = std::exp(row[j] - largest);
+    const Real sum = sum_of<Real>(0, seen, [&](std::int64_t j) { return row[j]; });
+    const Real lse = largest + std::log(sum);  // from which the gradient makes probabilities, here as there
+    std::vector<Real> out;
+    for (std::int64_t c = 0; c < p.dim; c++) {
+      const Real values = sum_of<Real>(0, seen, [&](std::int64_t j) {
+        return stored(row[j], p.dtype) * static_cast<Real>(at(p.v, j)[c]);
+      });
+      out.push_back(stored(values / sum, p.dtype));
+    }
+    r.out.insert(r.out.end(), out.begin(), out.end());
+    if (!gradients) continue;
+    const Real mean = sum_of<Real>(0, p.dim, [&](std::int64_t c) {
+      return out[static_cast<std::size_t>(c)] * static_cast<Real>(at(p.dout, i)[c]);
+    });
+    for (std::int64_t j = 0; j < seen; j++) {
+      row[j] = std::exp(scores[static_cast<std::size_t>(j)] - lse);
+      ds[static_cast<std::size_t>(i * n + j)] =
+          stored(row[j] * (dot_of<Real>(at(p.dout, i), at(p.v, j), p.dim) - mean), p.dtype);
+      row[j] = stored(row[j], p.dtype);
+    }
+    for (std::int64_t c = 0; c < p.dim; c++) {
+      const Real dq = sum_of<Real>(0, seen, [&](std::int64_t j) {
+        return ds[static_cast<std::size_t>(i * n + j)] * static_cast<Real>(at(p.k, j)[c]);
+      });
+      r.dq.push_back(stored(dq * static_cast<Real>(p.scale), p.dtype));
+    }
+  }
+  for (std::int64_t j = 0; gradients && j < n; j++) {
+    for (std::int64_t c = 0; c < p.dim; c++) {
+      const auto over_rows = [&](const std::vector<Real>& m, const std::vector<float>& by) {
+        return sum_of<Real>(0, rows, [&](std::int64_t i) {
+          const std::int64_t row = i % p.queries * p.group + i / p.queries;  // head by head
+          return m[static_cast<std::size_t>(row * n + j)] * static_cast<Real>(at(by, row)[c]);
+        });
+      };
+      r.dk.push_back(stored(over_rows(ds, p.q) * static_cast<Real>(p.scale), p.dtype));
+      r.dv.push_back(stored(over_rows(prob, p.dout), p.dtype));
+    }
+  }
+  return r;
+}
+
+struct AttentionOperands {
+  std::vector<std::int32_t> offsets, begin, length;
+  Values q, k, v, out, dout, dq, dk, dv, lse;
+  kernels::AttentionGradArgs g;
+
+  explicit AttentionOperands(const Sequence& p)
+      : offsets{0, static_cast<std::int32_t>(p.queries)},
+        begin{0},
+        length{static_cast<std::int32_t>(p.keys)},
+        q(p.queries, p.group * p.dim, p.dtype, p.q),
+        k(p.keys, p.dim, p.dtype, p.k),
+        v(p.keys, p.dim, p.dtype, p.v),
+        out(p.queries, p.group * p.dim, p.dtype),
+        dout(p.queries, p.group * p.dim, p.dtype, p.dout),
+        dq(p.queries, p.group * p.dim, p.dtype),
+        dk(p.keys, p.dim, p.dtype),
+        dv(p.keys, p.dim, p.dtype),
+        lse(p.queries, p.group, DType::kF32) {
+    kernels::AttentionArgs& a = g.forward;
+    a.q = q.matrix();
+    a.k = k.matrix();
+    a.v = v.matrix();
+    a.out = out.matrix();
+    a.lse = static_cast<float*>(lse.data());
+    a.q_offsets = offsets.data();
+    a.key_begin = begin.data();
+    a.key_length = length.data();
+    a.sequences = 1;
+    a.heads = p.group;
+    a.kv_heads = 1;
+    a.head_dim = p.dim;
+    a.scale = p.scale;
+    g.dout = dout.matrix();
+    g.dq = dq.matrix();
+    g.dk = dk.matrix();
+    g.dv = dv.matrix();
+  }
+};
+
+Sequence make_sequence(std::int64_t queries, std::int64_t keys, std::int64_t dim, std::int64_t group,
+                       DType dtype) {
+  const ProductBlocks blocks(dtype);
+  std::mt19937 random(11);
+  const std::int64_t rows = queries * group;
+  Sequence p{queries, keys, dim, group, dtype, {}, {}, {}, {}, 1 / std::sqrt(static_cast<float>(dim))};
+  p.q = Values(rows, dim, dtype, make_factors(rows, dim, random, 0.2F)).floats();
+  p.k = Values(keys, dim, dtype, make_factors(keys, dim, random, 0.2F)).floats();
+  p.v = Values(keys, dim, dtype, make_terms(Terms::kOutliers, keys, dim, random)).floats();
+  // A few queries have a large gradient, as at the tokens that the model is wrong about.
+  std::vector<float> dout = make_factors(rows, dim, random, 0.5F);
+  for (std::int64_t i = 0; i < rows; i++) {
+    for (std::int64_t c = 0; i % 97 != 5 && c < dim; c++)
+      dout[static_cast<std::size_t>(i * dim + c)] *= 1e-3F;
+  }
+  p.dout = Values(rows, dim, dtype, dout).floats();
+  return p;
+}
+
+TEST(LongSums, OfAttentionOverManyKeys) {
+  // Up to four queries have code of their own.
+  for (const std::int64_t queries : {2, 7})
+    for (const std::int64_t keys : {700, 20011, 200003})
+      for (const DType dtype : kDtypes) {
+        const Sequence p = make_sequence(queries, keys, 16, 2, dtype);
+        const auto pairwise = attention_of<float>(p, false);
+        const auto exact = attention_of<double>(p, false);
+        AttentionOperands operands(p);
+        Stream stream = make_stream(2);
+        for (const auto& [name, table] : fast_tables()) {
+          table.attention(operands.g.forward, stream);
+          expect_as_exact_as_pairwise(
+              {fmt::format("{} attention {} {} queries {} keys", name, hone::name_of(dtype), queries, keys),
+               operands.out.floats(), doubles(pairwise.out), doubles(exact.out)},
+              allowed_for(dtype));
+        }
+      }
+}
+
+TEST(LongSums, OfAttentionsGradient) {
+  struct Size {
+    std::int64_t tokens, dim, group;
+  };
+  // More blocks of queries than a group of sums has, and more chunks of keys (of 64 at such a width).
+  for (const Size s : {Size{2300, 12, 2}, Size{1150, 1024, 1}})
+    for (const DType dtype : kDtypes) {
+      const Sequence p = make_sequence(s.tokens, s.tokens, s.dim, s.group, dtype);
+      const auto pairwise = attention_of<float>(p, true);
+      const auto exact = attention_of<double>(p, true);
+      for (const auto& [name, table] : fast_tables()) {
+        AttentionOperands operands(p), on_one_thread(p);
+        Stream stream = make_stream(3), one = make_stream(1);
+        table.attention(operands.g.forward, stream);
+        table.attention_grad(operands.g, stream);
+        table.attention(on_one_thread.g.forward, one);
+        table.attention_grad(on_one_thread.g, one);
+        const std::string what =
+            fmt::format("{} attention gradient {} {} x {} ", name, hone::name_of(dtype), s.tokens, s.dim);
+        EXPECT_EQ(operands.dq.floats(), on_one_thread.dq.floats()) << what;
+        EXPECT_EQ(operands.dk.floats(), on_one_thread.dk.floats()) << what;
+        EXPECT_EQ(operands.dv.floats(), on_one_thread.dv.floats()) << what;
+        const double allowed = allowed_for(dtype);
+        expect_as_exact_as_pairwise(
+            {what + "dq", operands.dq.floats(), doubles(pairwise.dq), doubles(exact.dq)}, allowed);
+        expect_as_exact_as_pairwise(
+            {what + "dk", operands.dk.floats(), doubles(pairwise.dk), doubles(exact.dk)}, allowed);
+        expect_as_exact_as_pairwise(
+            {what + "dv", operands.dv.floats(), doubles(pairwise.dv), doubles(exact.dv)}, allowed);
+      }
+    }
+}
+
+// ---- experts: one slot a token, so that nothing is combined
+
+struct Experts {
+  std::int64_t tokens, hidden, ffn;
+  DType dtype;
+  std::vector<float> x, gate_up, down, weights, dy;  // two experts: the even tokens' and the odd ones'
+};
+template <class Real>
+struct ExpertsResults {
+  std::vector<Real> y, dx, dweights, dgate_up, ddown;
+};
+template <class Real>
+ExpertsResults<Real> experts_of(const Experts& p) {
+  ExpertsResults<Real> r;
+  const std::int64_t h = p.hidden, f = p.ffn;
+  const auto at = [](const std::vector<float>& m, std::int64_t i) {
+    return static_cast<Real>(m[static_cast<std::size_t>(i)]);
+  };
+  std::vector<Real> act(static_cast<std::size_t>(p.tokens * f)),
+      dpre(static_cast<std::size_t>(p.tokens * 2 * f));
+  for (std::int64_t t = 0; t < p.tokens; t++) {
+    const std::int64_t e = t % 2;
+    const Real weight = at(p.weights, t);
+    std::vector<Real> value;
+    for (std::int64_t i = 0; i < f; i++) {
+      const Real gate =
+          stored(dot_of<Real>(p.x.data() + t * h, p.gate_up.data() + (e * 2 * f + i) * h, h), p.dtype);
+      const Real up =
+          stored(dot_of<Real>(p.x.data() + t * h, p.gate_up.data() + (e * 2 * f + f + i) * h, h), p.dtype);
+      const Real s = 1 / (1 + std::exp(-gate));
+      value.push_back(gate * s * up);
+      act[static_cast<std::size_t>(t * f + i)] = stored(weight * gate * s * up, p.dtype);
+      const Real d = sum_of<Real>(
+          0, h, [&](std::int64_t c) { return at(p.dy, t * h + c) * at(p.down, (e * h + c) * f + i); });
+      dpre[static_cast<std::size_t>(t * 2 * f + i)] =
+          stored(d * weight * up * (s * (1 + gate * (1 - s))), p.dtype);
+      dpre[static_cast<std::size_t>(t * 2 * f + f + i)] = stored(d * weight * gate * s, p.dtype);
+      value.back() *= d;
+    }
+    r.dweights.push_back(
+        sum_of<Real>(0, f, [&](std::int64_t i) { return value[static_cast<std::size_t>(i)]; }));
+    for (std::int64_t c = 0; c < h; c++) {
+      r.y.push_back(sum_of<Real>(0, f, [&](std::int64_t i) {
+        return act[static_cast<std::size_t>(t * f + i)] * at(p.down, (e * h + c) * f + i);
+      }));
+      r.dx.push_back(sum_of<Real>(0, 2 * f, [&](std::int64_t i) {
+        return dpre[static_cast<std::size_t>(t * 2 * f + i)] * at(p.gate_up, (e * 2 * f + i) * h + c);
+      }));
+    }
+  }
+  for (std::int64_t e = 0; e < 2; e++) {
+    const std::int64_t rows = (p.tokens + 1 - e) / 2;
+    for (std::int64_t i = 0; i < 2 * f; i++)
+      for (std::int64_t c = 0; c < h; c++)
+        r.dgate_up.push_back(sum_of<Real>(0, rows, [&](std::int64_t n) {
+          return dpre[static_cast<std::size_t>((2 * n + e) * 2 * f + i)] * at(p.x, (2 * n + e) * h + c);
+        }));
+    for (std::int64_t c = 0; c < h; c++)
+      for (std::int64_t i = 0; i < f; i++)
+        r.ddown.push_back(sum_of<Real>(0, rows, [&](std::int64_t n) {
+          return act[static_cast<std::size_t>((2 * n + e) * f + i)] * at(p.dy, (2 * n + e) * h + c);
+        }));
+  }
+  return r;
+}
+
+TEST(LongSums, OfExperts) {
+  struct Size {
+    std::int64_t tokens, hidden, ffn;
+  };
+  // Many tokens, a long hidden row, a wide feed-forward.
+  for (const Size s : {Size{60003, 8, 5}, Size{24, 20011, 6}, Size{24, 6, 30011}})
+    for (const DType dtype : kDtypes) {
+      const ProductBlocks blocks(dtype);
+      std::mt19937 random(5);
+      Experts p{s.tokens, s.hidden, s.ffn, dtype, {}, {}, {}, {}, {}};
+      const auto fit = [&](std::int64_t rows, std::int64_t cols, const std::vector<float>& v) {
+        return Values(rows, cols, dtype, v).floats();
+      };
+      const float small = 1 / std::sqrt(static_cast<float>(s.hidden));
+      p.x = fit(s.tokens, s.hidden, make_factors(s.tokens, s.hidden, random, 0.3F));
+      p.gate_up = fit(4 * s.ffn, s.hidden, make_factors(4 * s.ffn, s.hidden, random, 0, small));
+      p.down = fit(2 * s.hidden, s.ffn, make_factors(2 * s.hidden, s.ffn, random, 0.3F));
+      p.weights = make_factors(s.tokens, 1, random, 0.5F, 0.1F);
+      // Large for few tokens: what is summed over the tokens is peaked.
+      p.dy = make_factors(s.tokens, s.hidden, random, 0.5F, 0.3F);
+      for (std::int64_t i = 0; i < s.tokens * s.hidden; i++) {
+        if (i / s.hidden % 5000 != 7) p.dy[static_cast<std::size_t>(i)] *= 1e-4F;
+      }
+      p.dy = fit(s.tokens, s.hidden, p.dy);
+      const auto pairwise = experts_of<float>(p);
+      const auto exact = experts_of<double>(p);
+      std::vector<std::int32_t> permutation, inverse(static_cast<std::size_t>(s.tokens));
+      for (std::int32_t e = 0; e < 2; e++)
+        for (std::int32_t t = e; t < s.tokens; t += 2) permutation.push_back(t);
+      for (std::size_t row = 0; row < permutation.size(); row++)
+        inverse[static_cast<std::size_t>(permutation[row])] = static_cast<std::int32_t>(row);
+      const std::vector<std::int32_t> offsets{0, static_cast<std::int32_t>((s.tokens + 1) / 2),
+                                              static_cast<std::int32_t>(s.tokens)};
+      Values x(s.tokens, s.hidden, dtype, p.x), gate_up(4 * s.ffn, s.hidden, dtype, p.gate_up),
+          down(2 * s.hidden, s.ffn, dtype, p.down), dy(s.tokens, s.hidden, dtype, p.dy);
+      Values y(s.tokens, s.hidden, DType::kF32), dx(s.tokens, s.hidden, DType::kF32),
+          pre(s.tokens, 2 * s.ffn, dtype), dweights(s.tokens, 1, DType::kF32),
+          dgate_up(4 * s.ffn, s.hidden, DType::kF32), ddown(2 * s.hidden, s.ffn, DType::kF32);
+      kernels::ExpertsGradArgs g;
+      kernels::ExpertsArgs& a = g.forward;
+      a.x = x.matrix();
+      a.gate_up = gate_up.data();
+      a.down = down.data();
+      a.weights = p.weights.data();
+      a.offsets = offsets.data();
+      a.permutation = permutation.data();
+      a.inverse = inverse.data();
+      a.pre_activation = pre.data();
+      a.y = y.matrix();
+      a.experts = 2;
+      a.top_k = 1;
+      a.ffn = s.ffn;
+      g.dy = dy.matrix();
+      g.dx = dx.matrix();
+      g.dweights = static_cast<float*>(dweights.data());
+      g.dgate_up = dgate_up.data();
+      g.ddown = ddown.data();
+      Stream stream = make_stream(2);
+      for (const auto& [name, table] : fast_tables()) {
+        table.experts(a, stream);
+        table.experts_grad(g, stream);
+        const std::string what =
+            fmt::format("{} experts {} {}x{}x{} ", name, hone::name_of(dtype), s.tokens, s.hidden, s.ffn);
+        const double allowed = allowed_for(dtype);
+        expect_as_exact_as_pairwise({what + "y", y.floats(), doubles(pairwise.y), doubles(exact.y)}, allowed);
+        expect_as_exact_as_pairwise({what + "dx", dx.floats(), doubles(pairwise.dx), doubles(exact.dx)},
+                                    allowed);
+        expect_as_exact_as_pairwise(
+            {what + "dweights", dweights.floats(), doubles(pairwise.dweights), doubles(exact.dweights)},
+            allowed);
+        expect_as_exact_as_pairwise(
+            {what + "dgate_up", dgate_up.floats(), doubles(pairwise.dgate_up), doubles(exact.dgate_up)},
+            allowed);
+        expect_as_exact_as_pairwise(
+            {what + "ddown", ddown.floats(), doubles(pairwise.ddown), doubles(exact.ddown)}, allowed);
+      }
+    }
+}
+
+}  // namespace
+}  // namespace hone::test
