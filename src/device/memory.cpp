@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
+#include <deque>
 #include <map>
 #include <mutex>
 #include <vector>
@@ -32,13 +33,41 @@ class ForeignBuffer final : public Buffer {
 
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
-/// Rounds a size up to one of eight steps per power of two: at most 12.5 % is lost and freed blocks find new
-/// users.
+/// Blocks from here on are mapped one by one: what is freed goes back to the system, where malloc would keep
+/// it in the heap.
+constexpr std::size_t kMapped = std::size_t{1} << 20;
+
+/// Rounds a size up so that freed blocks find new users: small ones to one of eight steps per power of two,
+/// mapped ones to 64 KiB.
 std::size_t block_size(std::size_t bytes) {
   constexpr std::size_t kSmallest = 256;
   if (bytes <= kSmallest) return kSmallest;
-  const std::size_t step = std::max<std::size_t>(64, std::bit_floor(bytes - 1) / 8);
+  const std::size_t step =
+      bytes >= kMapped ? std::size_t{64} << 10 : std::max<std::size_t>(64, std::bit_floor(bytes - 1) / 8);
   return (bytes + step - 1) / step * step;
+}
+
+/// Memory from the system; null where there is none.
+void* map_block(std::size_t size) {
+  if (size < kMapped) return std::aligned_alloc(64, size);
+  const std::size_t alignment = size >= 2 * kHugePage ? kHugePage : 0;
+  void* mapped =
+      ::mmap(nullptr, size + alignment, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) return nullptr;
+  if (alignment == 0) return mapped;
+  auto* begin = static_cast<char*>(mapped);
+  const std::size_t before = (alignment - reinterpret_cast<std::uintptr_t>(begin) % alignment) % alignment;
+  if (before > 0) ::munmap(begin, before);
+  if (alignment > before) ::munmap(begin + before + size, alignment - before);
+  ::madvise(begin + before, size, MADV_HUGEPAGE);  // 2 MiB pages: fewer faults and TLB misses
+  return begin + before;
+}
+
+void unmap_block(void* block, std::size_t size) {
+  if (size < kMapped)
+    std::free(block);
+  else
+    ::munmap(block, size);
 }
 
 /// What outlives the allocator while buffers are alive: the ledger and the kept blocks.
@@ -46,67 +75,96 @@ class CpuPool {
  public:
   ~CpuPool() { trim(); }
 
-  void* take(std::size_t size) {
+  struct Block {
+    void* data = nullptr;
+    std::size_t size = 0;
+  };
+
+  /// A block of at least `size` bytes: a kept one up to a quarter larger, or a new one. Data is null where
+  /// the machine has no more.
+  Block take(std::size_t size) {
     {
       const std::lock_guard lock(mutex_);
-      if (const auto found = kept_.find(size); found != kept_.end() && !found->second.empty()) {
-        void* block = found->second.back();
+      const auto found = kept_.lower_bound(size);
+      if (found != kept_.end() && found->first <= size + size / 4) {
+        const Block block{found->second.back().data, found->first};
         found->second.pop_back();
-        kept_bytes_ -= size;
+        if (found->second.empty()) kept_.erase(found);
+        kept_bytes_ -= block.size;
+        note_use(block.size);
         return block;
       }
+      note_use(size);
+      while (kept_bytes_ > 0 && in_use_ + kept_bytes_ > most_in_use_ + most_in_use_ / kSlackShare + kSlack)
+        give_back_oldest();
     }
-    if (void* block = fresh(size)) return block;
+    if (void* data = map_block(size)) return {data, size};
     trim();
-    return fresh(size);
+    void* data = map_block(size);
+    if (data == nullptr) forget_use(size);
+    return {data, size};
   }
 
-  /// Keeps a freed block for the next user, as long as the blocks kept idle stay below a quarter of the most
-  /// that was ever in use: ragged batches ask for ever new sizes, and without a limit the pool would grow
-  /// with every one of them.
-  void put_back(void* block, std::size_t size) {
-    {
-      const std::lock_guard lock(mutex_);
-      const auto limit = static_cast<std::size_t>(ledger.peak_total()) / 4 + (std::size_t{64} << 20);
-      if (kept_bytes_ + size <= limit) {
-        kept_[size].push_back(block);
-        kept_bytes_ += size;
-        return;
-      }
-    }
-    std::free(block);
+  /// Keeps a freed block for the next user.
+  void put_back(Block block) {
+    const std::lock_guard lock(mutex_);
+    in_use_ -= block.size;
+    kept_[block.size].push_back({block.data, ++freed_});
+    kept_bytes_ += block.size;
   }
 
   void trim() {
     const std::lock_guard lock(mutex_);
-    for (auto& [size, blocks] : kept_)
-      for (void* block : blocks) std::free(block);
-    kept_.clear();
-    kept_bytes_ = 0;
+    while (kept_bytes_ > 0) give_back_oldest();
+  }
+
+  std::size_t held_bytes() {
+    const std::lock_guard lock(mutex_);
+    return in_use_ + kept_bytes_;
   }
 
   MemoryLedger ledger;
 
  private:
-  static void* fresh(std::size_t size) {
-    const bool large = size >= 2 * kHugePage;
-    const std::size_t alignment = large ? kHugePage : 64;
-    void* block = std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
-    if (block != nullptr && large)
-      ::madvise(block, size, MADV_HUGEPAGE);  // 2 MiB pages: fewer faults and TLB misses
-    return block;
+  /// Blocks in use and blocks kept stay below the most that was ever in use, and a little: ragged batches ask
+  /// for ever new sizes, and whoever planned for the largest batch must not need more for the mixture of all.
+  /// (Until 2026-11 a quarter could be kept on top: 3.7 GiB where 2.7 were planned.)
+  static constexpr std::size_t kSlackShare = 32;
+  static constexpr std::size_t kSlack = std::size_t{8} << 20;
+
+  struct Kept {
+    void* data;
+    std::uint64_t freed;  // when
+  };
+
+  void note_use(std::size_t size) {
+    in_use_ += size;
+    most_in_use_ = std::max(most_in_use_, in_use_);
+  }
+  void forget_use(std::size_t size) {
+    const std::lock_guard lock(mutex_);
+    in_use_ -= size;
+  }
+  void give_back_oldest() {
+    auto oldest = kept_.begin();
+    for (auto it = kept_.begin(); it != kept_.end(); ++it)
+      if (it->second.front().freed < oldest->second.front().freed) oldest = it;
+    unmap_block(oldest->second.front().data, oldest->first);
+    kept_bytes_ -= oldest->first;
+    oldest->second.pop_front();
+    if (oldest->second.empty()) kept_.erase(oldest);
   }
 
   std::mutex mutex_;
-  std::map<std::size_t, std::vector<void*>> kept_;
-  std::size_t kept_bytes_ = 0;
+  std::map<std::size_t, std::deque<Kept>> kept_;  // by size; none is empty
+  std::size_t kept_bytes_ = 0, in_use_ = 0, most_in_use_ = 0;
+  std::uint64_t freed_ = 0;
 };
 
 class CpuBuffer final : public Buffer {
  public:
-  CpuBuffer(std::shared_ptr<CpuPool> pool, void* data, std::size_t size_bytes, std::size_t block,
-            Purpose purpose)
-      : Buffer(Device{DeviceType::kCpu, 0}, data, size_bytes),
+  CpuBuffer(std::shared_ptr<CpuPool> pool, CpuPool::Block block, std::size_t size_bytes, Purpose purpose)
+      : Buffer(Device{DeviceType::kCpu, 0}, block.data, size_bytes),
         pool_(std::move(pool)),
         block_(block),
         purpose_(purpose) {
@@ -114,21 +172,20 @@ class CpuBuffer final : public Buffer {
   }
   ~CpuBuffer() override {
     pool_->ledger.subtract(purpose_, static_cast<std::int64_t>(size_bytes_));
-    pool_->put_back(data_, block_);
+    pool_->put_back(block_);
   }
 
  private:
   std::shared_ptr<CpuPool> pool_;
-  std::size_t block_;
+  CpuPool::Block block_;
   Purpose purpose_;
 };
 
 class CpuAllocator final : public Allocator {
  public:
   std::shared_ptr<Buffer> allocate(std::size_t size_bytes, Purpose purpose) override {
-    const std::size_t block = block_size(size_bytes);
-    void* data = pool_->take(block);
-    if (data == nullptr) {
+    const CpuPool::Block block = pool_->take(block_size(size_bytes));
+    if (block.data == nullptr) {
       std::string held;
       for (std::size_t i = 0; i < kNumPurposes; ++i) {
         const auto p = static_cast<Purpose>(i);
@@ -140,9 +197,10 @@ class CpuAllocator final : public Allocator {
           "seq_len",
           static_cast<double>(size_bytes) / 0x1p20, name_of(purpose), held);
     }
-    return std::make_shared<CpuBuffer>(pool_, data, size_bytes, block, purpose);
+    return std::make_shared<CpuBuffer>(pool_, block, size_bytes, purpose);
   }
   void trim() override { pool_->trim(); }
+  std::int64_t held_bytes() const override { return static_cast<std::int64_t>(pool_->held_bytes()); }
   MemoryLedger& ledger() override { return pool_->ledger; }
   Device device() const override { return {DeviceType::kCpu, 0}; }
 
