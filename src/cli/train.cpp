@@ -10,6 +10,7 @@
 #include "base/console.h"
 #include "cli/options.h"
 #include "cli/verbs.h"
+#include "train/stop_signal.h"
 
 namespace hone::cli {
 
@@ -101,8 +102,11 @@ void add_train(CLI::App& app) {
   add_json_to(*verb, options->json);
   verb->footer(recipe_help);
   verb->callback([options] {
-    const auto outcome =
-        train::train(train::read_recipe(options->recipe, options->overrides), options->train);
+    // From before anything is read until the result is printed, also into a pipe that nobody reads any more.
+    const train::StopSignal signal;
+    auto how = options->train;
+    how.stop = [&] { return signal.requested(); };
+    const auto outcome = train::train(train::read_recipe(options->recipe, options->overrides), how);
     if (!options->json) return say_text(outcome.summary);
     nlohmann::ordered_json row{{"finished", !outcome.interrupted},
                                {"already_finished", outcome.already_finished},

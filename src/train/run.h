@@ -25,7 +25,7 @@ struct TrainOptions {
   bool require_checkpoint = false;  // --resume: refuse to start anew
   bool extend =
       false;  // --extend: go on with the output's run although the recipe asks for other numbers now
-  StopRequested stop = nullptr;  // null: SIGINT, SIGTERM, SIGHUP and SIGPIPE ask for a stop (stop_signal.h)
+  StopRequested stop = nullptr;                           // null: the run goes to its end
   std::function<void(const StepRecord&)> each = nullptr;  // sees every record when it is complete
 };
 

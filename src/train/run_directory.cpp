@@ -7,7 +7,9 @@
 
 #include <cerrno>
 #include <cstring>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -56,6 +58,18 @@ RunDirectory::RunDirectory(const std::filesystem::path& path) : path_(path) {
   std::filesystem::create_directories(path, error);
   if (error) fail("output {}: cannot be created: {}", path.string(), error.message());
   lock();
+  remove_temporaries();
+}
+
+/// What a start that was killed between making a file and giving it its name has left (base/output_file.h).
+void RunDirectory::remove_temporaries() const {
+  std::vector<std::filesystem::path> left;
+  for (const auto& entry : std::filesystem::directory_iterator(path_)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with('.') && name.ends_with(".tmp")) left.push_back(entry.path());
+  }
+  std::error_code ignored;
+  for (const auto& path : left) std::filesystem::remove(path, ignored);
 }
 
 void RunDirectory::lock() {

@@ -29,6 +29,7 @@ class RunDirectory {
 
  private:
   void lock();
+  void remove_temporaries() const;
   std::filesystem::path path_;
   int lock_ = -1;
   std::filesystem::path created_;  // the outermost directory that did not exist before

@@ -14,7 +14,6 @@
 #include "train/report.h"
 #include "train/run_log.h"
 #include "train/step.h"
-#include "train/stop_signal.h"
 
 namespace hone::train {
 
@@ -187,9 +186,11 @@ std::string early_text(const Run& run) {
 
 /// After the last step: the trained model as a Hugging Face directory.
 void finish(Run& run, RunLog& log) {
-  // The model first: a run counts as finished only when its last checkpoint says so, so a kill in between
-  // writes the model again.
+  // The model and the report first: a run counts as finished only when its last checkpoint says so, so a kill
+  // in between writes them again.
   const auto report = save_model(run, log);
+  log.sync();
+  if (run.recipe.reports_to("report")) write_report(run.directory);
   run.state.finished = true;
   save_checkpoint(run, log);
   for (const auto& name : report.overflowed)
@@ -254,10 +255,7 @@ TrainOutcome train_run(Run& run, const TrainOptions& options, const StopRequeste
 }  // namespace
 
 TrainOutcome train(const Recipe& recipe, const TrainOptions& options) {
-  // First: a signal that comes while data or weights are read ends the run before a step.
-  std::optional<StopSignal> signal;
-  if (!options.stop) signal.emplace();
-  const StopRequested stop = options.stop ? options.stop : [&] { return signal->requested(); };
+  const StopRequested stop = options.stop ? options.stop : StopRequested([] { return false; });
   try {
     Run run = open_run(recipe, options, stop);
     return train_run(run, options, stop);

@@ -27,7 +27,7 @@ struct TrainOutcome {
 /// Runs or continues the recipe. Everything that can fail on the user's side fails before the first step:
 /// config, weights, data, masks, lengths, the output directory, a rehearsed save. Throws Error(kUser) for
 /// these, for data that changed between starts, and after three steps in a row that were not finite (weights
-/// intact). SIGINT and SIGTERM end the run after the current step with a checkpoint; a second one aborts.
+/// intact). options.stop ends the run after the current step with a checkpoint.
 TrainOutcome train(const Recipe& recipe, const TrainOptions& options = {});
 
 }  // namespace hone::train

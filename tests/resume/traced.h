@@ -87,6 +87,9 @@ inline bool read_call(const Stopped& program, const __ptrace_syscall_info& info,
     case SYS_renameat2:
       call = {Kind::kRename, program.path_at(args[3]), ""};
       return true;
+    case SYS_linkat:
+      call = {Kind::kCreate, program.path_at(args[3]), ""};
+      return true;
     case SYS_unlinkat:
       call = {Kind::kRemove, program.path_at(args[1]), ""};
       return true;
