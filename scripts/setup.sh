@@ -29,7 +29,7 @@ fetch_parquet() {
   local root=$(cd "$(dirname "$0")/.." && pwd)/build/parquet
   [ $parquet = 1 ] || exit 0
   ls "$root"/pyarrow/libparquet.so.* >/dev/null 2>&1 && exit 0
-  local wheel=$(mktemp -d)
+  wheel=$(mktemp -d)
   trap 'rm -rf "$wheel"' EXIT
   echo "setup: fetching pyarrow $pyarrow"
   python3 -m pip download -q --no-deps --only-binary=:all: -d "$wheel" "pyarrow==$pyarrow"
