@@ -255,7 +255,7 @@ TEST(TokenFile, HoldsRowsOfAnyLabels) {
   const auto runs = row_of(RowKind::kText, {1, 2, 3, 4, 5}, {-100, 2, -100, 4, 5});
   const auto own = row_of(RowKind::kTokens, {1, 2, 3}, {7, -100, 9});
   const auto none = row_of(RowKind::kChat, {1}, {-100});
-  for (const std::string path : {std::string(), dir / "x.tokens"}) {
+  for (const auto& path : std::vector<std::string>{"", dir / "x.tokens"}) {
     TokenWriter writer(path);
     for (const auto* row : {&runs, &own, &none}) writer.add(*row, 10);
     const auto file = writer.finish("key", "notes");
