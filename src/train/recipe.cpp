@@ -288,9 +288,9 @@ Recipe parse(const std::string& text, const std::string& name, const std::vector
     if (found != collector.values().end()) option.set(recipe, found->second);
   }
   collector.refuse_unknown();
-  check(recipe, collector.values(), name);
   recipe.name = name;
   for (const auto& [key, value] : collector.values()) recipe.origins.emplace(key, value.where());
+  check(recipe, collector.values(), name);
   recipe.notes = without_effect(recipe);
   recipe.resolved = resolve(recipe, collector.values());
   return recipe;

@@ -342,7 +342,7 @@ std::vector<Option> make_options() {
                   "a Hugging Face checkpoint directory, or a name of the hub that is in the local "
                   "cache (ORG/NAME, ORG/NAME@REVISION)");
   model_path.set = [](Recipe& r, const RecipeValue& v) {
-    const std::string path = path_value(v);
+    const std::string path = v.path();
     r.model_path = hub::find_model(path).value_or(path).string();  // check_paths says what is not there
   };
   options.push_back(std::move(model_path));
