@@ -33,6 +33,8 @@ bool is_word(std::string_view text) {
 }
 
 std::optional<RepositoryName> parse_name(const std::string& model) {
+  for (const std::string_view end : {".yaml", ".yml", ".json", ".jsonl"})  // files that are not there
+    if (model.ends_with(end)) return std::nullopt;
   const auto at = std::min(model.find('@'), model.size());
   RepositoryName name{model.substr(0, at), at < model.size() ? model.substr(at + 1) : "main", false};
   const auto slash = name.id.find('/');

@@ -1,7 +1,10 @@
 // Names of the hub, found in the local cache.
 #include "hub/hub_cache.h"
 
+#include <array>
 #include <cstdlib>
+#include <optional>
+#include <tuple>
 
 #include "tests/hub/support.h"
 
