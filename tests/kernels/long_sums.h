@@ -22,6 +22,8 @@ enum class Terms {
   kPositive   // all of one sign and size
 };
 inline constexpr Terms kAllTerms[] = {Terms::kPeaked, Terms::kOutliers, Terms::kMixed, Terms::kPositive};
+/// Those that lose most. Sums of kPositive are within 2 units in the last place either way.
+inline constexpr Terms kHeavyTails[] = {Terms::kPeaked, Terms::kOutliers, Terms::kMixed};
 inline std::string name_of(Terms terms) {
   const char* names[] = {"peaked", "outliers", "mixed", "positive"};
   return names[static_cast<int>(terms)];
