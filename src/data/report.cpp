@@ -89,6 +89,7 @@ constexpr std::array kWords{
         FindingKind::kOtherStop, Severity::kWarning, "other_stop", "learnt turn",
         "of {turns} that '{what}' ends, which is no stop token (eos) of this model, so that it runs on: add "
         "it to eos_token_id in generation_config.json"},
+    Words{FindingKind::kTurns, Severity::kNote, "turns", "learnt turn", "in all"},
     Words{FindingKind::kEmptyTurn, Severity::kNotice, "empty_turn", "assistant turn",
           "without a word: an immediate stop is learnt"},
 };

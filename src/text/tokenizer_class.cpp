@@ -342,7 +342,6 @@ TokenizerClass apply_tokenizer_class(TokenizerFiles& files, const std::string& d
       own == nullptr && tokenizer.contains("added_tokens") ? tokenizer["added_tokens"] : Json::array();
   if (listed.is_null()) listed = Json::array();
   if (listed.is_array()) {
-    tokenizer["added_tokens"] = tokens.added_to(std::move(listed));
     for (const auto& [name, content] : result.special_tokens)
       if (is_bpe && !tokens.is_listed(content) && !tokenizer["model"]["vocab"].contains(content))
         result.warnings.push_back(
@@ -350,6 +349,7 @@ TokenizerClass apply_tokenizer_class(TokenizerFiles& files, const std::string& d
                         "becomes a new token "
                         "behind all others, for which the model may have no embedding",
                         directory, name, shown(content)));
+    tokenizer["added_tokens"] = tokens.added_to(std::move(listed));  // last: is_listed reads what was there
   }
   if (flag(files.config, "split_special_tokens", false))
     result.warnings.push_back(

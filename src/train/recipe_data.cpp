@@ -29,7 +29,7 @@ std::string quoted(const std::string& text) {
 
 [[noreturn]] void fail_key(const RecipeValue& value, const std::string& key,
                            const std::vector<std::string>& known) {
-  fail("{}: unknown key '{}'{}", value.where(), key, suggestion(key, known));
+  fail("{}: unknown key '{}'{}", value.where(), key, suggestion(key.substr(key.rfind('.') + 1), known));
 }
 
 data::ColumnNames columns_of(const RecipeValue& value) {

@@ -18,6 +18,7 @@ using test::TemporaryDirectory;
 using ::testing::ElementsAre;
 
 using ::testing::EndsWith;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Lt;
@@ -276,7 +277,7 @@ TEST(TokenizeErrors, NameLineFieldAndRemedy) {
        "chat_template_kwargs is a list, not an object"},
       {R"({"conversations": [{"from":"humam","value":"a"}]})",
        "conversations[0].from is 'humam'; known: human, user, gpt, assistant, chatgpt, bing, bard, claude, "
-       "model, bot, "
+       "model, bot, chatbot, ai, "
        "system, developer, tool, observation, tool_response, function_response, function_call, tool_call; "
        "did you mean "
        "'human'?"},
@@ -316,7 +317,7 @@ TEST(TokenizeErrors, NameLineFieldAndRemedy) {
        "attention_mask has values other than 1; leave padding out of input_ids"}};
   for (const auto& row : rows) {
     const auto message = error_of([&] { tokenize(row.json, {.vocab = 400}); });
-    EXPECT_THAT(message, StartsWith("f.jsonl:7: " + row.message)) << row.json;
+    EXPECT_THAT(message, AllOf(StartsWith("f.jsonl:7:"), HasSubstr(": " + row.message))) << row.json;
     EXPECT_THAT(message.size(), Lt(600U));
   }
 }

@@ -154,7 +154,9 @@ TEST(MergeSave, RefusesWhatItCannotDoAndChangesNothing) {
   says({{"figures/hone-merge-test.png", "x"}}, "m/figures: is a link");
   EXPECT_FALSE(fs::exists("/tmp/hone-merge-test.png"));
   write_text(target / "adapter_config.json", "{}");
-  says({}, "m: holds an adapter (adapter_config.json)");
+  const auto before = files_below(target);  // which no reader takes: the adapter lies beside full weights
+  EXPECT_CONTAINS(error_of([&] { save(target, 1, 'b'); }), "m: holds an adapter (adapter_config.json)");
+  EXPECT_EQ(files_below(target), before);
   EXPECT_CONTAINS(error_of([&] { save(target / "thesis.txt", 1, 'b'); }), "exists and is not a directory");
 }
 

@@ -1,6 +1,5 @@
 // Every kernel that multiplies matrices keeps the small terms of a long sum: no further from float64 than the
-// same formula in f32 whose sums are added up pairwise, whatever the instruction set. (One chain over the
-// whole of k, as it was once, is up to 100 times as far.)
+// same formula in f32 whose sums are added up pairwise, whatever the instruction set.
 #include "tests/kernels/long_sums.h"
 
 #include <fmt/format.h>

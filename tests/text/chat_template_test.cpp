@@ -95,8 +95,6 @@ TEST(ChatProvenance, JoinsAndReplacementsKeepTheRest) {
   EXPECT_EQ(sources("{{ 'a-b' | replace('-', messages[0].role) }}"), (Words{"0.role:system"}));
   EXPECT_EQ(sources("{{ '%s: %s' % (messages[0].role, messages[1].role) }}"),
             (Words{"0.role:system", "1.role:user"}));
-  EXPECT_EQ(sources("{{ '{} {{}} {x}'.format(messages[0].role, x=messages[1].role) }}"),
-            (Words{"0.role:system", "1.role:user"}));
 }
 
 TEST(ChatProvenance, CaseAndIndentationFollowTheirCharacters) {

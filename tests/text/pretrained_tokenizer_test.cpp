@@ -126,7 +126,7 @@ TEST(PretrainedTokenizer, KnowsSpecialTokensAndTheirIds) {
   EXPECT_EQ(tokenizer.bos_token_id(), 256);
   EXPECT_EQ(tokenizer.eos_token_id(), 257);
   EXPECT_EQ(tokenizer.special_tokens().at("pad_token"), "[none]");
-  EXPECT_EQ(tokenizer.pad_token_id(), 258);  // a new token, as in Transformers
+  EXPECT_EQ(tokenizer.pad_token_id(), 261);  // a new token, as in Transformers
   EXPECT_THAT(tokenizer.eos_token_ids(), ElementsAre(257));
 }
 

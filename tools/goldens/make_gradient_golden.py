@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/data/golden/massive-activations: how far PyTorch's f32 gradient of a hard model is from float64.
+"""Writes tests/data/massive-activations: how far PyTorch's f32 gradient of a hard model is from float64.
 
 The model is hard as real ones are: a token whose activations are 1e4 in two channels, two channels that are large
 everywhere, a large vocabulary whose head has a common mean row, and a loss whose gradient has one large entry a row and
@@ -21,7 +21,7 @@ import torch.nn.functional as F  # noqa: E402
 from safetensors.numpy import save_file  # noqa: E402
 from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
 
-OUT = Path(__file__).resolve().parents[2] / "tests" / "data" / "golden" / "massive-activations"
+OUT = Path(__file__).resolve().parents[2] / "tests" / "data" / "massive-activations"
 ROWS, LENGTH = 4, 160
 CONFIG = LlamaConfig(
     vocab_size=32768,
