@@ -4,8 +4,8 @@
 #include <array>
 
 #include "base/error.h"
-#include "hub/checkpoint.h"
 #include "base/message.h"
+#include "hub/checkpoint.h"
 
 namespace hone::hub {
 

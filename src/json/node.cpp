@@ -143,8 +143,8 @@ double JsonNode::as_number() const {
 
 std::uint64_t JsonNode::as_count(std::uint64_t most) const {
   // A number that a program put there may be stored signed.
-  const bool natural = value_->is_number_unsigned() ||
-                       (value_->is_number_integer() && value_->get<std::int64_t>() >= 0);
+  const bool natural =
+      value_->is_number_unsigned() || (value_->is_number_integer() && value_->get<std::int64_t>() >= 0);
   if (!natural || value_->get<std::uint64_t>() > most)
     fail_expected(fmt::format("an integer from 0 to {}", most));
   return value_->get<std::uint64_t>();

@@ -232,7 +232,8 @@ PretrainedTokenizer PretrainedTokenizer::from_pretrained(const fs::path& directo
         directory.string());
   }
   TokenizerFiles files;
-  files.tokenizer = parse_json(read_regular_file(file), file.string(), {.repeated_keys = RepeatedKeys::kLastWins});
+  files.tokenizer =
+      parse_json(read_regular_file(file), file.string(), {.repeated_keys = RepeatedKeys::kLastWins});
   files.config = read_object(directory / kConfigFile);
   files.special_tokens_map = read_object(directory / "special_tokens_map.json");
   files.added_tokens = read_object(directory / "added_tokens.json");

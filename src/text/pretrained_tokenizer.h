@@ -23,7 +23,8 @@ namespace hone::text {
 /// How a chat is rendered. The JSON is borrowed for the duration of the call.
 struct ChatOptions {
   bool add_generation_prompt = false;
-  /// Fill Rendered::unwritten and written_containers; pointers to reasoning are to both names it is seen under.
+  /// Fill Rendered::unwritten and written_containers; pointers to reasoning are to both names it is seen
+  /// under.
   bool trace = false;
   /// The last message is left open, to be continued: the text ends where that message's `continue_key` does.
   bool continue_final_message = false;

@@ -6,8 +6,8 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "base/suggest.h"
 #include "base/message.h"
+#include "base/suggest.h"
 #include "text/unicode.h"
 #include "train/recipe_options.h"
 #include "train/recipe_words.h"

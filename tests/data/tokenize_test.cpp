@@ -17,8 +17,8 @@ using test::learnt_runs;
 using test::TemporaryDirectory;
 using ::testing::ElementsAre;
 
-using ::testing::EndsWith;
 using ::testing::AllOf;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Lt;

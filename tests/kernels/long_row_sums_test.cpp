@@ -60,7 +60,8 @@ class LongRowSums : public testing::TestWithParam<std::tuple<std::int64_t, Terms
       if (std::getenv("HONE_SHOW_ERRORS") != nullptr)
         fmt::print("{:12} {:24} {:9} {:8} {} ratio {:.3f}\n", kernels::name_of(isa), what, name_of(terms()),
                    n(), hone::name_of(dtype()), got / allowed);
-      EXPECT_LE(got, allowed + kOneRounding) << kernels::name_of(isa) << ' ' << what << ": ratio " << got / allowed;
+      EXPECT_LE(got, allowed + kOneRounding)
+          << kernels::name_of(isa) << ' ' << what << ": ratio " << got / allowed;
     }
   }
   Stream stream_ = make_stream(2);

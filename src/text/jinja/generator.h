@@ -15,9 +15,7 @@ class Generator final : public Iterator {
  public:
   Generator(std::string name, std::function<bool(Value&)> next)
       : name_(std::move(name)), next_(std::move(next)) {}
-  bool advance(Value& out) override {
-    return !is_done_ && (next_(out) || !(is_done_ = true));
-  }
+  bool advance(Value& out) override { return !is_done_ && (next_(out) || !(is_done_ = true)); }
   std::string type_name() const override { return name_; }
   std::string repr() const override { return fmt::format("<{} object>", name_); }
 

@@ -142,8 +142,7 @@ Value repeat(const Value& sequence, std::int64_t count) {
   if (sequence.is_string()) {
     const Text& text = sequence.text();
     if (text.bytes.empty()) return sequence;
-    if (times > kMaxTextBytes / text.bytes.size())
-      raise("MemoryError", "the repeated text is too long");
+    if (times > kMaxTextBytes / text.bytes.size()) raise("MemoryError", "the repeated text is too long");
     TextBuilder out;
     if (text.runs.size() <= 1) {  // in one piece
       std::string bytes;
