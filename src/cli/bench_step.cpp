@@ -68,7 +68,9 @@ void bench_step(const BenchStepOptions& options) {
   auto model = model::CausalLM::from_config(context, options.config, dtype, 1);
   const std::vector<model::TokenBatch> batches{random_batch(options, spec.vocab)};
   const double aux = spec.output_router_logits ? spec.aux_coefficient : 0.0;
-  const auto forecast = train::forecast_micro_batch(spec, dtype, batches.front(), options.recompute, aux);
+  const auto forecast = train::forecast_micro_batch(
+      spec, dtype, batches.front(),
+      {.recompute = options.recompute, .aux_coefficient = aux, .threads = threads});
   ::malloc_trim(0);
   reset_resident_peak();
   const double weights_resident = status_bytes("VmRSS:");

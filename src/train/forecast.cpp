@@ -3,17 +3,17 @@
 namespace hone::train {
 
 MicroBatchForecast forecast_micro_batch(const model::DecoderSpec& spec, DType dtype,
-                                        const model::TokenBatch& batch, bool recompute,
-                                        double aux_coefficient) {
-  ops::Context context({device::DeviceType::kMeta, 0}, 1);
+                                        const model::TokenBatch& batch, const ForecastOptions& options) {
+  ops::Context context({device::DeviceType::kMeta, 0}, options.threads);
   model::Decoder decoder(spec, context, dtype);
-  decoder.parameters().set_trainable({}, dtype);
+  decoder.parameters().set_trainable(options.freeze, dtype);
   context.ledger().reset_peak();
   ops::Tape tape;
   {
     const ops::TapeScope recording(context, &tape);
     const auto loss =
-        decoder.loss(context, batch, {.lm_scale = 1, .aux_scale = aux_coefficient, .recompute = recompute});
+        decoder.loss(context, batch,
+                     {.lm_scale = 1, .aux_scale = options.aux_coefficient, .recompute = options.recompute});
     tape.backward(context, loss.total);
   }
   const auto& ledger = context.ledger();

@@ -19,6 +19,8 @@ namespace hone::train {
 
 namespace {
 
+constexpr int kForecastBatches = 16;  // a few milliseconds each
+
 double resident_peak_bytes() {
   struct rusage usage {};
   ::getrusage(RUSAGE_SELF, &usage);
@@ -56,14 +58,21 @@ RunLog::RunLog(const Run& run, std::function<void(const StepRecord&)> each)
       kernels::measure_compute_peak(kernels::choose_cpu_isa(), run.context->stream().num_threads());
   peak_gflops_ = dtype == DType::kBF16 ? peak.bf16 : peak.f32;
   const std::int64_t micro_batch = run.recipe.micro_batch;
-  data::Cursor first;
-  const auto batches =
-      make_batches(*run.train_data, run.train_data->next_batch(first, micro_batch), micro_batch);
-  const auto& batch = batches.micro_batches.front();
-  const auto forecast =
-      forecast_micro_batch(run.model->spec(), dtype, batch, run.recipe.recompute, run.aux_coefficient);
-  flops_per_token_ = forecast.flops / static_cast<double>(batch.tokens());
-  activation_bytes_ = forecast.activation_bytes;
+  // Ragged rows make ragged batches, and how many of their tokens are learnt from decides what the head
+  // takes: memory is that of the largest of the first ones.
+  data::Cursor cursor;
+  for (int i = 0; i < kForecastBatches && cursor.epoch == 0; ++i) {
+    const auto batches =
+        make_batches(*run.train_data, run.train_data->next_batch(cursor, micro_batch), micro_batch);
+    const auto& batch = batches.micro_batches.front();
+    const auto forecast = forecast_micro_batch(run.model->spec(), dtype, batch,
+                                               {.recompute = run.recipe.recompute,
+                                                .aux_coefficient = run.aux_coefficient,
+                                                .freeze = run.recipe.freeze,
+                                                .threads = run.context->stream().num_threads()});
+    if (i == 0) flops_per_token_ = forecast.flops / static_cast<double>(batch.tokens());
+    activation_bytes_ = std::max(activation_bytes_, forecast.activation_bytes);
+  }
 }
 
 void RunLog::show_start_card(const Run& run) const {
