@@ -24,11 +24,6 @@ constexpr std::array<std::string_view, 14> kOtherMedia{
     "image", "image_url", "input_image", "image_pil", "image_base64", "video",      "video_url",
     "audio", "audio_url", "input_audio", "document",  "file",         "input_file", "media"};
 
-template <typename List>
-bool among(const List& list, std::string_view name) {
-  return std::find(list.begin(), list.end(), name) != list.end();
-}
-
 const Json* find(const Json& object, const char* key) {
   if (!object.is_object()) return nullptr;
   const auto found = object.find(key);

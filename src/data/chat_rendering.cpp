@@ -161,16 +161,6 @@ Edits fill_in_content(const ChatRow& chat, const Rendered* rendered) {
 constexpr std::array<Form, 5> kForms{fill_in_content, join_parts, make_developer_system, print_arguments,
                                      parse_arguments};
 
-std::optional<Rendered> try_render(const TracingRenderer& render, const ChatRow& chat,
-                                   bool generation_prompt) {
-  try {
-    return render(chat, generation_prompt);
-  } catch (const Error& error) {
-    if (error.kind() != ErrorKind::kUser) throw;
-    return std::nullopt;
-  }
-}
-
 void keep(ChatRow& chat, const Edits& edits, std::vector<Finding>& findings) {
   chat = edited(chat, edits);
   for (const Edit& edit : edits) findings.push_back(edit.finding);
@@ -205,6 +195,16 @@ bool mends(const Form form, const ChatRow& chat, const Edits& edits, const Rende
 }
 
 }  // namespace
+
+std::optional<Rendered> try_render(const TracingRenderer& render, const ChatRow& chat,
+                                   bool generation_prompt) {
+  try {
+    return render(chat, generation_prompt);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kUser) throw;
+    return std::nullopt;
+  }
+}
 
 Rendered render_adapted(ChatRow& chat, const TracingRenderer& render, bool generation_prompt,
                         std::vector<Finding>& findings) {

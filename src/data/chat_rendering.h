@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "data/rows.h"
@@ -12,6 +13,10 @@ namespace hone::data {
 
 /// Renders a chat, with Rendered::unwritten and written_containers filled. May throw Error.
 using TracingRenderer = std::function<text::Rendered(const ChatRow& chat, bool generation_prompt)>;
+
+/// What `render` gives; nullopt where the template refuses the chat. Throws what is no Error(kUser).
+std::optional<text::Rendered> try_render(const TracingRenderer& render, const ChatRow& chat,
+                                         bool generation_prompt);
 
 /// Renders a chat as it is; where its template cannot take it so, in the nearest form that it can take, which
 /// `chat` then has, and which `findings` name:

@@ -27,16 +27,6 @@ constexpr std::array<std::string_view, 8> kStructured{"messages",  "conversation
                                                       "documents", "chat_template_kwargs", "input_ids",
                                                       "labels",    "attention_mask"};
 
-template <std::size_t N>
-bool contains(const std::array<std::string_view, N>& list, std::string_view key) {
-  return std::find(list.begin(), list.end(), key) != list.end();
-}
-
-bool has(const Json& row, std::string_view key) {
-  const auto it = row.find(key);
-  return it != row.end() && !it->is_null();
-}
-
 /// The string of a key; "" where the row has none.
 std::string text_of(const Json& row, const std::string& key, const std::string& where) {
   if (!has(row, key)) return "";
@@ -58,14 +48,14 @@ void rename(Json& row, const ColumnNames& names, const std::string& where) {
   for (const auto& [key, column] : names) {
     if (has(row, column))
       named[key] = row[column];
-    else if (!contains(kOptional, key))
+    else if (!among(kOptional, key))
       fail_column(row, key, column, where);
   }
   for (const auto& [key, value] : row.items()) {
     const bool is_named = std::any_of(names.begin(), names.end(), [&, &name = key](const auto& n) {
       return n.second == name || n.first == name;
     });
-    if (!is_named && !contains(kKindKeys, key)) named[key] = std::move(value);
+    if (!is_named && !among(kKindKeys, key)) named[key] = std::move(value);
   }
   row = std::move(named);
 }

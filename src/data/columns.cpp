@@ -48,16 +48,6 @@ constexpr std::array<std::string_view, 18> kMeaningful{
     "mask",          "functions",       "system",
     "images",        "enable_thinking", "num_prompt_tokens"};
 
-bool has(const Json& object, std::string_view key) {
-  const auto it = object.find(std::string(key));
-  return it != object.end() && !it->is_null();
-}
-
-template <typename List>
-bool among(const List& list, std::string_view key) {
-  return std::find(list.begin(), list.end(), key) != list.end();
-}
-
 /// A list as long as the ids.
 const Json& aligned(const Json& json, const char* key, std::size_t ids, const std::string& where) {
   const Json& list = json[key];

@@ -119,6 +119,11 @@ void check_content(const Json& message, const std::string& path, const std::stri
 
 }  // namespace
 
+bool has(const Json& object, std::string_view key) {
+  const auto it = object.find(key);
+  return it != object.end() && !it->is_null();
+}
+
 std::string type_name(const Json& value) {
   switch (value.type()) {
     case Json::value_t::null:

@@ -2,8 +2,10 @@
 // only.
 #pragma once
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 
 #include "data/rows.h"
 
@@ -11,6 +13,15 @@ namespace hone::data {
 
 /// What Python calls the type, for messages: "list", "object", "string", …
 std::string type_name(const Json& value);
+
+/// Whether an object has the key, with a value that is not null. False for what is no object.
+bool has(const Json& object, std::string_view key);
+
+/// Whether a list of strings or views holds the key.
+template <typename List>
+bool among(const List& list, std::string_view key) {
+  return std::find(list.begin(), list.end(), key) != list.end();
+}
 
 /// The messages of a ShareGPT row: {"conversations": [{"from", "value"}, …]}. An entry that
 /// already has role and content is taken as it is. Throws Error(kUser) "WHERE: …".

@@ -14,7 +14,7 @@ namespace hone::data {
 
 namespace {
 
-struct Field {
+struct CsvField {
   std::string text;
   bool quoted = false;
 };
@@ -98,7 +98,7 @@ class CsvReader : public TextReader {
     std::size_t at = 0;
     char c = 0;
     for (;;) {
-      Field& field = fields_.emplace_back();
+      CsvField& field = fields_.emplace_back();
       if (get(at, c) && c == '"') {
         field.quoted = true;
         at = read_quoted(at + 1, field.text);
@@ -141,7 +141,7 @@ class CsvReader : public TextReader {
 
   char separator_;
   std::vector<std::string> columns_;
-  std::vector<Field> fields_;
+  std::vector<CsvField> fields_;
   std::string json_;
   std::int64_t line_ = 1;
 };

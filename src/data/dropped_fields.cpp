@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "data/chat_rendering.h"
+#include "data/conversation.h"
 #include "data/supervision.h"
 
 namespace hone::data {
@@ -28,11 +29,6 @@ struct Field {
 constexpr std::array<std::string_view, 3> kReasoning{"reasoning_content", "thinking", "reasoning"};
 /// Keys of a message that say who speaks to whom, or how it is learnt.
 constexpr std::array<std::string_view, 5> kSilentKeys{"role", "train", "weight", "loss", "id"};
-
-template <typename List>
-bool among(const List& list, std::string_view name) {
-  return std::find(list.begin(), list.end(), name) != list.end();
-}
 
 std::vector<std::string> steps_of(const std::string& pointer) {
   std::vector<std::string> steps;
@@ -211,15 +207,6 @@ ChatRow changed(const ChatRow& chat, const std::vector<const Field*>& fields) {
           message[std::string(key)] = "another thought";
   }
   return other;
-}
-
-std::optional<Rendered> try_render(const TracingRenderer& render, const ChatRow& chat, bool prompt) {
-  try {
-    return render(chat, prompt);
-  } catch (const Error& error) {
-    if (error.kind() != ErrorKind::kUser) throw;
-    return std::nullopt;
-  }
 }
 
 bool left_out(const Rendered& rendered, const Field& field) {

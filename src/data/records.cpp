@@ -28,7 +28,7 @@ FileFormat format_of_name(fs::path path) {
   };
   while (extension() == ".gz" || extension() == ".zst" || extension() == ".gzip" || extension() == ".zstd")
     path = path.stem();
-  constexpr std::array<std::pair<std::string_view, FileFormat>, 7> kExtensions{
+  constexpr std::array<std::pair<std::string_view, FileFormat>, 7> kFormats{
       {{".jsonl", FileFormat::kJsonl},
        {".ndjson", FileFormat::kJsonl},
        {".csv", FileFormat::kCsv},
@@ -36,7 +36,7 @@ FileFormat format_of_name(fs::path path) {
        {".tab", FileFormat::kTsv},
        {".parquet", FileFormat::kParquet},
        {".pq", FileFormat::kParquet}}};
-  for (const auto& [name, format] : kExtensions)
+  for (const auto& [name, format] : kFormats)
     if (extension() == name) return format;
   return FileFormat::kAuto;  // .json is either an array or lines
 }

@@ -19,11 +19,6 @@ constexpr std::string_view kKinds =
     "other "
     "names are given by data.columns, as in {prompt: question, completion: answer}";
 
-bool has(const Json& object, const char* key) {
-  const auto it = object.find(key);
-  return it != object.end() && !it->is_null();
-}
-
 /// The keys that make a row of some kind, as far as the row has them.
 std::vector<std::string> kinds_of(const Json& row) {
   std::vector<std::string> kinds;

@@ -79,9 +79,9 @@ std::string tokenizer_key(const fs::path& directory) {
 
 /// Does every strftime_now of a template ask for no more than the day?
 bool asks_for_days_only(std::string_view source) {
-  constexpr std::string_view kCall = "strftime_now(";
-  for (auto at = source.find(kCall); at != std::string_view::npos; at = source.find(kCall, at)) {
-    at += kCall.size();
+  constexpr std::string_view kNow = "strftime_now(";
+  for (auto at = source.find(kNow); at != std::string_view::npos; at = source.find(kNow, at)) {
+    at += kNow.size();
     const char quote = at < source.size() ? source[at] : '\0';
     const auto end = source.find(quote, at + 1);
     if ((quote != '"' && quote != '\'') || end == std::string_view::npos || source.substr(end + 1, 1) != ")")

@@ -161,12 +161,12 @@ void RowWork::tokenize_chat(ChatRow& chat) {
 
 /// A misspelt assistant would be left unlearnt in silence.
 void RowWork::check_roles(const Json& messages) const {
-  static const std::vector<std::string> kRoles{"system",    "user",     "assistant", "tool",
-                                               "developer", "function", "ipython",   "observation"};
+  static const std::vector<std::string> kKnownRoles{"system",    "user",     "assistant", "tool",
+                                                    "developer", "function", "ipython",   "observation"};
   for (std::size_t i = 0; i < messages.size(); ++i) {
     const auto& role = messages[i]["role"].get_ref<const std::string&>();
-    if (std::find(kRoles.begin(), kRoles.end(), role) == kRoles.end() &&
-        nearest_name(role, kRoles) == "assistant")
+    if (std::find(kKnownRoles.begin(), kKnownRoles.end(), role) == kKnownRoles.end() &&
+        nearest_name(role, kKnownRoles) == "assistant")
       fail("{}: messages[{}].role is '{}'; did you mean 'assistant'?", where_, i, one_line(role, 60));
   }
 }

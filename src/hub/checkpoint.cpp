@@ -17,9 +17,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr const char* kSingleFile = "model.safetensors";
-constexpr const char* kIndexFile = "model.safetensors.index.json";
-
 /// Says what else lies in a directory without safetensors weights, and what to do about it.
 [[noreturn]] void fail_no_weights(const fs::path& directory) {
   std::set<std::string> names;

@@ -17,6 +17,10 @@
 
 namespace hone::hub {
 
+/// The weights in one file, or the list of the shards that hold them.
+inline constexpr const char* kSingleFile = "model.safetensors";
+inline constexpr const char* kIndexFile = "model.safetensors.index.json";
+
 /// One tensor of a checkpoint: where it lies.
 struct CheckpointTensor {
   std::size_t shard = 0;                 ///< index into shards()

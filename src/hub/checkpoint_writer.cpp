@@ -18,9 +18,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr const char* kSingleFile = "model.safetensors";
-constexpr const char* kIndexFile = "model.safetensors.index.json";
-
 /// The size that counts for sharding: of all tensors of a group at its first member, 0 at the others.
 std::vector<std::uint64_t> block_sizes(const std::vector<NewTensor>& tensors) {
   std::vector<std::uint64_t> sizes(tensors.size(), 0);

@@ -33,7 +33,8 @@ constexpr const char* kSpare = "spare";
   fail("{}: cannot {}: {}", path.string(), what, std::strerror(reason));
 }
 
-bool is_there(const fs::path& path) {
+/// A link to nothing counts. Throws where that cannot be told.
+bool has_entry(const fs::path& path) {
   return fs::exists(fs::symlink_status(path));
 }
 
@@ -79,7 +80,7 @@ class Merge {
   void keep_old(const fs::path& name) const {
     const fs::path from = target_ / name;
     const fs::path to = workspace_ / kOld / name;
-    if (!is_there(from)) return;
+    if (!has_entry(from)) return;
     fs::create_directories(to.parent_path());
     if (fs::is_symlink(from)) {
       const fs::path as_written = workspace_ / kOldLinks / name;
@@ -115,9 +116,9 @@ class Merge {
       const fs::path at = target_ / name;
       if (!fs::is_symlink(fs::symlink_status(at)) || fs::read_symlink(at) != link_text(name)) continue;
       const fs::path as_written = workspace_ / kOldLinks / name;
-      const fs::path from = side == kOld && is_there(as_written) ? as_written : workspace_ / side / name;
+      const fs::path from = side == kOld && has_entry(as_written) ? as_written : workspace_ / side / name;
       const bool is_done =
-          is_there(from) ? ::rename(from.c_str(), at.c_str()) == 0 : ::unlink(at.c_str()) == 0;
+          has_entry(from) ? ::rename(from.c_str(), at.c_str()) == 0 : ::unlink(at.c_str()) == 0;
       if (!is_done) give_up(at, "be replaced");
     }
     sync(names);
@@ -176,7 +177,7 @@ void merge_directory(const fs::path& target, const std::vector<fs::path>& obsole
   const auto fresh = names_below(merge_workspace(target) / kNew);
   std::set<fs::path> names = fresh;
   std::copy_if(obsolete.begin(), obsolete.end(), std::inserter(names, names.end()),
-               [&](const fs::path& name) { return is_there(target / name); });
+               [&](const fs::path& name) { return has_entry(target / name); });
   merge.check(names);
   if (!merge.begin()) {
     merge.rename_each(fresh, names);

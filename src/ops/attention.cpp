@@ -8,21 +8,21 @@ namespace hone::ops {
 
 namespace {
 
-constexpr std::string_view kOp = "ops.attention";
+constexpr std::string_view kAttentionOp = "ops.attention";
 
 void check(const Context& context, const Tensor& q, const Tensor& k, const Tensor& v,
            const SequenceLayout& layout, std::int64_t head_dim, std::int64_t window) {
-  check_argument(context, kOp, "q", q, 2, kComputeTypes);
-  check_argument(context, kOp, "k", k, 2, {q.dtype()});
-  check_argument(context, kOp, "v", v, 2, {q.dtype()});
+  check_argument(context, kAttentionOp, "q", q, 2, kComputeTypes);
+  check_argument(context, kAttentionOp, "k", k, 2, {q.dtype()});
+  check_argument(context, kAttentionOp, "v", v, 2, {q.dtype()});
   HONE_CHECK(k.shape() == v.shape(), "[ops.attention] k is {}, v {}", k.shape().str(), v.shape().str());
   HONE_CHECK(head_dim > 0 && q.size(1) % head_dim == 0 && k.size(1) % head_dim == 0 && k.size(1) > 0 &&
                  q.size(1) % k.size(1) == 0,
              "[ops.attention] q {} and k {} do not make heads of {} in whole groups", q.shape().str(),
              k.shape().str(), head_dim);
-  check_argument(context, kOp, "q_offsets", layout.q_offsets, 1, {DType::kI32});
-  check_argument(context, kOp, "key_begin", layout.key_begin, 1, {DType::kI32});
-  check_argument(context, kOp, "key_length", layout.key_length, 1, {DType::kI32});
+  check_argument(context, kAttentionOp, "q_offsets", layout.q_offsets, 1, {DType::kI32});
+  check_argument(context, kAttentionOp, "key_begin", layout.key_begin, 1, {DType::kI32});
+  check_argument(context, kAttentionOp, "key_length", layout.key_length, 1, {DType::kI32});
   const std::int64_t sequences = layout.key_begin.size(0);
   HONE_CHECK(layout.q_offsets.size(0) == sequences + 1 && layout.key_length.size(0) == sequences,
              "[ops.attention] {} q_offsets, {} key_begin, {} key_length", layout.q_offsets.size(0), sequences,
@@ -92,10 +92,10 @@ Tensor attention(Context& context, const Tensor& q, const Tensor& k, const Tenso
             .scale = scale};
   if (recording && context.tape()->keeps())
     call.lse = context.empty({q.size(0), q.size(1) / head_dim}, DType::kF32);
-  launch(context, kOp, context.kernels().attention, call.args());
+  launch(context, kAttentionOp, context.kernels().attention, call.args());
   if (!recording) return out;
   call.q = call.k = call.v = Tensor();
-  record(context, kOp, {&q, &k, &v}, {&out},
+  record(context, kAttentionOp, {&q, &k, &v}, {&out},
          [call = std::move(call), q = Saved(q), k = Saved(k), v = Saved(v)](Backward& b) {
            Call again = call;
            again.q = q.get(b.context());

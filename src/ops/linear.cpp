@@ -8,22 +8,22 @@ namespace hone::ops {
 
 namespace {
 
-constexpr std::string_view kOp = "ops.linear";
+constexpr std::string_view kLinearOp = "ops.linear";
 enum Input : std::size_t { kX, kWeight, kBias, kResidual };
 
 void check(const Context& context, const Tensor& x, const Tensor& weight, const Tensor& bias,
            const Tensor& residual, DType out_dtype) {
-  check_argument(context, kOp, "x", x, 2, kComputeTypes);
-  check_argument(context, kOp, "weight", weight, 2, {x.dtype()});
+  check_argument(context, kLinearOp, "x", x, 2, kComputeTypes);
+  check_argument(context, kLinearOp, "weight", weight, 2, {x.dtype()});
   HONE_CHECK(weight.size(1) == x.size(1), "[ops.linear] weight {} takes {} features, x {} has {}",
              weight.shape().str(), weight.size(1), x.shape().str(), x.size(1));
   if (bias.defined()) {
-    check_argument(context, kOp, "bias", bias, 1, {x.dtype()});
+    check_argument(context, kLinearOp, "bias", bias, 1, {x.dtype()});
     HONE_CHECK(bias.size(0) == weight.size(0), "[ops.linear] bias has {} elements, weight {} gives {}",
                bias.size(0), weight.shape().str(), weight.size(0));
   }
   if (residual.defined()) {
-    check_argument(context, kOp, "residual", residual, 2, {DType::kF32});
+    check_argument(context, kLinearOp, "residual", residual, 2, {DType::kF32});
     HONE_CHECK(residual.size(0) == x.size(0) && residual.size(1) == weight.size(0),
                "[ops.linear] residual is {}, the result ({}, {})", residual.shape().str(), x.size(0),
                weight.size(0));
@@ -74,7 +74,7 @@ Tensor linear(Context& context, const Tensor& x, const Tensor& weight, const Ten
               const Tensor& residual, DType out_dtype) {
   check(context, x, weight, bias, residual, out_dtype);
   Tensor y = context.empty({x.size(0), weight.size(0)}, out_dtype);
-  launch(context, kOp, context.kernels().matmul,
+  launch(context, kLinearOp, context.kernels().matmul,
          {.a = as_matrix(x),
           .b = as_matrix(weight),
           .c = as_matrix(y),
@@ -84,7 +84,7 @@ Tensor linear(Context& context, const Tensor& x, const Tensor& weight, const Ten
   if (!needs_grad(context, {&x, &weight, &bias, &residual})) return y;
   const Saved kept_x = weight.grad_slot() ? Saved(x) : Saved();
   const Tensor kept_weight = x.grad_slot() ? weight.detach() : Tensor();
-  record(context, kOp, {&x, &weight, &bias, &residual}, {&y},
+  record(context, kLinearOp, {&x, &weight, &bias, &residual}, {&y},
          [kept_x, kept_weight, dtype = x.dtype()](Backward& b) { backward(b, kept_x, kept_weight, dtype); });
   return y;
 }

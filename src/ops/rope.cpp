@@ -8,24 +8,24 @@ namespace hone::ops {
 
 namespace {
 
-constexpr std::string_view kOp = "ops.head_norm_rope";
+constexpr std::string_view kHeadNormRopeOp = "ops.head_norm_rope";
 
 void check(const Context& context, const Tensor& x, const Tensor& weight, const RotaryTable& table,
            const Tensor& positions, std::int64_t head_dim) {
-  check_argument(context, kOp, "x", x, 2, kComputeTypes);
+  check_argument(context, kHeadNormRopeOp, "x", x, 2, kComputeTypes);
   HONE_CHECK(head_dim > 0 && x.size(1) % head_dim == 0,
              "[ops.head_norm_rope] last dim of x is {}, not a multiple of head_dim {}", x.size(1), head_dim);
   if (weight.defined()) {
-    check_argument(context, kOp, "weight", weight, 1, {x.dtype()});
+    check_argument(context, kHeadNormRopeOp, "weight", weight, 1, {x.dtype()});
     HONE_CHECK(weight.size(0) == head_dim, "[ops.head_norm_rope] weight has {} elements, head_dim is {}",
                weight.size(0), head_dim);
   }
-  check_dense_argument(context, kOp, "cos", table.cos, 2, {DType::kF32});
-  check_dense_argument(context, kOp, "sin", table.sin, 2, {DType::kF32});
+  check_dense_argument(context, kHeadNormRopeOp, "cos", table.cos, 2, {DType::kF32});
+  check_dense_argument(context, kHeadNormRopeOp, "sin", table.sin, 2, {DType::kF32});
   HONE_CHECK(table.sin.shape() == table.cos.shape() && 2 * table.cos.size(1) <= head_dim,
              "[ops.head_norm_rope] cos is {}, sin {}, head_dim {}", table.cos.shape().str(),
              table.sin.shape().str(), head_dim);
-  check_argument(context, kOp, "positions", positions, 1, {DType::kI32});
+  check_argument(context, kHeadNormRopeOp, "positions", positions, 1, {DType::kI32});
   HONE_CHECK(positions.size(0) == x.size(0), "[ops.head_norm_rope] {} positions, x {}", positions.size(0),
              x.shape().str());
 }
@@ -72,7 +72,7 @@ Tensor head_norm_rope(Context& context, const Tensor& x, const Tensor& weight, c
   check(context, x, weight, table, positions, head_dim);
   const bool norm = weight.defined();
   Tensor y = context.empty(x.shape(), x.dtype());
-  launch(context, kOp, context.kernels().head_norm_rope,
+  launch(context, kHeadNormRopeOp, context.kernels().head_norm_rope,
          {.x = as_matrix(x),
           .y = as_matrix(y),
           .weight = norm ? weight.data() : nullptr,
@@ -86,7 +86,7 @@ Tensor head_norm_rope(Context& context, const Tensor& x, const Tensor& weight, c
           .eps = eps});
   if (!needs_grad(context, {&x, &weight})) return y;
   const Tensor kept_x = norm ? x.detach() : Tensor();
-  record(context, kOp, {&x, &weight}, {&y},
+  record(context, kHeadNormRopeOp, {&x, &weight}, {&y},
          [kept_x, weight = weight.detach(), table, positions, head_dim, eps](Backward& b) {
            backward(b, kept_x, weight, table, positions, head_dim, eps);
          });

@@ -12,12 +12,6 @@
 
 namespace hone::text::tok {
 
-namespace {
-
-constexpr std::int32_t kMostIds = 1 << 24;  // as the model's: ids index arrays and rows of an embedding
-
-}  // namespace
-
 void LongestMatcher::add(std::string_view text, std::int32_t id) {
   std::uint32_t node = 0;
   for (const char c : text) {

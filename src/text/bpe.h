@@ -16,6 +16,9 @@
 
 namespace hone::text::tok {
 
+/// Ids are below this: they index arrays and rows of an embedding.
+inline constexpr std::int32_t kMostIds = 1 << 24;
+
 /// A token of a piece: its id, and how many bytes of the piece's text it spans.
 struct Symbol {
   std::int32_t id;

@@ -17,7 +17,6 @@ namespace hone::text::tok {
 namespace {
 
 // Ids index arrays here and rows of an embedding later; more than this is a damaged file.
-constexpr std::uint64_t kMostIds = 1 << 24;
 
 std::string fallback_token(unsigned byte) {
   return fmt::format("<0x{:02X}>", byte);

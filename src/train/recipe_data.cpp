@@ -21,12 +21,6 @@ using data::DataSource;
 constexpr double kLeastShare = 1e-9;
 constexpr double kMostShare = 1e9;
 
-std::string quoted(const std::string& text) {
-  YAML::Emitter out;
-  out << YAML::DoubleQuoted << text;
-  return out.c_str();
-}
-
 [[noreturn]] void fail_key(const RecipeValue& value, const std::string& key,
                            const std::vector<std::string>& known) {
   fail("{}: unknown key '{}'{}", value.where(), key, suggestion(key.substr(key.rfind('.') + 1), known));

@@ -14,12 +14,6 @@ namespace hone::train {
 
 namespace {
 
-std::string quoted(const std::string& text) {
-  YAML::Emitter out;
-  out << YAML::DoubleQuoted << text;
-  return out.c_str();
-}
-
 std::string list_text(const std::vector<std::string>& items) {
   std::string text = "[";
   for (const auto& item : items) text += (text.size() > 1 ? ", " : "") + quoted(item);

@@ -67,6 +67,12 @@ bool is_large(const YAML::Node& node) {
 
 }  // namespace
 
+std::string quoted(const std::string& text) {
+  YAML::Emitter out;
+  out << YAML::DoubleQuoted << text;
+  return out.c_str();
+}
+
 std::optional<double> decimal_number(const YAML::Node& node) {
   double value = 0;
   if (!parse_decimal(node, value) || !std::isfinite(value)) return std::nullopt;

@@ -19,6 +19,9 @@ inline constexpr double kHuge = 1e30;
 /// for all else: hexadecimal and octal numbers, NaN, infinities and text in quotes.
 std::optional<double> decimal_number(const YAML::Node& node);
 
+/// The text as a scalar of YAML, in double quotes.
+std::string quoted(const std::string& text);
+
 class RecipeValue {
  public:
   /// `where` is "recipe.yaml:3" or "command line".

@@ -13,7 +13,7 @@ constexpr cpu::AttentionFunctions functions() {
 }
 
 template <class Isa>
-void fill(KernelTable& table) {
+void fill_attention(KernelTable& table) {
   static constexpr cpu::AttentionFunctions kCode = functions<Isa>();
   table.attention = [](const AttentionArgs& a, Stream& stream) { cpu::attention(kCode, a, stream); };
   table.attention_grad = [](const AttentionGradArgs& g, Stream& stream) {
@@ -22,7 +22,7 @@ void fill(KernelTable& table) {
 }
 
 /// On AMX tiles bf16 is multiplied; f32 as without them, by the code that is there.
-void fill_amx(KernelTable& table) {
+void fill_attention_amx(KernelTable& table) {
   static constexpr cpu::AttentionFunctions kVectors = functions<cpu::Avx512>();
   static constexpr cpu::AttentionFunctions kTiles = functions<cpu::Avx512Amx>();
   table.attention = [](const AttentionArgs& a, Stream& stream) {
@@ -40,13 +40,13 @@ void register_attention_kernels(CpuIsa isa, KernelTable& table) {
     case CpuIsa::kReference:
       return;
     case CpuIsa::kAvx2:
-      return fill<cpu::Avx2>(table);
+      return fill_attention<cpu::Avx2>(table);
     case CpuIsa::kAvx512:
-      return fill<cpu::Avx512>(table);
+      return fill_attention<cpu::Avx512>(table);
     case CpuIsa::kAvx512Bf16:
-      return fill<cpu::Avx512Bf16>(table);
+      return fill_attention<cpu::Avx512Bf16>(table);
     case CpuIsa::kAvx512Amx:
-      return fill_amx(table);
+      return fill_attention_amx(table);
   }
 }
 

@@ -6,7 +6,7 @@ namespace hone::kernels {
 namespace {
 
 template <class Isa>
-void fill(KernelTable& table) {
+void fill_matrix(KernelTable& table) {
   table.matmul = cpu::MatrixKernels<Isa>::matmul;
   table.experts = cpu::MatrixKernels<Isa>::experts;
   table.experts_grad = cpu::MatrixKernels<Isa>::experts_grad;
@@ -20,13 +20,13 @@ void register_matrix_kernels(CpuIsa isa, KernelTable& table) {
     case CpuIsa::kReference:
       return;
     case CpuIsa::kAvx2:
-      return fill<cpu::Avx2>(table);
+      return fill_matrix<cpu::Avx2>(table);
     case CpuIsa::kAvx512:
-      return fill<cpu::Avx512>(table);
+      return fill_matrix<cpu::Avx512>(table);
     case CpuIsa::kAvx512Bf16:
-      return fill<cpu::Avx512Bf16>(table);
+      return fill_matrix<cpu::Avx512Bf16>(table);
     case CpuIsa::kAvx512Amx:
-      return fill<cpu::Avx512Amx>(table);
+      return fill_matrix<cpu::Avx512Amx>(table);
   }
 }
 

@@ -6,7 +6,7 @@ namespace hone::kernels {
 namespace {
 
 template <class Isa>
-void fill(KernelTable& table) {
+void fill_row(KernelTable& table) {
   using Rows = cpu::RowKernels<Isa>;
   table.rms_norm = Rows::rms_norm;
   table.rms_norm_grad = Rows::rms_norm_grad;
@@ -38,12 +38,12 @@ void register_row_kernels(CpuIsa isa, KernelTable& table) {
     case CpuIsa::kReference:
       return;
     case CpuIsa::kAvx2:
-      return fill<cpu::Avx2>(table);
+      return fill_row<cpu::Avx2>(table);
     case CpuIsa::kAvx512:
-      return fill<cpu::Avx512>(table);
+      return fill_row<cpu::Avx512>(table);
     case CpuIsa::kAvx512Bf16:
     case CpuIsa::kAvx512Amx:  // rows have no products
-      return fill<cpu::Avx512Bf16>(table);
+      return fill_row<cpu::Avx512Bf16>(table);
   }
 }
 

@@ -6,7 +6,7 @@ namespace hone::model {
 
 namespace {
 
-DecoderSpec read_spec(const hub::ModelConfig& config) {
+DecoderSpec llama_spec(const hub::ModelConfig& config) {
   const SpecReader reader(config, {.vocab_size = 32000,
                                    .hidden_size = 4096,
                                    .intermediate_size = 11008,
@@ -25,7 +25,7 @@ DecoderSpec read_spec(const hub::ModelConfig& config) {
 }  // namespace
 
 const Family& llama_family() {
-  static const Family kFamily{"llama", read_spec, [](const DecoderSpec&) { return hub::WeightRules{}; }};
+  static const Family kFamily{"llama", llama_spec, [](const DecoderSpec&) { return hub::WeightRules{}; }};
   return kFamily;
 }
 

@@ -6,7 +6,7 @@ namespace hone::model {
 
 namespace {
 
-DecoderSpec read_spec(const hub::ModelConfig& config) {
+DecoderSpec mistral_spec(const hub::ModelConfig& config) {
   const SpecReader reader(config, {.vocab_size = 32000,
                                    .hidden_size = 4096,
                                    .intermediate_size = 14336,
@@ -26,7 +26,7 @@ DecoderSpec read_spec(const hub::ModelConfig& config) {
 }  // namespace
 
 const Family& mistral_family() {
-  static const Family kFamily{"mistral", read_spec, [](const DecoderSpec&) { return hub::WeightRules{}; }};
+  static const Family kFamily{"mistral", mistral_spec, [](const DecoderSpec&) { return hub::WeightRules{}; }};
   return kFamily;
 }
 

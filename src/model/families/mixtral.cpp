@@ -7,7 +7,7 @@ namespace hone::model {
 
 namespace {
 
-DecoderSpec read_spec(const hub::ModelConfig& config) {
+DecoderSpec mixtral_spec(const hub::ModelConfig& config) {
   const SpecReader reader(config, {.vocab_size = 32000,
                                    .hidden_size = 4096,
                                    .intermediate_size = 14336,
@@ -44,7 +44,7 @@ hub::WeightRules make_rules(const DecoderSpec&) {
 }  // namespace
 
 const Family& mixtral_family() {
-  static const Family kFamily{"mixtral", read_spec, make_rules};
+  static const Family kFamily{"mixtral", mixtral_spec, make_rules};
   return kFamily;
 }
 

@@ -7,7 +7,7 @@ namespace hone::model {
 
 namespace {
 
-DecoderSpec read_spec(const hub::ModelConfig& config) {
+DecoderSpec olmoe_spec(const hub::ModelConfig& config) {
   const SpecReader reader(config, {.vocab_size = 50304,
                                    .hidden_size = 2048,
                                    .intermediate_size = 2048,
@@ -36,7 +36,7 @@ DecoderSpec read_spec(const hub::ModelConfig& config) {
 }  // namespace
 
 const Family& olmoe_family() {
-  static const Family kFamily{"olmoe", read_spec, [](const DecoderSpec&) { return qwen_moe_rules(); }};
+  static const Family kFamily{"olmoe", olmoe_spec, [](const DecoderSpec&) { return qwen_moe_rules(); }};
   return kFamily;
 }
 

@@ -6,7 +6,7 @@ namespace hone::model {
 
 namespace {
 
-DecoderSpec read_spec(const hub::ModelConfig& config) {
+DecoderSpec qwen2_spec(const hub::ModelConfig& config) {
   const SpecReader reader(config, {.vocab_size = 151936,
                                    .hidden_size = 4096,
                                    .intermediate_size = 22016,
@@ -28,7 +28,7 @@ DecoderSpec read_spec(const hub::ModelConfig& config) {
 }  // namespace
 
 const Family& qwen2_family() {
-  static const Family kFamily{"qwen2", read_spec, [](const DecoderSpec&) { return hub::WeightRules{}; }};
+  static const Family kFamily{"qwen2", qwen2_spec, [](const DecoderSpec&) { return hub::WeightRules{}; }};
   return kFamily;
 }
 

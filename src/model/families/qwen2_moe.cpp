@@ -7,7 +7,7 @@ namespace hone::model {
 
 namespace {
 
-DecoderSpec read_spec(const hub::ModelConfig& config) {
+DecoderSpec qwen2_moe_spec(const hub::ModelConfig& config) {
   const SpecReader reader(config, {.vocab_size = 151936,
                                    .hidden_size = 2048,
                                    .intermediate_size = 5632,
@@ -40,7 +40,8 @@ DecoderSpec read_spec(const hub::ModelConfig& config) {
 }  // namespace
 
 const Family& qwen2_moe_family() {
-  static const Family kFamily{"qwen2_moe", read_spec, [](const DecoderSpec&) { return qwen_moe_rules(); }};
+  static const Family kFamily{"qwen2_moe", qwen2_moe_spec,
+                              [](const DecoderSpec&) { return qwen_moe_rules(); }};
   return kFamily;
 }
 

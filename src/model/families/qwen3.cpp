@@ -7,7 +7,7 @@ namespace hone::model {
 
 namespace {
 
-DecoderSpec read_spec(const hub::ModelConfig& config) {
+DecoderSpec qwen3_spec(const hub::ModelConfig& config) {
   const SpecReader reader(config, {.vocab_size = 151936,
                                    .hidden_size = 4096,
                                    .intermediate_size = 22016,
@@ -31,7 +31,7 @@ DecoderSpec read_spec(const hub::ModelConfig& config) {
 }  // namespace
 
 const Family& qwen3_family() {
-  static const Family kFamily{"qwen3", read_spec, [](const DecoderSpec&) { return hub::WeightRules{}; }};
+  static const Family kFamily{"qwen3", qwen3_spec, [](const DecoderSpec&) { return hub::WeightRules{}; }};
   return kFamily;
 }
 

@@ -7,7 +7,7 @@ namespace hone::model {
 
 namespace {
 
-DecoderSpec read_spec(const hub::ModelConfig& config) {
+DecoderSpec qwen3_moe_spec(const hub::ModelConfig& config) {
   const SpecReader reader(config, {.vocab_size = 151936,
                                    .hidden_size = 2048,
                                    .intermediate_size = 6144,
@@ -34,7 +34,8 @@ DecoderSpec read_spec(const hub::ModelConfig& config) {
 }  // namespace
 
 const Family& qwen3_moe_family() {
-  static const Family kFamily{"qwen3_moe", read_spec, [](const DecoderSpec&) { return qwen_moe_rules(); }};
+  static const Family kFamily{"qwen3_moe", qwen3_moe_spec,
+                              [](const DecoderSpec&) { return qwen_moe_rules(); }};
   return kFamily;
 }
 

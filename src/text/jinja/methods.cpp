@@ -43,11 +43,6 @@ class BoundMethod final : public Callable {
   Method method_;
 };
 
-struct NamedMethod {
-  std::string_view name;
-  Method method;
-};
-
 template <bool (*kPredicate)(char32_t)>
 Value all_of_text(const Value& self, const CallArgs& call) {
   const Arguments args("is…", call, {});

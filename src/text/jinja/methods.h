@@ -13,6 +13,10 @@ namespace hone::text::jinja {
 std::optional<Value> builtin_attribute(const Value& object, std::string_view name);
 
 using Method = Value (*)(const Value& self, const CallArgs& args);
+struct NamedMethod {
+  std::string_view name;
+  Method method;
+};
 /// The function behind a str method, or null.
 Method find_text_method(std::string_view name);
 

@@ -100,7 +100,7 @@ Window window_of(const Text& text, const Arguments& args, std::size_t first) {
   return {text.offset(static_cast<std::size_t>(begin)), text.offset(static_cast<std::size_t>(end)), true};
 }
 
-Value find_in(const Value& self, const Arguments& args, bool from_right) {
+Value find_part(const Value& self, const Arguments& args, bool from_right) {
   const Text& text = self.text();
   const Window window = window_of(text, args, 1);
   const std::string& part = args.text(0).bytes;
@@ -113,7 +113,7 @@ Value find_in(const Value& self, const Arguments& args, bool from_right) {
 }
 
 Value index_in(const Value& self, const Arguments& args, bool from_right) {
-  Value found = find_in(self, args, from_right);
+  Value found = find_part(self, args, from_right);
   if (found.integer() < 0) raise(kValueError, "substring not found");
   return found;
 }
@@ -246,11 +246,6 @@ Value join_method(const Value& self, const CallArgs& call) {
   return join_text(self.text(), args[0]);
 }
 
-struct NamedMethod {
-  std::string_view name;
-  Method method;
-};
-
 Value upper_method(const Value& self, const CallArgs& call) {
   const Arguments args("upper", call, {});
   return upper_text(self.text());
@@ -285,11 +280,11 @@ constexpr std::array kMethods = {
                 [](const Value& s, const CallArgs& a) { return has_affix("endswith", s, a, false); }},
     NamedMethod{"find",
                 [](const Value& s, const CallArgs& a) {
-                  return find_in(s, Arguments("find", a, {"/sub", "/start", "/end"}, 1), false);
+                  return find_part(s, Arguments("find", a, {"/sub", "/start", "/end"}, 1), false);
                 }},
     NamedMethod{"rfind",
                 [](const Value& s, const CallArgs& a) {
-                  return find_in(s, Arguments("rfind", a, {"/sub", "/start", "/end"}, 1), true);
+                  return find_part(s, Arguments("rfind", a, {"/sub", "/start", "/end"}, 1), true);
                 }},
     NamedMethod{"index",
                 [](const Value& s, const CallArgs& a) {
