@@ -66,7 +66,7 @@ std::string many_lines(int count) {
   for (int i = 0; i < count; ++i) {
     text += "{\"n\": " + std::to_string(i) + ", \"x\": \"";
     for (int j = 0; j < (i % 97 == 0 ? 90'000 : i * 7919 % 400); ++j)
-      text += static_cast<char>('a' + (i + j * j) % 26);
+      text += static_cast<char>('a' + (i + std::int64_t{j} * j) % 26);
     text += "\"}\n";
   }
   return text;
