@@ -27,19 +27,18 @@ std::string tiny_file(const std::vector<std::string>& names) {
   return file_of(header + "}", data);
 }
 
-constexpr const char* kIndex = "model.safetensors.index.json";
 
 /// Two shards: a and b in one, c in two.
 void write_sharded(const fs::path& directory, std::string_view index) {
   write_text(directory / "one.safetensors", tiny_file({"a", "b"}));
   write_text(directory / "two.safetensors", tiny_file({"c"}));
-  write_text(directory / kIndex, index);
+  write_text(directory / kIndexFile, index);
 }
 
 TEST(Checkpoint, OpensASingleFile) {
   const TemporaryDirectory directory;
   write_text(directory / "model.safetensors", tiny_file({"b", "a"}));
-  write_text(directory / kIndex, "broken");  // Transformers looks at the single file first
+  write_text(directory / kIndexFile, "broken");  // Transformers looks at the single file first
   const auto checkpoint = Checkpoint::open(directory.path());
   ASSERT_EQ(checkpoint.tensors().size(), 2U);
   EXPECT_EQ(checkpoint.tensors()[0].name(), "b");
@@ -99,7 +98,7 @@ TEST(Checkpoint, RefusesAnIndexThatLies) {
     write_sharded(directory.path(), index);
     const std::string what = error_of([&] { Checkpoint::open(directory.path()); });
     EXPECT_CONTAINS(what, message);
-    EXPECT_CONTAINS(what, kIndex);
+    EXPECT_CONTAINS(what, kIndexFile);
   }
 }
 
@@ -173,7 +172,7 @@ TEST(CheckpointWriter, WritesEveryGoldenCheckpointBackByteForByte) {
     expected.erase("golden.safetensors");
     EXPECT_EQ(files_below(directory / "m"), expected) << entry.path();
     ++seen;
-    sharded += expected.contains(kIndex) ? 1 : 0;
+    sharded += expected.contains(kIndexFile) ? 1 : 0;
   }
   EXPECT_GE(seen, 8);
   EXPECT_GE(sharded, 1);
@@ -241,7 +240,7 @@ TEST(CheckpointWriter, CopiesWhatIsNotWeightsAndListsTheRest) {
   for (const auto& name : left_out)
     write_text(name.back() == '/' ? source / (name + "config.json") : source / name, "weights");
   write_text(source / "model.safetensors", tiny_file({"a"}));
-  write_text(source / kIndex, "belongs to the weights too");
+  write_text(source / kIndexFile, "belongs to the weights too");
   write_text(source / ".git/config", "");
   write_text(source / ".cache/huggingface/x", "");
   write_text(source / "run/metrics.jsonl", "");  // the output lies inside its source
