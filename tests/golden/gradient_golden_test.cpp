@@ -104,6 +104,7 @@ TEST(GradientGolden, IsNearerToFloat64ThanPyTorch) {
     }
     const double distance = std::sqrt(difference / norm), torch = read<double>(*file, "torch." + name)[0];
     RecordProperty(name, fmt::format("{:.2e}, PyTorch {:.2e}", distance, torch));
+    EXPECT_LT(distance, 2 * torch) << name;
     product *= distance / torch;
     nearer += distance < torch ? 1 : 0;
     our_square += difference;
@@ -111,15 +112,16 @@ TEST(GradientGolden, IsNearerToFloat64ThanPyTorch) {
     count++;
   }
   EXPECT_EQ(count, 21U);
-  // Measured: 18; the whole gradient is 0.90 times as far, the geometric mean is 0.78. PyTorch is nearer in
-  // three norms' weights: model.norm (3.4e-7, PyTorch 7.9e-8), input_layernorm of layers 0 (1.3e-6, 8.1e-7)
-  // and 1 (7.4e-7, 6.4e-7).
-  EXPECT_GE(nearer, 17U);
+  // Measured: 19 (AVX-512), 21 (AVX2); input_layernorm of layers 1 and 0 is 1.16 and 1.10 times as far, and
+  // what rounding makes of a few rows decides that. With the target's term inside the head's sum over the
+  // vocabulary it was 18, the whole 0.90, the mean 0.78, and model.norm 4.4 times as far.
+  EXPECT_GE(nearer, 18U);
   RecordProperty("whole", fmt::format("{:.3f}", std::sqrt(our_square / torch_square)));
-  EXPECT_LT(our_square, torch_square);
+  EXPECT_LT(our_square, 0.85 * 0.85 * torch_square) << "measured 0.66 of PyTorch's distance";
   const double mean = std::pow(product, 1.0 / static_cast<double>(count));
   RecordProperty("mean", fmt::format("{:.3f}", mean));
-  EXPECT_LT(mean, 0.9) << "the geometric mean of hone's distances, in those of PyTorch";
+  EXPECT_LT(mean, 0.6)
+      << "the geometric mean of hone's distances, in those of PyTorch; measured 0.38 and 0.43";
 }
 
 }  // namespace

@@ -155,6 +155,11 @@ void gemm_block(const A& a, const B& b, Range rows, Range columns, Index n, Inde
     const Index k0 = pieces.begin(piece), piece_k = pieces.begin(piece + 1) - k0;
     const bool final = piece + 1 == pieces.count;
     const Index level = final ? kWaitingLevels - 1 : pieces.level_of(piece);
+    Index waits_at[kWaitingLevels], starts = 0;  // offsets of the sums that wait for this piece, or -1
+    for (Index l = 0; l <= level; l++) {
+      waits_at[l] = pieces.waits(l, piece) ? l * waiting_size : -1;
+      if (waits_at[l] >= 0) starts = l + 1;
+    }
     const LeftBlock<Isa, E, A> left(a, rows, k0, piece_k, scratch.left);
     const Index panel_size = panel_floats<Isa, E>(words_of<Isa, E>(piece_k));
     for (Index j0 = columns.begin; j0 < columns.end; j0 += group) {
@@ -177,8 +182,8 @@ void gemm_block(const A& a, const B& b, Range rows, Range columns, Index n, Inde
             args.prefetch_left = left.next(row + height, (j - j0) / kWidth, ceil_div(j1 - j0, kWidth));
           }
           float* waiting = scratch.waiting + row * waiting_stride + (j - columns.begin);
-          for (Index l = 0; l <= level; l++) {
-            args.start[l] = pieces.waits(l, piece) ? waiting + l * waiting_size : nullptr;
+          for (Index l = 0; l < starts; l++) {
+            args.start[l] = waits_at[l] >= 0 ? waiting + waits_at[l] : nullptr;
           }
           args.start_stride = waiting_stride;
           if (!final) {

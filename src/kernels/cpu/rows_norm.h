@@ -6,7 +6,7 @@
 
 namespace hone::kernels::cpu {
 
-/// 1 / sqrt(mean of squares + eps).
+/// 1 / sqrt(mean of squares + eps), rounded once: what is wrong with it is wrong with a whole row.
 template <class Isa, class X>
 [[gnu::always_inline]] inline float reciprocal_rms(const X* x, Index n, float eps) {
   const double squares = sum_lanes<Isa>(
@@ -14,7 +14,8 @@ template <class Isa, class X>
         const auto v = load<Isa>(x + j, lanes);
         return Isa::fma(v, v, sum);
       });
-  return 1.0F / __builtin_sqrtf(static_cast<float>(squares / static_cast<double>(n)) + eps);
+  return static_cast<float>(1.0 /
+                            __builtin_sqrt(squares / static_cast<double>(n) + static_cast<double>(eps)));
 }
 
 template <class Isa, class X, class T, class Y>
@@ -34,17 +35,23 @@ void rms_norm_rows(const RmsNormArgs& a, Stream& stream) {
   });
 }
 
+/// rstd^3 / n * dot, the factor of x in the gradient of a norm, rounded once.
+[[gnu::always_inline]] inline float norm_grad_mean(double dot, float rstd, Index n) {
+  const double r = static_cast<double>(rstd);
+  return static_cast<float>(dot * r * r * r / static_cast<double>(n));
+}
+
 /// With n = x * rstd: dx = rstd * (weight * dy - n * mean(n * weight * dy)).
 template <class Isa, class D, class X, class T, class DX>
 [[gnu::always_inline]] inline void rms_norm_row_grad(const D* dy, const X* x, const T* weight, float rstd,
                                                      Index cols, DX* dx, bool accumulate) {
-  const auto dot = static_cast<float>(sum_lanes<Isa>(
+  const double dot = sum_lanes<Isa>(
       cols, [&](Index j, auto lanes, auto sum) __attribute__((always_inline)) {
         const auto wdy = load<Isa>(weight + j, lanes) * load<Isa>(dy + j, lanes);
         return Isa::fma(load<Isa>(x + j, lanes), wdy, sum);
-      }));
+      });
   const auto scale = Isa::set(rstd);
-  const auto mean = Isa::set(dot * rstd * rstd * rstd / static_cast<float>(cols));
+  const auto mean = Isa::set(norm_grad_mean(dot, rstd, cols));
   for_lanes<Isa>(
       cols, [&](Index j, auto lanes) __attribute__((always_inline)) {
         const auto wdy = load<Isa>(weight + j, lanes) * load<Isa>(dy + j, lanes);

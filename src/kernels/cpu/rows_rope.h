@@ -111,8 +111,7 @@ struct HeadGrad {
         store<Isa>(dweight + j, Isa::fma(v * scale, dn, load<Isa>(dweight + j, lanes)), lanes);
     });
     if (dx == nullptr) return;
-    const auto dot = static_cast<float>(Isa::sum(dots));
-    const auto mean = Isa::set(dot * rstd * rstd * rstd / static_cast<float>(r.dim()));
+    const auto mean = Isa::set(norm_grad_mean(Isa::sum(dots), rstd, r.dim()));
     unrotated([&](Index j, auto lanes, auto dn) __attribute__((always_inline)) {
       const auto wdn = dn * load<Isa>(weight + j, lanes);
       write(j, lanes, Isa::fnma(mean, load<Isa>(x + j, lanes), wdn * scale));
