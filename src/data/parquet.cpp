@@ -1,8 +1,16 @@
-// Parquet through Apache Arrow: batches of rows, each row as JSON.
+// Parquet through Apache Arrow: batches of rows, each row as JSON. What a file says of itself is its Parquet
+// schema; the Arrow schema that Arrow's own writers put beside it is left out. Of a value it changes nothing
+// that JSON shows, and a list of structs whose strings it calls dictionaries (categories of pandas, datasets'
+// roles) cannot be read across row groups by Arrow: each has a dictionary of its own, and nested data must be
+// in one piece.
 #include <arrow/api.h>
 #include <arrow/util/config.h>
+#include <arrow/util/float16.h>
 #include <parquet/arrow/reader.h>
 #include <parquet/exception.h>
+#include <parquet/file_reader.h>
+#include <parquet/metadata.h>
+#include <parquet/properties.h>
 
 #include <cmath>
 #include <memory>
@@ -24,7 +32,8 @@ constexpr std::int64_t kBatchRows = 1024;
 void append(std::string& out, const arrow::Array& array, std::int64_t i);
 
 /// Numbers as JSON has them; what it has not (NaN, infinities) is null, as pandas means it.
-void append_real(std::string& out, double value) {
+template <typename Real>
+void append_real(std::string& out, Real value) {
   out += std::isfinite(value) ? fmt::format("{}", value) : "null";
 }
 
@@ -43,12 +52,6 @@ void append_list(std::string& out, const arrow::Array& values, std::int64_t begi
     append(out, values, i);
   }
   out += ']';
-}
-
-template <typename List>
-void append_list(std::string& out, const arrow::Array& array, std::int64_t i) {
-  const auto& list = static_cast<const List&>(array);
-  append_list(out, *list.values(), list.value_offset(i), list.value_offset(i) + list.value_length(i));
 }
 
 void append_struct(std::string& out, const arrow::StructArray& array, std::int64_t i) {
@@ -126,42 +129,32 @@ void append(std::string& out, const arrow::Array& array, std::int64_t i) {
     case Type::UINT64:
       out += std::to_string(value_of<arrow::UInt64Array>(array, i));
       return;
-    case Type::FLOAT: {
-      const float value = value_of<arrow::FloatArray>(array, i);
-      out += std::isfinite(value) ? fmt::format("{}", value) : "null";
+    case Type::HALF_FLOAT:
+      append_real(out, arrow::util::Float16::FromBits(value_of<arrow::HalfFloatArray>(array, i)).ToFloat());
       return;
-    }
+    case Type::FLOAT:
+      append_real(out, value_of<arrow::FloatArray>(array, i));
+      return;
     case Type::DOUBLE:
       append_real(out, value_of<arrow::DoubleArray>(array, i));
       return;
     case Type::STRING:
       append_bytes(out, view_of<arrow::StringArray>(array, i));
       return;
-    case Type::LARGE_STRING:
-      append_bytes(out, view_of<arrow::LargeStringArray>(array, i));
-      return;
     case Type::BINARY:
       append_bytes(out, view_of<arrow::BinaryArray>(array, i));
       return;
-    case Type::LARGE_BINARY:
-      append_bytes(out, view_of<arrow::LargeBinaryArray>(array, i));
+    case Type::FIXED_SIZE_BINARY:
+      append_bytes(out, view_of<arrow::FixedSizeBinaryArray>(array, i));
       return;
-    case Type::LIST:
-      return append_list<arrow::ListArray>(out, array, i);
-    case Type::LARGE_LIST:
-      return append_list<arrow::LargeListArray>(out, array, i);
-    case Type::FIXED_SIZE_LIST:
-      return append_list<arrow::FixedSizeListArray>(out, array, i);
+    case Type::LIST: {
+      const auto& list = static_cast<const arrow::ListArray&>(array);
+      return append_list(out, *list.values(), list.value_offset(i), list.value_offset(i + 1));
+    }
     case Type::STRUCT:
       return append_struct(out, static_cast<const arrow::StructArray&>(array), i);
     case Type::MAP:
       return append_map(out, static_cast<const arrow::MapArray&>(array), i);
-    case Type::DICTIONARY: {
-      const auto& dictionary = static_cast<const arrow::DictionaryArray&>(array);
-      return append(out, *dictionary.dictionary(), dictionary.GetValueIndex(i));
-    }
-    case Type::EXTENSION:
-      return append(out, *static_cast<const arrow::ExtensionArray&>(array).storage(), i);
     default: {  // dates, decimals: as text
       const auto scalar = array.GetScalar(i);
       if (scalar.ok())
@@ -170,6 +163,15 @@ void append(std::string& out, const arrow::Array& array, std::int64_t i) {
         out += "null";
     }
   }
+}
+
+/// The same without the key "ARROW:schema" (and what else writers note there).
+std::shared_ptr<parquet::FileMetaData> without_arrow_schema(const parquet::FileMetaData& metadata) {
+  const auto properties = parquet::WriterProperties::Builder().created_by(metadata.created_by())->build();
+  std::shared_ptr<parquet::FileMetaData> stripped =
+      parquet::FileMetaDataBuilder::Make(metadata.schema(), properties)->Finish();
+  stripped->AppendRowGroups(metadata);
+  return stripped;
 }
 
 class ParquetReader : public RecordReader {
@@ -185,10 +187,12 @@ class ParquetReader : public RecordReader {
       parquet::ArrowReaderProperties decoding;
       decoding.set_batch_size(kBatchRows);
       decoding.set_pre_buffer(false);
-      parquet::arrow::FileReaderBuilder builder;
-      check(builder.OpenFile(name_, false, reading));
+      parquet::arrow::FileReaderBuilder opened, builder;
+      check(opened.OpenFile(name_, false, reading));
+      const auto metadata = without_arrow_schema(*opened.raw_reader()->metadata());
+      check(builder.OpenFile(name_, false, reading, metadata));
       check(builder.memory_pool(arrow::default_memory_pool())->properties(decoding)->Build(&file_));
-      num_rows_ = file_->parquet_reader()->metadata()->num_rows();
+      num_rows_ = metadata->num_rows();
       auto batches = file_->GetRecordBatchReader();
       check(batches.status());
       batches_ = std::move(*batches);
@@ -229,12 +233,14 @@ class ParquetReader : public RecordReader {
     fail("{}: cannot be read as Parquet{}: {}", name_, row_ > 0 ? fmt::format(" behind row {}", row_) : "",
          what);
   }
-  /// What Parquet throws, as an Error.
+  /// What Arrow throws, as an Error.
   template <typename Action>
   void guarded(Action&& action) const {
     try {
       action();
-    } catch (const parquet::ParquetException& e) {
+    } catch (const Error&) {
+      throw;
+    } catch (const std::exception& e) {
       fail_read(e.what());
     }
   }

@@ -49,3 +49,19 @@ pq.write_table(types, here / "types.parquet", compression="zstd")
 ids = pa.table({"input_ids": pa.array([[1, 2, 3], [4, 5]], pa.list_(pa.int32())),
                 "labels": pa.array([[-100, 2, 3], [-100, 5]], pa.list_(pa.int64()))})
 pq.write_table(ids, here / "ids.parquet", compression="gzip", version="1.0")
+
+# Types that only Arrow's own schema tells apart, texts that make a dictionary fall back within a row group, and several
+# row groups: each column must come out as if it were plain.
+texts = [f"text {i} " + "x" * 400 for i in range(600)]
+arrow = pa.table({
+    "turns": pa.array([[{"role": "user", "content": text}, {"role": "assistant", "content": "yes"}] for text in texts],
+                      pa.list_(pa.struct([("role", pa.dictionary(pa.int8(), pa.string())),
+                                          ("content", pa.dictionary(pa.int32(), pa.large_string()))]))),
+    "kind": pa.array(["a", "b", None] * 200).dictionary_encode(),
+    "view": pa.array([f"view {i}" for i in range(600)], pa.string_view()),
+    "large": pa.array([[i] for i in range(600)], pa.large_list(pa.int64())),
+    "f16": pa.array([0.5] * 600, pa.float16()),
+    "fixed": pa.array([b"four"] * 600, pa.binary(4)),
+})
+pq.write_table(arrow, here / "arrow.parquet", compression="zstd", row_group_size=250, dictionary_pagesize_limit=20000,
+               data_page_size=4096)
