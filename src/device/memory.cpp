@@ -77,7 +77,7 @@ class CpuPool {
 
   struct Block {
     void* data = nullptr;
-    std::size_t size = 0;
+    std::size_t size = 0, asked = 0;  // bytes, and what they were taken for
   };
 
   /// A block of at least `size` bytes: a kept one up to a quarter larger, or a new one. Data is null where
@@ -85,30 +85,33 @@ class CpuPool {
   Block take(std::size_t size) {
     {
       const std::lock_guard lock(mutex_);
+      asked_ += size;
+      most_asked_ = std::max(most_asked_, asked_);
       const auto found = kept_.lower_bound(size);
-      if (found != kept_.end() && found->first <= size + size / 4) {
-        const Block block{found->second.back().data, found->first};
+      if (found != kept_.end() && found->first <= size + size / 4 &&
+          in_use_ + found->first - asked_ <= reserve()) {
+        const Block block{found->second.back().data, found->first, size};
         found->second.pop_back();
         if (found->second.empty()) kept_.erase(found);
         kept_bytes_ -= block.size;
-        note_use(block.size);
+        in_use_ += block.size;
         return block;
       }
-      note_use(size);
-      while (kept_bytes_ > 0 && in_use_ + kept_bytes_ > most_in_use_ + most_in_use_ / kSlackShare + kSlack)
-        give_back_oldest();
+      in_use_ += size;
+      while (kept_bytes_ > 0 && in_use_ + kept_bytes_ > most_asked_ + reserve()) give_back_oldest();
     }
-    if (void* data = map_block(size)) return {data, size};
+    if (void* data = map_block(size)) return {data, size, size};
     trim();
     void* data = map_block(size);
     if (data == nullptr) forget_use(size);
-    return {data, size};
+    return {data, size, size};
   }
 
   /// Keeps a freed block for the next user.
   void put_back(Block block) {
     const std::lock_guard lock(mutex_);
     in_use_ -= block.size;
+    asked_ -= block.asked;
     kept_[block.size].push_back({block.data, ++freed_});
     kept_bytes_ += block.size;
   }
@@ -126,24 +129,23 @@ class CpuPool {
   MemoryLedger ledger;
 
  private:
-  /// Blocks in use and blocks kept stay below the most that was ever in use, and a little: ragged batches ask
-  /// for ever new sizes, and whoever planned for the largest batch must not need more for the mixture of all.
-  /// (Until 2026-11 a quarter could be kept on top: 3.7 GiB where 2.7 were planned.)
-  static constexpr std::size_t kSlackShare = 32;
-  static constexpr std::size_t kSlack = std::size_t{8} << 20;
+  /// What may be held beyond the most that was ever asked for, kept or lost in blocks that are larger than
+  /// what they serve: ragged batches ask for ever new sizes, and whoever planned for the largest batch must
+  /// not need more for the mixture of all. (Until 2026-11 a quarter could be kept, 3.7 GiB where 2.7 were
+  /// planned, and a quarter lost, 906 MiB for 850.)
+  std::size_t reserve() const {
+    return static_cast<std::size_t>(Allocator::reserve_bytes(static_cast<std::int64_t>(most_asked_)));
+  }
 
   struct Kept {
     void* data;
     std::uint64_t freed;  // when
   };
 
-  void note_use(std::size_t size) {
-    in_use_ += size;
-    most_in_use_ = std::max(most_in_use_, in_use_);
-  }
   void forget_use(std::size_t size) {
     const std::lock_guard lock(mutex_);
     in_use_ -= size;
+    asked_ -= size;
   }
   void give_back_oldest() {
     auto oldest = kept_.begin();
@@ -157,7 +159,7 @@ class CpuPool {
 
   std::mutex mutex_;
   std::map<std::size_t, std::deque<Kept>> kept_;  // by size; none is empty
-  std::size_t kept_bytes_ = 0, in_use_ = 0, most_in_use_ = 0;
+  std::size_t kept_bytes_ = 0, in_use_ = 0, asked_ = 0, most_asked_ = 0;
   std::uint64_t freed_ = 0;
 };
 
