@@ -52,25 +52,32 @@ struct Reading {
   bool is_wanted() const { return piece == nullptr || to.data != nullptr; }
 };
 
-/// Reads one piece of a tensor's bytes and converts it into its place. `buffer` holds PinnedBytes::kPiece.
+/// Reads one piece of a tensor's bytes and converts it into its place; one that is stored as it is computed
+/// with is read straight to it. `buffer` holds PinnedBytes::kPiece.
 void read_piece(Reading& reading, std::size_t index, std::byte* buffer) {
-  const std::span<std::byte> bytes(buffer, reading.pinned->size_of_piece(index));
-  reading.pinned->pin(index, bytes);
   const StoredType& type = reading.tensor->type();
-  if (!is_weight_type(type)) return;
-  const DType from = *type.dtype;
-  const std::size_t n = bytes.size() / size_of(from);
+  const bool is_weight = is_weight_type(type);
+  const DType from = is_weight ? *type.dtype : DType::kU8;
+  const std::size_t size = reading.pinned->size_of_piece(index);
+  const std::size_t n = size / size_of(from);
+  const auto place = [&](void* data, DType dtype) {
+    const std::size_t first =
+        static_cast<std::size_t>(reading.piece->offset) + index * PinnedBytes::kPiece / size_of(from);
+    return static_cast<std::byte*>(data) + first * size_of(dtype);
+  };
+  const bool is_placed = is_weight && reading.piece != nullptr && reading.to.dtype == from;
+  const std::span<std::byte> bytes(is_placed ? place(reading.to.data, from) : buffer, size);
+  reading.pinned->pin(index, bytes);
+  if (!is_weight) return;
   if (any_nonfinite(from, bytes.data(), n))
     std::atomic_ref(reading.nonfinite_piece)
         .store(static_cast<std::int64_t>(index), std::memory_order_relaxed);
   if (reading.piece == nullptr) return;
-  const std::size_t first =
-      static_cast<std::size_t>(reading.piece->offset) + index * PinnedBytes::kPiece / size_of(from);
-  const auto place = [&](void* data, DType dtype) {
-    convert(from, bytes.data(), dtype, static_cast<std::byte*>(data) + first * size_of(dtype), n);
+  const auto convert_to = [&](void* data, DType dtype) {
+    convert(from, bytes.data(), dtype, place(data, dtype), n);
   };
-  place(reading.to.data, reading.to.dtype);
-  if (reading.to.master != nullptr) place(reading.to.master, DType::kF32);
+  if (!is_placed) convert_to(reading.to.data, reading.to.dtype);
+  if (reading.to.master != nullptr) convert_to(reading.to.master, DType::kF32);
 }
 
 /// Reads some tensors with all threads. Exceptions come out on this one.

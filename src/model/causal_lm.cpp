@@ -56,8 +56,8 @@ bool has_untied_head(const DecoderSpec& spec, const hub::Checkpoint& checkpoint)
   return spec.tied && hub::tie_state(checkpoint, kHead, kEmbedding) == hub::TieState::kDifferent;
 }
 
-CausalLM CausalLM::from_pretrained(ops::Context& context, const std::filesystem::path& directory,
-                                   const LoadOptions& options) {
+CausalLM CausalLM::open(ops::Context& context, const std::filesystem::path& directory,
+                        std::optional<DType> dtype) {
   ModelDescription description = describe(directory);
   const DecoderSpec& spec = description.spec;
   const hub::Checkpoint checkpoint = hub::Checkpoint::open(directory);
@@ -65,25 +65,36 @@ CausalLM CausalLM::from_pretrained(ops::Context& context, const std::filesystem:
   const bool untied_head = has_untied_head(spec, checkpoint);
   if (spec.tied && !untied_head) rules.tie(kHead, kEmbedding);
   hub::WeightPlan plan = rules.plan(checkpoint, wanted_parameters(spec, untied_head));
-
-  const DType dtype = options.dtype.value_or(own_dtype(description, checkpoint));
-  Decoder decoder(spec, context, dtype, untied_head);
-  const auto value_of = [&](std::size_t i) -> const Tensor& {
-    return decoder.parameters().value(plan.parameters()[i].name);
-  };
-  const auto all = static_cast<double>(decoder.parameters().num_elements());
-  double read = 0;
-  plan.load(
-      [&](std::size_t i) {
-        return hub::Destination{value_of(i).data(), value_of(i).dtype()};
-      },
-      [&](std::size_t i) {
-        read += static_cast<double>(value_of(i).numel());
-        if (options.progress) options.progress(read / all);
-      });
+  Decoder decoder(spec, context, dtype.value_or(own_dtype(description, checkpoint)), untied_head);
   CausalLM model(std::move(description), hub::OtherFiles::list(directory), std::move(plan),
                  std::move(decoder));
   model.from_checkpoint_ = true;
+  return model;
+}
+
+void CausalLM::load(const LoadOptions& options) {
+  const auto parameter = [&](std::size_t i) -> const Parameter& {
+    return *decoder_.parameters().find(plan_.parameters()[i].name);
+  };
+  const auto all = static_cast<double>(decoder_.parameters().num_elements());
+  double read = 0;
+  plan_.load(
+      [&](std::size_t i) {
+        const Parameter& p = parameter(i);
+        return hub::Destination{.data = p.value.data(),
+                                .dtype = p.value.dtype(),
+                                .master = options.master ? options.master(p) : nullptr};
+      },
+      [&](std::size_t i) {
+        read += static_cast<double>(parameter(i).value.numel());
+        if (options.progress) options.progress(read / all);
+      });
+}
+
+CausalLM CausalLM::from_pretrained(ops::Context& context, const std::filesystem::path& directory,
+                                   const LoadOptions& options) {
+  CausalLM model = open(context, directory, options.dtype);
+  model.load(options);
   return model;
 }
 

@@ -20,6 +20,9 @@ struct LoadOptions {
   std::optional<DType> dtype = std::nullopt;
   /// Called after each parameter with the share of all elements that has been read, 0 to 1; or null.
   std::function<void(double share)> progress = nullptr;
+  /// Where a parameter's values are to go once more, unrounded, in the same pass; null, or null for a
+  /// parameter: nowhere.
+  std::function<float*(const Parameter&)> master = nullptr;
 };
 
 /// A family checked against a config.json, before any weight is opened.
@@ -37,9 +40,15 @@ bool has_untied_head(const DecoderSpec& spec, const hub::Checkpoint& checkpoint)
 
 class CausalLM {
  public:
-  /// Loads a checkpoint directory, streaming: host memory stays below the weights plus WeightPlan::kWindow.
-  /// Throws Error(kUser) for whatever config.json or the checkpoint has wrong; tensors that hone does not
-  /// compute with pass through and are in plan().passed_through().
+  /// Opens a checkpoint directory: everything is known and allocated, and the weights not read yet; load()
+  /// does that, once. Throws Error(kUser) for whatever config.json or the checkpoint's headers have wrong;
+  /// tensors that hone does not compute with pass through and are in plan().passed_through().
+  static CausalLM open(ops::Context& context, const std::filesystem::path& directory,
+                       std::optional<DType> dtype = std::nullopt);
+  /// Reads the weights (options.dtype is open()'s), streaming: host memory stays below the weights plus
+  /// WeightPlan::kWindow. Throws Error(kUser) as WeightPlan::load.
+  void load(const LoadOptions& options = {});
+  /// open() and load().
   static CausalLM from_pretrained(ops::Context& context, const std::filesystem::path& directory,
                                   const LoadOptions& options = {});
   /// Random weights by config.json's initializer_range; a function of the seed alone. Saved in the hub's
