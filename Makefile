@@ -3,7 +3,7 @@ BUILD  ?= build
 WERROR ?= OFF
 PYTHON ?= python3
 
-.PHONY: all setup configure demo test fuzz bench bench-hf verify-hf lint format clean
+.PHONY: all setup configure demo test fuzz bench bench-hf forecast verify-hf lint format clean
 
 all: configure
 	@cmake --build $(BUILD) --target hone hone_library fine_tune
@@ -39,6 +39,11 @@ bench: configure
 bench-hf: configure
 	@cmake --build $(BUILD) --target hone
 	@$(PYTHON) tools/bench_hf.py --hone $(BUILD)/hone
+
+## The start card's memory line beside what is resident then, for many shapes of models and runs.
+forecast: configure
+	@cmake --build $(BUILD) --target hone
+	@$(PYTHON) tools/forecast.py --hone $(BUILD)/hone
 
 ## What hone writes, read by Transformers (PYTHON as above).
 verify-hf: configure

@@ -1,14 +1,11 @@
 #include "cli/bench_step.h"
 
-#include <malloc.h>
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/process_memory.h"
 #include "base/rng.h"
 #include "base/stopwatch.h"
 #include "kernels/peak.h"
@@ -18,21 +15,6 @@
 namespace hone::cli {
 
 namespace {
-
-/// A line of /proc/self/status in bytes; 0 where there is none.
-double status_bytes(const char* key) {
-  std::ifstream status("/proc/self/status");
-  for (std::string word; status >> word;) {
-    double kib = 0;
-    if (word == key && status >> kib) return kib * 1024;
-  }
-  return 0;
-}
-
-/// Lets VmHWM start again from what is resident now.
-void reset_resident_peak() {
-  std::ofstream("/proc/self/clear_refs") << "5";
-}
 
 double median(std::vector<double> values) {
   std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2),
@@ -68,12 +50,11 @@ void bench_step(const BenchStepOptions& options) {
   auto model = model::CausalLM::from_config(context, options.config, dtype, 1);
   const std::vector<model::TokenBatch> batches{random_batch(options, spec.vocab)};
   const double aux = spec.output_router_logits ? spec.aux_coefficient : 0.0;
-  const auto forecast = train::forecast_micro_batch(
-      spec, dtype, batches.front(),
-      {.recompute = options.recompute, .aux_coefficient = aux, .threads = threads});
-  ::malloc_trim(0);
-  reset_resident_peak();
-  const double weights_resident = status_bytes("VmRSS:");
+  const auto forecast = train::forecast_steps(
+      spec, dtype, batches, {.recompute = options.recompute, .aux_coefficient = aux, .threads = threads});
+  trim_heap();
+  reset_peak_resident();
+  const std::int64_t weights_resident = resident_bytes();
 
   model.decoder().parameters().set_trainable({}, dtype);
   train::Optimizer optimizer(context, model, {.weight_decay = 0.01});
@@ -91,7 +72,7 @@ void bench_step(const BenchStepOptions& options) {
     backward.push_back(result.backward_ms);
     update.push_back(result.optimizer_ms);
   }
-  const double above_weights = (status_bytes("VmHWM:") - weights_resident) / 0x1p20;
+  const double above_weights = static_cast<double>(peak_resident_bytes() - weights_resident) / 0x1p20;
   nlohmann::ordered_json held;  // what for; each at its own peak
   for (std::size_t i = 0; i < device::kNumPurposes; ++i) {
     const auto purpose = static_cast<device::Purpose>(i);

@@ -117,6 +117,7 @@ void add_train(CLI::App& app) {
       row["model"] = outcome.model.string();
       row["model_step"] = outcome.model_step;
     }
+    if (outcome.memory_forecast_mib > 0) row["memory_forecast_mib"] = outcome.memory_forecast_mib;
     if (outcome.best_eval_loss) {
       row["best_step"] = outcome.best_step;
       row["best_eval_loss"] = *outcome.best_eval_loss;

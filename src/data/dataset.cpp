@@ -375,6 +375,11 @@ Example Dataset::example(std::int64_t index) const {
   return example;
 }
 
+std::int64_t Dataset::length(std::int64_t index) const {
+  HONE_CHECK(index >= 0 && index < num_examples(), "example {} of {}", index, num_examples());
+  return state_->items[static_cast<std::size_t>(index)].length;
+}
+
 RowSource Dataset::source(std::int64_t index) const {
   HONE_CHECK(index >= 0 && index < num_examples(), "example {} of {}", index, num_examples());
   const Item& item = state_->items[static_cast<std::size_t>(index)];

@@ -113,6 +113,8 @@ class Dataset {
   const DatasetStatistics& statistics() const { return statistics_; }
   std::int64_t num_examples() const;
   Example example(std::int64_t index) const;
+  /// Tokens of an example; nothing is read for it.
+  std::int64_t length(std::int64_t index) const;
   RowSource source(std::int64_t index) const;
 
   /// Packs an epoch has (rows, when not packing). Packs are formed once, and epochs differ in their order;

@@ -181,10 +181,11 @@ Cost cost(const LoadBalancingArgs& a) {
 Cost cost(const LinearCrossEntropyArgs& a) {
   const double product = 2 * real(a.hidden.rows) * elements(a.weight);
   const bool hidden_grad = a.dhidden.rows > 0;
-  const double weight_grad = elements(a.weight) * bytes_of(a.dweight_dtype);
-  return {product * (hidden_grad ? 3 : 1),
-          bytes(a.hidden) + bytes(a.weight) * (hidden_grad ? 2 : 1) + bytes(a.dhidden) +
-              (hidden_grad ? written(weight_grad, a.accumulate_dweight) : 0)};
+  const bool weight_grad = a.dweight != nullptr || a.counts_dweight;
+  return {
+      product * (1 + (hidden_grad ? 1 : 0) + (weight_grad ? 1 : 0)),
+      bytes(a.hidden) + bytes(a.weight) * (hidden_grad ? 2 : 1) + bytes(a.dhidden) +
+          (weight_grad ? written(elements(a.weight) * bytes_of(a.dweight_dtype), a.accumulate_dweight) : 0)};
 }
 
 Cost cost(const SumOfSquaresArgs& a) {

@@ -297,6 +297,7 @@ struct LinearCrossEntropyArgs {
   void* dweight = nullptr;  // (vocab, hidden) f32 or bf16, or null
   DType dweight_dtype = DType::kF32;
   bool accumulate_dweight = false;
+  bool counts_dweight = false;  // on the meta device, where every pointer is null: dweight is wanted
 };
 
 /// StepScalars::sum_of_squares += sum of x^2 (partial sums in double over fixed chunks).

@@ -33,7 +33,8 @@ CrossEntropy linear_cross_entropy(Context& context, const Tensor& hidden, const 
           .dhidden = as_matrix(dhidden),
           .dweight = dweight.grad.defined() ? dweight.grad.data() : nullptr,
           .dweight_dtype = dweight.grad.defined() ? dweight.grad.dtype() : DType::kF32,
-          .accumulate_dweight = dweight.accumulate});
+          .accumulate_dweight = dweight.accumulate,
+          .counts_dweight = dweight.grad.defined()});
   if (!recording) return result;
   // The weight is an input although its gradient is written already: its hook waits for this node.
   record(context, kOp, {&hidden, &weight}, {&result.loss}, [dhidden](Backward& b) {

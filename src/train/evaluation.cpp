@@ -19,30 +19,30 @@ std::vector<std::int32_t> stop_ids(const text::PretrainedTokenizer& tokenizer, c
 
 }  // namespace
 
+model::TokenBatch next_evaluation_batch(const data::Dataset& dataset, std::int64_t& example,
+                                        std::int64_t tokens_at_once) {
+  model::TokenBatch batch;
+  for (; example < dataset.num_examples(); ++example) {
+    if (batch.tokens() > 0 && batch.tokens() + dataset.length(example) > tokens_at_once) break;
+    const auto next = dataset.example(example);
+    batch.add(next.ids, next.labels);
+  }
+  return batch;
+}
+
 EvalSummary evaluate_dataset(ops::Context& context, model::Decoder& decoder, const data::Dataset& dataset,
                              std::int64_t tokens_at_once, const EvalProgress& progress) {
   const Stopwatch watch;
   EvalSummary summary{.examples = dataset.num_examples()};
   double sum = 0;
-  model::TokenBatch batch;
-  const auto flush = [&] {
-    if (batch.ids.empty()) return;
+  for (std::int64_t i = 0; i < dataset.num_examples();) {
+    const auto batch = next_evaluation_batch(dataset, i, tokens_at_once);
     const EvalResult result = evaluate(context, decoder, batch);
     sum += result.loss;
     summary.tokens += result.tokens;
     summary.supervised += result.supervised;
-    batch = {};
-  };
-  for (std::int64_t i = 0; i < dataset.num_examples(); ++i) {
-    const auto example = dataset.example(i);
-    if (batch.tokens() > 0 &&
-        batch.tokens() + static_cast<std::int64_t>(example.ids.size()) > tokens_at_once) {
-      flush();
-      if (progress) progress(i, dataset.num_examples());
-    }
-    batch.add(example.ids, example.labels);
+    if (progress) progress(i, dataset.num_examples());
   }
-  flush();
   summary.loss = summary.supervised > 0 ? sum / static_cast<double>(summary.supervised) : 0.0;
   summary.perplexity = std::exp(summary.loss);
   summary.seconds = watch.seconds();

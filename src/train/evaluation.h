@@ -19,6 +19,11 @@ struct EvalSummary {
   double seconds = 0;
 };
 
+/// The batch that an evaluation computes at once from `example` on, which moves behind it: examples of up to
+/// `tokens_at_once` tokens, at least one.
+model::TokenBatch next_evaluation_batch(const data::Dataset& dataset, std::int64_t& example,
+                                        std::int64_t tokens_at_once);
+
 using EvalProgress = std::function<void(std::int64_t done, std::int64_t of)>;
 
 /// The language-model loss over all examples, about `tokens_at_once` tokens at a time.

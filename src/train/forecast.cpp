@@ -1,26 +1,49 @@
 #include "train/forecast.h"
 
+#include "train/step.h"
+
 namespace hone::train {
 
-MicroBatchForecast forecast_micro_batch(const model::DecoderSpec& spec, DType dtype,
-                                        const model::TokenBatch& batch, const ForecastOptions& options) {
-  ops::Context context({device::DeviceType::kMeta, 0}, options.threads);
-  model::Decoder decoder(spec, context, dtype);
-  decoder.parameters().set_trainable(options.freeze, dtype);
-  context.ledger().reset_peak();
-  ops::Tape tape;
-  {
-    const ops::TapeScope recording(context, &tape);
-    const auto loss =
-        decoder.loss(context, batch,
-                     {.lm_scale = 1, .aux_scale = options.aux_coefficient, .recompute = options.recompute});
-    tape.backward(context, loss.total);
-  }
+MemoryForecast held_memory(const ops::Context& context, const model::ParameterSet& parameters) {
   const auto& ledger = context.ledger();
-  return {.flops = context.stream().cost().flops,
-          .bytes = context.stream().cost().bytes,
-          .activation_bytes = static_cast<double>(ledger.peak(device::Purpose::kActivations) +
-                                                  ledger.peak(device::Purpose::kWorkspace))};
+  MemoryForecast held{.weights = ledger.current(device::Purpose::kWeights),
+                      .optimizer = ledger.current(device::Purpose::kOptimizer)};
+  for (const auto& p : parameters.all())
+    if (p.trainable)
+      held.gradients += p.spec.shape.numel() * static_cast<std::int64_t>(size_of(p.grad_slot->grad_dtype()));
+  return held;
+}
+
+StepForecast forecast_steps(const model::DecoderSpec& spec, DType dtype,
+                            std::span<const model::TokenBatch> batches, const ForecastOptions& options) {
+  ops::Context context({device::DeviceType::kMeta, 0}, options.threads);
+  model::Decoder decoder(spec, context, dtype, options.untied_head);
+  decoder.parameters().set_trainable(options.freeze, options.gradient_dtype);
+  Optimizer optimizer(context, decoder.parameters(), options.optimizer);
+  const auto step = [&](const model::TokenBatch& batch) {
+    train_step(context, decoder, optimizer, {&batch, 1},
+               {.recompute = options.recompute, .aux_coefficient = options.aux_coefficient});
+    return context.stream().cost();
+  };
+  const device::Cost with_update = step(batches.front());
+  optimizer.step(context, 0, 0);
+  const device::Cost update{.flops = context.stream().cost().flops - with_update.flops,
+                            .bytes = context.stream().cost().bytes - with_update.bytes};
+  // From the second step on the storage of all gradients is there when activations are made.
+  context.ledger().reset_peak();
+  for (const auto& batch : batches) step(batch);
+  for (const auto& batch : options.evaluation_batches) {
+    const ops::TapeScope no_gradients(context, nullptr);
+    decoder.loss(context, batch, {});
+  }
+  MemoryForecast memory = held_memory(context, decoder.parameters());
+  const std::int64_t peak = context.ledger().peak_total();
+  memory.activations = peak - memory.total();
+  memory.reserve = device::Allocator::reserve_bytes(peak);
+  return {.tokens = batches.front().tokens(),
+          .flops = with_update.flops - update.flops,
+          .bytes = with_update.bytes - update.bytes,
+          .memory = memory};
 }
 
 }  // namespace hone::train

@@ -1,28 +1,53 @@
-// What a micro-batch costs, found by running the same program on the meta device.
+// What steps cost and what a run holds, found by running the same program on the meta device.
 #pragma once
 
+#include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "model/decoder.h"
+#include "train/optimizer.h"
 
 namespace hone::train {
 
-struct MicroBatchForecast {
-  double flops = 0;             // forward and backward
-  double bytes = 0;             // moved to and from memory by the kernels
-  double activation_bytes = 0;  // the most that activations, their gradients and scratch hold at once
+/// Bytes by what they are for.
+struct MemoryForecast {
+  std::int64_t weights = 0, optimizer = 0;  // held throughout
+  std::int64_t gradients = 0;               // of all that is trained: held from the first step on
+  /// What a step or an evaluation needs beyond all of these at its worst moment: activations, their
+  /// gradients, scratch.
+  std::int64_t activations = 0;
+  std::int64_t reserve = 0;  // what the allocator may keep beyond all of these
+  std::int64_t program = 0;  // what is resident besides: the program, tokenizer and data; known by measuring
+  std::int64_t total() const { return weights + optimizer + gradients + activations + reserve + program; }
+};
+
+/// Weights, optimizer and gradients of a model that set_trainable was called for, in a context that holds
+/// nothing else: bytes, or on the meta device what they would be.
+MemoryForecast held_memory(const ops::Context& context, const model::ParameterSet& parameters);
+
+struct StepForecast {
+  std::int64_t tokens = 0;      // of the first step
+  double flops = 0, bytes = 0;  // its forward and backward, without the update: work, and what kernels move
+  MemoryForecast memory;        // of all
 };
 
 struct ForecastOptions {
   bool recompute = false;
   double aux_coefficient = 0;
   std::vector<std::string> freeze = {};  // as ParameterSet::set_trainable: what is frozen costs no gradient
-  int threads = 1;                       // each has scratch memory of its own
+  bool untied_head = false;              // as Decoder
+  DType gradient_dtype = DType::kF32;    // f32, or the weights' dtype
+  OptimizerOptions optimizer = {};
+  int threads = 1;  // each has scratch memory of its own
+  std::span<const model::TokenBatch> evaluation_batches =
+      {};  // what evaluations between steps compute at once
 };
 
-/// Runs forward, loss and backward of `batch` for a model of this spec without bytes. Costs milliseconds.
-MicroBatchForecast forecast_micro_batch(const model::DecoderSpec& spec, DType dtype,
-                                        const model::TokenBatch& batch, const ForecastOptions& options);
+/// Runs steps of one micro-batch each, and evaluations after them, for a model of this spec without bytes.
+/// Costs milliseconds a step.
+StepForecast forecast_steps(const model::DecoderSpec& spec, DType dtype,
+                            std::span<const model::TokenBatch> batches, const ForecastOptions& options);
 
 }  // namespace hone::train

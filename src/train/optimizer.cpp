@@ -37,12 +37,11 @@ std::vector<std::int64_t> assign_groups(const model::ParameterSet& parameters,
   return result;
 }
 
-Optimizer::Optimizer(ops::Context& context, model::CausalLM& model, const OptimizerOptions& options)
+Optimizer::Optimizer(ops::Context& context, model::ParameterSet& parameters, const OptimizerOptions& options)
     : options_(options),
       scalars_(context.empty(Shape{static_cast<std::int64_t>(sizeof(kernels::StepScalars))}, DType::kU8,
                              device::Purpose::kOptimizer)) {
   const bool adamw = options.type == OptimizerOptions::Type::kAdamW;
-  auto& parameters = model.decoder().parameters();
   const auto groups = assign_groups(parameters, options.groups);
   for (std::size_t i = 0; i < parameters.all().size(); ++i) {
     auto& p = parameters.all()[i];
@@ -57,15 +56,21 @@ Optimizer::Optimizer(ops::Context& context, model::CausalLM& model, const Optimi
       slot.rate_scale = static_cast<float>(group.rate_scale);
       if (group.weight_decay) slot.weight_decay = static_cast<float>(*group.weight_decay);
     }
-    if (p.value.dtype() != DType::kF32) {
+    if (p.value.dtype() != DType::kF32)
       slot.master = context.empty(p.spec.shape, DType::kF32, device::Purpose::kOptimizer);
-      if (slot.master.data() != nullptr && !model.load_stored(p, slot.master.as<float>()))
-        context.kernels().copy({.x = ops::as_matrix(p.value), .y = ops::as_matrix(slot.master)},
-                               context.stream());
-    }
     if (adamw || options.momentum != 0) slot.first = zeros();
     if (adamw) slot.second = zeros();
     slots_.push_back(std::move(slot));
+  }
+}
+
+Optimizer::Optimizer(ops::Context& context, model::CausalLM& model, const OptimizerOptions& options)
+    : Optimizer(context, model.decoder().parameters(), options) {
+  for (const auto& slot : slots_) {
+    float* master = separate_master(*slot.parameter);
+    if (master != nullptr && !model.load_stored(*slot.parameter, master))
+      context.kernels().copy({.x = ops::as_matrix(slot.parameter->value), .y = ops::as_matrix(slot.master)},
+                             context.stream());
   }
 }
 
@@ -149,6 +154,13 @@ void Optimizer::masters_changed(ops::Context& context) {
     if (value.dtype() == DType::kF32) continue;
     context.kernels().copy({.x = ops::as_matrix(slot.master), .y = ops::as_matrix(value)}, context.stream());
   }
+}
+
+float* Optimizer::separate_master(const model::Parameter& parameter) const {
+  if (!parameter.trainable || parameter.value.dtype() == DType::kF32) return nullptr;
+  for (const auto& slot : slots_)
+    if (slot.parameter == &parameter) return slot.master.as<float>();
+  return nullptr;
 }
 
 std::optional<hub::Source> Optimizer::master_of(const model::Parameter& parameter) const {

@@ -46,8 +46,11 @@ struct UpdateResult {
 class Optimizer {
  public:
   /// Call after ParameterSet::set_trainable. Allocates (Purpose::kOptimizer), per element of a trainable
-  /// parameter: AdamW two f32, SGD one with momentum; and for bf16 weights an f32 master, started from the
-  /// stored values. Throws as assign_groups does.
+  /// parameter: AdamW two f32, SGD one with momentum; and for bf16 weights an f32 master, whose values are to
+  /// follow: loaded with the weights (separate_master), or from a checkpoint (state). Throws as assign_groups
+  /// does.
+  Optimizer(ops::Context& context, model::ParameterSet& parameters, const OptimizerOptions& options);
+  /// For a model whose weights are there: masters start from the stored values.
   Optimizer(ops::Context& context, model::CausalLM& model, const OptimizerOptions& options);
 
   /// One update from the gradients that have arrived; clip <= 0: none. `loss` (1) f32, or undefined: one that
@@ -70,6 +73,8 @@ class Optimizer {
   /// After state() was overwritten from a checkpoint: brings bf16 weights in step with their masters.
   void masters_changed(ops::Context& context);
 
+  /// The f32 master of a parameter whose weights are not their own; null for any other.
+  float* separate_master(const model::Parameter& parameter) const;
   /// A parameter's value in full precision, for saving.
   std::optional<hub::Source> master_of(const model::Parameter& parameter) const;
   /// The first trainable parameter whose gradient is not finite; "" where all are.

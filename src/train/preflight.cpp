@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 
 #include "base/console.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "hub/hub_cache.h"
 #include "model/decoder.h"
+#include "train/forecast.h"
 
 namespace hone::train {
 
@@ -64,25 +66,23 @@ void check_paths(const Recipe& recipe) {
 
 void check_shapes(const Recipe& recipe, const model::ModelDescription& description) {
   ops::Context context({device::DeviceType::kMeta, 0}, 1);
-  const bool bf16 = (recipe.dtype ? recipe.dtype : description.config.dtype()) == DType::kBF16;
-  model::Decoder shapes(description.spec, context, DType::kF32);
+  const DType dtype =
+      (recipe.dtype ? recipe.dtype : description.config.dtype()) == DType::kBF16 ? DType::kBF16 : DType::kF32;
+  model::Decoder shapes(description.spec, context, dtype);
   try {
-    shapes.parameters().set_trainable(recipe.freeze, DType::kF32);
+    shapes.parameters().set_trainable(recipe.freeze, recipe.gradient_dtype(dtype));
   } catch (const Error& e) {
     fail("{}: {}", recipe.place("method.freeze"), e.what());
   }
+  if (shapes.parameters().num_elements(true) == 0)
+    fail("{} leaves nothing to train", recipe.place("method.freeze"));
+  std::optional<Optimizer> optimizer;
   try {
-    assign_groups(shapes.parameters(), recipe.optimizer.groups);
+    optimizer.emplace(context, shapes.parameters(), recipe.optimizer);
   } catch (const Error& e) {
     fail("{}: {}", recipe.place("train.optimizer.groups"), e.what());
   }
-  const auto all = static_cast<double>(shapes.parameters().num_elements());
-  const auto trained = static_cast<double>(shapes.parameters().num_elements(true));
-  if (trained == 0) fail("{} leaves nothing to train", recipe.place("method.freeze"));
-  const bool adamw = recipe.optimizer.type == OptimizerOptions::Type::kAdamW;
-  const double moments = adamw ? 8 : recipe.optimizer.momentum != 0 ? 4 : 0;
-  const double gradient = bf16 && recipe.global_batch == recipe.micro_batch ? 2 : 4;
-  const double needed = all * (bf16 ? 2 : 4) + trained * ((bf16 ? 4 : 0) + moments + gradient);
+  const auto needed = static_cast<double>(held_memory(context, shapes.parameters()).total());
   const double available = available_memory_bytes();
   if (available > 0 && needed > available)
     log_warning(

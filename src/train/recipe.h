@@ -70,6 +70,9 @@ struct Recipe {
   std::vector<std::string> notes;  // options that were given and change nothing
 
   bool reports_to(std::string_view word) const;
+  /// In which dtype gradients gather: those of one micro-batch are rounded once, to the weights' dtype; sums
+  /// over several are kept in f32.
+  DType gradient_dtype(DType weights) const { return global_batch > micro_batch ? DType::kF32 : weights; }
   /// "recipe.yaml:3: data.seq_len", to begin a message with.
   std::string place(const std::string& key) const;
 };

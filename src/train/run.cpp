@@ -148,21 +148,19 @@ std::string history_text(const TrainState& state) {
 
 void open_model(Run& run) {
   const Recipe& recipe = run.recipe;
+  run.model = model::CausalLM::open(*run.context, recipe.model_path, recipe.dtype);
+  auto& decoder = run.model->decoder();
+  run.frozen = decoder.parameters().set_trainable(recipe.freeze, recipe.gradient_dtype(decoder.dtype()));
+  run.optimizer = std::make_unique<Optimizer>(*run.context, decoder.parameters(), recipe.optimizer);
   {
     Progress progress("reading weights", recipe.reports_to("console"));
-    run.model = model::CausalLM::from_pretrained(
-        *run.context, recipe.model_path,
-        {.dtype = recipe.dtype, .progress = [&](double share) { progress.update(share, ""); }});
+    run.model->load({.progress = [&](double share) { progress.update(share, ""); },
+                     .master = [&](const model::Parameter& p) { return run.optimizer->separate_master(p); }});
   }
-  auto& decoder = run.model->decoder();
-  // Gradients of one micro-batch are rounded once, to the weight's dtype; sums over several are kept in f32.
-  const bool accumulates = recipe.global_batch > recipe.micro_batch;
-  run.frozen = decoder.parameters().set_trainable(recipe.freeze, accumulates ? DType::kF32 : decoder.dtype());
   const auto& spec = decoder.spec();
   if (spec.num_moe_layers() > 0)
     run.aux_coefficient =
         recipe.aux_coefficient.value_or(spec.output_router_logits ? spec.aux_coefficient : 0.0);
-  run.optimizer = std::make_unique<Optimizer>(*run.context, *run.model, recipe.optimizer);
 }
 
 void rehearse_saves(const Run& run) {

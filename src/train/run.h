@@ -53,6 +53,8 @@ struct Run {
   double aux_coefficient = 0;             // of the load-balancing loss; 0: none
   std::unique_ptr<Optimizer> optimizer = nullptr;
 
+  /// Tokens that an evaluation computes at once.
+  std::int64_t evaluation_tokens() const { return seq_len * recipe.micro_batch; }
   /// Nothing is left to train.
   bool is_at_end() const { return state.step >= steps || state.stopped_early; }
   /// The step whose weights model/ holds at the end.

@@ -1,7 +1,6 @@
 #include "train/run_log.h"
 
 #include <fmt/chrono.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <chrono>
@@ -10,22 +9,14 @@
 #include <numeric>
 
 #include "base/console.h"
+#include "base/process_memory.h"
 #include "kernels/peak.h"
 #include "train/batches.h"
-#include "train/forecast.h"
 #include "train/start_card.h"
 
 namespace hone::train {
 
 namespace {
-
-constexpr int kForecastBatches = 16;  // a few milliseconds each
-
-double resident_peak_bytes() {
-  struct rusage usage {};
-  ::getrusage(RUSAGE_SELF, &usage);
-  return static_cast<double>(usage.ru_maxrss) * 1024;
-}
 
 std::string utc_now() {
   return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
@@ -46,6 +37,36 @@ std::int64_t last_logged_step(const TrainState& state) {
   return state.waiting || state.step == 0 ? state.step - 1 : state.step;
 }
 
+/// What the process holds that the device's allocator did not hand out.
+std::int64_t program_bytes(const ops::Context& context) {
+  trim_heap();  // of reading and tokenising; else it would stay to the end
+  return std::max<std::int64_t>(0, resident_bytes() - context.allocator().held_bytes());
+}
+
+/// Costs of the next micro-batch, and memory of the most demanding ones of the steps to come: ragged rows
+/// make ragged batches.
+StepForecast forecast_run(const Run& run) {
+  const Recipe& recipe = run.recipe;
+  const auto& decoder = run.model->decoder();
+  std::vector<model::TokenBatch> evaluated;
+  for (const auto& set : run.evaluation_sets) {
+    std::int64_t first = 0;
+    evaluated.push_back(next_evaluation_batch(set.data, first, run.evaluation_tokens()));
+  }
+  const ForecastOptions options{.recompute = recipe.recompute,
+                                .aux_coefficient = run.aux_coefficient,
+                                .freeze = recipe.freeze,
+                                .untied_head = decoder.parameters().find("lm_head.weight") != nullptr,
+                                .gradient_dtype = recipe.gradient_dtype(decoder.dtype()),
+                                .optimizer = recipe.optimizer,
+                                .threads = run.context->stream().num_threads(),
+                                .evaluation_batches = evaluated};
+  const auto batches = demanding_micro_batches(*run.train_data, run.state.cursor,
+                                               std::max<std::int64_t>(1, run.steps - run.state.step),
+                                               recipe.global_batch, recipe.micro_batch);
+  return forecast_steps(decoder.spec(), decoder.dtype(), batches, options);
+}
+
 }  // namespace
 
 RunLog::RunLog(const Run& run, std::function<void(const StepRecord&)> each)
@@ -57,29 +78,13 @@ RunLog::RunLog(const Run& run, std::function<void(const StepRecord&)> each)
   const auto peak =
       kernels::measure_compute_peak(kernels::choose_cpu_isa(), run.context->stream().num_threads());
   peak_gflops_ = dtype == DType::kBF16 ? peak.bf16 : peak.f32;
-  const std::int64_t micro_batch = run.recipe.micro_batch;
-  // Ragged rows make ragged batches, and how many of their tokens are learnt from decides what the head
-  // takes: memory is that of the largest of the first ones.
-  data::Cursor cursor;
-  for (int i = 0; i < kForecastBatches && cursor.epoch == 0; ++i) {
-    const auto batches =
-        make_batches(*run.train_data, run.train_data->next_batch(cursor, micro_batch), micro_batch);
-    const auto& batch = batches.micro_batches.front();
-    const auto forecast = forecast_micro_batch(run.model->spec(), dtype, batch,
-                                               {.recompute = run.recipe.recompute,
-                                                .aux_coefficient = run.aux_coefficient,
-                                                .freeze = run.recipe.freeze,
-                                                .threads = run.context->stream().num_threads()});
-    if (i == 0) flops_per_token_ = forecast.flops / static_cast<double>(batch.tokens());
-    activation_bytes_ = std::max(activation_bytes_, forecast.activation_bytes);
-  }
+  const auto forecast = forecast_run(run);
+  flops_per_token_ = forecast.flops / static_cast<double>(forecast.tokens);
+  memory_ = forecast.memory;
+  memory_.program = program_bytes(*run.context);
 }
 
 void RunLog::show_start_card(const Run& run) const {
-  const auto& ledger = run.context->ledger();
-  const auto& decoder = run.model->decoder();
-  const bool accumulates = run.recipe.global_batch > run.recipe.micro_batch;
-  const std::int64_t gradient_size = accumulates || decoder.dtype() == DType::kF32 ? 4 : 2;
   note("{}", start_card({.recipe = &run.recipe,
                          .model = &*run.model,
                          .train = &*run.train_data,
@@ -94,10 +99,7 @@ void RunLog::show_start_card(const Run& run) const {
                          .isa = std::string(kernels::name_of(kernels::choose_cpu_isa())),
                          .peak_gflops = peak_gflops_,
                          .aux_coefficient = run.aux_coefficient,
-                         .held_bytes = {ledger.current(device::Purpose::kWeights),
-                                        ledger.current(device::Purpose::kOptimizer),
-                                        decoder.parameters().num_elements(true) * gradient_size},
-                         .activation_bytes = activation_bytes_,
+                         .memory = memory_,
                          .save_bytes =
                              CheckpointStore::size_bytes(*run.optimizer) + run.model->plan().total_bytes()}));
 }
@@ -129,7 +131,7 @@ StepRecord RunLog::record_of(const Run& run, const StepResult& result, double le
   record.optimizer_ms = result.optimizer_ms;
   if (peak_gflops_ > 0)
     record.speed_of_light = record.tokens_per_second * flops_per_token_ / (peak_gflops_ * 1e9);
-  record.memory_mib = resident_peak_bytes() / 0x1p20;
+  record.memory_mib = static_cast<double>(peak_resident_bytes()) / 0x1p20;
   record.skipped = result.skipped;
   record.has_experts = !result.expert_counts.empty();
   for (const auto& counts : result.expert_counts) {

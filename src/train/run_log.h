@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/log.h"
+#include "train/forecast.h"
 #include "train/record_sinks.h"
 #include "train/run.h"
 #include "train/step.h"
@@ -22,6 +23,8 @@ class RunLog {
   RunLog(const Run& run, std::function<void(const StepRecord&)> each);
 
   void show_start_card(const Run& run) const;
+  /// What this start of the run will need.
+  const MemoryForecast& memory() const { return memory_; }
   /// A line on stderr for who watches.
   template <typename... Args>
   void note(fmt::format_string<Args...> format, Args&&... args) const {
@@ -43,8 +46,9 @@ class RunLog {
   std::function<void(const StepRecord&)> each_;
   std::optional<StepLog> experts_;  // none: a model without experts
   double peak_gflops_ = 0;
-  double flops_per_token_ = 0, activation_bytes_ = 0;  // of a full micro-batch, counted on the meta device
-  std::int64_t steps_here_ = 0;                        // by this start
+  double flops_per_token_ = 0;  // of the next micro-batch
+  MemoryForecast memory_;
+  std::int64_t steps_here_ = 0;  // by this start
   double seconds_here_ = 0;
 };
 

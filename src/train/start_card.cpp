@@ -171,13 +171,12 @@ std::string start_card(const StartCardFacts& f) {
   if (const auto text = history_text(f); !text.empty()) card.row("extended", text);
   const auto master =
       f.model->decoder().dtype() == DType::kF32 ? "weights are their own f32 masters" : "f32 masters kept";
-  double sum = f.activation_bytes;
-  for (const auto bytes : f.held_bytes) sum += static_cast<double>(bytes);
-  card.row("memory", fmt::format("weights {} + optimizer {} + gradients {} + activations {} = {} ({})",
-                                 bytes_text(static_cast<double>(f.held_bytes[0])),
-                                 bytes_text(static_cast<double>(f.held_bytes[1])),
-                                 bytes_text(static_cast<double>(f.held_bytes[2])),
-                                 bytes_text(f.activation_bytes), bytes_text(sum), master));
+  const auto& m = f.memory;
+  const auto text = [](std::int64_t bytes) { return bytes_text(static_cast<double>(bytes)); };
+  card.row("memory", fmt::format("weights {} + optimizer {} + gradients {} + activations {} + reserve {} + "
+                                 "program and data {} = {} ({})",
+                                 text(m.weights), text(m.optimizer), text(m.gradients), text(m.activations),
+                                 text(m.reserve), text(m.program), text(m.total()), master));
   card.row("save",
            fmt::format(
                "rehearsed: {} to {}{}", bytes_text(static_cast<double>(f.save_bytes)), f.recipe->output,

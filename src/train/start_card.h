@@ -6,6 +6,7 @@
 #include "data/dataset.h"
 #include "model/causal_lm.h"
 #include "train/checkpoint.h"
+#include "train/forecast.h"
 #include "train/recipe.h"
 #include "train/run_data.h"
 
@@ -24,8 +25,7 @@ struct StartCardFacts {
   std::string isa;
   double peak_gflops = 0;
   double aux_coefficient = 0;
-  std::int64_t held_bytes[3] = {0, 0, 0};  // weights, optimizer, gradients to come
-  double activation_bytes = 0;             // of a full micro-batch, counted on the meta device
+  MemoryForecast memory;
   std::uint64_t save_bytes = 0;
 };
 

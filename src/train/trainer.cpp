@@ -62,13 +62,12 @@ void evaluate(Run& run, const StopRequested& stop) {
                       run.recipe.reports_to("console"));
     auto& decoder = run.model->decoder();
     EvaluationRecord evaluation{.name = set.name, .summary = {}, .samples = {}};
-    evaluation.summary =
-        evaluate_dataset(*run.context, decoder, set.data, run.seq_len * run.recipe.micro_batch,
-                         [&](std::int64_t done, std::int64_t of) {
-                           if (stop()) throw Stopped{};
-                           progress.update(static_cast<double>(done) / static_cast<double>(of),
-                                           fmt::format("{} of {} rows", done, of));
-                         });
+    evaluation.summary = evaluate_dataset(
+        *run.context, decoder, set.data, run.evaluation_tokens(), [&](std::int64_t done, std::int64_t of) {
+          if (stop()) throw Stopped{};
+          progress.update(static_cast<double>(done) / static_cast<double>(of),
+                          fmt::format("{} of {} rows", done, of));
+        });
     if (run.tokenizer)
       evaluation.samples =
           sample_answers(*run.context, decoder, set.data, *run.tokenizer, run.recipe.eval_samples);
@@ -244,6 +243,7 @@ TrainOutcome train_run(Run& run, const TrainOptions& options, const StopRequeste
   else
     save_checkpoint(run, log);
   outcome = outcome_of(run);
+  outcome.memory_forecast_mib = static_cast<double>(log.memory().total()) / 0x1p20;
   outcome.interrupted = !ended;
   if (!ended) outcome.model.clear();
   outcome.summary =

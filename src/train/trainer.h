@@ -20,6 +20,7 @@ struct TrainOutcome {
   std::int64_t model_step = 0;  // whose weights model/ holds: the last, or with train.load_best the best
   std::int64_t best_step = -1;  // with the least evaluation loss; -1: no evaluation
   std::optional<double> best_eval_loss = std::nullopt;
+  double memory_forecast_mib = 0;  // what the start card said; 0: nothing was trained
   std::filesystem::path model, report;
   std::string summary = {};  // lines for who asked for the run
 };

@@ -163,9 +163,9 @@ class CrossEntropy {
   static constexpr Index kGroupsAtOnce = kSplit<E> ? 2 : 1;
   using Scratch = GemmScratch<Isa, E>;
 
-  /// On the meta device pointers are null, and what is wanted is told by the shape of dhidden.
+  /// On the meta device pointers are null.
   bool wants_dweight() const {
-    return args_.dweight != nullptr || (stream_.is_meta() && args_.dhidden.rows > 0);
+    return args_.dweight != nullptr || (stream_.is_meta() && args_.counts_dweight);
   }
   bool wants_gradient() const { return args_.dhidden.rows > 0 || wants_dweight(); }
   bool rounds_dweight() const { return wants_dweight() && args_.dweight_dtype != DType::kF32; }
