@@ -108,6 +108,8 @@ void AddedTokens::add(const AddedToken& token, const Bpe& model, const Normalize
                       shown(token.content)));
     }
     if (text != token.content) normalized_[*id] = std::move(text);
+  } else {
+    normalized_.erase(*id);
   }
   by_content_[token.content] = *id;
   if (token.special) special_.insert(token.content);
@@ -205,7 +207,7 @@ void AddedTokens::split(const Piece& piece, bool normalized, Sink sink) const {
       std::size_t begin = match->begin;
       std::size_t end = match->end;
       if (token.single_word && touches_word(text, begin, end)) continue;
-      if (token.special && splits_special_) continue;
+      if (splits_special_ && is_special_text(token.content)) continue;
       if (token.lstrip) begin = std::max(skip_space_back(text, begin), done);
       if (token.rstrip) end = skip_space(text, end);
       // White space that the token before has taken may itself be a token; the library crashes where it ends

@@ -65,7 +65,8 @@ class AddedTokens {
   std::optional<std::int32_t> token_to_id(std::string_view content) const;
   /// How the decoder sees an added token: its normalized content where it is normalized. Null for other ids.
   const std::string* decoded(std::int32_t id) const;
-  /// Does decode leave out this token text when it skips special tokens?
+  /// Does decode leave out this token text when it skips special tokens? One that was special once is so for
+  /// good, as in the library, also where a later entry of the same content is not.
   bool is_special_text(std::string_view token) const { return special_.find(token) != special_.end(); }
   /// How many contents are no tokens of the model.
   std::size_t count_beyond_model() const { return beyond_model_; }

@@ -27,6 +27,9 @@ struct KnownClass {
   std::string_view name;
   std::vector<std::pair<const char*, const char*>> special_tokens;  // the defaults of its constructor
   void (*build)(Json& tokenizer, const Json& config);
+  /// Its constructor ends by adding every special token once more, as one that strips nothing and is not
+  /// normalized, whatever the files said.
+  bool adds_special_again = false;
 };
 
 Json byte_level(bool add_prefix_space, bool use_regex) {
@@ -107,7 +110,8 @@ const std::vector<KnownClass>& known_classes() {
       {"LlamaTokenizer", {{"bos_token", "<s>"}, {"eos_token", "</s>"}, {"unk_token", "<unk>"}}, build_llama},
       {"Qwen2Tokenizer",
        {{"eos_token", "<|endoftext|>"}, {"unk_token", "<|endoftext|>"}, {"pad_token", "<|endoftext|>"}},
-       build_qwen2},
+       build_qwen2,
+       true},
       {"GPT2Tokenizer",
        {{"bos_token", "<|endoftext|>"}, {"eos_token", "<|endoftext|>"}, {"unk_token", "<|endoftext|>"}},
        build_gpt2},
@@ -170,36 +174,46 @@ std::string choose_class(const TokenizerFiles& files) {
   return overrules ? std::string(registered) : declared;
 }
 
-/// An entry of added_tokens as a file writes it: a string, or an object with `content`; none where it is
-/// neither.
+/// An entry of added_tokens as AddedToken's constructor makes it of a string, or of an object with `content`;
+/// none where it is neither. `normalized` is null where nothing is said: then it is what `special` ends up
+/// not to be.
 std::optional<Json> added_token(const Json& token, bool special) {
-  Json entry = {{"id", nullptr},   {"content", nullptr},     {"single_word", false}, {"lstrip", false},
-                {"rstrip", false}, {"normalized", !special}, {"special", special}};
+  Json entry = {{"id", nullptr},   {"content", nullptr},    {"single_word", false}, {"lstrip", false},
+                {"rstrip", false}, {"normalized", nullptr}, {"special", special}};
   if (token.is_string()) {
     entry["content"] = token;
     return entry;
   }
   if (!token.is_object() || !token.contains("content") || !token["content"].is_string()) return std::nullopt;
-  const bool is_special = flag(token, "special", special);
-  entry["special"] = is_special;
-  entry["normalized"] = flag(token, "normalized", !is_special);
   entry["content"] = token["content"];
-  for (const char* key : {"single_word", "lstrip", "rstrip"}) entry[key] = flag(token, key, false);
+  for (const char* key : {"single_word", "lstrip", "rstrip", "normalized", "special"})
+    if (const auto said = token.find(key); said != token.end() && said->is_boolean()) entry[key] = *said;
   return entry;
 }
 
-/// Collects what the files say of special and added tokens, in Transformers' order of precedence.
+/// An object in tokenizer_config.json, which AddedToken's constructor gets as it is, is not special unless it
+/// says so; a string, and an object of special_tokens_map.json, is.
+std::optional<Json> special_token(const Json& token) {
+  return added_token(token, !token.is_object() || !token.contains("__type"));
+}
+
+bool is_named(const std::string& key) {
+  return std::find(kNamedTokens.begin(), kNamedTokens.end(), key) != kNamedTokens.end();
+}
+
+/// Collects what the files say of special and added tokens. The order of precedence, and what counts where,
+/// is that of _from_pretrained, whose variable init_kwargs is `arguments_` here.
 class TokenFiles {
  public:
   TokenFiles(const TokenizerFiles& files, const KnownClass* known, std::string directory)
-      : files_(files), directory_(std::move(directory)) {
-    if (known != nullptr)
-      for (const auto& [name, token] : known->special_tokens) named_[name] = token;
-    read_named(files.config);
+      : files_(files), directory_(std::move(directory)), arguments_(files.config) {
+    if (!arguments_.is_object()) arguments_ = Json::object();
+    rename_additional(!is_filled(kExtra));
+    take_own_names();
     if (files.config.contains("added_tokens_decoder")) {
       read_decoder(files.config["added_tokens_decoder"]);
     } else {
-      read_named(files.special_tokens_map);
+      read_special_tokens_map();
       read_added_json();
       if (files.tokenizer.contains("added_tokens") && files.tokenizer["added_tokens"].is_array())
         for (const Json& token : files.tokenizer["added_tokens"]) {
@@ -207,12 +221,17 @@ class TokenFiles {
             if (auto entry = added_token(token, false)) by_id_[token["id"].get<std::int64_t>()] = *entry;
         }
     }
+    if (known != nullptr)
+      for (const auto& [name, token] : known->special_tokens)
+        if (!arguments_.contains(name)) arguments_[name] = token;
+    rename_additional(!arguments_.contains(kExtra));
+    adds_special_again_ = known != nullptr && known->adds_special_again;
+    collect_named();
   }
 
   std::map<std::string, std::string> special_tokens() const {
     std::map<std::string, std::string> all;
-    for (const auto& [name, token] : named_)
-      if (auto entry = added_token(token, true)) all[name] = (*entry)["content"].get<std::string>();
+    for (const auto& [name, token] : named_.items()) all[name] = content_of(*special_token(token));
     return all;
   }
 
@@ -226,59 +245,122 @@ class TokenFiles {
            (listed != files_.tokenizer.end() && std::any_of(listed->begin(), listed->end(), has));
   }
 
-  /// tokenizer.json's list (empty where the class reads none) and what the files add to it. Of tokens that
-  /// are listed already the library takes no notice, whatever their options.
+  /// tokenizer.json's list (empty where the class reads none) and what the files add to it, in order. Of a
+  /// content that stands in it more than once the last entry's options count, as in the library.
   Json added_to(Json list) const {
     std::set<std::string> contents;
     std::set<std::int64_t> ids;
     for (const Json& token : list) {
       if (!token.is_object()) continue;
-      if (token.contains("content") && token["content"].is_string())
-        contents.insert(token["content"].get<std::string>());
+      if (token.contains("content") && token["content"].is_string()) contents.insert(content_of(token));
       if (token.contains("id") && token["id"].is_number_integer())
         ids.insert(token["id"].get<std::int64_t>());
     }
-    const auto append = [&](Json entry) {
-      if (contents.insert(entry["content"].get<std::string>()).second) list.push_back(std::move(entry));
-    };
     std::set<std::string> names;
     for (const auto& [name, content] : special_tokens()) names.insert(content);
+    const auto finished = [&](Json entry) {
+      if (names.contains(content_of(entry))) entry["special"] = true;
+      if (entry["normalized"].is_null()) entry["normalized"] = !entry["special"].get<bool>();
+      return entry;
+    };
     for (const auto& [id, token] : by_id_) {
-      Json entry = token;
-      if (ids.insert(id).second) entry["id"] = id;
-      if (names.contains(entry["content"].get<std::string>())) entry["special"] = true;
-      append(std::move(entry));
+      Json entry = finished(token);
+      if (contents.insert(content_of(entry)).second && ids.insert(id).second) entry["id"] = id;
+      list.push_back(std::move(entry));
     }
-    for (const char* name : kNamedTokens)
-      if (const auto token = named_.find(name); token != named_.end())
-        if (auto entry = added_token(token->second, true)) append(*std::move(entry));
-    for (const auto& [name, token] : named_)
-      if (std::find(kNamedTokens.begin(), kNamedTokens.end(), name) == kNamedTokens.end())
-        if (auto entry = added_token(token, true)) append(*std::move(entry));
-    for (const Json& token : extra_)
-      if (auto entry = added_token(token, true)) append(*std::move(entry));
+    // Those that no list has. A string and an object are not the same to Transformers, and two objects only
+    // where all options are.
+    std::vector<std::pair<bool, Json>> added;
+    for (const Json* tokens : {&named_, &extra_})
+      for (const Json& token : *tokens) {
+        const auto entry = special_token(token);
+        if (!entry || contents.contains(content_of(*entry))) continue;
+        std::pair<bool, Json> candidate{token.is_string(), finished(*entry)};
+        if (std::find(added.begin(), added.end(), candidate) != added.end()) continue;
+        list.push_back(candidate.second);
+        added.push_back(std::move(candidate));
+      }
+    if (adds_special_again_)
+      for (const Json* tokens : {&named_, &extra_})
+        for (const Json& token : *tokens)
+          if (const auto entry = special_token(token))
+            list.push_back(finished(*added_token((*entry)["content"], true)));
     return list;
   }
 
  private:
-  /// Every NAME_token of a file, where null takes back what was said before, and its lists and objects of
-  /// further tokens.
-  void read_named(const Json& source) {
-    for (const auto& [key, value] : source.items()) {
-      if (!key.ends_with("_token")) continue;
-      if (value.is_null()) named_.erase(key);
-      if (added_token(value, true)) named_[key] = value;
+  static constexpr const char* kExtra = "extra_special_tokens";
+  static constexpr const char* kAdditional = "additional_special_tokens";
+  static constexpr const char* kOwn = "model_specific_special_tokens";
+
+  static std::string content_of(const Json& entry) { return entry["content"].get<std::string>(); }
+
+  bool is_filled(const char* key) const {
+    const auto found = arguments_.find(key);
+    return found != arguments_.end() && found->is_structured() && !found->empty();
+  }
+
+  void rename_additional(bool when) {
+    if (!when || !arguments_.contains(kAdditional)) return;
+    arguments_[kExtra] = arguments_[kAdditional];
+    arguments_.erase(kAdditional);
+  }
+
+  /// NAME_token of the configuration, where the name is none of the usual, and an object of further tokens.
+  void take_own_names() {
+    Json own = Json::object();
+    for (const auto& [key, value] : arguments_.items())
+      if (key.ends_with("_token") && !is_named(key) && value.is_string()) own[key] = value;
+    for (const auto& [key, value] : own.items()) arguments_.erase(key);
+    if (arguments_.contains(kExtra) && arguments_[kExtra].is_object()) {
+      own.update(arguments_[kExtra]);
+      arguments_.erase(kExtra);
     }
-    for (const char* key :
-         {"model_specific_special_tokens", "extra_special_tokens", "additional_special_tokens"}) {
-      const auto found = source.find(key);
-      if (found == source.end()) continue;
-      if (found->is_object()) {
-        for (const auto& [name, token] : found->items())
-          if (added_token(token, true)) named_[name] = token;
-      } else if (found->is_array() && (extra_.empty() || std::string_view(key) == "extra_special_tokens")) {
-        for (const Json& token : *found) extra_.push_back(token);
+    if (!own.empty()) arguments_[kOwn] = own;
+  }
+
+  void read_special_tokens_map() {
+    for (const auto& [key, value] : files_.special_tokens_map.items()) {
+      if (value.is_object() && key != kExtra) {
+        arguments_[key] = value;
+        arguments_[key]["special"] = true;
+        arguments_[key].erase("__type");
+      } else if (value.is_array() && key == kExtra && is_filled(kExtra)) {
+        for (const Json& token : value)
+          if (std::find(arguments_[kExtra].begin(), arguments_[kExtra].end(), token) ==
+              arguments_[kExtra].end())
+            arguments_[kExtra].push_back(token);
+      } else {
+        arguments_[key] = value;
       }
+    }
+    if (!arguments_.contains(kExtra) || !arguments_[kExtra].is_object()) return;
+    if (!is_filled(kOwn)) arguments_[kOwn] = Json::object();
+    arguments_[kOwn].update(arguments_[kExtra]);
+    arguments_.erase(kExtra);
+  }
+
+  /// Which of them are special: what the files name so at this point, as strings or in
+  /// special_tokens_map.json. Neither the class's own tokens nor that file's additional_special_tokens are
+  /// among them.
+  void read_added_json() {
+    std::set<std::string> special;
+    const auto insert = [&](const Json& token) {
+      if (const auto entry = special_token(token); entry && !(token.is_object() && token.contains("__type")))
+        special.insert(content_of(*entry));
+    };
+    for (const char* name : kNamedTokens)
+      if (const auto token = arguments_.find(name); token != arguments_.end()) insert(*token);
+    if (is_filled(kExtra))
+      for (const Json& token : arguments_[kExtra]) insert(token);
+    for (const auto& [content, id] : files_.added_tokens.items()) {
+      if (!id.is_number_unsigned() || id.get<std::uint64_t>() >= (std::uint64_t{1} << 31))
+        fail("{}/added_tokens.json: '{}' has no id (it has {})", directory_, shown(content),
+             shown(id.dump(), 60));
+      Json entry = *added_token(content, special.contains(content));
+      entry["normalized"] =
+          !special.contains(content);  // said, so that a name that makes it special leaves it
+      by_id_[id.get<std::int64_t>()] = std::move(entry);
     }
   }
 
@@ -295,25 +377,26 @@ class TokenFiles {
     }
   }
 
-  void read_added_json() {
-    std::set<std::string> special;
-    for (const auto& [name, content] : special_tokens())
-      if (std::find(kNamedTokens.begin(), kNamedTokens.end(), name) != kNamedTokens.end())
-        special.insert(content);
-    for (const Json& token : extra_)
-      if (auto entry = added_token(token, true)) special.insert((*entry)["content"].get<std::string>());
-    for (const auto& [content, id] : files_.added_tokens.items()) {
-      if (!id.is_number_unsigned() || id.get<std::uint64_t>() >= (std::uint64_t{1} << 31))
-        fail("{}/added_tokens.json: '{}' has no id (it has {})", directory_, shown(content),
-             shown(id.dump(), 60));
-      by_id_[id.get<std::int64_t>()] = *added_token(content, special.contains(content));
-    }
+  /// The usual names in their order, then the others; of an own name in two places the object's counts.
+  void collect_named() {
+    const auto take = [&](const std::string& name, const Json& token) {
+      if (special_token(token)) named_[name] = token;
+    };
+    for (const char* name : kNamedTokens)
+      if (const auto token = arguments_.find(name); token != arguments_.end()) take(name, *token);
+    for (const auto& [key, value] : arguments_.items())
+      if (key.ends_with("_token") && !is_named(key)) take(key, value);
+    if (is_filled(kOwn) && arguments_[kOwn].is_object())
+      for (const auto& [name, token] : arguments_[kOwn].items()) take(name, token);
+    if (is_filled(kExtra) && arguments_[kExtra].is_array()) extra_ = arguments_[kExtra];
   }
 
   const TokenizerFiles& files_;
   std::string directory_;
-  std::map<std::string, Json> named_;
-  std::vector<Json> extra_;
+  Json arguments_;
+  Json named_ = Json::object();
+  Json extra_ = Json::array();
+  bool adds_special_again_ = false;
   std::map<std::int64_t, Json> by_id_;
 };
 

@@ -115,6 +115,13 @@ def run(document, files):
             "plain_ids": [tokenizer(text, add_special_tokens=False)["input_ids"] for text in TEXTS]}
 
 
+def share(case, key, pool):
+    """Puts the number of its value in the pool in the value's place."""
+    if case[key] not in pool:
+        pool.append(case[key])
+    case[key] = pool.index(case[key])
+
+
 def main():
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 160
     rng = random.Random(int(sys.argv[3]) if len(sys.argv) > 3 else 7)
@@ -130,8 +137,13 @@ def main():
         kind = "pieces" if document["model"]["unk_token"] else "bytes"
         changes = {k: document[k] for k in ("added_tokens", "post_processor")}
         cases.append({"base": kind, "changes": changes, "files": files, **result})
+    pools = {"encodings": [], "added_tokens": []}  # most cases share them
+    for case in cases:
+        share(case, "ids", pools["encodings"])
+        share(case, "plain_ids", pools["encodings"])
+        share(case["changes"], "added_tokens", pools["added_tokens"])
     with open(sys.argv[1], "w") as out:
-        json.dump({"bases": BASES, "texts": TEXTS, "cases": cases}, out, ensure_ascii=False)
+        json.dump({"bases": BASES, "texts": TEXTS, **pools, "cases": cases}, out, ensure_ascii=False, separators=(",", ":"))
         out.write("\n")
     print(f"{len(cases)} cases, {refused} that Transformers refuses")
 
