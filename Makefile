@@ -24,11 +24,11 @@ test: configure
 	@cmake --build $(BUILD)
 	@scripts/test.sh $(BUILD)
 
-## Tokenizers, configs, indexes, weights' headers and rows, mutated 70,000 times, under ASan and UBSan.
+## Tokenizers, the files beside them, configs, indexes, weights' headers, rows and recipes, 96,000 mutated ones, under ASan and UBSan.
 fuzz: setup
 	@cmake --preset asan --log-level=ERROR >/dev/null
 	@cmake --build build-asan --target fuzz_files
-	@build-asan/fuzz_files --gtest_brief=1
+	@build-asan/fuzz_files --gtest_brief=1 2>build-asan/fuzz.log || { tail -n 60 build-asan/fuzz.log; exit 1; }
 
 ## Each kernel beside the machine's ceiling, then a training step.
 bench: configure

@@ -1,5 +1,7 @@
 #include "train/recipe.h"
 
+#include <yaml-cpp/eventhandler.h>
+
 #include <algorithm>
 #include <set>
 #include <sstream>
@@ -47,6 +49,36 @@ void check_extent(const YAML::Node& node, const std::string& where) {
   check_extent(node, where, values);
 }
 
+/// Hears a document and keeps where it starts.
+class DocumentStart : public YAML::EventHandler {
+ public:
+  YAML::Mark mark;
+  void OnDocumentStart(const YAML::Mark& start) override { mark = start; }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t, const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {
+  }
+  void OnMapEnd() override {}
+};
+
+/// The one document of a text. Throws YAML::Exception, also where a second one follows or a bracket closes
+/// what is not open: yaml-cpp takes that for a document without end or number, YAML::LoadAll never returns
+/// from it, and YAML::Load reads what is before it as if nothing came after.
+YAML::Node load_document(const std::string& text) {
+  std::istringstream stream(text);
+  YAML::Parser parser(stream);
+  DocumentStart start;
+  if (parser.HandleNextDocument(start) && parser.HandleNextDocument(start))
+    throw YAML::ParserException(start.mark,
+                                "a second document starts here, or something is closed that is not open");
+  return YAML::Load(text);
+}
+
 bool is_section(const std::string& path) {
   return std::any_of(all_options().begin(), all_options().end(),
                      [&](const Option& o) { return o.key.starts_with(path + "."); });
@@ -65,9 +97,7 @@ class Collector {
     check_text(text);
     YAML::Node root;
     try {
-      const auto documents = YAML::LoadAll(text);
-      if (documents.size() > 1) fail("{}: holds {} YAML documents, expected one", name_, documents.size());
-      if (!documents.empty()) root = documents.front();
+      root = load_document(text);
     } catch (const YAML::Exception& e) {
       fail("{}:{}: not valid YAML: {}{}", name_, e.mark.line + 1, e.msg,
            has_tab_indent(text, e.mark.line) ? " (it is indented by a tab; YAML indents by spaces)" : "");
@@ -85,7 +115,7 @@ class Collector {
     const std::string key = assignment.substr(0, equals);
     YAML::Node value;
     try {
-      value = YAML::Load(assignment.substr(equals + 1));
+      value = load_document(assignment.substr(equals + 1));
     } catch (const YAML::Exception& e) {
       fail("command line: {}: not valid YAML: {}", key, e.msg);
     }

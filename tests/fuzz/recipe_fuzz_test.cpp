@@ -1,6 +1,7 @@
 // Mutated recipes either parse or throw hone's Error of kind kUser, in one line; what parses is resolved to a
 // recipe that parses to the same. Hostile ones cost what a long recipe costs. Deterministic: the same
 // mutations in every run.
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "tests/fuzz/fuzz.h"
 #include "train/recipe.h"
 
 namespace hone::train {
@@ -28,12 +30,29 @@ const std::vector<std::string> kRecipes{
     "model:\n  path: &p \"a model\"\n"
     "data:\n  train: 'train.jsonl'\n  shuffle: no\n"
     "train:\n  steps: 1_000\n  optimizer:\n    type: sgd\n    momentum: 0.9\n  aux_coef: 0.01\n"
-    "  learning_rate: 3e-4\n  gradient_accumulation_steps: 8\n"
     "mesh: {ep: 1}\n"
-    "output: *p\n"};
+    "output: *p\n",
+    "# the words of other tools, which are answered\n"
+    "model_name_or_path: model\nlearning_rate: 3e-4\ngradient_accumulation_steps: 8\nwarmup_ratio: 0.03\n"};
 
-/// What people and enemies put into YAML.
-const std::vector<std::string> kWords{": ",
+/// What people and enemies put into YAML; the first 16 take the place of numbers.
+const std::vector<std::string> kWords{"0",
+                                      "1",
+                                      "0.5",
+                                      "1e-5",
+                                      "3%",
+                                      "-1",
+                                      "1e999",
+                                      "0x1F",
+                                      "1__0",
+                                      ".inf",
+                                      "-.nan",
+                                      "9223372036854775808",
+                                      "1e-320",
+                                      "null",
+                                      "off",
+                                      "{}",
+                                      ": ",
                                       "- ",
                                       "\n",
                                       "\n  ",
@@ -42,7 +61,6 @@ const std::vector<std::string> kWords{": ",
                                       "}",
                                       "[",
                                       "]",
-                                      "{}",
                                       "[]",
                                       "&a ",
                                       "*a",
@@ -66,18 +84,8 @@ const std::vector<std::string> kWords{": ",
                                       "...",
                                       "#",
                                       "~",
-                                      "null",
                                       "none",
                                       "true",
-                                      "off",
-                                      "1e999",
-                                      "-1",
-                                      "0x1F",
-                                      "1__0",
-                                      ".inf",
-                                      "-.nan",
-                                      "9223372036854775808",
-                                      "1e-320",
                                       "\xEF\xBB\xBF",
                                       "\xFF",
                                       "\xC3",
@@ -94,45 +102,15 @@ const std::vector<std::string> kWords{": ",
                                       "datasets: [{path: x}]",
                                       "step_scheduler: {lr: 1}"};
 
-std::string mutate(std::string text, std::mt19937& random) {
-  const auto below = [&](std::size_t n) {
-    return static_cast<std::size_t>(random() % std::max<std::size_t>(1, n));
-  };
-  for (std::size_t edits = 1 + below(6); edits > 0; --edits) {
-    const std::size_t at = below(text.size() + 1);
-    switch (below(6)) {
-      case 0:
-        if (at < text.size()) text[at] = static_cast<char>(random() % 256);
-        break;
-      case 1:
-        text.erase(at, 1 + below(12));
-        break;
-      case 2:
-        text.insert(at, text.substr(below(text.size()), below(40)));
-        break;
-      case 3:
-        text.resize(at);
-        break;
-      default:
-        text.insert(at, kWords[below(kWords.size())]);
-    }
-  }
-  return text;
-}
-
-/// Parses; true where it is a recipe. Anything but one line of advice fails the test.
-bool parses(const std::string& text, std::string* resolved = nullptr) {
-  try {
-    const auto recipe = parse_recipe(text, "recipe.yaml", {});
-    if (resolved != nullptr) *resolved = recipe.resolved;
-    return true;
-  } catch (const Error& e) {
-    EXPECT_EQ(e.kind(), ErrorKind::kUser) << e.what() << "\n" << text;
-    EXPECT_EQ(std::string(e.what()).find('\n'), std::string::npos) << e.what() << "\n" << text;
-  } catch (const std::exception& e) {
-    ADD_FAILURE() << e.what() << "\n" << text;
-  }
-  return false;
+/// Parses; true where it is a recipe.
+bool parses(const std::string& text, std::string* resolved = nullptr,
+            std::vector<std::string> overrides = {}) {
+  return fuzz::survives(
+      [&] {
+        const auto recipe = parse_recipe(text, "recipe.yaml", overrides);
+        if (resolved != nullptr) *resolved = recipe.resolved;
+      },
+      text + fmt::format("{}", fmt::join(overrides, " ")));
 }
 
 /// The lines of a resolved recipe without where each value came from.
@@ -148,31 +126,31 @@ std::string values_of(const std::string& resolved) {
 }
 
 TEST(RecipeFuzz, MutatedRecipesParseOrSayWhy) {
-  std::mt19937 random(7);
+  std::mt19937_64 random(7);
   int taken = 0;
   for (int i = 0; i < 20'000 && !HasFailure(); ++i) {
-    const std::string text = mutate(kRecipes[random() % kRecipes.size()], random);
+    const std::string text =
+        fuzz::mutate(kRecipes[static_cast<std::size_t>(i) % kRecipes.size()], kWords, random);
     std::string resolved, again;
     if (!parses(text, &resolved)) continue;
     ++taken;
     EXPECT_TRUE(parses(resolved, &again)) << text << "\n" << resolved;
     EXPECT_EQ(values_of(resolved), values_of(again)) << text;
   }
-  EXPECT_GT(taken, 100);
+  // Measured: 967, one in twenty; where all are refused, what is taken is not tested.
+  EXPECT_GT(taken, 400);
+  EXPECT_LT(taken, 10'000);
 }
 
 TEST(RecipeFuzz, MutatedOverridesParseOrSayWhy) {
-  std::mt19937 random(8);
+  std::mt19937_64 random(8);
+  int taken = 0;
   for (int i = 0; i < 5'000 && !HasFailure(); ++i) {
-    const std::string text = mutate("train.optimizer.groups=[{match: 'a|b', lr_scale: 0.1}]", random);
-    try {
-      parse_recipe(kRecipes[0], "recipe.yaml", {text});
-    } catch (const Error& e) {
-      EXPECT_EQ(e.kind(), ErrorKind::kUser) << e.what() << "\n" << text;
-    } catch (const std::exception& e) {
-      ADD_FAILURE() << e.what() << "\n" << text;
-    }
+    const std::string text =
+        fuzz::mutate("train.optimizer.groups=[{match: 'a|b', lr_scale: 0.1}]", kWords, random);
+    taken += parses(kRecipes[0], nullptr, {text}) ? 1 : 0;
   }
+  EXPECT_GT(taken, 0);
 }
 
 std::string refusal(const std::string& text) {
@@ -195,6 +173,14 @@ TEST(RecipeFuzz, AliasesOfAliasesAreNotExpanded) {
   EXPECT_NE(refusal(text).find("expands to more than"), std::string::npos) << refusal(text);
   EXPECT_NE(refusal("model: &m {path: *m}\n").find("nests deeper"), std::string::npos);
   EXPECT_NE(refusal("method: {freeze: &f [a, *f]}\n").find("nests deeper"), std::string::npos);
+}
+
+// yaml-cpp's LoadAll takes what closes nothing for documents without end.
+TEST(RecipeFuzz, WhatClosesNothingEnds) {
+  for (const char* stray :
+       {"]", "}", "]]", "\n]", "a: [1]]\n", "{a: 1}}\n", "a: 1\n}\n", ",", "a: 1\n---\nb: 2\n"})
+    EXPECT_NE(refusal(stray).find("not valid YAML"), std::string::npos) << stray << "\n" << refusal(stray);
+  EXPECT_THROW(parse_recipe(kRecipes[0], "recipe.yaml", {"train.steps=5]"}), Error);
 }
 
 TEST(RecipeFuzz, DepthAndSizeAreBounded) {
