@@ -193,14 +193,16 @@ TEST_F(Best, EarlyStoppingEndsAfterPatienceEvaluationsWithoutAGain) {
 TEST_F(Best, StoppedAndContinuedItEndsAtTheSameStepWithTheSameBits) {
   const auto options =
       rising({"train.early_stopping.patience=2", "train.load_best=true", "train.optimizer.lr=0.02"});
-  workspace_.succeed(args("whole", options));
+  const std::string said = workspace_.succeed(args("whole", options)).out;
+  EXPECT_NE(said.find("stopped early: 2 evaluations without a gain over step "), std::string::npos) << said;
   const auto length = metrics("whole").size();
   ASSERT_GT(length, 4U);
   for (int tries = 0; tries < 30 && !std::filesystem::exists(workspace_ / "run/model"); ++tries) {
     const pid_t pid = workspace_.start(args("run", options));
     ::usleep(60'000 + 7'000 * static_cast<useconds_t>(tries));
     ::kill(pid, SIGTERM);
-    EXPECT_EQ(workspace_.wait(pid).code, 0);
+    const int code = workspace_.wait(pid).code;  // where the machine is slow the program may not have begun
+    EXPECT_TRUE(code == 0 || code == 128 + SIGTERM) << code;
   }
   workspace_.succeed(args("run", options));
   expect_same_model("run", "whole");
