@@ -27,7 +27,6 @@ std::string tiny_file(const std::vector<std::string>& names) {
   return file_of(header + "}", data);
 }
 
-
 /// Two shards: a and b in one, c in two.
 void write_sharded(const fs::path& directory, std::string_view index) {
   write_text(directory / "one.safetensors", tiny_file({"a", "b"}));

@@ -18,7 +18,6 @@ using test::TemporaryDirectory;
 using test::write_text;
 using Files = std::map<std::string, std::string>;
 
-
 /// A fresh checkpoint of `shards` shards whose every byte is `fill`, merged into `target`.
 std::vector<std::string> save(const fs::path& target, int shards, char fill, const Files& others = {}) {
   std::vector<NewTensor> tensors;
