@@ -34,11 +34,11 @@ fetch_parquet() {
   echo "setup: fetching pyarrow $pyarrow"
   python3 -m pip download -q --no-deps --only-binary=:all: -d "$wheel" "pyarrow==$pyarrow"
   python3 -m zipfile -e "$wheel"/pyarrow-*.whl "$wheel"
-  mkdir -p "$wheel/root/pyarrow"
-  mv "$wheel"/pyarrow/include "$wheel"/pyarrow/libarrow.so.* "$wheel"/pyarrow/libparquet.so.* "$wheel/root/pyarrow"
+  mkdir -p "$wheel/tree/pyarrow"
+  mv "$wheel"/pyarrow/include "$wheel"/pyarrow/libarrow.so.* "$wheel"/pyarrow/libparquet.so.* "$wheel/tree/pyarrow"
   mkdir -p "$(dirname "$root")"
   rm -rf "$root"
-  mv "$wheel/root" "$root"
+  mv "$wheel/tree" "$root"
 }
 
 [ ${#missing[@]} -gt 0 ] || { fetch_parquet; exit 0; }

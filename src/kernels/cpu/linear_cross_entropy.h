@@ -73,7 +73,7 @@ struct LogitSink {
 
 /// Stores dhidden = sum + of_target * the target's row of the weight: the one large term of a row of the
 /// vocabulary's sum comes last, so that no small term is rounded to it (and is f32 where the others are
-/// bf16). With it inside, the gradient of a whole model is 1.5 to 3 times as far from float64.
+/// bf16). With it inside, GradientGolden's whole gradient is 1.4 times as far from float64, model.norm's 4.7.
 template <class Isa, class T, class C>
 struct HiddenGradSink {
   MatmulSink<Isa, T, C> out;
