@@ -169,7 +169,7 @@ TEST(ChatTemplateErrors, NamePlaceAndConstruct) {
                      "{% endif %}{% endfor %}"),
             "t.jinja:3: No users, user! (in {{ raise_exception('No users, ' ~ m.role ~ '!') }})");
   EXPECT_THAT(error_of("\n\n{% if x %}"), HasSubstr("t.jinja:3: Unexpected end of template."));
-  EXPECT_THAT(error_of("{% include 'other' %}"), HasSubstr("t.jinja:1: 'include' is not supported"));
+  EXPECT_THAT(error_of("{% include 'other' %}"), HasSubstr("t.jinja:1: the tag 'include' is not supported"));
   EXPECT_THAT(error_of("{{ 'x' | urlize }}"), HasSubstr("the filter 'urlize' is not supported"));
   EXPECT_THAT(error_of("{{ messages | tojsom }}"),
               HasSubstr("No filter named 'tojsom'.; did you mean 'tojson'?"));
@@ -203,7 +203,6 @@ TEST(ChatTemplateLimits, RunawayTemplatesEndInAnError) {
       HasSubstr("values nest more than"));
   EXPECT_THAT(error_of("{{ " + std::string(5000, '(') + "1" + std::string(5000, ')') + " }}"),
               HasSubstr("nests too deeply"));
-  EXPECT_THAT(error_of("{{ '%9999999999d' % 1 }}"), HasSubstr("too big"));
   EXPECT_THAT(error_of("{{ 2 ** 70 }}"), HasSubstr("64 bits"));
 }
 

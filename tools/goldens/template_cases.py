@@ -241,6 +241,34 @@ big
 "{:>4}".format(true)
 "{}".format()
 "{x}".format(y=1)
+"<|image_{i:d}|>{}{i}".format("a", i=3)
+"{:d}{:d}".format(true, huge)
+"{:d}".format("a")
+"{:d}".format(1.5)
+"{:d}".format(none)
+"{}".format(missing)
+"{}{0}".format(1)
+"{0}{}".format(1)
+"{2}".format(1)
+"a}b".format()
+"{a".format(1)
+("<b>{}" | safe).format("<i>")
+"%(a)s%%" % {"a": [1]}
+"{a}-{b}-{c}".format(a=1, b=[2], c={"k": 3})
+xs | select("gt", 1) | list
+(("<b>" | safe) | string) + "<i>"
+self is defined
+self.block_name is defined
+self.nope ~ "!"
+self.nope.deeper
+namespace().nope.deeper
+namespace(a=1) | list
+namespace(a=1) ~ "!"
+raise_exception.nope.deeper
+s.upper.nope.deeper
+d.items().nope.deeper
+[1, 2] is eq([1, 2]) and 1 is ne(2)
+rows | selectattr("age", "ne", 3) | map(attribute="name") | list
 "{".format(1)
 s.upper()
 s.lower()
@@ -1110,6 +1138,18 @@ end
 {% for row in rows %}{{ row.name }}:{{ row["in"].deep if row["in"] is defined else "-" }} {% endfor %}
 =====
 {% for g in rows | groupby("age") %}{{ g.grouper }}={{ g.list | map(attribute="name") | join("+") }};{% endfor %}
+=====
+{% for i in xs %}{{ loop.index }}/{{ loop.index0 }}/{{ loop.first }}/{{ loop.last }}/{{ loop.length }};{% endfor %}
+=====
+{% set g = xs | select("gt", 1) %}{{ g | list }}{{ g | list }}
+=====
+{% for i in xs | select %}{{ i }}{{ loop.length }}{% endfor %}
+=====
+{% macro f() %}a{% endmacro %}{{ f }}
+=====
+{% macro f() %}a{% endmacro %}{{ f.nope.deeper }}
+=====
+{% for i in xs %}{{ loop.nope.deeper }}{% endfor %}
 =====
 {% for line in lines.split("\n") %}{{ loop.index }}{{ line | trim }}.{% endfor %}
 =====

@@ -59,14 +59,4 @@ print_ranges(
     "Upper case without being in category Lu.",
     lambda c: chr(c).isupper() and category(chr(c)) != "Lu",
 )
-print_ranges(
-    "kOtherDigit",
-    "Digits that are not decimal digits.",
-    lambda c: chr(c).isdigit() and not chr(c).isdecimal(),
-)
-print_ranges(
-    "kOtherNumeric",
-    "Numeric characters outside the categories N*.",
-    lambda c: chr(c).isnumeric() and category(chr(c))[0] != "N",
-)
 print("\n}  // namespace hone::text::jinja")

@@ -23,8 +23,6 @@ enum class StmtKind : std::uint8_t {
   kMacro,
   kCallBlock,
   kFilterBlock,
-  kWith,
-  kBlock,
   kGeneration,
   kBreak,
   kContinue,
@@ -62,7 +60,6 @@ struct ForStmt final : Stmt {
   ExprPtr target;
   ExprPtr iterable;
   ExprPtr test;  ///< may be null
-  bool is_recursive = false;
   Body body;
   Body otherwise;
 };
@@ -105,20 +102,6 @@ struct CallBlockStmt final : Stmt {
 struct FilterBlockStmt final : Stmt {
   FilterBlockStmt() : Stmt(StmtKind::kFilterBlock) {}
   ExprPtr filter;
-  Body body;
-};
-
-struct WithStmt final : Stmt {
-  WithStmt() : Stmt(StmtKind::kWith) {}
-  std::vector<std::pair<ExprPtr, ExprPtr>> assignments;
-  Body body;
-};
-
-/// `{% block %}`, whose body sees only the template's top-level variables.
-struct BlockStmt final : Stmt {
-  BlockStmt() : Stmt(StmtKind::kBlock) {}
-  std::string name;
-  bool is_scoped = false;
   Body body;
 };
 

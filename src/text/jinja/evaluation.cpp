@@ -4,6 +4,7 @@
 #include "text/jinja/interpreter.h"
 #include "text/jinja/operators.h"
 #include "text/jinja/print.h"
+#include "text/jinja/refused.h"
 
 namespace hone::text::jinja {
 
@@ -203,19 +204,21 @@ Value Interpreter::eval_filter(const FilterExpr& node, const ScopeRef& scope, co
                           : eval(*node.operand, scope);
   const CallArgs args = eval_args(node.args, scope);
   position_ = node.at;
-  if (node.filter == nullptr && is_refused_filter(node.name))
-    raise(kPlain, "the filter '{}' is not supported in chat templates", node.name);
-  if (node.filter == nullptr) raise(kPlain, "No filter named {} found.", in_quotes(node.name));
+  if (node.filter == nullptr && !is_refused_filter(node.name))
+    raise(kPlain, "No filter named {} found.", in_quotes(node.name));
+  const Filter filter = node.filter != nullptr ? node.filter : require_filter(node.name);
   if (value.is_string()) Budget::spend_on_text(value.text().bytes.size());
-  return node.filter(*this, value, args);
+  return filter(*this, value, args);
 }
 
 Value Interpreter::eval_test(const TestExpr& node, const ScopeRef& scope) {
   const Value value = eval(*node.operand, scope);
   const CallArgs args = eval_args(node.args, scope);
   position_ = node.at;
-  if (node.test == nullptr) raise(kPlain, "No test named {} found.", in_quotes(node.name));
-  return Value::boolean(node.test(*this, value, args), value.source());
+  if (node.test == nullptr && !is_refused_test(node.name))
+    raise(kPlain, "No test named {} found.", in_quotes(node.name));
+  const Test test = node.test != nullptr ? node.test : require_test(node.name);
+  return Value::boolean(test(*this, value, args), value.source());
 }
 
 }  // namespace hone::text::jinja

@@ -19,11 +19,12 @@ struct NamedFilter {
   Filter filter;
 };
 
-/// Null for names that Jinja does not know, and for those of is_refused_filter.
+/// Null for names that Jinja does not know, and for those that are refused (refused.h).
 Filter find_filter(std::string_view name);
-/// Filters of Jinja that no chat template of the field uses: made for web pages and terminals, or random.
-bool is_refused_filter(std::string_view name);
 Test find_test(std::string_view name);
+/// The same for a name that is met only when the template runs; throws Raise for what there is none of.
+Filter require_filter(std::string_view name);
+Test require_test(std::string_view name);
 /// All names, for suggestions.
 std::vector<std::string> filter_names();
 std::vector<std::string> test_names();

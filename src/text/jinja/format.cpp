@@ -1,41 +1,14 @@
-// `%` over marked text: literal parts keep the format's marks, filled-in parts those of their
-// values.
+// Literal parts keep the format's marks, filled-in parts those of their values.
 #include "text/jinja/format.h"
 
 #include <algorithm>
-#include <cmath>
 
-#include "text/jinja/format_spec.h"
 #include "text/jinja/operators.h"
 #include "text/jinja/print.h"
-#include "text/jinja/unicode.h"
+#include "text/jinja/refused.h"
 
 namespace hone::text::jinja {
 namespace {
-
-/// Appends `text` cut to `precision` and padded to `width` code points.
-void append_padded(TextBuilder& out, const Text& text, std::int64_t width, int precision, char align,
-                   char32_t fill) {
-  const std::size_t length =
-      precision < 0 ? text.length : std::min(text.length, static_cast<std::size_t>(precision));
-  const std::size_t missing =
-      width > static_cast<std::int64_t>(length) ? static_cast<std::size_t>(width) - length : 0;
-  const std::size_t left = align == '>' ? missing : align == '^' ? missing / 2 : 0;
-  const std::string unit = to_utf8(fill);
-  for (std::size_t i = 0; i < left; ++i) out.append(unit);
-  out.append(text, 0, text.offset(length));
-  for (std::size_t i = left; i < missing; ++i) out.append(unit);
-}
-
-TextRef text_of(std::string_view bytes, const Mark& mark) {
-  return Value::string(bytes, mark).text_ref();
-}
-
-TextRef repr_text(const Value& value) {
-  TextBuilder out;
-  print_repr(out, value);
-  return out.finish();
-}
 
 /// One `%…` directive after another.
 class PercentFormatter {
@@ -65,7 +38,6 @@ class PercentFormatter {
   }
 
   const Value& argument() {
-    if (has_key_) return keyed_;
     if (value_.is(Kind::kTuple)) {
       if (next_ >= value_.list().items.size()) raise(kTypeError, "not enough arguments for format string");
       return value_.list().items[next_++];
@@ -74,9 +46,8 @@ class PercentFormatter {
     return value_;
   }
 
-  void read_key() {
-    has_key_ = false;
-    if (peek() != '(') return;
+  /// The value of "(name)".
+  Value keyed() {
     if (!is_mapping_) raise(kTypeError, "format requires a mapping");
     const std::size_t begin = ++at_;
     for (int depth = 1; depth > 0; ++at_) {
@@ -88,163 +59,105 @@ class PercentFormatter {
     if (value_.is_undefined()) raise_undefined(value_);
     const Value* found = value_.is(Kind::kDict) ? value_.dict().find(key) : nullptr;
     if (found == nullptr) raise("KeyError", "{}", repr(key));
-    keyed_ = *found;
-    has_key_ = true;
-  }
-
-  std::int64_t read_number() {
-    if (peek() == '*') {
-      ++at_;
-      const Value& width = argument();
-      if (!width.is_integral()) raise(kTypeError, "* wants int");
-      if (std::abs(width.integer()) > kMaxWidth) raise(kValueError, "width too big");
-      return width.integer();
-    }
-    std::int64_t number = 0;
-    while (std::isdigit(static_cast<unsigned char>(peek())) != 0) {
-      number = number * 10 + (format_.bytes[at_++] - '0');
-      if (number > kMaxWidth) raise(kValueError, "width too big");
-    }
-    return number;
+    return *found;
   }
 
   void directive() {
     const std::size_t begin = at_++;
-    read_key();
-    spec_ = {};
-    spec_.align = '>';
-    for (; std::string_view("-+ #0").find(peek()) != std::string_view::npos; ++at_) flag(format_.bytes[at_]);
-    spec_.width = read_number();
-    if (spec_.width < 0) {
-      spec_.width = -spec_.width;
-      spec_.align = '<';
-    }
-    if (peek() == '.') {
-      ++at_;
-      spec_.precision = static_cast<int>(std::max<std::int64_t>(read_number(), 0));
-    }
-    if (peek() == 'h' || peek() == 'l' || peek() == 'L') ++at_;
-    spec_.type = peek();
-    ++at_;
-    if (spec_.type == '%') {
+    std::optional<Value> value;
+    if (peek() == '(') value = keyed();
+    const char type = peek();
+    if (type == '%') {
       out_.append("%", format_.mark_at(begin));
+    } else if (type == 's') {
+      if (!value) value = argument();
+      out_.append(format_.markup ? *escape_markup(*value) : *to_text(*value));
     } else {
-      convert();
+      const std::size_t end =
+          std::min(format_.bytes.find_first_of("diouxXeEfFgGcrsa%", at_), format_.bytes.size() - 1);
+      raise(kPlain, "{}",
+            refusal("directive", std::string_view(format_.bytes).substr(begin, end + 1 - begin)));
     }
+    ++at_;
   }
 
-  void flag(char c) {
-    if (c == '-') spec_.align = '<';
-    if (c == '+' || (c == ' ' && spec_.sign != '+')) spec_.sign = c;
-    if (c == '#') spec_.alternate = true;
-    if (c == '0') spec_.fill = '0';
-  }
-
-  void convert() {
-    switch (spec_.type) {
-      case 's':
-      case 'r':
-      case 'a':
-        return append_text(argument());
-      case 'c':
-        return append_char(argument());
-      case 'd':
-      case 'i':
-      case 'u':
-      case 'x':
-      case 'X':
-      case 'o':
-        return append_integer(argument());
-      case 'e':
-      case 'E':
-      case 'f':
-      case 'F':
-      case 'g':
-      case 'G': {
-        const Value& value = argument();
-        const double number = to_double(value);
-        return append_number(std::signbit(number) && !std::isnan(number), "",
-                             float_digits(number, spec_.type, spec_.precision, spec_.alternate),
-                             value.source());
-      }
-      default: {
-        std::size_t at = at_ - 1;
-        const char32_t code = decode_utf8(format_.bytes, at);
-        raise(kValueError, "unsupported format character '{}' (0x{:x}) at index {}", to_utf8(code),
-              static_cast<std::uint32_t>(code),
-              count_code_points(std::string_view(format_.bytes).substr(0, at_ - 1)));
-      }
-    }
-  }
-
-  void append_text(const Value& value) {
-    TextRef text = spec_.type == 's'   ? to_text(value)
-                   : spec_.type == 'r' ? repr_text(value)
-                                       : text_of(ascii_repr(value), Mark{value.source(), 0});
-    if (format_.markup) text = escape_markup(Value::text(text));
-    append_padded(out_, *text, spec_.width, spec_.precision, spec_.align, ' ');
-  }
-
-  void append_char(const Value& value) {
-    TextRef text;
-    if (value.is_string() && value.text().length == 1) {
-      text = value.text_ref();
-    } else if (value.is_integral()) {
-      if (value.integer() < 0 || value.integer() > 0x10FFFF)
-        raise(kOverflowError, "%c arg not in range(0x110000)");
-      text = text_of(to_utf8(static_cast<char32_t>(value.integer())), value.mark());
-    } else {
-      raise(kTypeError, "%c requires int or char");
-    }
-    append_padded(out_, *text, spec_.width, -1, spec_.align, ' ');
-  }
-
-  void append_integer(const Value& value) {
-    std::int64_t number = 0;
-    if (value.is_undefined()) raise_undefined(value);
-    if (value.is_integral()) {
-      number = value.integer();
-    } else if (value.is(Kind::kFloat) && (spec_.type == 'd' || spec_.type == 'i' || spec_.type == 'u')) {
-      if (!std::isfinite(value.real()) || std::abs(value.real()) > 9e18)
-        raise(kOverflowError, "cannot convert float to integer");
-      number = static_cast<std::int64_t>(value.real());
-    } else if (value.is(Kind::kBigInt) && spec_.type == 'd') {
-      const std::string& digits = value.as<BigInteger>().digits;
-      const bool negative = digits[0] == '-';
-      return append_number(negative, "", digits.substr(negative ? 1 : 0), value.source());
-    } else {
-      raise(kTypeError, "%{} format: {} is required, not {}", spec_.type,
-            spec_.type == 'x' || spec_.type == 'X' || spec_.type == 'o' ? "an integer" : "a real number",
-            type_name(value));
-    }
-    const unsigned base = spec_.type == 'x' || spec_.type == 'X' ? 16 : spec_.type == 'o' ? 8 : 10;
-    std::string digits = integer_digits(number, base);
-    std::string prefix = !spec_.alternate || base == 10 ? "" : base == 8 ? "0o" : "0x";
-    if (spec_.type == 'X') {
-      std::transform(digits.begin(), digits.end(), digits.begin(),
-                     [](char c) { return static_cast<char>(std::toupper(c)); });
-      if (!prefix.empty()) prefix = "0X";
-    }
-    const std::size_t precision = spec_.precision < 0 ? 0 : static_cast<std::size_t>(spec_.precision);
-    if (digits.size() < precision) digits.insert(0, precision - digits.size(), '0');
-    append_number(number < 0, prefix, digits, value.source());
-  }
-
-  void append_number(bool is_negative, std::string_view prefix, std::string digits, Source source) {
-    if (spec_.fill == '0' && spec_.align != '<') spec_.align = '=';
-    if (spec_.align == '<') spec_.fill = ' ';
-    out_.append(pad_number(spec_, is_negative, prefix, std::move(digits)), Mark{source, 0});
-  }
-
-  static constexpr std::int64_t kMaxWidth = 1 << 20;
   const Text& format_;
   const Value& value_;
   bool is_mapping_ = false;
-  bool has_key_ = false;
-  Value keyed_;
   std::size_t at_ = 0;
   std::size_t next_ = 0;
-  FormatSpec spec_;
+  TextBuilder out_;
+};
+
+/// format(value, "d").
+Value as_integer(const Value& value) {
+  if (value.is_integral()) return Value::integer(value.integer(), value.own_source());
+  if (value.is(Kind::kBigInt)) return value;
+  if (value.is_string() || value.is(Kind::kFloat))
+    raise(kValueError, "Unknown format code 'd' for object of type '{}'", type_name(value));
+  raise(kTypeError, "unsupported format string passed to {}.__format__", type_name(value));
+}
+
+/// The fields of str.format.
+class BraceFormatter {
+ public:
+  BraceFormatter(const Text& format, const CallArgs& args) : format_(format), args_(args) {}
+
+  Value run() {
+    const std::string& bytes = format_.bytes;
+    for (std::size_t at = 0; at < bytes.size();) {
+      const std::size_t brace = std::min(bytes.find_first_of("{}", at), bytes.size());
+      out_.append(format_, at, brace);
+      if (brace == bytes.size()) break;
+      if (brace + 1 < bytes.size() && bytes[brace + 1] == bytes[brace]) {
+        out_.append(format_, brace, brace + 1);
+        at = brace + 2;
+        continue;
+      }
+      if (bytes[brace] == '}') raise(kValueError, "Single '}}' encountered in format string");
+      if (brace + 1 == bytes.size()) raise(kValueError, "Single '{{' encountered in format string");
+      const std::size_t end = bytes.find('}', brace);
+      if (end == std::string::npos) raise(kValueError, "expected '}}' before end of string");
+      field(std::string_view(bytes).substr(brace + 1, end - brace - 1));
+      at = end + 1;
+    }
+    return Value::text(out_.finish(format_.markup));
+  }
+
+ private:
+  void field(std::string_view inside) {
+    const std::size_t colon = std::min(inside.find(':'), inside.size());
+    const std::string_view name = inside.substr(0, colon);
+    const std::string_view spec = inside.substr(std::min(colon + 1, inside.size()));
+    if (name.find_first_of(".[!{") != std::string_view::npos || (!spec.empty() && spec != "d"))
+      raise(kPlain, "{}", refusal("format field", fmt::format("{{{}}}", inside)));
+    Value value = lookup(name);
+    if (!spec.empty()) value = as_integer(value);
+    out_.append(format_.markup ? *escape_markup(value) : *to_plain_text(value));
+  }
+
+  Value lookup(std::string_view name) {
+    const bool is_automatic = name.empty();
+    if (is_automatic || name.find_first_not_of("0123456789") == std::string_view::npos) {
+      if ((is_automatic ? has_manual_ : automatic_ > 0))
+        raise(kValueError, "cannot switch between manual field specification and automatic field numbering");
+      has_manual_ = !is_automatic;
+      const std::size_t index = is_automatic      ? automatic_++
+                                : name.size() > 6 ? args_.positional.size()
+                                                  : std::stoul(std::string(name));
+      if (index >= args_.positional.size())
+        raise(kIndexError, "Replacement index {} out of range for positional args tuple", index);
+      return args_.positional[index];
+    }
+    for (const auto& [key, value] : args_.keyword)
+      if (key == name) return value;
+    raise("KeyError", "{}", in_quotes(name));
+  }
+
+  const Text& format_;
+  const CallArgs& args_;
+  bool has_manual_ = false;
+  std::size_t automatic_ = 0;
   TextBuilder out_;
 };
 
@@ -254,17 +167,8 @@ Value percent_format(const Value& format, const Value& value) {
   return PercentFormatter(format.text(), value).run();
 }
 
-std::string ascii_repr(const Value& value) {
-  const std::string text = repr(value);
-  std::string out;
-  for (std::size_t at = 0; at < text.size();) {
-    const auto code = static_cast<std::uint32_t>(decode_utf8(text, at));
-    out += code < 0x80      ? std::string(1, static_cast<char>(code))
-           : code < 0x100   ? fmt::format("\\x{:02x}", code)
-           : code < 0x10000 ? fmt::format("\\u{:04x}", code)
-                            : fmt::format("\\U{:08x}", code);
-  }
-  return out;
+Value brace_format(const Text& format, const CallArgs& args) {
+  return BraceFormatter(format, args).run();
 }
 
 }  // namespace hone::text::jinja

@@ -1,15 +1,14 @@
-// Python's older way to fill in strings: `'%s' % value`.
+// Python's two ways to fill in strings.
 #pragma once
-
-#include <string_view>
 
 #include "text/jinja/value.h"
 
 namespace hone::text::jinja {
 
-/// `format % value`. Throws Raise as Python does (not enough arguments, unsupported character, …).
+/// `format % value` with `%s`, `%(name)s` and `%%`, which is all that the templates of the field use; others
+/// are refused by name. Throws Raise as Python does (not enough arguments, …).
 Value percent_format(const Value& format, const Value& value);
-/// ascii(value): repr with escapes for all but ASCII.
-std::string ascii_repr(const Value& value);
+/// str.format with the fields `{}`, `{0}` and `{name}`, each bare or with `:d`; others are refused by name.
+Value brace_format(const Text& format, const CallArgs& args);
 
 }  // namespace hone::text::jinja

@@ -6,6 +6,7 @@
 #include "text/jinja/interpreter.h"
 #include "text/jinja/operators.h"
 #include "text/jinja/print.h"
+#include "text/jinja/refused.h"
 
 namespace hone::text::jinja {
 namespace {
@@ -128,23 +129,23 @@ Value call_strftime_now(Interpreter& interpreter, const CallArgs& call) {
 /// Functions of Jinja that no chat template of the field calls.
 template <const char* const& kName>
 Value refuse(Interpreter&, const CallArgs&) {
-  raise(kPlain, "the function '{}' is not supported in chat templates", kName);
+  raise(kPlain, "{}", refusal("function", kName));
 }
 constexpr const char* kLipsum = "lipsum";
 constexpr const char* kCycler = "cycler";
 constexpr const char* kJoiner = "joiner";
 
-Value call_from_keys(Interpreter&, const CallArgs& call) {
-  const Arguments args("fromkeys", call, {"/iterable", "/value"}, 1);
-  auto dict = std::make_shared<Dict>();
-  for (Value& key : to_vector(args[0])) dict->insert(std::move(key), args.has(1) ? args[1] : Value::none());
-  return make_dict(std::move(dict));
-}
-
 std::optional<Value> GlobalFunction::attribute(std::string_view name) {
-  if (name_ == "dict" && name == "fromkeys") return function_value("fromkeys", call_from_keys);
+  if (name_ == "dict" && name == "fromkeys") raise(kPlain, "{}", refusal("attribute", name, "dicts"));
   return std::nullopt;
 }
+
+/// `self`, which has the blocks of a template: none here.
+class TemplateReference final : public Object {
+ public:
+  std::string type_name() const override { return "TemplateReference"; }
+  std::string repr() const override { return "<TemplateReference None>"; }
+};
 
 }  // namespace
 
@@ -161,6 +162,7 @@ std::vector<std::pair<std::string_view, Value>> global_functions() {
   add(kJoiner, refuse<kJoiner>);
   add("raise_exception", call_raise_exception);
   add("strftime_now", call_strftime_now);
+  functions.emplace_back("self", Value::object(Kind::kOpaque, std::make_shared<TemplateReference>()));
   return functions;
 }
 

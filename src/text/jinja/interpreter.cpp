@@ -6,6 +6,7 @@
 
 #include "text/jinja/loop.h"
 #include "text/jinja/print.h"
+#include "text/jinja/refused.h"
 #include "text/moment.h"
 
 namespace hone::text::jinja {
@@ -22,10 +23,8 @@ class Macro final : public Callable {
     return interpreter.call_macro(node_, scope_.lock(), name_, args);
   }
   std::optional<Value> attribute(std::string_view name) override {
-    if (name == "name") return name_.empty() ? Value::none() : Value::string(name_);
-    if (name == "catch_kwargs") return Value::boolean(node_.signature.takes_kwargs);
-    if (name == "catch_varargs") return Value::boolean(node_.signature.takes_varargs);
-    if (name == "caller") return Value::boolean(node_.signature.takes_caller);
+    for (const char* refused : {"arguments", "caller", "catch_kwargs", "catch_varargs", "name"})
+      if (name == refused) raise(kPlain, "{}", refusal("attribute", name, "macros"));
     return std::nullopt;
   }
   std::string type_name() const override { return "Macro"; }
@@ -93,13 +92,11 @@ Interpreter::Interpreter(const Template& parsed, std::vector<Value> context, std
 
 Interpreter::~Interpreter() {
   for (const auto& held : namespaces_) held->attributes.clear();
-  for (const auto& loop : loops_) loop->clear();
 }
 
 TextRef Interpreter::render() {
   Capture capture(*this);
-  root_ = enter(template_.body, nullptr);
-  run(template_.body.statements, root_);
+  run(template_.body.statements, enter(template_.body, nullptr));
   return capture.finish();
 }
 
@@ -154,12 +151,6 @@ Interpreter::Flow Interpreter::run(const Stmt& statement, const ScopeRef& scope)
       return Flow::kNext;
     case StmtKind::kFilterBlock:
       return run_filter_block(static_cast<const FilterBlockStmt&>(statement), scope);
-    case StmtKind::kWith:
-      return run_with(static_cast<const WithStmt&>(statement), scope);
-    case StmtKind::kBlock: {
-      const auto& node = static_cast<const BlockStmt&>(statement);
-      return run_body(node.body, node.is_scoped ? scope : root_);
-    }
     case StmtKind::kGeneration:
       run_generation(static_cast<const GenerationStmt&>(statement), scope);
       return Flow::kNext;
@@ -187,26 +178,9 @@ Interpreter::Flow Interpreter::run_if(const IfStmt& node, const ScopeRef& scope)
 Interpreter::Flow Interpreter::run_for(const ForStmt& node, const ScopeRef& scope) {
   const Value iterable = eval(*node.iterable, scope);
   position_ = node.at;
-  if (node.is_recursive) {
-    print(*out_, call_loop(node, iterable, scope, 0));
-    return Flow::kNext;
-  }
   std::shared_ptr<Iterator> items = iterate(iterable);
   if (node.test) items = std::make_shared<FilteredItems>(*this, node, std::move(items), scope);
-  return run_loop(node, std::make_shared<LoopState>(node, iterable, std::move(items), scope, 0), scope);
-}
-
-Value Interpreter::call_loop(const ForStmt& node, const Value& iterable, const ScopeRef& scope,
-                             std::int64_t depth) {
-  std::shared_ptr<Iterator> items = iterate(iterable);
-  if (node.test) items = std::make_shared<FilteredItems>(*this, node, std::move(items), scope);
-  Capture capture(*this);
-  run_loop(node, std::make_shared<LoopState>(node, iterable, std::move(items), scope, depth), scope);
-  return Value::text(capture.finish());
-}
-
-Interpreter::Flow Interpreter::run_loop(const ForStmt& node, const std::shared_ptr<LoopState>& loop,
-                                        const ScopeRef& scope) {
+  const auto loop = std::make_shared<LoopState>(node, iterable, std::move(items));
   // As compiled by Jinja: `else` runs unless some iteration came to the end of the body.
   bool finished_one = false;
   for (Value item; loop->advance(item);) {
@@ -260,12 +234,6 @@ Interpreter::Flow Interpreter::run_filter_block(const FilterBlockStmt& node, con
 void Interpreter::append_text(const Value& value) {
   if (!value.is_string()) raise(kTypeError, "expected str instance, {} found", type_name(value));
   out_->append(value.text());
-}
-
-Interpreter::Flow Interpreter::run_with(const WithStmt& node, const ScopeRef& scope) {
-  const ScopeRef inner = enter(node.body, scope);
-  for (const auto& [target, value] : node.assignments) assign(*target, eval(*value, scope), inner);
-  return run(node.body.statements, inner);
 }
 
 void Interpreter::run_macro(const MacroStmt& node, const ScopeRef& scope) {

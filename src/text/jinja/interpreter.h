@@ -24,8 +24,6 @@ struct Scope {
 };
 using ScopeRef = std::shared_ptr<Scope>;
 
-class LoopState;
-
 class Interpreter {
  public:
   /// `context` holds the template's inputs by symbol, missing where there is none; `clock` is what
@@ -44,13 +42,11 @@ class Interpreter {
   /// callee(args); throws Raise (TypeError) for what cannot be called.
   Value call(const Value& callee, CallArgs& args);
   Value call_macro(const MacroStmt& macro, const ScopeRef& scope, std::string_view name, CallArgs& args);
-  Value call_loop(const ForStmt& loop, const Value& iterable, const ScopeRef& scope, std::int64_t depth);
   /// Does the loop's `if` hold for this item?
   bool passes(const ForStmt& loop, const Value& item, const ScopeRef& scope);
   std::tm now() const;
   /// Keeps a mutable object until the end, when its contents are dropped: namespaces may hold each other.
   std::shared_ptr<Namespace> make_namespace();
-  void keep(const std::shared_ptr<LoopState>& loop) { loops_.push_back(loop); }
 
  private:
   enum class Flow { kNext, kBreak, kContinue };
@@ -79,10 +75,8 @@ class Interpreter {
   Flow run_body(const Body& body, const ScopeRef& scope);
   Flow run_if(const IfStmt& node, const ScopeRef& scope);
   Flow run_for(const ForStmt& node, const ScopeRef& scope);
-  Flow run_loop(const ForStmt& node, const std::shared_ptr<LoopState>& loop, const ScopeRef& scope);
   Flow run_set_block(const SetBlockStmt& node, const ScopeRef& scope);
   Flow run_filter_block(const FilterBlockStmt& node, const ScopeRef& scope);
-  Flow run_with(const WithStmt& node, const ScopeRef& scope);
   void run_set(const SetStmt& node, const ScopeRef& scope);
   void run_macro(const MacroStmt& node, const ScopeRef& scope);
   void run_call_block(const CallBlockStmt& node, const ScopeRef& scope);
@@ -121,10 +115,8 @@ class Interpreter {
   Symbol varargs_symbol_;
   TextBuilder* out_ = nullptr;
   Position position_;
-  ScopeRef root_;
   std::vector<ScopeRef> captured_;  ///< scopes that macros look into
   std::vector<std::shared_ptr<Namespace>> namespaces_;
-  std::vector<std::shared_ptr<LoopState>> loops_;
   std::int32_t generations_ = 0;
   int depth_ = 0;
 };

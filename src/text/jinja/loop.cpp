@@ -1,23 +1,10 @@
-// loop.index, loop.last, loop.changed() and their kin.
+// loop.index, loop.last and their kin.
 #include "text/jinja/loop.h"
 
-#include "text/jinja/arguments.h"
+#include "text/jinja/refused.h"
 
 namespace hone::text::jinja {
 namespace {
-
-/// `loop.cycle` and `loop.changed`, bound to their loop.
-class LoopMethod final : public Callable {
- public:
-  LoopMethod(std::shared_ptr<LoopState> loop, bool is_cycle) : loop_(std::move(loop)), is_cycle_(is_cycle) {}
-  Value call(Interpreter& interpreter, CallArgs& args) override {
-    return is_cycle_ ? loop_->cycle(args) : Value::boolean(loop_->changed(interpreter, args));
-  }
-
- private:
-  std::shared_ptr<LoopState> loop_;
-  bool is_cycle_;
-};
 
 class VectorIterator final : public Iterator {
  public:
@@ -65,12 +52,8 @@ std::int64_t LoopState::length() {
   return length_;
 }
 
-Value LoopState::call(Interpreter& interpreter, CallArgs& call_args) {
-  const Arguments args("loop", call_args, {"iterable"}, 1);
-  if (!node_.is_recursive) {
-    raise(kTypeError, "The loop must have the 'recursive' marker to be called recursively.");
-  }
-  return interpreter.call_loop(node_, args[0], scope_, depth0_ + 1);
+Value LoopState::call(Interpreter&, CallArgs&) {
+  raise(kTypeError, "The loop must have the 'recursive' marker to be called recursively.");
 }
 
 std::optional<Value> LoopState::attribute(std::string_view name) {
@@ -79,37 +62,13 @@ std::optional<Value> LoopState::attribute(std::string_view name) {
   if (name == "first") return Value::boolean(index0_ == 0);
   if (name == "last") return Value::boolean(peek() == nullptr);
   if (name == "length") return Value::integer(length());
-  if (name == "revindex") return Value::integer(length() - index0_);
-  if (name == "revindex0") return Value::integer(length() - index0_ - 1);
-  if (name == "depth") return Value::integer(depth0_ + 1);
-  if (name == "depth0") return Value::integer(depth0_);
-  if (name == "cycle" || name == "changed") {
-    return Value::object(Kind::kCallable, std::make_shared<LoopMethod>(shared_from_this(), name == "cycle"));
-  }
   if (name == "previtem") return index0_ == 0 ? make_undefined_hint("there is no previous item") : before_;
   if (name == "nextitem") {
     const Value* next = peek();
     return next == nullptr ? make_undefined_hint("there is no next item") : *next;
   }
+  if (is_refused_of_loop(name)) raise(kPlain, "{}", refusal("attribute", name, "loops"));
   return std::nullopt;
-}
-
-void LoopState::clear() {
-  before_ = current_ = after_ = last_changed_ = iterable_ = Value::missing();
-  items_.reset();
-}
-
-Value LoopState::cycle(const CallArgs& args) const {
-  if (args.positional.empty()) raise(kTypeError, "no items for cycling given");
-  return args.positional[static_cast<std::size_t>(index0_) % args.positional.size()];
-}
-
-bool LoopState::changed(Interpreter& interpreter, const CallArgs& args) {
-  const Value values = make_tuple(args.positional);
-  if (!last_changed_.is(Kind::kMissing) && equals(last_changed_, values)) return false;
-  if (last_changed_.is(Kind::kMissing)) interpreter.keep(shared_from_this());
-  last_changed_ = values;
-  return true;
 }
 
 bool FilteredItems::advance(Value& out) {

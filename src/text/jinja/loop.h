@@ -7,31 +7,20 @@
 
 namespace hone::text::jinja {
 
-class LoopState final : public Callable, public std::enable_shared_from_this<LoopState> {
+class LoopState final : public Callable {
  public:
   /// `iterable` is what `loop.length` asks first; `items` is what the loop runs over (filtered, where the
   /// loop has an `if`).
-  LoopState(const ForStmt& node, Value iterable, std::shared_ptr<Iterator> items, ScopeRef scope,
-            std::int64_t depth0)
-      : node_(node),
-        iterable_(std::move(iterable)),
-        items_(std::move(items)),
-        scope_(std::move(scope)),
-        depth0_(depth0) {}
+  LoopState(const ForStmt& node, Value iterable, std::shared_ptr<Iterator> items)
+      : node_(node), iterable_(std::move(iterable)), items_(std::move(items)) {}
 
   /// Moves on; false at the end.
   bool advance(Value& item);
-  /// `loop(items)`: the body again, one level deeper, in a recursive loop.
+  /// Throws Raise: a loop can be called where it is marked `recursive`, which is refused.
   Value call(Interpreter& interpreter, CallArgs& args) override;
   std::optional<Value> attribute(std::string_view name) override;
   std::string type_name() const override { return "LoopContext"; }
   std::string repr() const override { return "<LoopContext>"; }
-  /// Drops the values it holds.
-  void clear();
-
-  Value cycle(const CallArgs& args) const;
-  /// loop.changed(…): are the values others than at the last call?
-  bool changed(Interpreter& interpreter, const CallArgs& args);
 
  private:
   std::int64_t length();
@@ -40,14 +29,11 @@ class LoopState final : public Callable, public std::enable_shared_from_this<Loo
   const ForStmt& node_;
   Value iterable_;
   std::shared_ptr<Iterator> items_;
-  ScopeRef scope_;
-  std::int64_t depth0_;
   std::int64_t index0_ = -1;
   std::int64_t length_ = -1;
   Value before_ = Value::missing();
   Value current_ = Value::missing();
   Value after_ = Value::missing();
-  Value last_changed_ = Value::missing();
 };
 
 /// The items that pass a loop's `if`, tested one by one as the loop asks for them.

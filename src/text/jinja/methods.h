@@ -9,7 +9,7 @@
 namespace hone::text::jinja {
 
 /// getattr(object, name) for str, list, tuple, dict, range, views and numbers; nullopt where Python raises
-/// AttributeError.
+/// AttributeError. Throws Raise for what Python has and hone has not (refused.h).
 std::optional<Value> builtin_attribute(const Value& object, std::string_view name);
 
 using Method = Value (*)(const Value& self, const CallArgs& args);
@@ -22,20 +22,13 @@ Method find_text_method(std::string_view name);
 
 /// str.strip and its halves; `chars` may be none.
 Value strip_text(const Text& text, const Value& chars, bool left, bool right);
-/// str.split(sep, maxsplit) and str.rsplit; a none `separator` splits at white space.
-std::vector<Value> split_text(const Text& text, const Value& separator, std::int64_t max_splits,
-                              bool from_right);
+/// str.split(sep, maxsplit); a none `separator` splits at white space.
+std::vector<Value> split_text(const Text& text, const Value& separator, std::int64_t max_splits);
 std::vector<Value> split_lines(const Text& text, bool keep_ends);
 /// str.replace: the inserted text is marked as its own and as the replaced part's; `limit` < 0 is no limit.
 Value replace_text(const Text& text, const Text& old_part, const Text& new_part, std::int64_t limit);
 Value upper_text(const Text& text);
 Value lower_text(const Text& text);
 Value capitalize_text(const Text& text);
-/// `value` centred (or pushed to a side) in `width` code points.
-Value pad_text(const Text& text, std::int64_t width, std::string_view fill, bool left, bool right);
-/// separator.join(items); throws Raise for an item that is not a string.
-Value join_text(const Text& separator, const Value& items);
-bool is_lower_text(const Text& text);
-bool is_upper_text(const Text& text);
 
 }  // namespace hone::text::jinja

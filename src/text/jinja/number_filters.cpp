@@ -1,4 +1,4 @@
-// Filters that make numbers, and the table of all filters.
+// The filter `int`, and the table of all filters.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -8,10 +8,10 @@
 
 #include "text/jinja/arguments.h"
 #include "text/jinja/filters.h"
-#include "text/jinja/format_spec.h"
 #include "text/jinja/methods.h"
 #include "text/jinja/operators.h"
 #include "text/jinja/print.h"
+#include "text/jinja/refused.h"
 #include "text/jinja/unicode.h"
 
 namespace hone::text::jinja {
@@ -121,85 +121,10 @@ Value filter_int(Interpreter&, const Value& value, const CallArgs& call) {
   return value.is_integral() ? Value::integer(value.integer(), value.own_source()) : fallback;
 }
 
-Value filter_float(Interpreter&, const Value& value, const CallArgs& call) {
-  const Arguments args("float", call, {"default"});
-  const Value fallback = args.has(0) ? args[0] : Value::real(0);
-  if (value.is_undefined()) raise_undefined(value);
-  if (value.is_string()) {
-    const auto parsed = parse_float(value.text());
-    return parsed ? Value::real(*parsed, value.source()) : fallback;
-  }
-  return value.is_number() ? Value::real(to_double(value), value.own_source()) : fallback;
-}
-
-Value filter_abs(Interpreter&, const Value& value, const CallArgs& call) {
-  const Arguments args("abs", call, {});
-  if (!value.is_number()) raise(kTypeError, "bad operand type for abs(): '{}'", type_name(value));
-  if (value.is(Kind::kFloat)) return Value::real(std::abs(value.real()), value.own_source());
-  if (value.is_integral() && value.integer() >= 0) return Value::integer(value.integer(), value.own_source());
-  return value.is(Kind::kBigInt) && value.as<BigInteger>().digits[0] != '-' ? value : negate(value);
-}
-
-/// round(value, precision): half to even in the decimal notation of the exact value.
-Value round_half_even(const Value& value, std::int64_t precision) {
-  if (value.is(Kind::kFloat)) {
-    const double real = value.real();
-    if (!std::isfinite(real) || precision > 300) return value;
-    if (precision < -308) return Value::real(std::copysign(0.0, real), value.own_source());
-    if (precision >= 0)
-      return Value::real(std::strtod(fmt::format("{:.{}f}", real, precision).c_str(), nullptr),
-                         value.own_source());
-    const double unit = std::pow(10.0, static_cast<double>(-precision));
-    return Value::real(std::nearbyint(real / unit) * unit, value.own_source());
-  }
-  if (value.is(Kind::kBigInt) && precision >= 0) return value;
-  if (!value.is_integral()) raise(kTypeError, "type {} doesn't define __round__ method", type_name(value));
-  if (precision >= 0) return Value::integer(value.integer(), value.own_source());
-  if (precision < -18) return Value::integer(0, value.own_source());
-  std::int64_t unit = 1;
-  for (std::int64_t i = precision; i < 0; ++i) unit *= 10;
-  const Value quotient = binary(Binary::kFloorDivide, value, Value::integer(unit));
-  const std::int64_t rest = binary(Binary::kModulo, value, Value::integer(unit)).integer();
-  const bool up = rest > unit / 2 || (rest == unit / 2 && (quotient.integer() & 1) != 0);
-  return binary(Binary::kMultiply, Value::integer(quotient.integer() + (up ? 1 : 0), value.own_source()),
-                Value::integer(unit));
-}
-
-Value filter_round(Interpreter&, const Value& value, const CallArgs& call) {
-  const Arguments args("round", call, {"precision", "method"});
-  const std::string method = args.has(1) ? to_text(args[1])->bytes : "common";
-  if (method != "common" && method != "ceil" && method != "floor")
-    raise(kPlain, "method must be common, ceil or floor");
-  if (value.is_undefined()) {
-    if (method == "common") raise(kTypeError, "type Undefined doesn't define __round__ method");
-    raise_undefined(value);
-  }
-  const std::int64_t precision = args.integer(0, 0);
-  if (method == "common") return round_half_even(value, precision);
-  const Value unit = binary(Binary::kPower, Value::integer(10), Value::integer(precision));
-  const double scaled = to_double(binary(Binary::kMultiply, value, unit));
-  const Value whole =
-      truncate_float(method == "ceil" ? std::ceil(scaled) : std::floor(scaled), value.own_source());
-  return binary(Binary::kDivide, whole, unit);
-}
-
-Value filter_sum(Interpreter&, const Value& value, const CallArgs& call) {
-  const Arguments args("sum", call, {"attribute", "start"});
-  const AttributePath path(args.has(0) ? args[0] : Value::none());
-  Value total = args.has(1) ? args[1] : Value::integer(0);
-  if (total.is_string()) raise(kTypeError, "sum() can't sum strings [use ''.join(seq) instead]");
-  const auto items = iterate(value);
-  for (Value item; items->next(item);) total = binary(Binary::kAdd, total, path.get(item));
-  return total;
-}
-
 }  // namespace
 
 const std::vector<NamedFilter>& number_filters() {
-  static const std::vector<NamedFilter> kFilters = {
-      {"abs", filter_abs},     {"float", filter_float}, {"int", filter_int},
-      {"round", filter_round}, {"sum", filter_sum},
-  };
+  static const std::vector<NamedFilter> kFilters = {{"int", filter_int}};
   return kFilters;
 }
 
@@ -218,16 +143,15 @@ const std::unordered_map<std::string_view, Filter>& filter_table() {
 
 }  // namespace
 
-bool is_refused_filter(std::string_view name) {
-  static constexpr std::array<std::string_view, 14> kRefused = {
-      "batch",     "filesizeformat", "forceescape", "groupby", "pprint",    "random",   "slice",
-      "striptags", "truncate",       "urlencode",   "urlize",  "wordcount", "wordwrap", "xmlattr"};
-  return std::find(kRefused.begin(), kRefused.end(), name) != kRefused.end();
-}
-
 Filter find_filter(std::string_view name) {
   const auto it = filter_table().find(name);
   return it == filter_table().end() ? nullptr : it->second;
+}
+
+Filter require_filter(std::string_view name) {
+  if (const Filter filter = find_filter(name)) return filter;
+  if (is_refused_filter(name)) raise(kPlain, "{}", refusal("filter", name));
+  raise(kPlain, "No filter named {}.", in_quotes(name));
 }
 
 std::vector<std::string> filter_names() {

@@ -7,6 +7,7 @@
 
 #include "base/suggest.h"
 #include "text/jinja/ast.h"
+#include "text/jinja/refused.h"
 
 namespace hone::text::jinja {
 namespace {
@@ -194,15 +195,8 @@ class SpecialNames {
       case StmtKind::kFilterBlock:
         visit(static_cast<const FilterBlockStmt&>(statement).body.statements);
         return visit(static_cast<const FilterBlockStmt&>(statement).filter);
-      case StmtKind::kWith: {
-        const auto& node = static_cast<const WithStmt&>(statement);
-        for (const auto& [target, value] : node.assignments) visit(target);
-        for (const auto& [target, value] : node.assignments) visit(value);
-        return visit(node.body.statements);
-      }
       case StmtKind::kGeneration:
         return visit(static_cast<const GenerationStmt&>(statement).macro);
-      case StmtKind::kBlock:
       case StmtKind::kBreak:
       case StmtKind::kContinue:
         return;
@@ -279,11 +273,6 @@ class Analyzer {
         return collect(names, static_cast<const CallBlockStmt&>(statement).call);
       case StmtKind::kFilterBlock:
         return collect(names, static_cast<const FilterBlockStmt&>(statement).filter);
-      case StmtKind::kWith:
-        for (const auto& [target, value] : static_cast<const WithStmt&>(statement).assignments)
-          collect(names, value);
-        return;
-      case StmtKind::kBlock:
       case StmtKind::kGeneration:
       case StmtKind::kBreak:
       case StmtKind::kContinue:
@@ -385,10 +374,6 @@ class Analyzer {
       case StmtKind::kFilterBlock:
         check(static_cast<FilterBlockStmt&>(statement).filter, false);
         return enter(static_cast<FilterBlockStmt&>(statement).body, names);
-      case StmtKind::kWith:
-        return descend_with(names, static_cast<WithStmt&>(statement), is_soft);
-      case StmtKind::kBlock:
-        return descend_block(static_cast<BlockStmt&>(statement), names);
       case StmtKind::kBreak:
       case StmtKind::kContinue:
         return;
@@ -405,23 +390,6 @@ class Analyzer {
     finish(node.body, body);
     enter(node.otherwise, names);
     --loops_;
-  }
-
-  void descend_with(Names& names, WithStmt& node, bool is_soft) {
-    Names body{&names, {}, {}};
-    for (const auto& [target, value] : node.assignments) {
-      check(value, is_soft);
-      collect_parameters(body, *target);
-    }
-    finish(node.body, body);
-  }
-
-  void descend_block(BlockStmt& node, const Names& names) {
-    if (!blocks_.insert(node.name).second) {
-      throw SyntaxError(node.at.line, fmt::format("block '{}' defined twice", node.name));
-    }
-    Names body{node.is_scoped ? &names : nullptr, {}, {}};
-    finish(node.body, body);
   }
 
   // --- checks of Jinja's compiler
@@ -447,12 +415,13 @@ class Analyzer {
     if (expr.kind == ExprKind::kFilter && !is_soft) {
       const auto& node = static_cast<const FilterExpr&>(expr);
       if (node.filter == nullptr && is_refused_filter(node.name))
-        throw SyntaxError(expr.at.line,
-                          fmt::format("the filter '{}' is not supported in chat templates", node.name));
+        throw SyntaxError(expr.at.line, refusal("filter", node.name));
       if (node.filter == nullptr) fail_unknown("filter", node.name, filter_names(), expr.at.line);
     }
     if (expr.kind == ExprKind::kTest && !is_soft) {
       const auto& node = static_cast<const TestExpr&>(expr);
+      if (node.test == nullptr && is_refused_test(node.name))
+        throw SyntaxError(expr.at.line, refusal("test", node.name));
       if (node.test == nullptr) fail_unknown("test", node.name, test_names(), expr.at.line);
     }
     for_each_child(expr, [&](const Expr& child) { check(child, is_soft); });
@@ -463,7 +432,6 @@ class Analyzer {
   Symbol kwargs_;
   Symbol varargs_;
   int loops_ = 0;
-  std::set<std::string> blocks_;
 };
 
 }  // namespace

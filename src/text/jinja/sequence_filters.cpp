@@ -48,12 +48,6 @@ Value filter_default(Interpreter&, const Value& value, const CallArgs& call) {
   return args.has(0) ? args[0] : Value::string("");
 }
 
-Value filter_attr(Interpreter&, const Value& value, const CallArgs& call) {
-  const Arguments args("attr", call, {"name"}, 1);
-  const auto attribute = get_python_attribute(value, args.text(0).bytes);
-  return attribute ? *attribute : make_undefined_member(value, args[0]);
-}
-
 Value filter_items(Interpreter&, const Value& value, const CallArgs& call) {
   const Arguments args("items", call, {});
   std::shared_ptr<Iterator> items;
@@ -70,18 +64,6 @@ Value filter_items(Interpreter&, const Value& value, const CallArgs& call) {
     }
     return items->next(out);
   });
-}
-
-Value filter_reverse(Interpreter&, const Value& value, const CallArgs& call) {
-  const Arguments args("reverse", call, {});
-  if (value.is_string()) return get_slice(value, Value::none(), Value::none(), Value::integer(-1));
-  if (!is_iterable(value)) raise(kPlain, "argument must be iterable");
-  std::vector<Value> items = to_vector(value);
-  std::reverse(items.begin(), items.end());
-  if (value.is(Kind::kIterator)) return make_list(std::move(items), value.own_source());
-  const auto source = iterate(make_list(std::move(items)));
-  return make_generator(
-      value, [source](Value& out) { return source->next(out); }, type_name(value) + "_reverseiterator");
 }
 
 std::string filter_name(const Value& name, std::string_view what) {
@@ -104,9 +86,7 @@ std::function<Value(Interpreter&, const Value&)> prepare_map(const CallArgs& cal
   const std::string name = filter_name(call.positional[0], "filter");
   CallArgs rest{{call.positional.begin() + 1, call.positional.end()}, call.keyword};
   return [name, rest](Interpreter& interpreter, const Value& item) {
-    const Filter filter = find_filter(name);
-    if (filter == nullptr) raise(kPlain, "No filter named {}.", in_quotes(name));
-    return filter(interpreter, item, rest);
+    return require_filter(name)(interpreter, item, rest);
   };
 }
 
@@ -141,9 +121,7 @@ std::function<bool(Interpreter&, const Value&)> prepare_select(const CallArgs& c
                 call.keyword};
   return [path, test_name, rest](Interpreter& interpreter, const Value& item) {
     const std::string name = filter_name(test_name, "test");
-    const Test test = find_test(name);
-    if (test == nullptr) raise(kPlain, "No test named {}.", in_quotes(name));
-    return test(interpreter, path.get(item), rest);
+    return require_test(name)(interpreter, path.get(item), rest);
   };
 }
 
@@ -191,8 +169,7 @@ std::vector<AttributePath> split_paths(const Value& attribute) {
     paths.emplace_back(attribute);
     return paths;
   }
-  for (const Value& part : split_text(attribute.text(), Value::string(","), -1, false))
-    paths.emplace_back(part);
+  for (const Value& part : split_text(attribute.text(), Value::string(","), -1)) paths.emplace_back(part);
   return paths;
 }
 
@@ -276,7 +253,7 @@ AttributePath::AttributePath(const Value& attribute) {
     parts_.push_back(attribute);
     return;
   }
-  for (const Value& part : split_text(attribute.text(), Value::string("."), -1, false)) {
+  for (const Value& part : split_text(attribute.text(), Value::string("."), -1)) {
     const std::string& name = part.text().bytes;
     const bool is_index = !name.empty() && name.size() < 10 &&
                           std::all_of(name.begin(), name.end(), [](char c) { return c >= '0' && c <= '9'; });
@@ -295,7 +272,6 @@ Value AttributePath::get(const Value& item, const Value* fallback) const {
 
 const std::vector<NamedFilter>& sequence_filters() {
   static const std::vector<NamedFilter> kFilters = {
-      {"attr", filter_attr},
       {"count", filter_length},
       {"d", filter_default},
       {"default", filter_default},
@@ -310,7 +286,6 @@ const std::vector<NamedFilter>& sequence_filters() {
       {"min", filter_extreme<false>},
       {"reject", filter_select<false, false>},
       {"rejectattr", filter_select<false, true>},
-      {"reverse", filter_reverse},
       {"select", filter_select<true, false>},
       {"selectattr", filter_select<true, true>},
       {"sort", filter_sort},

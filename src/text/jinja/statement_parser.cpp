@@ -5,6 +5,7 @@
 #include <array>
 
 #include "text/jinja/print.h"
+#include "text/jinja/refused.h"
 
 namespace hone::text::jinja {
 namespace {
@@ -76,11 +77,7 @@ std::vector<StmtPtr> StatementParser::parse_until(EndNames ends) {
       end_stack_.pop_back();
       return statements;
     }
-    if (at_name("print")) {
-      parse_print(statements);
-    } else {
-      statements.push_back(parse_statement());
-    }
+    statements.push_back(parse_statement());
     expect(TokenType::kBlockEnd, "end of statement block");
   }
   if (ends.size() > 0) fail_unknown_tag(nullptr, current().line);
@@ -114,21 +111,14 @@ StmtPtr StatementParser::parse_statement() {
     statement = parse_call_block();
   } else if (name == "filter") {
     statement = parse_filter_block();
-  } else if (name == "with") {
-    statement = parse_with();
   } else if (name == "generation") {
     statement = parse_generation();
-  } else if (name == "block") {
-    statement = parse_block();
-  } else if (name == "autoescape") {
-    statement = parse_autoescape();
   } else if (name == "break") {
     statement = parse_jump(StmtKind::kBreak);
   } else if (name == "continue") {
     statement = parse_jump(StmtKind::kContinue);
-  } else if (name == "include" || name == "import" || name == "from" || name == "extends") {
-    fail_at(token.line,
-            fmt::format("'{}' is not supported: a chat template cannot load other templates", name));
+  } else if (is_refused_tag(name)) {
+    fail_at(token.line, refusal("tag", name));
   } else {
     tag_stack_.pop_back();
     fail_unknown_tag(&name, token.line);
@@ -157,13 +147,11 @@ StmtPtr StatementParser::parse_for() {
   expect_name("in");
   node->iterable = parse_tuple({.with_conditional = false, .end_name = "recursive"});
   if (skip_name("if")) node->test = parse_expression();
-  node->is_recursive = skip_name("recursive");
-  const int outer_loops = loop_depth_;
-  loop_depth_ = node->is_recursive ? 1 : loop_depth_ + 1;
+  if (at_name("recursive")) fail_at(node->at.line, refusal("marker", "recursive", "loops"));
+  ++loop_depth_;
   node->body.statements = parse_body({"endfor", "else"}, false);
-  loop_depth_ = node->is_recursive ? 0 : outer_loops;
+  --loop_depth_;
   if (next().text == "else") node->otherwise.statements = parse_body({"endfor"});
-  loop_depth_ = outer_loops;
   return node;
 }
 
@@ -181,19 +169,6 @@ StmtPtr StatementParser::parse_set() {
   node->target = std::move(target);
   node->filter = parse_filters(nullptr, false);
   node->body.statements = parse_body({"endset"});
-  return node;
-}
-
-StmtPtr StatementParser::parse_with() {
-  auto node = located<WithStmt>(position());
-  next();
-  while (current().type != TokenType::kBlockEnd) {
-    if (!node->assignments.empty()) expect_operator(",");
-    ExprPtr target = parse_target(false);
-    expect_operator("=");
-    node->assignments.emplace_back(std::move(target), parse_expression());
-  }
-  node->body.statements = parse_body({"endwith"});
   return node;
 }
 
@@ -243,19 +218,6 @@ StmtPtr StatementParser::parse_filter_block() {
   return node;
 }
 
-StmtPtr StatementParser::parse_block() {
-  auto node = located<BlockStmt>(position());
-  next();
-  node->name = expect_any_name();
-  node->is_scoped = skip_name("scoped");
-  skip_name("required");
-  const int outer_loops = std::exchange(loop_depth_, 0);
-  node->body.statements = parse_body({"endblock"});
-  loop_depth_ = outer_loops;
-  skip_name(node->name);
-  return node;
-}
-
 StmtPtr StatementParser::parse_generation() {
   auto node = located<GenerationStmt>(position());
   next();
@@ -266,34 +228,12 @@ StmtPtr StatementParser::parse_generation() {
   return node;
 }
 
-StmtPtr StatementParser::parse_autoescape() {
-  // Only `{% autoescape false %}` means something here: it is a scope.
-  auto node = located<WithStmt>(position());
-  next();
-  const ExprPtr flag = parse_expression();
-  const bool is_off = flag->kind == ExprKind::kConst && !truth(static_cast<const ConstExpr&>(*flag).value);
-  if (!is_off) fail_at(node->at.line, "'autoescape' is not supported: chat templates render plain text");
-  node->body.statements = parse_body({"endautoescape"});
-  return node;
-}
-
 StmtPtr StatementParser::parse_jump(StmtKind kind) {
   auto node = std::make_unique<JumpStmt>(kind);
   node->at = position();
   if (loop_depth_ == 0) fail_at(node->at.line, fmt::format("'{}' outside loop", current().text));
   next();
   return node;
-}
-
-void StatementParser::parse_print(std::vector<StmtPtr>& out) {
-  const Position at = position();
-  next();
-  for (bool first = true; current().type != TokenType::kBlockEnd; first = false) {
-    if (!first) expect_operator(",");
-    auto node = located<OutputStmt>(at);
-    node->expr = parse_expression();
-    out.push_back(std::move(node));
-  }
 }
 
 Template parse_template(std::string_view source) {

@@ -28,15 +28,11 @@ class StatementParser : public ExpressionParser {
   StmtPtr parse_if();
   StmtPtr parse_for();
   StmtPtr parse_set();
-  StmtPtr parse_with();
   StmtPtr parse_macro();
   StmtPtr parse_call_block();
   StmtPtr parse_filter_block();
-  StmtPtr parse_block();
   StmtPtr parse_generation();
-  StmtPtr parse_autoescape();
   StmtPtr parse_jump(StmtKind kind);
-  void parse_print(std::vector<StmtPtr>& out);
   void parse_signature(Signature& signature);
   void append_output(std::vector<StmtPtr>& out);
   [[noreturn]] void fail_unknown_tag(const std::string* name, std::uint32_t line) const;

@@ -55,11 +55,6 @@ Value filter_trim(Interpreter&, const Value& value, const CallArgs& call) {
   return strip_text(*to_text(value), args.has(0) ? args[0] : Value::none(), true, true);
 }
 
-Value filter_center(Interpreter&, const Value& value, const CallArgs& call) {
-  const Arguments args("center", call, {"width"});
-  return pad_text(*to_text(value), args.integer(0, 80), " ", true, true);
-}
-
 Value filter_replace(Interpreter&, const Value& value, const CallArgs& call) {
   const Arguments args("replace", call, {"old", "new", "count"}, 2);
   const std::int64_t limit = args.is_set(2) ? to_index(args[2]) : -1;
@@ -91,11 +86,6 @@ Value filter_safe(Interpreter&, const Value& value, const CallArgs& call) {
   TextBuilder out;
   print(out, value);
   return Value::text(out.finish(true));
-}
-
-Value filter_escape(Interpreter&, const Value& value, const CallArgs& call) {
-  const Arguments args("escape", call, {});
-  return Value::text(escape_markup(value));
 }
 
 Value filter_format(Interpreter&, const Value& value, const CallArgs& call) {
@@ -174,9 +164,6 @@ Value filter_tojson(Interpreter&, const Value& value, const CallArgs& call) {
 const std::vector<NamedFilter>& text_filters() {
   static const std::vector<NamedFilter> kFilters = {
       {"capitalize", filter_capitalize},
-      {"center", filter_center},
-      {"e", filter_escape},
-      {"escape", filter_escape},
       {"format", filter_format},
       {"indent", filter_indent},
       {"join", filter_join},

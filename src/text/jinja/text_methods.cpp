@@ -1,8 +1,9 @@
-// The methods of str that cut, join, search and change text; marks follow the characters.
+// The methods of str; marks follow the characters.
 #include <algorithm>
 #include <array>
 
 #include "text/jinja/arguments.h"
+#include "text/jinja/format.h"
 #include "text/jinja/methods.h"
 #include "text/jinja/operators.h"
 #include "text/jinja/print.h"
@@ -39,19 +40,12 @@ std::vector<std::pair<std::size_t, std::size_t>> words_of(std::string_view bytes
 }
 
 /// The part that is not split keeps the white space at its outer end, as in Python.
-std::vector<Value> split_at_space(const Text& text, std::int64_t max_splits, bool from_right) {
+std::vector<Value> split_at_space(const Text& text, std::int64_t max_splits) {
   auto words = words_of(text.bytes);
   const auto limit = static_cast<std::size_t>(max_splits);
   if (max_splits >= 0 && words.size() > limit) {
-    if (from_right) {
-      const auto rest = words.end() - static_cast<std::ptrdiff_t>(limit);
-      const std::pair<std::size_t, std::size_t> head = {0, std::prev(rest)->second};
-      words.erase(words.begin(), std::prev(rest));
-      words.front() = head;
-    } else {
-      words.resize(limit + 1);
-      words.back().second = text.bytes.size();
-    }
+    words.resize(limit + 1);
+    words.back().second = text.bytes.size();
   }
   std::vector<Value> parts;
   for (const auto& [begin, end] : words) parts.push_back(sub_text(text, begin, end));
@@ -81,7 +75,7 @@ void append_lower(std::string& piece, const Text& text, char32_t code, std::size
   }
 }
 
-/// start and end of find, count, startswith …: byte offsets, or nullopt where start lies behind the text.
+/// start and end of startswith and endswith: byte offsets, or nullopt where start lies behind the text.
 struct Window {
   std::size_t begin;
   std::size_t end;
@@ -98,24 +92,6 @@ Window window_of(const Text& text, const Arguments& args, std::size_t first) {
   const std::int64_t end = std::min(bound(first + 1, length), length);
   if (begin > length || begin > end) return {0, 0, false};
   return {text.offset(static_cast<std::size_t>(begin)), text.offset(static_cast<std::size_t>(end)), true};
-}
-
-Value find_part(const Value& self, const Arguments& args, bool from_right) {
-  const Text& text = self.text();
-  const Window window = window_of(text, args, 1);
-  const std::string& part = args.text(0).bytes;
-  const Source source = text.mark_of_all().source;
-  if (!window.valid) return Value::integer(-1, source);
-  const std::string_view view = std::string_view(text.bytes).substr(0, window.end);
-  const std::size_t found = from_right ? view.rfind(part) : view.find(part, window.begin);
-  if (found == std::string_view::npos || found < window.begin) return Value::integer(-1, source);
-  return Value::integer(static_cast<std::int64_t>(count_code_points(view.substr(0, found))), source);
-}
-
-Value index_in(const Value& self, const Arguments& args, bool from_right) {
-  Value found = find_part(self, args, from_right);
-  if (found.integer() < 0) raise(kValueError, "substring not found");
-  return found;
 }
 
 Value has_affix(std::string_view method, const Value& self, const CallArgs& call, bool at_start) {
@@ -136,31 +112,6 @@ Value has_affix(std::string_view method, const Value& self, const CallArgs& call
   return Value::boolean(std::any_of(affixes.begin(), affixes.end(), matches), source);
 }
 
-Value partition(const Value& self, const CallArgs& call, bool from_right) {
-  const Arguments args(from_right ? "rpartition" : "partition", call, {"/sep"}, 1);
-  const Text& text = self.text();
-  const std::string& separator = args.text(0).bytes;
-  if (separator.empty()) raise(kValueError, "empty separator");
-  const std::size_t found = from_right ? text.bytes.rfind(separator) : text.bytes.find(separator);
-  const Value nothing = sub_text(text, 0, 0);
-  if (found == std::string::npos) {
-    return from_right ? make_tuple({nothing, nothing, self}) : make_tuple({self, nothing, nothing});
-  }
-  const std::size_t behind = found + separator.size();
-  return make_tuple(
-      {sub_text(text, 0, found), sub_text(text, found, behind), sub_text(text, behind, text.bytes.size())});
-}
-
-Value remove_affix(const Value& self, const CallArgs& call, bool prefix) {
-  const Arguments args(prefix ? "removeprefix" : "removesuffix", call, {"/affix"}, 1);
-  const Text& text = self.text();
-  const std::string& affix = args.text(0).bytes;
-  const std::size_t size = text.bytes.size();
-  if (prefix && text.bytes.starts_with(affix)) return sub_text(text, affix.size(), size);
-  if (!prefix && text.bytes.ends_with(affix)) return sub_text(text, 0, size - affix.size());
-  return self;
-}
-
 Value title(const Value& self, const CallArgs& call) {
   const Arguments args("title", call, {});
   bool in_word = false;
@@ -174,29 +125,6 @@ Value title(const Value& self, const CallArgs& call) {
   });
 }
 
-Value zfill(const Value& self, const CallArgs& call) {
-  const Arguments args("zfill", call, {"/width"}, 1);
-  const Text& text = self.text();
-  const bool has_sign = !text.bytes.empty() && (text.bytes[0] == '+' || text.bytes[0] == '-');
-  const std::int64_t missing = to_index(args[0]) - static_cast<std::int64_t>(text.length);
-  if (missing <= 0) return self;
-  const Value padded = pad_text(text, to_index(args[0]), "0", true, false);
-  if (!has_sign) return padded;
-  TextBuilder out;
-  out.append(text, 0, 1);
-  out.append(padded.text(), 0, static_cast<std::size_t>(missing));
-  out.append(text, 1, text.bytes.size());
-  return Value::text(out.finish(text.markup));
-}
-
-Value justify(std::string_view method, const Value& self, const CallArgs& call, bool left, bool right) {
-  const Arguments args(method, call, {"/width", "/fillchar"}, 1);
-  if (args.has(1) && args.text(1).length != 1) {
-    raise(kTypeError, "The fill character must be exactly one character long");
-  }
-  return pad_text(self.text(), to_index(args[0]), args.has(1) ? args.text(1).bytes : " ", left, right);
-}
-
 template <bool kLeft, bool kRight>
 Value strip_method(const Value& self, const CallArgs& call) {
   const Arguments args("strip", call, {"/chars"});
@@ -204,17 +132,10 @@ Value strip_method(const Value& self, const CallArgs& call) {
   return strip_text(self.text(), args.has(0) ? args[0] : Value::none(), kLeft, kRight);
 }
 
-template <bool kFromRight>
 Value split_method(const Value& self, const CallArgs& call) {
-  const Arguments args(kFromRight ? "rsplit" : "split", call, {"sep", "maxsplit"});
-  return make_list(
-      split_text(self.text(), args.has(0) ? args[0] : Value::none(), args.integer(1, -1), kFromRight),
-      self.source());
-}
-
-Value split_lines_method(const Value& self, const CallArgs& call) {
-  const Arguments args("splitlines", call, {"keepends"});
-  return make_list(split_lines(self.text(), args.flag(0, false)), self.source());
+  const Arguments args("split", call, {"sep", "maxsplit"});
+  return make_list(split_text(self.text(), args.has(0) ? args[0] : Value::none(), args.integer(1, -1)),
+                   self.source());
 }
 
 Value replace_method(const Value& self, const CallArgs& call) {
@@ -222,28 +143,6 @@ Value replace_method(const Value& self, const CallArgs& call) {
   const Text& inserted = args.text(1);
   const TextRef escaped = self.text().markup ? escape_markup(args[1]) : nullptr;
   return replace_text(self.text(), args.text(0), escaped ? *escaped : inserted, args.integer(2, -1));
-}
-
-Value count_method(const Value& self, const CallArgs& call) {
-  const Arguments args("count", call, {"/sub", "/start", "/end"}, 1);
-  const Text& text = self.text();
-  const Window window = window_of(text, args, 1);
-  const std::string& part = args.text(0).bytes;
-  const auto view = std::string_view(text.bytes).substr(window.begin, window.end - window.begin);
-  std::int64_t count = 0;
-  if (part.empty()) {
-    count = window.valid ? static_cast<std::int64_t>(count_code_points(view)) + 1 : 0;
-  } else if (window.valid) {
-    for (std::size_t at = view.find(part); at != std::string_view::npos;
-         at = view.find(part, at + part.size()))
-      ++count;
-  }
-  return Value::integer(count, self.source());
-}
-
-Value join_method(const Value& self, const CallArgs& call) {
-  const Arguments args("join", call, {"/iterable"}, 1);
-  return join_text(self.text(), args[0]);
 }
 
 Value upper_method(const Value& self, const CallArgs& call) {
@@ -259,51 +158,25 @@ Value capitalize_method(const Value& self, const CallArgs& call) {
   return capitalize_text(self.text());
 }
 
+Value format_method(const Value& self, const CallArgs& call) {
+  return brace_format(self.text(), call);
+}
+
 constexpr std::array kMethods = {
     NamedMethod{"strip", strip_method<true, true>},
     NamedMethod{"lstrip", strip_method<true, false>},
     NamedMethod{"rstrip", strip_method<false, true>},
-    NamedMethod{"split", split_method<false>},
-    NamedMethod{"rsplit", split_method<true>},
-    NamedMethod{"splitlines", split_lines_method},
+    NamedMethod{"split", split_method},
     NamedMethod{"replace", replace_method},
-    NamedMethod{"count", count_method},
-    NamedMethod{"join", join_method},
     NamedMethod{"upper", upper_method},
     NamedMethod{"lower", lower_method},
     NamedMethod{"capitalize", capitalize_method},
     NamedMethod{"title", title},
-    NamedMethod{"zfill", zfill},
+    NamedMethod{"format", format_method},
     NamedMethod{"startswith",
                 [](const Value& s, const CallArgs& a) { return has_affix("startswith", s, a, true); }},
     NamedMethod{"endswith",
                 [](const Value& s, const CallArgs& a) { return has_affix("endswith", s, a, false); }},
-    NamedMethod{"find",
-                [](const Value& s, const CallArgs& a) {
-                  return find_part(s, Arguments("find", a, {"/sub", "/start", "/end"}, 1), false);
-                }},
-    NamedMethod{"rfind",
-                [](const Value& s, const CallArgs& a) {
-                  return find_part(s, Arguments("rfind", a, {"/sub", "/start", "/end"}, 1), true);
-                }},
-    NamedMethod{"index",
-                [](const Value& s, const CallArgs& a) {
-                  return index_in(s, Arguments("index", a, {"/sub", "/start", "/end"}, 1), false);
-                }},
-    NamedMethod{"rindex",
-                [](const Value& s, const CallArgs& a) {
-                  return index_in(s, Arguments("rindex", a, {"/sub", "/start", "/end"}, 1), true);
-                }},
-    NamedMethod{"partition", [](const Value& s, const CallArgs& a) { return partition(s, a, false); }},
-    NamedMethod{"rpartition", [](const Value& s, const CallArgs& a) { return partition(s, a, true); }},
-    NamedMethod{"removeprefix", [](const Value& s, const CallArgs& a) { return remove_affix(s, a, true); }},
-    NamedMethod{"removesuffix", [](const Value& s, const CallArgs& a) { return remove_affix(s, a, false); }},
-    NamedMethod{"center",
-                [](const Value& s, const CallArgs& a) { return justify("center", s, a, true, true); }},
-    NamedMethod{"ljust",
-                [](const Value& s, const CallArgs& a) { return justify("ljust", s, a, false, true); }},
-    NamedMethod{"rjust",
-                [](const Value& s, const CallArgs& a) { return justify("rjust", s, a, true, false); }},
 };
 
 }  // namespace
@@ -337,27 +210,14 @@ Value strip_text(const Text& text, const Value& chars, bool left, bool right) {
   return sub_text(text, begin, end);
 }
 
-std::vector<Value> split_text(const Text& text, const Value& separator, std::int64_t max_splits,
-                              bool from_right) {
+std::vector<Value> split_text(const Text& text, const Value& separator, std::int64_t max_splits) {
   if (max_splits < 0) max_splits = -1;
-  if (separator.is_none()) return split_at_space(text, max_splits, from_right);
+  if (separator.is_none()) return split_at_space(text, max_splits);
   if (!separator.is_string()) raise(kTypeError, "must be str or None, not {}", type_name(separator));
   const std::string_view cut = separator.text().bytes;
   if (cut.empty()) raise(kValueError, "empty separator");
   std::vector<Value> parts;
   const std::string_view bytes = text.bytes;
-  if (from_right) {
-    std::size_t end = bytes.size();
-    while (max_splits-- != 0) {
-      const std::size_t found = bytes.substr(0, end).rfind(cut);
-      if (found == std::string_view::npos) break;
-      parts.push_back(sub_text(text, found + cut.size(), end));
-      end = found;
-    }
-    parts.push_back(sub_text(text, 0, end));
-    std::reverse(parts.begin(), parts.end());
-    return parts;
-  }
   std::size_t begin = 0;
   while (max_splits-- != 0) {
     const std::size_t found = bytes.find(cut, begin);
@@ -436,58 +296,6 @@ Value capitalize_text(const Text& text) {
       append_lower(piece, text, code, at);
     }
   });
-}
-
-Value pad_text(const Text& text, std::int64_t width, std::string_view fill, bool left, bool right) {
-  const std::int64_t missing = std::max<std::int64_t>(width - static_cast<std::int64_t>(text.length), 0);
-  if (missing > static_cast<std::int64_t>(kMaxTextBytes)) raise("MemoryError", "the padded text is too long");
-  // str.center puts the odd space to the left of texts of even length, and to the right of others.
-  const std::int64_t before = !left ? 0 : !right ? missing : missing / 2 + (missing & width & 1);
-  TextBuilder out;
-  for (std::int64_t i = 0; i < before; ++i) out.append(fill);
-  out.append(text);
-  for (std::int64_t i = before; i < missing; ++i) out.append(fill);
-  return Value::text(out.finish(text.markup));
-}
-
-Value join_text(const Text& separator, const Value& items) {
-  if (!is_iterable(items)) raise(kTypeError, "can only join an iterable");
-  TextBuilder out;
-  const auto iterator = iterate(items);
-  std::size_t index = 0;
-  bool markup = separator.markup;
-  for (Value item; iterator->next(item); ++index) {
-    if (index > 0) out.append(separator);
-    if (separator.markup) {
-      out.append(*escape_markup(item));
-      continue;
-    }
-    if (!item.is_string()) {
-      raise(kTypeError, "sequence item {}: expected str instance, {} found", index, type_name(item));
-    }
-    out.append(item.text());
-  }
-  return Value::text(out.finish(markup));
-}
-
-bool is_lower_text(const Text& text) {
-  bool found = false;
-  for (std::size_t at = 0; at < text.bytes.size();) {
-    const char32_t code = decode_utf8(text.bytes, at);
-    if (is_upper(code) || is_title(code)) return false;
-    found = found || is_lower(code);
-  }
-  return found;
-}
-
-bool is_upper_text(const Text& text) {
-  bool found = false;
-  for (std::size_t at = 0; at < text.bytes.size();) {
-    const char32_t code = decode_utf8(text.bytes, at);
-    if (is_lower(code) || is_title(code)) return false;
-    found = found || is_upper(code);
-  }
-  return found;
 }
 
 }  // namespace hone::text::jinja

@@ -93,18 +93,6 @@ bool is_alpha(char32_t code) {
 bool is_decimal(char32_t code) {
   return category(code) == UTF8PROC_CATEGORY_ND;
 }
-bool is_digit(char32_t code) {
-  return is_decimal(code) || in_ranges(kOtherDigit, code);
-}
-
-bool is_numeric(char32_t code) {
-  const auto c = category(code);
-  return (c >= UTF8PROC_CATEGORY_ND && c <= UTF8PROC_CATEGORY_NO) || in_ranges(kOtherNumeric, code);
-}
-
-bool is_alnum(char32_t code) {
-  return is_alpha(code) || is_numeric(code);
-}
 bool is_lower(char32_t code) {
   return category(code) == UTF8PROC_CATEGORY_LL || in_ranges(kOtherLower, code);
 }

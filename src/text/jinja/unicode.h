@@ -25,9 +25,6 @@ bool is_space(char32_t code);       ///< str.isspace, `\s`
 bool is_line_break(char32_t code);  ///< where str.splitlines cuts
 bool is_alpha(char32_t code);
 bool is_decimal(char32_t code);
-bool is_digit(char32_t code);
-bool is_numeric(char32_t code);
-bool is_alnum(char32_t code);
 bool is_lower(char32_t code);
 bool is_upper(char32_t code);
 bool is_title(char32_t code);

@@ -22,7 +22,5 @@ extern const std::array<LongMapping, 102> kLongUpper;
 extern const std::array<LongMapping, 48> kLongTitle;
 extern const std::array<CodeRange, 24> kOtherLower;
 extern const std::array<CodeRange, 5> kOtherUpper;
-extern const std::array<CodeRange, 20> kOtherDigit;
-extern const std::array<CodeRange, 72> kOtherNumeric;
 
 }  // namespace hone::text::jinja

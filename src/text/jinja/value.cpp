@@ -364,7 +364,12 @@ std::string type_name(const Value& value) {
 std::string object_type(const Value& value) {
   if (value.is_none()) return "None";
   if (value.is_string() && value.text().markup) return "markupsafe.Markup object";
-  return type_name(value) + " object";
+  const std::string type = type_name(value);
+  const std::string_view module = type == "TemplateNamespace" ? "transformers.utils.chat_template_utils."
+                                  : type == "LoopContext" || type == "Macro" || type == "TemplateReference"
+                                      ? "jinja2.runtime."
+                                      : "";
+  return fmt::format("{}{} object", module, type);
 }
 
 }  // namespace hone::text::jinja

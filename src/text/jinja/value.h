@@ -175,7 +175,7 @@ struct Namespace final : Object {
   const Value* find(std::string_view name) const;
   /// Throws Raise for names that begin with an underscore, as Transformers' sandbox does.
   void set(std::string_view name, Value value);
-  std::string type_name() const override { return "Namespace"; }
+  std::string type_name() const override { return "TemplateNamespace"; }
   std::string repr() const override;
   std::optional<Value> attribute(std::string_view name) override;
 };
