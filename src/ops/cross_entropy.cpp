@@ -6,7 +6,7 @@
 namespace hone::ops {
 
 CrossEntropy linear_cross_entropy(Context& context, const Tensor& hidden, const Tensor& weight,
-                                  const Tensor& targets, float scale) {
+                                  const Tensor& targets, float scale, const Tensor& weights) {
   constexpr std::string_view kOp = "ops.linear_cross_entropy";
   check_argument(context, kOp, "hidden", hidden, 2, kComputeTypes);
   check_argument(context, kOp, "weight", weight, 2, {hidden.dtype()});
@@ -15,6 +15,11 @@ CrossEntropy linear_cross_entropy(Context& context, const Tensor& hidden, const 
              weight.shape().str(), weight.size(1), hidden.shape().str(), hidden.size(1));
   HONE_CHECK(targets.size(0) == hidden.size(0), "[{}] {} targets, hidden {}", kOp, targets.size(0),
              hidden.shape().str());
+  if (weights.defined()) {
+    check_argument(context, kOp, "weights", weights, 1, {DType::kF32});
+    HONE_CHECK(weights.size(0) == hidden.size(0), "[{}] {} weights, hidden {}", kOp, weights.size(0),
+               hidden.shape().str());
+  }
   const bool recording = needs_grad(context, {&hidden, &weight});
   const bool keeps = recording && context.tape()->keeps();
   const Tensor dhidden =
@@ -27,6 +32,7 @@ CrossEntropy linear_cross_entropy(Context& context, const Tensor& hidden, const 
          {.hidden = as_matrix(hidden),
           .weight = as_matrix(weight),
           .targets = targets.as<std::int32_t>(),
+          .weights = weights.defined() ? weights.as<float>() : nullptr,
           .scale = scale,
           .nll = result.nll.as<float>(),
           .loss = result.loss.as<float>(),

@@ -18,10 +18,13 @@ struct Problem {
   std::int64_t rows, vocab, hidden;
   DType dtype = DType::kF32, dweight = DType::kF32;
   bool gradients = true, accumulate = false;
+  std::vector<double> weights = {};  // of the rows, again and again; empty: none
+  float scale = 0.125F;
 
   std::string name() const {
-    return fmt::format("{} rows, {} words, {} wide, {} dweight {} gradients {} acc {}", rows, vocab, hidden,
-                       name_of(dtype), name_of(dweight), gradients, accumulate);
+    return fmt::format("{} rows, {} words, {} wide, {} dweight {} gradients {} acc {} weights {}", rows,
+                       vocab, hidden, name_of(dtype), name_of(dweight), gradients, accumulate,
+                       weights.size());
   }
 };
 
@@ -33,7 +36,11 @@ void run(const Problem& p, Arena& arena, const KernelTable& table, device::Strea
   args.hidden = arena.input(p.rows, p.hidden, p.dtype, 3);
   args.weight = arena.input(p.vocab, p.hidden, p.dtype, 1, 0.3);
   args.targets = arena.integers(arena.random_indices(p.rows, p.vocab, false));
-  args.scale = 0.125F;
+  args.scale = p.scale;
+  std::vector<double> weights;
+  for (std::int64_t i = 0; i < p.rows && !p.weights.empty(); ++i)
+    weights.push_back(p.weights[static_cast<std::size_t>(i) % p.weights.size()]);
+  if (!weights.empty()) args.weights = arena.floats(weights);
   args.nll = static_cast<float*>(
       arena.output("nll", 1, p.rows, DType::kF32, false, test::tolerance(DType::kF32, p.hidden)).data);
   args.loss = static_cast<float*>(
@@ -59,6 +66,7 @@ void check(const Problem& p) {
 TEST(LinearCrossEntropy, ComesInChunksWhereTheVocabularyIsLarge) {
   check({300, 140000, 4, DType::kBF16, DType::kBF16, true, true});
   check({300, 66000, 4});
+  check({300, 66000, 4, DType::kF32, DType::kF32, true, false, {0.5, 3, 0}});
 }
 
 TEST(LinearCrossEntropy, SumsAWideHiddenInPieces) {
@@ -76,6 +84,23 @@ TEST(LinearCrossEntropy, ReadsHiddenRowsWhereverTheyLie) {
 TEST(LinearCrossEntropy, WithoutGradientsOnlyMeasures) {
   check({530, 300, 33, DType::kF32, DType::kF32, false});
   check({530, 300, 33, DType::kBF16, DType::kF32, false});
+}
+
+// Nothing but a power of two between them: every product is exact.
+TEST(LinearCrossEntropy, WeightsThatAreAllTheSameChangeNoBit) {
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    for (const auto& [name, table] : test::matrix_tables()) {
+      const auto outputs = [&, &kernels = table](const std::vector<double>& weights, float scale) {
+        Arena arena;
+        device::Stream stream = test::make_stream(2);
+        run({37, 300, 33, dtype, dtype, true, true, weights, scale}, arena, kernels, stream);
+        return arena.outputs();
+      };
+      const auto without = outputs({}, 0.1F);
+      test::expect_equal(outputs({1}, 0.1F), without, fmt::format("{} 1", name));
+      test::expect_equal(outputs({0.25}, 0.4F), without, fmt::format("{} 1/4", name));
+    }
+  }
 }
 
 // A stored bf16 probability cannot tell 0.999 from 1; the gradient of a sure and right prediction must still

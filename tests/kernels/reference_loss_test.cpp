@@ -35,9 +35,9 @@ TEST(MatmulReference, AddsBiasResidualAndWhatWasThere) {
 constexpr std::size_t kRows = 4, kVocab = 5, kHidden = 3;
 constexpr float kScale = 0.3F;
 
-/// scale * the sum of -log softmax(hidden weightT)[target], one number.
-Numbers cross_entropy(const Numbers& hidden, const Numbers& weight,
-                      const std::vector<std::int32_t>& targets) {
+/// scale * the sum of -log softmax(hidden weightT)[target] times that of each row, one number.
+Numbers cross_entropy(const Numbers& hidden, const Numbers& weight, const std::vector<std::int32_t>& targets,
+                      const std::vector<float>& weights) {
   double loss = 0;
   for (std::size_t i = 0; i < kRows; ++i) {
     Numbers logits(kVocab);
@@ -47,12 +47,12 @@ Numbers cross_entropy(const Numbers& hidden, const Numbers& weight,
         logits[j] += hidden[i * kHidden + h] * weight[j * kHidden + h];
       sum += std::exp(logits[j]);
     }
-    loss += std::log(sum) - logits[static_cast<std::size_t>(targets[i])];
+    loss += static_cast<double>(weights[i]) * (std::log(sum) - logits[static_cast<std::size_t>(targets[i])]);
   }
   return {loss * static_cast<double>(kScale)};
 }
 
-TEST(LinearCrossEntropy, AndItsGradientsMatchTheFormulaAndFiniteDifferences) {
+void check_cross_entropy(const std::vector<float>& weights, bool given) {
   const Numbers hidden = random_numbers(kRows * kHidden, 1), weight = random_numbers(kVocab * kHidden, 2);
   const std::vector<std::int32_t> targets{0, 4, 2, 2};
   auto fh = to_floats(hidden), fw = to_floats(weight);
@@ -61,6 +61,7 @@ TEST(LinearCrossEntropy, AndItsGradientsMatchTheFormulaAndFiniteDifferences) {
   reference::linear_cross_entropy({.hidden = as_matrix(fh, kHidden),
                                    .weight = as_matrix(fw, kHidden),
                                    .targets = targets.data(),
+                                   .weights = given ? weights.data() : nullptr,
                                    .scale = kScale,
                                    .nll = nll.data(),
                                    .loss = loss.data(),
@@ -68,18 +69,24 @@ TEST(LinearCrossEntropy, AndItsGradientsMatchTheFormulaAndFiniteDifferences) {
                                    .dweight = dweight.data(),
                                    .accumulate_dweight = true},
                                   stream);
-  expect_close(loss, cross_entropy(hidden, weight, targets), 16, "loss");
-  EXPECT_NEAR(static_cast<double>(loss[0]), static_cast<double>(kScale * (nll[0] + nll[1] + nll[2] + nll[3])),
-              1e-6);
-  expect_close(
-      dhidden,
-      numeric_gradient([&](const Numbers& x) { return cross_entropy(x, weight, targets); }, hidden, {1}), 64,
-      "dhidden");
+  expect_close(loss, cross_entropy(hidden, weight, targets, weights), 16, "loss");
+  double sum = 0;
+  for (std::size_t i = 0; i < kRows; ++i) sum += static_cast<double>(weights[i] * nll[i]);
+  EXPECT_NEAR(static_cast<double>(loss[0]), static_cast<double>(kScale) * sum, 1e-6);
+  expect_close(dhidden,
+               numeric_gradient([&](const Numbers& x) { return cross_entropy(x, weight, targets, weights); },
+                                hidden, {1}),
+               64, "dhidden");
   for (float& d : dweight) d -= 1;
-  expect_close(
-      dweight,
-      numeric_gradient([&](const Numbers& x) { return cross_entropy(hidden, x, targets); }, weight, {1}), 256,
-      "dweight");
+  expect_close(dweight,
+               numeric_gradient([&](const Numbers& x) { return cross_entropy(hidden, x, targets, weights); },
+                                weight, {1}),
+               256, "dweight");
+}
+
+TEST(LinearCrossEntropy, AndItsGradientsMatchTheFormulaAndFiniteDifferences) {
+  check_cross_entropy({1, 1, 1, 1}, false);
+  check_cross_entropy({0.5F, 2, 0, 1.25F}, true);
 }
 
 TEST(LinearCrossEntropy, HoldsForLogitsFarFromZero) {

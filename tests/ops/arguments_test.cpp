@@ -74,6 +74,10 @@ TEST_F(Arguments, SizesThatDoNotFitAreNamed) {
                 linear_cross_entropy(context_, f32({2, 4}), f32({9, 4}), ints(context_, {0}), 1);
               }),
               StartsWith("[ops.linear_cross_entropy] 1 targets, hidden (2, 4)"));
+  EXPECT_THAT(message_of([&] {
+                linear_cross_entropy(context_, f32({2, 4}), f32({9, 4}), ints(context_, {0, 1}), 1, f32({3}));
+              }),
+              StartsWith("[ops.linear_cross_entropy] 3 weights, hidden (2, 4)"));
   EXPECT_THAT(message_of([&] { clamp(context_, f32({2, 4}), 0); }), StartsWith("[ops.clamp] limit is 0"));
 }
 

@@ -270,5 +270,16 @@ TEST(LinearCrossEntropy, GradMatchesFiniteDifference) {
             .kept_bytes = 5 * 7 * kFloat});
 }
 
+TEST(LinearCrossEntropy, GradMatchesFiniteDifferenceWithWeights) {
+  check_op({.inputs = {activation("hidden", {4, 7}), weight("weight", {11, 7}, 0.5)},
+            .program = [](Context& c, const Tensors& in) -> Tensors {
+              const Tensor weights = Tensor::from<float>(c.allocator(), std::vector<float>{0.5F, 2, 0, 1.25F},
+                                                         {4}, device::Purpose::kData);
+              return {linear_cross_entropy(c, in[0], in[1], ints(c, {10, 0, 3, 5}), 0.8F, weights).loss};
+            },
+            .is_loss = true,
+            .kept_bytes = 4 * 7 * kFloat});
+}
+
 }  // namespace
 }  // namespace hone::ops

@@ -141,7 +141,8 @@ class CrossEntropy {
                              args_.hidden.stride};
       find_logits(hidden, rows);
       finish_rows(rows);
-      for (Index row = rows.begin; row < rows.end; row++) loss += static_cast<double>(args_.nll[row]);
+      for (Index row = rows.begin; row < rows.end; row++)
+        loss += weight_of(row) * static_cast<double>(args_.nll[row]);
       if (args_.dhidden.data != nullptr) find_dhidden(rows);
       if (args_.dweight != nullptr) {
         put_targets(rows);
@@ -163,6 +164,9 @@ class CrossEntropy {
   static constexpr Index kGroupsAtOnce = kSplit<E> ? 2 : 1;
   using Scratch = GemmScratch<Isa, E>;
 
+  double weight_of(Index row) const {
+    return args_.weights != nullptr ? static_cast<double>(args_.weights[row]) : 1.0;
+  }
   /// On the meta device pointers are null.
   bool wants_dweight() const {
     return args_.dweight != nullptr || (stream_.is_meta() && args_.counts_dweight);
@@ -229,11 +233,13 @@ class CrossEntropy {
 #pragma omp parallel for schedule(dynamic, 1) num_threads(stream_.num_threads())
     for (Index b = 0; b < blocks; b++) {
       for (Index i = b * kRowsAtOnce; i < least(rows.size(), (b + 1) * kRowsAtOnce); i++) {
-        finish_row(i, args_.targets[rows.begin + i], args_.nll + rows.begin + i);
+        finish_row(i, args_.targets[rows.begin + i],
+                   static_cast<double>(args_.scale) * weight_of(rows.begin + i), args_.nll + rows.begin + i);
       }
     }
   }
-  void finish_row(Index row, Index target, float* nll) {
+  /// `scale`: of the row's loss in the whole.
+  void finish_row(Index row, Index target, double scale, float* nll) {
     LogitGroup* groups = groups_ + row * group_count_;
     float largest = groups[0].largest;
     for (Index g = 1; g < group_count_; g++) {
@@ -248,7 +254,7 @@ class CrossEntropy {
         __builtin_log(sum) + static_cast<double>(largest) - static_cast<double>(target_logit_[row]);
     *nll = static_cast<float>(loss);
     if (dlogits_ == nullptr) return;
-    const double factor = static_cast<double>(args_.scale) / sum;
+    const double factor = scale / sum;
     S* d = dlogits_ + row * stride_;
     for (Index g = 0; g < group_count_; g++) {
       const Index begin = g * group_columns_;
@@ -256,7 +262,7 @@ class CrossEntropy {
                 static_cast<float>(factor * static_cast<double>(groups[g].largest)));
     }
     // p - 1 of the target, not from a stored p: nearly all of it cancels where the model is sure.
-    of_target_[row] = static_cast<float>(static_cast<double>(args_.scale) * __builtin_expm1(-loss));
+    of_target_[row] = static_cast<float>(scale * __builtin_expm1(-loss));
     Isa::store(d + target, Isa::zero(), 1);
   }
   /// Puts the targets' gradients in their places among those of the logits.

@@ -26,6 +26,7 @@ double softmax_row(float* logits, std::int64_t vocab, std::int32_t target, doubl
 void linear_cross_entropy(const LinearCrossEntropyArgs& a, Stream& stream) {
   constexpr std::int64_t kChunk = 256;
   const std::int64_t rows = a.hidden.rows, vocab = a.weight.rows;
+  const auto weight = [&](std::int64_t row) { return a.weights != nullptr ? double{a.weights[row]} : 1.0; };
   std::vector<float> logits(static_cast<std::size_t>(std::min(rows, kChunk) * vocab));
   if (a.dweight != nullptr && rows == 0 && !a.accumulate_dweight)
     for (std::int64_t i = 0; i < vocab * a.weight.cols; ++i) store(a.dweight, a.dweight_dtype, i, 0);
@@ -39,8 +40,8 @@ void linear_cross_entropy(const LinearCrossEntropyArgs& a, Stream& stream) {
     const Matrix hidden = rows_of(a.hidden, begin, count);
     matmul({.a = hidden, .b = a.weight, .c = chunk, .transpose_b = true, .residual = {}}, stream);
     parallel_for(stream, count, [&](std::int64_t i) {
-      a.nll[begin + i] =
-          static_cast<float>(softmax_row(logits.data() + i * vocab, vocab, a.targets[begin + i], a.scale));
+      a.nll[begin + i] = static_cast<float>(
+          softmax_row(logits.data() + i * vocab, vocab, a.targets[begin + i], a.scale * weight(begin + i)));
     });
     if (a.dhidden.data != nullptr)
       matmul({.a = chunk, .b = a.weight, .c = rows_of(a.dhidden, begin, count), .residual = {}}, stream);
@@ -57,7 +58,7 @@ void linear_cross_entropy(const LinearCrossEntropyArgs& a, Stream& stream) {
     put(a.dweight, a.dweight_dtype, i, sums[static_cast<std::size_t>(i)], a.accumulate_dweight);
   });
   double loss = 0;
-  for (std::int64_t i = 0; i < rows; ++i) loss += a.nll[i];
+  for (std::int64_t i = 0; i < rows; ++i) loss += weight(i) * a.nll[i];
   a.loss[0] = static_cast<float>(loss * a.scale);
 }
 
