@@ -47,6 +47,8 @@ struct ChatTemplateOptions {
 struct Example {
   std::vector<std::int32_t> input_ids;
   std::vector<std::int32_t> labels;
+  std::vector<float> loss_weights = {};  // aligned with labels: what each counts in the loss, 0: not learnt
+                                         // from; empty: all 1
 };
 
 /// tokenizer.json, its configuration and chat template. Cheap to copy.
@@ -85,6 +87,9 @@ struct Batch {
   /// when a step has several batches. The auxiliary loss counts by this batch's share of them, so that the
   /// batches of a step add up to one.
   std::int64_t num_items_in_batch = 0;
+  /// The same where rows have weights: the sum of those of the whole step's supervised labels, which the
+  /// weighted loss is divided by. 0: num_items_in_batch, or this batch's own.
+  double loss_weight_in_batch = 0;
 };
 
 /// What a forward pass returns. In training mode it holds what its gradient needs until backward().

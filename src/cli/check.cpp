@@ -37,10 +37,9 @@ std::string masked_text(const data::Example& example, const text::Tokenizer& tok
   std::string text;
   std::size_t at = 0;
   while (at < example.ids.size()) {
-    const bool learnt = example.labels[at] != data::kIgnoredLabel && at > 0;
+    const bool learnt = example.labels[at] != kIgnoredLabel && at > 0;
     std::size_t end = at;
-    while (end < example.ids.size() && (example.labels[end] != data::kIgnoredLabel && end > 0) == learnt)
-      ++end;
+    while (end < example.ids.size() && (example.labels[end] != kIgnoredLabel && end > 0) == learnt) ++end;
     const std::string piece = tokenizer.decode(std::span(example.ids).subspan(at, end - at));
     if (!learnt)
       text += piece;

@@ -63,6 +63,8 @@ void run(const EvalOptions& options) {
                              {"seconds", summary.seconds},
                              {"dropped", dataset.statistics().dropped},
                              {"truncated", dataset.statistics().truncated}};
+  const bool weighted = summary.loss_weight != static_cast<double>(summary.supervised);
+  if (weighted) row["loss_weight"] = summary.loss_weight;
   if (options.exact_match) {
     Progress progress("answering");
     const auto match = train::exact_match(context, model.decoder(), dataset, show(progress));
@@ -79,9 +81,11 @@ void run(const EvalOptions& options) {
   }
   for (const auto& s : samples)
     fmt::print("{}\n  answer    {}\n  reference {}\n\n", s.prompt, s.answer, s.reference);
-  fmt::print("loss {:.4f}  perplexity {:.3f}  {} rows, {} tokens, {} supervised, in {}\n", summary.loss,
+  fmt::print("loss {:.4f}  perplexity {:.3f}  {} rows, {} tokens, {} supervised{}, in {}\n", summary.loss,
              summary.perplexity, with_commas(summary.examples), with_commas(summary.tokens),
-             with_commas(summary.supervised), duration(summary.seconds));
+             with_commas(summary.supervised),
+             weighted ? fmt::format(" with weights that sum to {:.6g}", summary.loss_weight) : "",
+             duration(summary.seconds));
   if (dataset.statistics().dropped + dataset.statistics().truncated > 0)
     fmt::print("{} rows longer than {} tokens were left out, {} cut short\n",
                with_commas(dataset.statistics().dropped), longest,

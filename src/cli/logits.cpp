@@ -25,14 +25,14 @@ struct LogitsOptions {
 float training_loss(ops::Context& context, model::CausalLM& model, const std::vector<TokenRow>& rows,
                     const std::string& path) {
   model::TokenBatch batch;
-  for (const auto& row : rows) batch.add(row.ids, row.labels);
-  const std::int64_t supervised = batch.supervised();
-  if (supervised == 0)
-    fail("{}: no label is supervised (every one is -100 or the first of its row): there is no loss", path);
+  for (const auto& row : rows) batch.add(row.ids, row.labels, row.weights);
+  if (batch.supervised() == 0)
+    fail("{}: no label is supervised (every one is -100, the first of its row or of weight 0): no loss",
+         path);
   const auto& spec = model.spec();
   const auto loss =
       model.decoder().loss(context, batch,
-                           {.lm_scale = 1.0 / static_cast<double>(supervised),
+                           {.lm_scale = 1.0 / batch.loss_weight(),
                             .aux_scale = spec.output_router_logits ? spec.aux_coefficient : 0.0});
   return *loss.total.as<float>();
 }
@@ -83,7 +83,8 @@ void add_logits(CLI::App& app) {
       ->required()
       ->transform(cached_model());
   verb->add_option("--ids", options->ids,
-                   "JSONL rows {\"input_ids\": [...], \"labels\": [...]?}; labels aligned, -100 unsupervised")
+                   "JSONL rows {\"input_ids\": [...], \"labels\": [...]?, \"loss_weights\": [...]?}; "
+                   "aligned, a label of -100 unsupervised")
       ->required();
   verb->add_option("--out", options->out,
                    "safetensors file to write: logits.0, logits.1, … (length, vocab) f32, and loss (1)")

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "data/weights.h"
 #include "json/node.h"
 #include "model/batch.h"
 
@@ -17,11 +18,20 @@ std::vector<std::int32_t> read_ids(const JsonNode& row, const char* key, const s
   std::vector<std::int32_t> ids;
   for (const auto& item : row.at(key).elements()) {
     const std::int64_t id = item.as_integer();
-    if ((id < 0 || id >= vocab) && !(labels && id == model::kIgnoredLabel))
+    if ((id < 0 || id >= vocab) && !(labels && id == kIgnoredLabel))
       fail("{}: {}[{}] is {}, outside the model's vocabulary of {}", where, key, ids.size(), id, vocab);
     ids.push_back(static_cast<std::int32_t>(id));
   }
   return ids;
+}
+
+std::vector<float> read_weights(const JsonNode& row, const std::string& where) {
+  std::vector<float> weights;
+  for (const auto& item : row.at("loss_weights").elements()) {
+    data::check_weight(item.as_number(), fmt::format("{}: loss_weights[{}]", where, weights.size()));
+    weights.push_back(static_cast<float>(item.as_number()));
+  }
+  return weights;
 }
 
 }  // namespace
@@ -47,6 +57,12 @@ std::vector<TokenRow> read_token_rows(const std::string& path, const model::Deco
       if (row.labels.size() != row.ids.size())
         fail("{}: {} labels for {} input_ids; they are aligned, -100 where not supervised", row.where,
              row.labels.size(), row.ids.size());
+    }
+    if (json.has("loss_weights")) {
+      row.weights = read_weights(json, row.where);
+      if (row.weights.size() != row.labels.size())
+        fail("{}: {} loss_weights for {} labels; they are aligned", row.where, row.weights.size(),
+             row.labels.size());
     }
     if (!rows.empty() && rows.front().labels.empty() != row.labels.empty())
       fail("{}: {} labels, but {} {}; give all rows labels or none", row.where,

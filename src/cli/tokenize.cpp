@@ -24,14 +24,13 @@ struct TokenizeVerb {
 };
 
 nlohmann::ordered_json to_json(const data::TokenizedRow& row) {
-  switch (row.kind) {
-    case data::RowKind::kText:
-      return {{"input_ids", row.ids}};
-    case data::RowKind::kTokens:
-      return {{"text", row.text}};
-    default:
-      return {{"text", row.text}, {"input_ids", row.ids}, {"labels", row.labels}};
-  }
+  nlohmann::ordered_json json;
+  if (row.kind != data::RowKind::kText) json["text"] = row.text;
+  if (row.kind == data::RowKind::kTokens) return json;
+  json["input_ids"] = row.ids;
+  if (row.kind != data::RowKind::kText) json["labels"] = row.labels;
+  if (!row.weights.empty()) json["loss_weights"] = row.weights;
+  return json;
 }
 
 void run(const TokenizeVerb& options) {
@@ -81,7 +80,7 @@ void add_tokenize(CLI::App& app) {
           "--out", options->out,
           "JSONL to write: text gives input_ids, without the EOS that ends it in training; a chat, or a "
           "prompt with its completion, gives text, input_ids and labels (-100: not learnt from) as "
-          "training sees them; input_ids give text")
+          "training sees them, and loss_weights where the row has some; input_ids give text")
       ->required();
   verb->add_flag("--generation-prompt", options->generation_prompt,
                  "end chats with the template's generation prompt");

@@ -15,9 +15,9 @@ constexpr std::array<std::string_view, 8> kRoles{"system", "developer", "user", 
                                                  "tool",   "function",  "ipython", "observation"};
 
 /// Of a message, in other tools: how much of it is learnt from.
-constexpr std::array<std::string_view, 12> kMarks{
-    "mask",         "masked",        "loss_mask",   "trainable",  "learn",      "train_on",
-    "train_detail", "train_on_turn", "loss_weight", "loss_scale", "supervised", "training"};
+constexpr std::array<std::string_view, 11> kMarks{"mask",       "masked",     "loss_mask",    "trainable",
+                                                  "learn",      "train_on",   "train_detail", "train_on_turn",
+                                                  "loss_scale", "supervised", "training"};
 
 /// What a part that is no text holds, by its type or by one of its keys.
 constexpr std::array<std::string_view, 14> kOtherMedia{
@@ -93,8 +93,7 @@ class Normaliser {
     const bool assistant = message["role"] == "assistant";
     for (const auto& [key, value] : message.items()) {
       if (value.is_null()) continue;
-      const bool asks =
-          (key == "train" || key == "weight" || key == "loss") && !assistant && (value == true || value == 1);
+      const bool asks = is_learning_key(key) && !assistant && value != false && value != 0;
       if (asks || among(kMarks, key) || (key == "loss" && !value.is_boolean()))
         note(FindingKind::kIgnoredMark,
              fmt::format("'{}' on a turn of role '{}'", key,

@@ -20,12 +20,13 @@ constexpr std::array<std::string_view, 12> kKindKeys{"messages", "conversations"
                                                      "text",     "input_ids",     "user",   "assistant",
                                                      "system",   "instruction",   "input",  "output"};
 /// Keys that a row may lack although data.columns names a column for them.
-constexpr std::array<std::string_view, 6> kOptional{"system",    "input",  "tools",
-                                                    "documents", "labels", "chat_template_kwargs"};
+constexpr std::array<std::string_view, 7> kOptional{
+    "system", "input", "tools", "documents", "labels", "chat_template_kwargs", "weight"};
 /// Keys whose value is a list or an object: as a string it is JSON.
-constexpr std::array<std::string_view, 8> kStructured{"messages",  "conversations",        "tools",
-                                                      "documents", "chat_template_kwargs", "input_ids",
-                                                      "labels",    "attention_mask"};
+constexpr std::array<std::string_view, 14> kStructured{
+    "messages",      "conversations", "tools",          "documents",    "chat_template_kwargs",
+    "input_ids",     "labels",        "attention_mask", "weight",       "loss_weight",
+    "sample_weight", "weights",       "loss_weights",   "token_weights"};
 
 /// The string of a key; "" where the row has none.
 std::string text_of(const Json& row, const std::string& key, const std::string& where) {
@@ -51,11 +52,15 @@ void rename(Json& row, const ColumnNames& names, const std::string& where) {
     else if (!among(kOptional, key))
       fail_column(row, key, column, where);
   }
+  // What is called by its own name stays, where it makes the row: {weight: score} says nothing of its kind.
+  const bool names_kind = std::any_of(names.begin(), names.end(), [](const auto& n) {
+    return among(kKindKeys, n.first) && !among(kOptional, n.first);
+  });
   for (const auto& [key, value] : row.items()) {
     const bool is_named = std::any_of(names.begin(), names.end(), [&, &name = key](const auto& n) {
       return n.second == name || n.first == name;
     });
-    if (!is_named && !among(kKindKeys, key)) named[key] = std::move(value);
+    if (!is_named && !(names_kind && among(kKindKeys, key))) named[key] = std::move(value);
   }
   row = std::move(named);
 }
@@ -103,7 +108,7 @@ void parse_structured(Json& row, const std::string& where) {
 const std::vector<std::string>& column_keys() {
   static const std::vector<std::string> keys{
       "messages",  "conversations", "prompt", "completion", "text",        "input_ids", "labels", "user",
-      "assistant", "system",        "tools",  "documents",  "instruction", "input",     "output"};
+      "assistant", "system",        "tools",  "documents",  "instruction", "input",     "output", "weight"};
   return keys;
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "data/conversation.h"
+#include "data/weights.h"
 
 namespace hone::data {
 
@@ -39,12 +40,25 @@ constexpr std::array<BoundaryColumn, 13> kBoundaries{{{"position_ids", Boundary:
                                                       {"seq_idx", Boundary::kNumbers},
                                                       {"sub_seq_ids", Boundary::kNumbers}}};
 
+/// What tokens count in the loss. The first three in every row; a list where the second is true.
+struct WeightColumn {
+  const char* key;
+  bool list;
+};
+constexpr std::array<WeightColumn, 6> kWeights{{{"weight", true},
+                                                {"loss_weight", true},
+                                                {"sample_weight", false},
+                                                {"weights", true},
+                                                {"loss_weights", true},
+                                                {"token_weights", true}}};
+constexpr std::size_t kWeightsOfAnyRow = 3;
+
 /// Columns of a row that change what other tools learn from it; of hone only where a kind of row reads them.
 constexpr std::array<std::string_view, 18> kMeaningful{
     "labels",        "attention_mask",  "token_type_ids",
-    "prompt_mask",   "weight",          "weights",
-    "loss_weight",   "loss_weights",    "token_weights",
-    "sample_weight", "train",           "mask_history",
+    "prompt_mask",   "weights",         "loss_weights",
+    "token_weights", "sample_weights",  "example_weight",
+    "loss_scale",    "train",           "mask_history",
     "mask",          "functions",       "system",
     "images",        "enable_thinking", "num_prompt_tokens"};
 
@@ -78,6 +92,17 @@ void apply_mask(const Json& json, const char* key, Row& row, const std::string& 
     if (!flag) (*row.labels)[i] = kIgnoredLabel;
   }
   row.findings.push_back({FindingKind::kMaskColumn, key});
+}
+
+void read_token_weights(const Json& json, const char* key, Row& row, const std::string& where) {
+  Finding weights{FindingKind::kWeights, key};
+  for (const Json& value : aligned(json, key, row.ids.size(), where)) {
+    const double weight = weight_of(value, fmt::format("{}: {}[{}]", where, key, row.token_weights.size()));
+    row.token_weights.push_back(weight);
+    weights.weights.add(weight);
+  }
+  if (weights.weights.is_plain()) weights.kind = FindingKind::kMaskColumn;
+  row.findings.push_back(std::move(weights));
 }
 
 /// Lengths of documents that are begun by 0 and counted up; nothing where the positions are of another kind.
@@ -206,6 +231,7 @@ void read_token_columns(const Json& json, Row& row, std::int64_t vocab, const st
   check_attention_mask(json, row, where);
   read_documents(json, row, where);
   std::vector<std::string_view> read{"input_ids", "labels", "attention_mask", "text"};
+  read_weights(json, row, read, where);
   read.insert(read.end(), kMasks.begin(), kMasks.end());
   for (const auto& column : kBoundaries)
     if (has(json, column.key) && json[column.key].is_array()) read.emplace_back(column.key);
@@ -214,6 +240,31 @@ void read_token_columns(const Json& json, Row& row, std::int64_t vocab, const st
                                        [](const Json& v) { return v == 0; });
   if (one_segment) read.emplace_back("token_type_ids");
   find_unread_columns(json, read, row);
+}
+
+void read_weights(const Json& json, Row& row, std::vector<std::string_view>& read, const std::string& where) {
+  const bool tokens = row.kind == RowKind::kTokens;
+  const char* of_row = nullptr;
+  const char* of_tokens = nullptr;
+  for (std::size_t c = 0; c < (tokens ? kWeights.size() : kWeightsOfAnyRow); ++c) {
+    const char* const key = kWeights[c].key;
+    if (!has(json, key)) continue;
+    const bool list = tokens && kWeights[c].list && json[key].is_array();
+    const char*& by = list ? of_tokens : of_row;
+    if (by != nullptr)
+      fail("{}: {} and {} both say what {} counts in the loss; keep one", where, by, key,
+           list ? "each token" : "the row");
+    by = key;
+    read.emplace_back(key);
+    if (list) {
+      read_token_weights(json, key, row, where);
+      continue;
+    }
+    row.weight = weight_of(json[key], fmt::format("{}: {}", where, key));
+    Finding weights{FindingKind::kWeights, key};
+    weights.weights.add(row.weight);
+    if (!weights.weights.is_plain()) row.findings.push_back(std::move(weights));
+  }
 }
 
 void find_unread_columns(const Json& json, const std::vector<std::string_view>& read, Row& row) {

@@ -100,9 +100,8 @@ Json message_of(const Json& entry, const std::string& path, const std::string& w
 
 /// Keys that say nothing by themselves.
 bool says_something(std::string_view key) {
-  constexpr std::array<std::string_view, 7> kSilent{"role",   "name", "id",          "train",
-                                                    "weight", "type", "tool_call_id"};
-  return std::find(kSilent.begin(), kSilent.end(), key) == kSilent.end();
+  constexpr std::array<std::string_view, 5> kSilent{"role", "name", "id", "type", "tool_call_id"};
+  return !among(kSilent, key) && !is_learning_key(key);
 }
 
 void check_content(const Json& message, const std::string& path, const std::string& where) {
@@ -152,6 +151,11 @@ std::string role_meant_by(const std::string& role) {
                       (speaker->role == "user" || speaker->role == "assistant") && speaker->from != kCall &&
                       speaker->from != "tool_call";
   return person ? std::string(speaker->role) : "";
+}
+
+bool is_learning_key(std::string_view key) {
+  constexpr std::array<std::string_view, 4> kKeys{"train", "weight", "loss_weight", "loss"};
+  return among(kKeys, key);
 }
 
 Json messages_of_conversation(const Json& row, const std::string& where) {

@@ -23,6 +23,9 @@ bool among(const List& list, std::string_view key) {
   return std::find(list.begin(), list.end(), key) != list.end();
 }
 
+/// Whether a key of a message says how it is learnt, not what is said: train, weight, loss_weight, loss.
+bool is_learning_key(std::string_view key);
+
 /// The messages of a ShareGPT row: {"conversations": [{"from", "value"}, …]}. An entry that
 /// already has role and content is taken as it is. Throws Error(kUser) "WHERE: …".
 Json messages_of_conversation(const Json& row, const std::string& where);

@@ -432,7 +432,7 @@ std::uint64_t Dataset::fingerprint() const {
     } else {
       for (std::int64_t i = 0; i < num_examples(); ++i) {
         const auto e = example(i);
-        hash = mix_example(hash, e.ids, e.labels);
+        hash = mix_example(hash, e.ids, e.labels, e.weights);
       }
     }
   } else {

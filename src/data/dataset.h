@@ -47,7 +47,8 @@ struct DatasetOptions {
 struct Example {
   std::vector<std::int32_t> ids;
   std::vector<std::int32_t> labels;
-  std::int32_t source = 0;  // which of the dataset's sources it is of
+  std::vector<float> weights;  // aligned with labels: what each counts in the loss (weights.h); empty: all 1
+  std::int32_t source = 0;     // which of the dataset's sources it is of
 };
 
 /// Of one source.

@@ -27,8 +27,8 @@ struct Field {
 };
 
 constexpr std::array<std::string_view, 3> kReasoning{"reasoning_content", "thinking", "reasoning"};
-/// Keys of a message that say who speaks to whom, or how it is learnt.
-constexpr std::array<std::string_view, 5> kSilentKeys{"role", "train", "weight", "loss", "id"};
+/// Keys of a message that say who speaks to whom; is_learning_key: or how it is learnt.
+constexpr std::array<std::string_view, 2> kSilentKeys{"role", "id"};
 
 std::vector<std::string> steps_of(const std::string& pointer) {
   std::vector<std::string> steps;
@@ -95,7 +95,8 @@ class FieldFinder {
     }
     if (among(kReasoning, key)) return add(FindingKind::kDroppedReasoning, "reasoning", chat_.places[i]);
     if (key == "tool_calls" || key == "function_call") return in_call(i, steps, pointer, place);
-    if (!among(kSilentKeys, key)) add(FindingKind::kUnreadKey, one_line(key, 60), place);
+    if (!among(kSilentKeys, key) && !is_learning_key(key))
+      add(FindingKind::kUnreadKey, one_line(key, 60), place);
   }
 
   void in_call(std::size_t i, const std::vector<std::string>& steps, const std::string& pointer,
@@ -270,7 +271,7 @@ class Judge {
 void find_silent_turns(const ChatRow& chat, const Rendered& rendered, const std::vector<Field>& lost,
                        std::vector<Finding>& findings) {
   for (std::size_t i = 0; i < chat.messages.size(); ++i) {
-    if (chat.messages[i]["role"] != "assistant" || chat.excluded[i]) continue;
+    if (chat.messages[i]["role"] != "assistant" || chat.weights[i] == 0) continue;
     const bool speaks =
         std::any_of(rendered.sources.begin(), rendered.sources.end(), [&](const text::MessageSpan& span) {
           return span.message == static_cast<int>(i) && is_content(span);

@@ -33,6 +33,8 @@ constexpr std::array kWords{
           "that begin with two BOS tokens ({what} twice); leave out the one in the text"},
     Words{FindingKind::kMaskColumn, Severity::kNote, "mask_column", "row",
           "whose labels follow the column '{what}'"},
+    Words{FindingKind::kWeights, Severity::kNotice, "weights", "row",
+          "whose tokens count by '{what}' in the loss, from {least} to {largest}"},
     Words{FindingKind::kPrepacked, Severity::kNotice, "prepacked", "row",
           "cut by '{what}' into the documents they were packed from; none sees another"},
     Words{FindingKind::kIgnoredColumn, Severity::kWarning, "ignored_column", "row",
@@ -124,7 +126,7 @@ Report::Entry& Report::entry(FindingKind kind, const std::string& what, const Ro
   const std::string name = of_kind < kMostOfAKind ? what : "others";
   if (of_kind >= kMostOfAKind) found = find(name);
   if (found != entries_.end()) return *found;
-  entries_.push_back({.kind = kind, .what = name, .first = source, .place = place});
+  entries_.push_back({.kind = kind, .what = name, .first = source, .place = place, .weights = {}});
   return entries_.back();
 }
 
@@ -134,6 +136,7 @@ void Report::add(const std::vector<Finding>& findings, const RowSource& source) 
   for (const Finding& finding : findings) {
     Entry& e = entry(finding.kind, finding.what, source, finding.place);
     e.count += finding.count;
+    e.weights.add(finding.weights);
     if (std::find(seen.begin(), seen.end(), &e) != seen.end()) continue;
     ++e.rows;
     seen.push_back(&e);
@@ -148,6 +151,7 @@ void Report::add(const Entry& later) {
   Entry& e = entry(later.kind, later.what, later.first, later.place);
   e.count += later.count;
   e.rows += later.rows;
+  e.weights.add(later.weights);
 }
 
 std::int64_t Report::turns() const {
@@ -170,7 +174,8 @@ std::string describe(const Report::Entry& entry, std::int64_t turns) {
   const Words& words = words_of(entry.kind);
   return fmt::format(
       "{} {}{} {}; first {}{}{}", entry.count, words.noun, entry.count == 1 ? "" : "s",
-      fmt::format(fmt::runtime(words.text), fmt::arg("what", entry.what), fmt::arg("turns", turns)),
+      fmt::format(fmt::runtime(words.text), fmt::arg("what", entry.what), fmt::arg("turns", turns),
+                  fmt::arg("least", entry.weights.least), fmt::arg("largest", entry.weights.largest)),
       entry.first.where(), entry.place.empty() ? "" : ": ", entry.place);
 }
 
@@ -189,7 +194,7 @@ std::vector<std::string> describe(const Report& report, Severity least) {
 nlohmann::ordered_json to_json(const Report& report) {
   constexpr std::array<std::string_view, 4> kSeverities{"note", "notice", "warning", "dropped"};
   auto list = nlohmann::ordered_json::array();
-  for (const auto& entry : report.entries())
+  for (const auto& entry : report.entries()) {
     list.push_back({{"kind", name_of(entry.kind)},
                     {"severity", kSeverities.at(static_cast<std::size_t>(severity_of(entry.kind)))},
                     {"what", entry.what},
@@ -199,6 +204,9 @@ nlohmann::ordered_json to_json(const Report& report) {
                     {"line", entry.first.line},
                     {"place", entry.place},
                     {"message", describe(entry, report.turns())}});
+    if (entry.kind == FindingKind::kWeights)
+      list.back().update({{"least", entry.weights.least}, {"largest", entry.weights.largest}});
+  }
   return list;
 }
 

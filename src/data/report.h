@@ -2,7 +2,9 @@
 // read, turns that learn no end. The start card, `hone check` and the library print it from here.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
@@ -23,6 +25,7 @@ enum class FindingKind {
   kStraddlingToken,  // a completion whose first token holds the prompt's end
   kTwoBos,           // a row that begins with two BOS tokens
   kMaskColumn,       // labels from a column of zeros and ones
+  kWeights,          // a row of which tokens count more or less than 1 in the loss
   kPrepacked,        // a row cut into the documents it was packed from
   kIgnoredColumn,    // a column that means something to other tools
   kUnknownColumn,    // any other column that is not read
@@ -53,12 +56,31 @@ enum class FindingKind {
   kEmptyTurn,       // an assistant turn that says nothing
 };
 
+/// The least and the largest of some weights in the loss, those of 0 left out.
+struct WeightRange {
+  double least = std::numeric_limits<double>::infinity();
+  double largest = -std::numeric_limits<double>::infinity();
+
+  void add(double weight) {
+    if (weight == 0) return;
+    least = std::min(least, weight);
+    largest = std::max(largest, weight);
+  }
+  void add(const WeightRange& other) {
+    least = std::min(least, other.least);
+    largest = std::max(largest, other.largest);
+  }
+  /// Is none other than 1?
+  bool is_plain() const { return least >= 1 && largest <= 1; }
+};
+
 /// One thing found in a row.
 struct Finding {
   FindingKind kind;
   std::string what;        // which of its kind: the column, the role, the reason
   std::string place = "";  // in the row, as in messages[1].tool_calls; "": the row
   std::int64_t count = 1;
+  WeightRange weights = {};  // kWeights
 };
 
 /// All findings of a dataset, those of one kind and `what` together, in the order of their first row.
@@ -70,7 +92,8 @@ class Report {
     std::int64_t count = 0;  // messages, tool calls, … ; rows where the kind is about rows
     std::int64_t rows = 0;   // that had any
     RowSource first;
-    std::string place;  // in the first row
+    std::string place;    // in the first row
+    WeightRange weights;  // of all rows
   };
 
   void add(const std::vector<Finding>& findings, const RowSource& source);

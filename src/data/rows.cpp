@@ -8,6 +8,7 @@
 #include "data/chat_form.h"
 #include "data/columns.h"
 #include "data/conversation.h"
+#include "data/weights.h"
 #include "text/chat_template.h"
 
 namespace hone::data {
@@ -50,24 +51,26 @@ const std::string& string_at(const Json& row, const char* key, const std::string
   return value.get_ref<const std::string&>();
 }
 
-/// An assistant message may say that it is not to be learnt from: "train": false, "loss": false (ms-swift),
-/// or "weight": 0.
-bool is_excluded(const Json& message, const std::string& path, const std::string& where) {
+bool is_assistant(const Json& message) {
   const auto& role = message["role"].get_ref<const std::string&>();
-  if (role != "assistant" && role_meant_by(role) != "assistant") return false;
+  return role == "assistant" || role_meant_by(role) == "assistant";
+}
+
+/// What an assistant message counts: its "weight" or "loss_weight"; 0 by "train": false, or "loss": false
+/// (ms-swift).
+double weight_of_message(const Json& message, const std::string& path, const std::string& where) {
   bool excluded = has(message, "loss") && message["loss"] == false;
   if (has(message, "train")) {
     if (!message["train"].is_boolean())
       fail("{}: {}.train is a {}, not true or false", where, path, type_name(message["train"]));
     excluded = excluded || !message["train"].get<bool>();
   }
-  if (has(message, "weight")) {
-    const Json& weight = message["weight"];
-    if (!weight.is_number() || (weight != 0 && weight != 1))
-      fail("{}: {}.weight is neither 0 nor 1", where, path);
-    excluded = excluded || weight == 0;
-  }
-  return excluded;
+  double weight = 1;
+  if (has(message, "weight") && has(message, "loss_weight"))
+    fail("{}: {} has both a weight and a loss_weight; keep one", where, path);
+  for (const char* key : {"weight", "loss_weight"})
+    if (has(message, key)) weight = weight_of(message[key], fmt::format("{}: {}.{}", where, path, key));
+  return excluded ? 0 : weight;
 }
 
 /// Tools may be a list, or (data sets that fix a column's type have it so) a list as a string of JSON.
@@ -98,16 +101,25 @@ void take_template_inputs(Json& row, ChatRow& chat, const std::string& where) {
   }
 }
 
-/// Moves messages into the chat; `exclude`: all of them, whatever they say.
-void append_messages(ChatRow& chat, Json messages, const std::string& name, bool exclude,
+/// Moves messages into the chat; `exclude`: none is learnt from, whatever they say.
+void append_messages(Row& row, Json messages, const std::string& name, bool exclude,
                      const std::string& where) {
   check_messages(messages, name, where);
+  ChatRow& chat = row.chat;
+  Finding weights{FindingKind::kWeights, "weight of messages", name};
   for (std::size_t i = 0; i < messages.size(); ++i) {
-    chat.places.push_back(fmt::format("{}[{}]", name, i));
-    const bool excluded = is_excluded(messages[i], chat.places.back(), where);
-    chat.excluded.push_back(exclude || excluded);
+    const std::string place = fmt::format("{}[{}]", name, i);
+    const bool learnt = is_assistant(messages[i]);
+    double weight = learnt ? weight_of_message(messages[i], place, where) : 1;
+    if (exclude && learnt && weight != 0 && weight != 1)
+      row.findings.push_back({FindingKind::kIgnoredMark, "a weight on a turn of the prompt", place});
+    if (exclude) weight = 0;
+    if (learnt) weights.weights.add(weight);
+    chat.weights.push_back(weight);
+    chat.places.push_back(place);
     chat.messages.push_back(std::move(messages[i]));
   }
+  if (!weights.weights.is_plain()) row.findings.push_back(std::move(weights));
 }
 
 /// A system prompt in a column of its own comes first, unless the messages begin with one.
@@ -122,7 +134,7 @@ void prepend_system(const Json& json, Row& row, const std::string& where) {
   }
   const Json message{{"role", "system"}, {"content", system}};
   row.chat.messages.insert(row.chat.messages.begin(), message);
-  row.chat.excluded.insert(row.chat.excluded.begin(), false);
+  row.chat.weights.insert(row.chat.weights.begin(), 1);
   row.chat.places.insert(row.chat.places.begin(), "system");
 }
 
@@ -133,8 +145,8 @@ void parse_completion(Json& json, Row& row, const std::string& where) {
          type_name(json["prompt"]), type_name(json["completion"]));
   if (prompt_is_list) {
     row.conversational = true;
-    append_messages(row.chat, std::move(json["prompt"]), "prompt", true, where);
-    append_messages(row.chat, std::move(json["completion"]), "completion", false, where);
+    append_messages(row, std::move(json["prompt"]), "prompt", true, where);
+    append_messages(row, std::move(json["completion"]), "completion", false, where);
     return;
   }
   row.prompt = string_at(json, "prompt", where);
@@ -198,7 +210,7 @@ Row parse_row(std::string_view text, const std::string& where, std::int64_t voca
     row.kind = RowKind::kChat;
     row.conversational = true;
     const bool converted = kinds[0] == "conversations";
-    append_messages(row.chat, converted ? messages_of_conversation(json, where) : std::move(json["messages"]),
+    append_messages(row, converted ? messages_of_conversation(json, where) : std::move(json["messages"]),
                     kinds[0], false, where);
     read = {"messages", "conversations"};
   } else if (kinds[0] == "prompt + completion") {
@@ -220,6 +232,7 @@ Row parse_row(std::string_view text, const std::string& where, std::int64_t voca
     normalise_chat(row.chat, row.findings, where);
     read.insert(read.end(), {"system", "tools", "documents", "chat_template_kwargs"});
   }
+  read_weights(json, row, read, where);
   find_unread_columns(json, read, row);
   return row;
 }

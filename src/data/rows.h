@@ -19,7 +19,7 @@ using Json = nlohmann::ordered_json;  // templates see keys in the order of the 
 struct ChatRow {
   Json messages = Json::array();
   Json tools, documents, template_kwargs;
-  std::vector<bool> excluded;       // by message: not to be learnt from, even if it is an assistant's
+  std::vector<double> weights;      // by message: in the loss, if it is an assistant's; 0: not learnt from
   std::vector<std::string> places;  // by message: where it is in the row, as in messages[1]
 };
 
@@ -32,6 +32,8 @@ struct Row {
   std::vector<std::int32_t> ids;  // kTokens
   std::optional<std::vector<std::int32_t>> labels;
   std::vector<std::int64_t> documents;  // the lengths of those packed into ids, if there are several
+  double weight = 1;                    // of every token in the loss
+  std::vector<double> token_weights;    // kTokens: times these; empty: 1
   std::vector<Finding> findings;
 };
 
@@ -40,7 +42,8 @@ struct Row {
 Row parse_row(std::string_view json, const std::string& where, std::int64_t vocab,
               const ColumnNames& columns = {});
 
-/// TokenizedRow::content.
+/// TokenizedRow::content. Without the row's and its tokens' weights: a row is on one side of a holdout
+/// however much it counts.
 std::uint64_t content_of(const Row& row);
 
 /// Text from elsewhere for a message: on one line, cut to `longest` bytes.

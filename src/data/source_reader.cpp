@@ -59,7 +59,8 @@ struct Meter {
 std::string notes_of(const SourceFile& file) {
   Json entries = Json::array();
   for (const auto& e : file.report.entries())
-    entries.push_back({static_cast<int>(e.kind), e.what, e.count, e.rows, e.first.line, e.place});
+    entries.push_back({static_cast<int>(e.kind), e.what, e.count, e.rows, e.first.line, e.place,
+                       e.weights.least, e.weights.largest});
   return Json{{"rows", file.rows}, {"report", std::move(entries)}}.dump(-1, ' ', false,
                                                                         Json::error_handler_t::replace);
 }
@@ -68,8 +69,9 @@ void take_notes(SourceFile& file) {
   const Json notes = Json::parse(file.tokens->notes());
   file.rows = notes["rows"].get<std::int64_t>();
   for (const Json& e : notes["report"]) {
-    Report::Entry entry{static_cast<FindingKind>(e[0].get<int>()), e[1], e[2], e[3], file.place, e[5]};
+    Report::Entry entry{static_cast<FindingKind>(e[0].get<int>()), e[1], e[2], e[3], file.place, e[5], {}};
     entry.first.line = e[4].get<std::int64_t>();
+    if (e[6].is_number()) entry.weights = {e[6], e[7]};  // JSON has no infinities: null
     file.report.add(entry);
   }
 }

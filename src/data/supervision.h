@@ -33,10 +33,11 @@
 
 namespace hone::data {
 
-/// Bytes [begin, end) of a text.
+/// Bytes [begin, end) of a text, and what its tokens count in the loss.
 struct TextSpan {
   std::size_t begin = 0;
   std::size_t end = 0;
+  double weight = 1;
   bool operator==(const TextSpan&) const = default;
 };
 
@@ -63,7 +64,7 @@ using Renderer = std::function<text::Rendered(const Json& messages, bool generat
 /// A chat as rendered and tokenised.
 struct RenderedChat {
   const Json& messages;
-  const std::vector<bool>& excluded;       // by message
+  const std::vector<double>& weights;      // by message; 0: excluded
   const std::vector<std::string>& places;  // by message: what findings call it
   const text::Rendered& rendered;
   const text::Encoding& encoding;  // of rendered.text
@@ -85,5 +86,7 @@ std::vector<TextSpan> find_generation_blocks(const RenderedChat& chat);
 /// kIgnoredLabel. A token at the edge that has bytes on both sides is thus learnt from. A token without bytes
 /// of its own (white space that the tokenizer trims from offsets) counts as the byte before it.
 std::vector<std::int32_t> labels_of(const text::Encoding& encoding, const std::vector<TextSpan>& spans);
+/// The weights of the same tokens, each of the first span it has a byte in; of the others 0.
+std::vector<double> weights_of(const text::Encoding& encoding, const std::vector<TextSpan>& spans);
 
 }  // namespace hone::data

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cerrno>
 #include <cstring>
 #include <limits>
@@ -21,7 +22,7 @@ namespace {
 
 /// What a file begins with. The words follow, then the rows, then key and notes.
 struct Header {
-  std::array<char, 8> magic{'h', 'o', 'n', 'e', 't', 'o', 'k', '1'};  // read back on a machine of the other
+  std::array<char, 8> magic{'h', 'o', 'n', 'e', 't', 'o', 'k', '2'};  // read back on a machine of the other
   std::uint64_t byte_order = 0x0102030405060708;                      // byte order, nothing fits
   std::uint64_t words_bytes = 0, num_rows = 0, key_bytes = 0, notes_bytes = 0;
   std::uint64_t hash = 0;     // TokenFile::hash
@@ -92,8 +93,10 @@ std::uint64_t mix_hash(std::uint64_t hash, std::uint64_t value) {
 }
 
 std::uint64_t mix_example(std::uint64_t hash, std::span<const std::int32_t> ids,
-                          std::span<const std::int32_t> labels) {
-  return mix_all(mix_all(hash, ids), labels);
+                          std::span<const std::int32_t> labels, std::span<const float> weights) {
+  hash = mix_all(mix_all(hash, ids), labels);
+  for (const float weight : weights) hash = mix_hash(hash, std::bit_cast<std::uint32_t>(weight));
+  return hash;
 }
 
 TokenFile::~TokenFile() {
@@ -179,7 +182,13 @@ Example TokenFile::example(const TokenRow& row, std::uint32_t begin, std::uint32
   example.ids.resize(length);
   read(at + begin * sizeof(std::int32_t), example.ids.data(), length * sizeof(std::int32_t));
   const std::uint64_t labels = at + row.length * sizeof(std::int32_t);
-  if ((row.flags & TokenRow::kOwnLabels) != 0) {
+  const bool own_labels = (row.flags & TokenRow::kOwnLabels) != 0;
+  if ((row.flags & TokenRow::kWeights) != 0) {
+    const std::uint64_t weights = labels + (own_labels ? row.length : 2 * row.runs) * sizeof(std::int32_t);
+    example.weights.resize(length);
+    read(weights + begin * sizeof(float), example.weights.data(), length * sizeof(float));
+  }
+  if (own_labels) {
     example.labels.resize(length);
     read(labels + begin * sizeof(std::int32_t), example.labels.data(), length * sizeof(std::int32_t));
     return example;
@@ -261,12 +270,14 @@ void TokenWriter::add_document(const TokenizedRow& row, std::size_t begin, std::
                                std::int64_t number) {
   const auto ids = std::span(row.ids).subspan(begin, size);
   const auto labels = std::span(row.labels).subspan(begin, size);
-  TokenRow entry{
-      .begin = (words_.written + words_.buffer.size() - sizeof(Header)) / sizeof(std::int32_t),
-      .content = row.content,
-      .number = number,
-      .length = static_cast<std::uint32_t>(size),
-      .flags = (row.kind == RowKind::kText ? TokenRow::kText : 0U) | (begin > 0 ? TokenRow::kPart : 0U)};
+  const auto weights =
+      row.weights.empty() ? std::span<const float>() : std::span(row.weights).subspan(begin, size);
+  TokenRow entry{.begin = (words_.written + words_.buffer.size() - sizeof(Header)) / sizeof(std::int32_t),
+                 .content = row.content,
+                 .number = number,
+                 .length = static_cast<std::uint32_t>(size),
+                 .flags = (row.kind == RowKind::kText ? TokenRow::kText : 0U) |
+                          (begin > 0 ? TokenRow::kPart : 0U) | (weights.empty() ? 0U : TokenRow::kWeights)};
   for (std::size_t i = 1; i < size; ++i) entry.supervised += labels[i] != kIgnoredLabel ? 1 : 0;
   std::vector<std::array<std::uint32_t, 2>> runs;
   for (std::uint32_t i = 0; i < labels.size(); ++i) {
@@ -284,9 +295,10 @@ void TokenWriter::add_document(const TokenizedRow& row, std::size_t begin, std::
     entry.runs = static_cast<std::uint32_t>(runs.size());
     put(words_, runs.data(), runs.size() * sizeof runs[0]);
   }
+  put(words_, weights.data(), weights.size_bytes());
   put(rows_, &entry, sizeof entry);
   ++num_rows_;
-  hash_ = mix_example(hash_, ids, labels);
+  hash_ = mix_example(hash_, ids, labels, weights);
 }
 
 /// The rows behind the words, where what is in memory of them has been written to their own file.

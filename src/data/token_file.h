@@ -17,7 +17,8 @@ struct TokenRow {
   enum Flag : std::uint32_t {
     kText = 1,       // of RowKind::kText
     kOwnLabels = 2,  // the labels are not runs of the ids
-    kPart = 4        // not the first document of its row
+    kPart = 4,       // not the first document of its row
+    kWeights = 8     // weights follow the labels, f32, one a token
   };
   std::uint64_t begin = 0;       // of its ids, in words of the file
   std::uint64_t content = 0;     // TokenizedRow::content
@@ -28,9 +29,9 @@ struct TokenRow {
   std::uint32_t flags = 0;
 };
 
-/// Ids and labels of a file's rows: 4 bytes a token, 8 a run of learnt tokens, 40 a row. What is asked for is
-/// read (pread), not mapped: pages of a map count as this process's memory, and a file that another program
-/// cuts short would end the process.
+/// Ids, labels and weights of a file's rows: 4 bytes a token, 8 a run of learnt tokens, 40 a row, and 4 a
+/// token more of rows with weights other than 1. What is asked for is read (pread), not mapped: pages of a
+/// map count as this process's memory, and a file that another program cuts short would end the process.
 class TokenFile {
  public:
   /// A finished file, checked whole against its hash. Null where it is no such file, is broken, or was made
@@ -47,7 +48,7 @@ class TokenFile {
   TokenRow row(std::int64_t index) const;
   /// Tokens [begin, begin + length) of a row.
   Example example(const TokenRow& row, std::uint32_t begin, std::uint32_t length) const;
-  /// A hash of all ids and labels and their order.
+  /// A hash of all ids, labels and weights and their order.
   std::uint64_t hash() const { return hash_; }
   /// What TokenWriter::finish was given.
   const std::string& notes() const { return notes_; }
@@ -103,6 +104,6 @@ class TokenWriter {
 std::uint64_t mix_hash(std::uint64_t hash, std::uint64_t value);
 /// `hash` with an example more, as TokenFile::hash.
 std::uint64_t mix_example(std::uint64_t hash, std::span<const std::int32_t> ids,
-                          std::span<const std::int32_t> labels);
+                          std::span<const std::int32_t> labels, std::span<const float> weights);
 
 }  // namespace hone::data

@@ -9,6 +9,7 @@
 #include "data/missing_stops.h"
 #include "data/rows.h"
 #include "data/supervision.h"
+#include "data/weights.h"
 #include "text/chat_template.h"
 #include "text/moment.h"
 #include "text/pretrained_tokenizer.h"
@@ -43,6 +44,7 @@ class RowWork {
       check_vocabulary();
       if (options_.for_training && row.conversational) check_supervision();
     }
+    weigh(row.weight);
     note_two_bos();
     if (result_.supervised() == 0) result_.no_target = reason_for_nothing(row);
     return std::move(result_);
@@ -54,6 +56,7 @@ class RowWork {
   void tokenize_chat(ChatRow& chat);
   void note_border(const Row& row, const text::Encoding& encoding);
   void end_with_eos();
+  void weigh(double row_weight);
   text::Rendered render(const ChatRow& chat, const Json& messages, bool generation_prompt,
                         bool trace = false) const;
   void check_roles(const Json& messages) const;
@@ -65,6 +68,7 @@ class RowWork {
   const PretrainedTokenizer* tokenizer_;
   const TokenizeOptions& options_;
   const std::string& where_;
+  std::vector<double> weights_;  // of tokens, but for the row's own; empty: 1
   TokenizedRow result_;
 };
 
@@ -72,6 +76,7 @@ void RowWork::take_tokens(Row& row) {
   result_.labels = std::move(row.labels).value();
   result_.ids = std::move(row.ids);
   result_.documents = std::move(row.documents);
+  weights_ = std::move(row.token_weights);
   if (!options_.decode) return;
   if (tokenizer_ == nullptr) fail("{}: the model has no tokenizer.json to decode input_ids with", where_);
   result_.text = tokenizer_->tokenizer().decode(result_.ids, false);
@@ -111,6 +116,24 @@ void RowWork::end_with_eos() {
   result_.labels.push_back(*eos);
 }
 
+/// Gives learnt tokens their weights, and takes the labels of those that have none.
+void RowWork::weigh(double row_weight) {
+  if (weights_.empty() && row_weight == 1) return;
+  auto& labels = result_.labels;
+  result_.weights.assign(labels.size(), 0.0F);
+  bool plain = true;
+  for (std::size_t i = 0; i < labels.size(); ++i) {
+    const double weight = row_weight * (weights_.empty() ? 1 : weights_[i]);
+    if (weight == 0) labels[i] = kIgnoredLabel;
+    if (labels[i] == kIgnoredLabel) continue;
+    if (!is_weight(weight))
+      check_weight(weight, fmt::format("{}: the weight of token {}, times that of the row,", where_, i));
+    result_.weights[i] = static_cast<float>(weight);
+    plain = plain && weight == 1;
+  }
+  if (plain) result_.weights.clear();
+}
+
 text::Rendered RowWork::render(const ChatRow& chat, const Json& messages, bool generation_prompt,
                                bool trace) const {
   text::ChatOptions options;
@@ -138,7 +161,7 @@ void RowWork::tokenize_chat(ChatRow& chat) {
   find_dropped(chat, rendered, traced, options_.generation_prompt, result_.findings);
   auto encoding = tokenizer_->tokenizer().encode(rendered.text, false);
   const RenderedChat view{.messages = chat.messages,
-                          .excluded = chat.excluded,
+                          .weights = chat.weights,
                           .places = chat.places,
                           .rendered = rendered,
                           .encoding = encoding,
@@ -155,6 +178,8 @@ void RowWork::tokenize_chat(ChatRow& chat) {
   if (!spans.empty())
     result_.findings.push_back({FindingKind::kTurns, "", "", static_cast<std::int64_t>(spans.size())});
   result_.labels = labels_of(encoding, spans);
+  if (std::any_of(spans.begin(), spans.end(), [](const TextSpan& span) { return span.weight != 1; }))
+    weights_ = weights_of(encoding, spans);
   result_.ids = std::move(encoding.ids);
   result_.text = std::move(rendered.text);
 }
@@ -183,10 +208,12 @@ void RowWork::check_vocabulary() const {
 }
 
 std::string RowWork::reason_for_nothing(const Row& row) const {
+  if (row.weight == 0) return "its weight is 0";
   if (row.kind == RowKind::kTokens) {
     if (result_.ids.empty()) return "input_ids is empty";
     return result_.ids.size() == 1 ? "it has one token, which nothing predicts"
-                                   : "every label but those of first tokens is -100";
+           : weights_.empty()      ? "every label but those of first tokens is -100"
+                                   : "every label but those of first tokens is -100, or its weight 0";
   }
   if (!row.conversational)
     return row.kind == RowKind::kText ? "text is empty" : "prompt and completion are empty";
@@ -195,7 +222,7 @@ std::string RowWork::reason_for_nothing(const Row& row) const {
   for (std::size_t i = 0; i < row.chat.messages.size(); ++i) {
     const auto& role = row.chat.messages[i]["role"].get_ref<const std::string&>();
     if (std::find(roles.begin(), roles.end(), role) == roles.end()) roles.push_back(role);
-    excluded = excluded && (role != "assistant" || row.chat.excluded[i]);
+    excluded = excluded && (role != "assistant" || row.chat.weights[i] == 0);
   }
   if (std::find(roles.begin(), roles.end(), "assistant") == roles.end()) {
     std::sort(roles.begin(), roles.end());  // rows that differ in their order alone are counted together

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/label.h"
 #include "data/column_names.h"
 #include "data/report.h"
 
@@ -17,9 +18,6 @@ class PretrainedTokenizer;
 }
 
 namespace hone::data {
-
-/// A label that is not learnt from, as in Transformers.
-inline constexpr std::int32_t kIgnoredLabel = -100;
 
 /// What a row is, by its keys. Keys that no kind has (id, source, …) are named in the findings, nulls
 /// ignored.
@@ -60,6 +58,8 @@ struct TokenizedRow {
   std::string text;  // the rendered chat, prompt and completion, or the text
   std::vector<std::int32_t> ids;
   std::vector<std::int32_t> labels;
+  /// What each counts in the loss (weights.h), aligned with ids, 0 where not learnt from; empty: all 1.
+  std::vector<float> weights;
   /// The lengths of the documents that the row was packed from, which do not see one another; empty: one.
   std::vector<std::int64_t> documents;
   /// What there is to say about the row; kNoTarget is not among them.
@@ -79,11 +79,13 @@ struct TokenizedRow {
 /// Which tokens are learnt from:
 ///   - kChat: every assistant turn, from after its header through its end-of-turn token (supervision.h says
 ///     how both are found), or exactly the template's {% generation %} blocks where it has them. A message
-///     with "train": false or "weight": 0 is left out. Lists of messages as prompt and completion are one
+///     with "train": false or "weight": 0 is left out, one with another "weight" or "loss_weight" counts so
+///     much in the loss. Lists of messages as prompt and completion are one
 ///     chat whose assistant turns are learnt from in the completion only.
 ///   - kCompletion of strings: the completion and the EOS behind it. Prompt and completion are tokenised as
 ///     one text, as TRL does and as the model will see it.
 ///   - kText: everything. kTokens: the labels given, or everything.
+/// A row of any kind may have a weight of its own, and every token of a kTokens row (columns.h).
 /// A token that crosses the edge of learnt text is learnt from, as Transformers does with {% generation %}.
 class RowTokenizer {
  public:

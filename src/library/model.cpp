@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/suggest.h"
+#include "data/weights.h"
 #include "device/threads.h"
 #include "hub/hub_cache.h"
 #include "library/impl.h"
@@ -68,7 +69,13 @@ ModelOutput AutoModelForCausalLM::forward(const Batch& batch) {
                          fmt::format("row {} of the batch: {} tokens", i, row.input_ids.size()));
     if (row.labels.size() != (has_labels ? row.input_ids.size() : 0))
       fail("row {} of the batch has {} labels for {} input_ids", i, row.labels.size(), row.input_ids.size());
-    tokens.add(row.input_ids, row.labels);
+    if (!row.loss_weights.empty() && row.loss_weights.size() != row.labels.size())
+      fail("row {} of the batch has {} loss_weights for {} labels", i, row.loss_weights.size(),
+           row.labels.size());
+    for (std::size_t j = 0; j < row.loss_weights.size(); ++j)
+      data::check_weight(static_cast<double>(row.loss_weights[j]),
+                         fmt::format("row {} of the batch: loss_weights[{}]", i, j));
+    tokens.add(row.input_ids, row.labels, row.loss_weights);
   }
   auto& decoder = impl_->model->decoder();
   const auto& spec = decoder.spec();
@@ -80,16 +87,18 @@ ModelOutput AutoModelForCausalLM::forward(const Batch& batch) {
     output.logits.assign(logits.span<float>().begin(), logits.span<float>().end());
     return output;
   }
-  const std::int64_t items = batch.num_items_in_batch > 0 ? batch.num_items_in_batch : tokens.supervised();
+  const double own = tokens.loss_weight();
+  const double items = batch.loss_weight_in_batch > 0 ? batch.loss_weight_in_batch
+                       : batch.num_items_in_batch > 0 ? static_cast<double>(batch.num_items_in_batch)
+                                                      : own;
   if (items == 0) fail("no label of the batch is supervised: there is no loss");
   auto impl = std::make_shared<ModelOutput::Impl>();
   impl->model = impl_;
   const ops::TapeScope recording(impl_->context, impl_->training_mode ? &impl->tape : nullptr);
-  const double share = static_cast<double>(tokens.supervised()) / static_cast<double>(items);
-  const auto computed =
-      decoder.loss(impl_->context, tokens,
-                   {.lm_scale = 1.0 / static_cast<double>(items),
-                    .aux_scale = spec.output_router_logits ? spec.aux_coefficient * share : 0.0});
+  const double share = own / items;
+  const auto computed = decoder.loss(
+      impl_->context, tokens,
+      {.lm_scale = 1.0 / items, .aux_scale = spec.output_router_logits ? spec.aux_coefficient * share : 0.0});
   output.loss = *computed.total.as<float>();
   if (impl_->training_mode) {
     impl->loss = computed.total;

@@ -58,7 +58,7 @@ Example AutoTokenizer::encode_chat(const std::vector<Message>& messages) const {
 
 Example AutoTokenizer::encode_row(const std::string& row_json) const {
   auto row = data::RowTokenizer(&impl_->tokenizer, {}).tokenize(row_json, "row");
-  return {std::move(row.ids), std::move(row.labels)};
+  return {std::move(row.ids), std::move(row.labels), std::move(row.weights)};
 }
 
 std::int64_t AutoTokenizer::vocab_size() const {

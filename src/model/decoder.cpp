@@ -18,9 +18,10 @@ const Tensor& value_of(const Parameter* parameter) {
   return parameter != nullptr ? parameter->value : kNone;
 }
 
-Tensor host_i32(ops::Context& context, const std::vector<std::int32_t>& values) {
-  return Tensor::from<std::int32_t>(context.allocator(), values,
-                                    Shape{static_cast<std::int64_t>(values.size())}, device::Purpose::kData);
+template <typename T>
+Tensor on_device(ops::Context& context, const std::vector<T>& values) {
+  return Tensor::from<T>(context.allocator(), values, Shape{static_cast<std::int64_t>(values.size())},
+                         device::Purpose::kData);
 }
 
 void check_ids(const std::vector<std::int32_t>& ids, std::int64_t vocab, bool labels) {
@@ -173,7 +174,7 @@ Decoder::Pass Decoder::prepare(ops::Context& context, const TokenBatch& batch, K
   std::vector<std::int32_t> offsets{0};
   for (const auto length : batch.lengths) offsets.push_back(offsets.back() + length);
   const std::vector<std::int32_t> begins(offsets.begin(), offsets.end() - 1);
-  pass.layout = {host_i32(context, offsets), host_i32(context, begins), host_i32(context, batch.lengths)};
+  pass.layout = {on_device(context, offsets), on_device(context, begins), on_device(context, batch.lengths)};
   pass.rotary = rotary_.prepare(context, batch.lengths);
   return pass;
 }
@@ -182,7 +183,7 @@ Decoder::States Decoder::forward(ops::Context& context, const TokenBatch& batch,
                                  KvCache* cache, const std::vector<std::int32_t>& live) {
   check_ids(batch.ids, spec_.vocab, false);
   const Pass pass = prepare(context, batch, cache, live);
-  Tensor x = ops::embedding(context, embedding_->value, host_i32(context, batch.ids), spec_.padding_id);
+  Tensor x = ops::embedding(context, embedding_->value, on_device(context, batch.ids), spec_.padding_id);
   States states;
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     std::vector<Tensor> outputs;
@@ -218,20 +219,18 @@ Decoder::Loss Decoder::loss(ops::Context& context, const TokenBatch& batch, cons
   check_ids(batch.labels, spec_.vocab, true);
   std::vector<std::int32_t> rows;
   std::vector<std::int32_t> targets;
-  std::size_t at = 0;
-  for (const auto length : batch.lengths) {  // the token at i predicts the label at i + 1
-    for (std::size_t i = 0; i + 1 < static_cast<std::size_t>(length); ++i) {
-      if (batch.labels[at + i + 1] == kIgnoredLabel) continue;
-      rows.push_back(static_cast<std::int32_t>(at + i));
-      targets.push_back(batch.labels[at + i + 1]);
-    }
-    at += static_cast<std::size_t>(length);
-  }
+  std::vector<float> weights;
+  batch.for_each_supervised([&](std::size_t i) {  // the token before predicts it
+    rows.push_back(static_cast<std::int32_t>(i) - 1);
+    targets.push_back(batch.labels[i]);
+    if (!batch.weights.empty()) weights.push_back(batch.weights[i]);
+  });
   States states = forward(context, batch, options.recompute);
-  const Tensor chosen = ops::take_rows(context, states.residual, host_i32(context, rows));
+  const Tensor chosen = ops::take_rows(context, states.residual, on_device(context, rows));
   const Tensor h = ops::rms_norm(context, chosen, final_norm_->value, static_cast<float>(spec_.norm_eps));
-  const auto cross_entropy = ops::linear_cross_entropy(context, h, head_weight(), host_i32(context, targets),
-                                                       static_cast<float>(options.lm_scale));
+  const auto cross_entropy = ops::linear_cross_entropy(
+      context, h, head_weight(), on_device(context, targets), static_cast<float>(options.lm_scale),
+      batch.weights.empty() ? Tensor() : on_device(context, weights));
   Loss loss{.total = cross_entropy.loss,
             .lm = cross_entropy.loss,
             .aux = {},

@@ -75,16 +75,16 @@ class Decoder {
   Tensor logits(ops::Context& context, const Tensor& residual, const Tensor& rows = {});
 
   struct LossOptions {
-    double lm_scale = 1;  // 1 / supervised tokens of the whole optimizer step
+    double lm_scale = 1;  // 1 / TokenBatch::loss_weight of the whole optimizer step
     double aux_scale =
         0;  // router_aux_loss_coef times this micro-step's share of the step's tokens; 0: no auxiliary loss
     bool recompute = false;
   };
   struct Loss {
     Tensor total;  // (1) f32: lm + aux, to differentiate
-    Tensor lm;     // (1) f32: lm_scale * sum of -log p over the supervised tokens
+    Tensor lm;     // (1) f32: lm_scale * sum of weight * -log p over the supervised tokens
     Tensor aux;    // (1) f32, already scaled; undefined without auxiliary loss
-    Tensor nll;    // (supervised) f32
+    Tensor nll;    // (supervised) f32, unweighted
     std::vector<moe::Routing> routings;
   };
   /// The training loss of a batch with labels. Throws Error(kUser) for a label outside the vocabulary.

@@ -6,8 +6,6 @@
 
 namespace hone::train {
 
-static_assert(data::kIgnoredLabel == model::kIgnoredLabel);
-
 StepBatches make_batches(const data::Dataset& dataset, const std::vector<std::vector<std::int64_t>>& packs,
                          std::int64_t micro_batch) {
   HONE_CHECK(micro_batch > 0, "micro_batch is {}", micro_batch);
@@ -16,7 +14,7 @@ StepBatches make_batches(const data::Dataset& dataset, const std::vector<std::ve
     if (i % static_cast<std::size_t>(micro_batch) == 0) result.micro_batches.emplace_back();
     for (const std::int64_t index : packs[i]) {
       const auto example = dataset.example(index);
-      result.micro_batches.back().add(example.ids, example.labels);
+      result.micro_batches.back().add(example.ids, example.labels, example.weights);
       result.examples.push_back(index);
     }
   }

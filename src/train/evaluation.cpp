@@ -25,7 +25,7 @@ model::TokenBatch next_evaluation_batch(const data::Dataset& dataset, std::int64
   for (; example < dataset.num_examples(); ++example) {
     if (batch.tokens() > 0 && batch.tokens() + dataset.length(example) > tokens_at_once) break;
     const auto next = dataset.example(example);
-    batch.add(next.ids, next.labels);
+    batch.add(next.ids, next.labels, next.weights);
   }
   return batch;
 }
@@ -39,11 +39,12 @@ EvalSummary evaluate_dataset(ops::Context& context, model::Decoder& decoder, con
     const auto batch = next_evaluation_batch(dataset, i, tokens_at_once);
     const EvalResult result = evaluate(context, decoder, batch);
     sum += result.loss;
+    summary.loss_weight += result.loss_weight;
     summary.tokens += result.tokens;
     summary.supervised += result.supervised;
     if (progress) progress(i, dataset.num_examples());
   }
-  summary.loss = summary.supervised > 0 ? sum / static_cast<double>(summary.supervised) : 0.0;
+  summary.loss = summary.loss_weight > 0 ? sum / summary.loss_weight : 0.0;
   summary.perplexity = std::exp(summary.loss);
   summary.seconds = watch.seconds();
   return summary;
@@ -51,9 +52,9 @@ EvalSummary evaluate_dataset(ops::Context& context, model::Decoder& decoder, con
 
 Question question_of(const data::Example& example) {
   std::size_t end = example.labels.size();
-  while (end > 0 && example.labels[end - 1] == data::kIgnoredLabel) --end;
+  while (end > 0 && example.labels[end - 1] == kIgnoredLabel) --end;
   std::size_t begin = end;
-  while (begin > 0 && example.labels[begin - 1] != data::kIgnoredLabel) --begin;
+  while (begin > 0 && example.labels[begin - 1] != kIgnoredLabel) --begin;
   const auto at = [&](std::size_t i) { return example.ids.begin() + static_cast<std::ptrdiff_t>(i); };
   return {{at(0), at(begin)}, {at(begin), at(end)}};
 }

@@ -13,9 +13,10 @@
 namespace hone::train {
 
 struct EvalSummary {
-  double loss = 0;  // mean over supervised tokens
+  double loss = 0;  // mean over supervised tokens, weighted as a step's
   double perplexity = 0;
   std::int64_t examples = 0, tokens = 0, supervised = 0;
+  double loss_weight = 0;  // the sum of the supervised tokens' weights: their count, where none has one
   double seconds = 0;
 };
 

@@ -231,7 +231,7 @@ void add_source_options(std::vector<Option>& options) {
   options.push_back(
       {"data.columns", "mapping",
        "what rows call their keys, as in {prompt: question, completion: answer}; also user, assistant and "
-       "system, of which a chat of one turn is made",
+       "system, of which a chat of one turn is made, and weight, what a row counts in the loss",
        [](Recipe& r, const RecipeValue& v) {
          r.columns = columns_of(v);
          spread_columns(r);

@@ -117,7 +117,8 @@ std::string arrow(const KeyChange& change) {
 }
 
 std::string describe(const KeyChange& change) {
-  if (change.key == "data") return "the training data changed: its rows, its tokenizer or its chat template";
+  if (change.key == "data")
+    return "the training data changed: its rows, their weights, its tokenizer or its chat template";
   if (change.key == "eval")
     return "the evaluation data or train.eval_every changed, and evaluations decide its end";
   if (change.key == "model") return "model.path holds another model, or its files changed";

@@ -123,6 +123,7 @@ StepRecord RunLog::record_of(const Run& run, const StepResult& result, double le
   record.grad_norm = result.grad_norm;
   record.tokens = result.tokens;
   record.supervised = result.supervised;
+  if (result.loss_weight != static_cast<double>(result.supervised)) record.loss_weight = result.loss_weight;
   record.total_tokens = state.tokens;
   record.tokens_per_second = static_cast<double>(result.tokens) / seconds;
   record.step_ms = 1e3 * seconds;

@@ -44,7 +44,7 @@ void find_nonfinite(const model::TokenBatch& batch, const Tensor& nll, std::int6
   for (std::size_t d = 0; d < batch.lengths.size(); ++d) {
     bool finite = true;
     for (std::size_t i = 1; i < static_cast<std::size_t>(batch.lengths[d]); ++i) {
-      if (batch.labels[at + i] == model::kIgnoredLabel) continue;
+      if (batch.labels[at + i] == kIgnoredLabel) continue;
       finite = finite && std::isfinite(nll.span<float>()[row++]);
     }
     if (!finite) documents.push_back(first_document + static_cast<std::int64_t>(d));
@@ -70,6 +70,7 @@ StepResult train_step(ops::Context& context, model::Decoder& decoder, Optimizer&
   for (const auto& batch : micro_batches) {
     result.tokens += batch.tokens();
     result.supervised += batch.supervised();
+    result.loss_weight += batch.loss_weight();
   }
   if (result.supervised == 0) return result;  // nothing to learn: a mean over no tokens is no loss
   decoder.parameters().reset_grads();
@@ -88,7 +89,7 @@ StepResult train_step(ops::Context& context, model::Decoder& decoder, Optimizer&
     const ops::TapeScope recording(context, &tape);
     const double share = static_cast<double>(batch.tokens()) / static_cast<double>(result.tokens);
     auto loss = decoder.loss(context, batch,
-                             {.lm_scale = 1.0 / static_cast<double>(result.supervised),
+                             {.lm_scale = 1.0 / result.loss_weight,
                               .aux_scale = options.aux_coefficient * share,
                               .recompute = options.recompute});
     total.add(context, loss.total.detach());
@@ -126,8 +127,13 @@ EvalResult evaluate(ops::Context& context, model::Decoder& decoder, const model:
   const ops::TapeScope no_gradients(context, nullptr);
   const auto loss = decoder.loss(context, batch, {.lm_scale = 1.0});
   const Tensor nll = loss.nll;
-  EvalResult result{.loss = 0, .tokens = batch.tokens(), .supervised = batch.supervised()};
-  for (const float x : nll.span<float>()) result.loss += static_cast<double>(x);
+  EvalResult result{
+      .loss_weight = batch.loss_weight(), .tokens = batch.tokens(), .supervised = batch.supervised()};
+  const auto* x = nll.as<float>();
+  batch.for_each_supervised([&](std::size_t i) {
+    result.loss +=
+        (batch.weights.empty() ? 1.0 : static_cast<double>(batch.weights[i])) * static_cast<double>(*x++);
+  });
   return result;
 }
 

@@ -21,7 +21,7 @@ struct StepOptions {
 
 struct StepResult {
   double loss = 0;      // lm_loss + aux_coefficient * aux_loss
-  double lm_loss = 0;   // mean over the step's supervised tokens
+  double lm_loss = 0;   // weighted mean over the step's supervised tokens
   double aux_loss = 0;  // Transformers' formula per micro-batch, averaged by tokens
   double grad_norm = 0;
   bool skipped = false;   // the loss or a gradient was not finite: nothing was changed
@@ -29,23 +29,26 @@ struct StepResult {
   std::vector<std::int64_t>
       nonfinite_documents;  // then: the documents of the step with a loss that is not finite, in order
   std::int64_t tokens = 0, supervised = 0;
+  double loss_weight = 0;  // the sum of the supervised tokens' weights: their count, where none has one
   std::vector<std::vector<std::int64_t>>
       expert_counts;  // per MoE layer: (token, slot) pairs that each expert got
   double forward_ms = 0, backward_ms = 0, optimizer_ms = 0;
 };
 
 /// Forward, loss and backward of every micro-batch, then one update. Where no token of the step is supervised
-/// nothing is computed: the loss is 0 and there is no update. The loss is the sum over all supervised
-/// tokens of the step divided by their count, so any split into micro-batches gives the same gradient; the
-/// auxiliary loss of a micro-batch counts by its share of the tokens.
+/// nothing is computed: the loss is 0 and there is no update. The loss is sum(w * -log p) / sum(w) over
+/// all supervised tokens of the step, w their weights (1, where they have none): so any split into
+/// micro-batches gives the same gradient, and weights that are all the same change nothing. The auxiliary
+/// loss of a micro-batch counts by its share of the tokens.
 StepResult train_step(ops::Context& context, model::Decoder& decoder, Optimizer& optimizer,
                       std::span<const model::TokenBatch> micro_batches, const StepOptions& options);
 
 struct EvalResult {
-  double loss = 0;  // mean over supervised tokens, language model only
+  double loss = 0;         // sum of weight * -log p over the supervised tokens, language model only
+  double loss_weight = 0;  // sum of their weights
   std::int64_t tokens = 0, supervised = 0;
 };
-/// The loss of a batch without gradients, to be summed: loss here is the sum, not the mean.
+/// The loss of a batch without gradients, to be summed: the mean is the sum of loss over that of loss_weight.
 EvalResult evaluate(ops::Context& context, model::Decoder& decoder, const model::TokenBatch& batch);
 
 }  // namespace hone::train

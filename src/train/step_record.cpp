@@ -39,6 +39,7 @@ const std::vector<StepFigure>& step_figures() {
                                                 {"grad_norm", &R::grad_norm, Of::kStep},
                                                 {"tokens", &R::tokens, Of::kStep},
                                                 {"supervised", &R::supervised, Of::kStep},
+                                                {"loss_weight", &R::loss_weight, Of::kWeights},
                                                 {"total_tokens", &R::total_tokens, Of::kStep},
                                                 {"tok_s", &R::tokens_per_second, Of::kStep},
                                                 {"step_ms", &R::step_ms, Of::kStep},
@@ -55,6 +56,7 @@ const std::vector<StepFigure>& step_figures() {
 
 bool has_figure(const StepRecord& record, const StepFigure& figure) {
   if (figure.of == StepFigure::Of::kPlace || figure.of == StepFigure::Of::kRun) return true;
+  if (figure.of == StepFigure::Of::kWeights) return record.step > 0 && record.loss_weight > 0;
   return record.step > 0 && (figure.of == StepFigure::Of::kStep || record.has_experts);
 }
 

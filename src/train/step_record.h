@@ -37,6 +37,9 @@ struct StepRecord {
   double memory_mib = 0;      // the most this process has had resident
   bool skipped = false;       // the loss or a gradient was not finite: nothing was changed
 
+  /// The sum of the supervised tokens' weights, where rows have some; 0: none has.
+  double loss_weight = 0;
+
   // Of models with experts.
   bool has_experts = false;
   double expert_imbalance = 0;  // busiest expert over the mean, worst layer
@@ -47,11 +50,11 @@ struct StepRecord {
 
 /// A figure of a record.
 struct StepFigure {
-  enum class Of { kPlace, kRun, kStep, kExperts };
+  enum class Of { kPlace, kRun, kStep, kWeights, kExperts };
   const char* key;  // in metrics.jsonl
   std::variant<double StepRecord::*, std::int64_t StepRecord::*, bool StepRecord::*> field;
-  Of of;  // kPlace: where in the run; kStep: of records after step 0; kExperts: of those that have experts,
-          // too
+  Of of;  // kPlace: where in the run; kStep: of records after step 0; kWeights, kExperts: of those that have
+          // weights or experts, too
   const char* longer = nullptr;  // Transformers' word, where the key is a shorter one
   const char* long_name() const { return longer != nullptr ? longer : key; }
 };

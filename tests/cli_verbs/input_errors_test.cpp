@@ -46,6 +46,16 @@ TEST_F(BadTokenRows, LabelsOfAnotherLength) {
                      {"rows.jsonl:1", "2 labels", "3 input_ids"});
 }
 
+TEST_F(BadTokenRows, WeightsThatAreNone) {
+  expect_refused_row("{\"input_ids\": [1, 2], \"labels\": [1, 2], \"loss_weights\": [1]}\n",
+                     {"rows.jsonl:1", "1 loss_weights", "2 labels"});
+  expect_refused_row("{\"input_ids\": [1, 2], \"loss_weights\": [1, 1]}\n", {"rows.jsonl:1", "0 labels"});
+  expect_refused_row("{\"input_ids\": [1, 2], \"labels\": [1, 2], \"loss_weights\": [1, -1]}\n",
+                     {"rows.jsonl:1", "loss_weights[1] is -1"});
+  expect_refused_row("{\"input_ids\": [1, 2], \"labels\": [1, 2], \"loss_weights\": [1, 0]}\n",
+                     {"rows.jsonl", "of weight 0"});
+}
+
 TEST_F(BadTokenRows, LabelsInSomeRowsOnly) {
   expect_refused_row("{\"input_ids\": [1, 2], \"labels\": [1, 2]}\n{\"input_ids\": [1, 2]}\n",
                      {"rows.jsonl:2", "rows.jsonl:1"});

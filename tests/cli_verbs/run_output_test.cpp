@@ -68,6 +68,45 @@ TEST_F(RunOutput, MetricsSayWhenAndHowFar) {
   EXPECT_EQ(metrics.back().at("eta_s"), 0.0);
 }
 
+TEST_F(RunOutput, WeightsAreSaidAndThoseThatAreAllTheSameChangeNoBit) {
+  const std::string rows_before = read(workspace_ / "train.jsonl");
+  const auto weigh = [&](const std::vector<double>& weights) {
+    std::string text;
+    std::istringstream in(rows_before);
+    std::size_t i = 0;
+    for (std::string line; std::getline(in, line); ++i) {
+      Json row = Json::parse(line);
+      row["weight"] = weights[i % weights.size()];
+      text += row.dump() + "\n";
+    }
+    write(workspace_ / "train.jsonl", text);
+  };
+  ASSERT_EQ(train({"output=plain"}).code, 0);
+  weigh({0.25});
+  const auto outcome = train({"output=same"});
+  ASSERT_EQ(outcome.code, 0);
+  EXPECT_TRUE(holds(outcome.err,
+                    "8 rows whose tokens count by 'weight' in the loss, from 0.25 to 0.25; "
+                    "first train.jsonl:1"))
+      << outcome.err;
+  weigh({0.5, 3});
+  ASSERT_EQ(train({"output=other"}).code, 0);
+  EXPECT_EQ(read(workspace_ / "plain/model/model.safetensors"),
+            read(workspace_ / "same/model/model.safetensors"));
+  EXPECT_NE(read(workspace_ / "plain/model/model.safetensors"),
+            read(workspace_ / "other/model/model.safetensors"));
+  const auto plain = rows("plain/metrics.jsonl"), same = rows("same/metrics.jsonl"),
+             other = rows("other/metrics.jsonl");
+  ASSERT_EQ(same.size(), plain.size());
+  for (std::size_t i = 1; i < plain.size(); ++i) {
+    EXPECT_EQ(same[i].at("loss"), plain[i].at("loss"));
+    EXPECT_EQ(other[i].at("supervised"), plain[i].at("supervised"));
+    EXPECT_FALSE(plain[i].contains("loss_weight"));
+    EXPECT_EQ(same[i].at("loss_weight").get<double>(), 0.25 * same[i].at("supervised").get<double>());
+    EXPECT_NE(other[i].at("loss"), plain[i].at("loss"));
+  }
+}
+
 TEST_F(RunOutput, SampleAnswersAreInAFileAndInTheReport) {
   ASSERT_EQ(train().code, 0);
   const auto samples = rows("run/samples.jsonl");

@@ -161,6 +161,25 @@ TEST(TokenizeVerb, LabelsOfAChatCoverExactlyTheAnswersAndTheirEnds) {
   EXPECT_EQ(json_lines(read(workspace / "text.jsonl")).at(0).at("text"), "same words<|im_end|>");
 }
 
+// What it writes, hone reads: the same tokens count the same.
+TEST(TokenizeVerb, WeightsAreWrittenAsTheyAreRead) {
+  Workspace workspace;
+  write(workspace / "chat.jsonl",
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": "
+        "\"b\", \"weight\": 0.5}], \"weight\": 3}\n");
+  workspace.succeed({"tokenize", kDemoModel, "--in", "chat.jsonl", "--out", "out.jsonl"});
+  auto row = json_lines(read(workspace / "out.jsonl")).at(0);
+  ASSERT_EQ(row.at("loss_weights").size(), row.at("labels").size());
+  for (std::size_t i = 0; i < row["labels"].size(); ++i)
+    EXPECT_EQ(row["loss_weights"][i], row["labels"][i] == -100 ? 0 : 1.5) << i;
+  row.erase("text");
+  write(workspace / "ids.jsonl", row.dump() + "\n");
+  for (const char* file : {"chat.jsonl", "ids.jsonl"}) {
+    const auto check = workspace.succeed({"check", kDemoModel, file, "--json"}).json();
+    EXPECT_EQ(check.at("supervised"), 2) << file;
+  }
+}
+
 TEST(TokenizeVerb, RowsOfNoIdsAreNoText) {
   Workspace workspace;
   write(workspace / "ids.jsonl", "{\"input_ids\": []}\n");
@@ -350,7 +369,13 @@ TEST_F(Reports, CheckReadsARecipesEvaluationDataToo) {
   const auto json = workspace_.succeed({"check", "r.yaml", "--json"}).json();
   EXPECT_EQ(json.at("rows"), 6);
   EXPECT_EQ(json.at("eval").at("supervised"), 1);
-  EXPECT_EQ(json.at("eval").at("findings").at(1).at("kind"), "ignored_column");
+  const auto& weights = json.at("eval").at("findings").at(1);
+  EXPECT_EQ(weights.at("kind"), "weights");
+  EXPECT_EQ(weights.at("least"), 2);
+  EXPECT_EQ(weights.at("largest"), 2);
+  const auto eval = workspace_.succeed({"eval", "model", "eval.jsonl", "--json"}).json();
+  EXPECT_EQ(eval.at("supervised"), 1);
+  EXPECT_EQ(eval.at("loss_weight"), 2);
   const auto text = workspace_.succeed({"check", "r.yaml", "--show", "0"}).out;
   EXPECT_NE(text.find("eval: "), std::string::npos);
   EXPECT_NE(text.find("eval.jsonl:1"), std::string::npos) << text;

@@ -331,12 +331,14 @@ TEST(Forms, DeveloperIsSystemWhereTheTemplateDoesNotKnowIt) {
 }
 
 TEST(Forms, MarksThatAreNotReadAreNamed) {
-  const auto row = tokenize(R"({"messages": [{"role":"user","content":"a","train":true,"weight":0},
+  const auto row =
+      tokenize(R"({"messages": [{"role":"user","content":"a","train":true,"weight":0,"loss_weight":0.5},
       {"role":"assistant","content":"b","mask":1,"loss":false},{"role":"assistant","content":"c","loss":true}]})",
-                            tokenizer_of(kChatml));
+               tokenizer_of(kChatml));
   EXPECT_THAT(learnt(row), ElementsAre("c<|im_end|>"));
   EXPECT_THAT(found(row),
               ElementsAre("ignored_mark 'train' on a turn of role 'user' @ messages[0].train",
+                          "ignored_mark 'loss_weight' on a turn of role 'user' @ messages[0].loss_weight",
                           "ignored_mark 'mask' on a turn of role 'assistant' @ messages[1].mask"));
 }
 

@@ -19,7 +19,8 @@ const std::vector<std::string> kRows{
     R"({"prompt": [{"role":"user","content":"a"}], "completion": [{"role":"assistant","content":"b"}]})",
     R"({"prompt": "Q: ", "completion": "the A"})",
     R"({"text": "ab\ud83e\udda4c"})",
-    R"({"input_ids": [5, 6, 7], "labels": [-100, 6, 9], "attention_mask": [1, 1, 1]})"};
+    R"({"input_ids": [5, 6, 7], "labels": [-100, 6, 9], "attention_mask": [1, 1, 1]})",
+    R"({"input_ids": [5, 6, 7], "weights": [0.5, 0, 1e3], "sample_weight": "2", "seq_lengths": [1, 2]})"};
 
 /// A row with a few bytes changed, left out, doubled, or exchanged with a piece of another row.
 std::string mutated(const std::string& row, const CounterRng& rng, std::uint64_t& draw) {

@@ -60,9 +60,10 @@ Masked mask(const std::string& template_text, const Json& messages, const std::s
   const auto encoding = test::tiny_tokenizer().encode(rendered.text, false);
   std::vector<std::int32_t> stop_ids{id_of(eos)};
   for (const auto& stop : stops) stop_ids.push_back(id_of(stop));
-  if (excluded.empty()) excluded.assign(messages.size(), false);
+  std::vector<double> weights(messages.size(), 1);
+  for (std::size_t i = 0; i < excluded.size(); ++i) weights[i] = excluded[i] ? 0 : 1;
   const std::vector<std::string> places(messages.size());
-  const RenderedChat chat{messages, excluded, places, rendered, encoding, generation_prompt};
+  const RenderedChat chat{messages, weights, places, rendered, encoding, generation_prompt};
   const Markers markers(test::tiny_tokenizer(), stop_ids);
   const auto spans = compiled.has_generation_blocks() ? find_generation_blocks(chat)
                                                       : find_learnt_turns(chat, markers, render);

@@ -1,4 +1,5 @@
 // Tokens from one start to the next: the same ones, or new ones.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -169,6 +170,40 @@ TEST_F(TokenCacheTest, IsMadeAnewWhereItIsBroken) {
   }
 }
 
+TEST_F(TokenCacheTest, KeepsWeights) {
+  std::string weighted;
+  for (int i = 0; i < 50; ++i)
+    weighted += fmt::format(
+        "{{\"text\": \"the {0}\", \"weight\": {1}}}\n"
+        "{{\"input_ids\": [1, 2, 3], \"labels\": [1, {0}, 3], \"weights\": [1, 0.5, {1}]}}\n",
+        i, 0.25 * (i % 9));
+  dir.write("train.jsonl", weighted);
+  const auto first = load();
+  const auto second = load();
+  EXPECT_EQ(second.statistics().cached_files, 1);
+  EXPECT_EQ(first.fingerprint(), second.fingerprint());
+  ASSERT_EQ(second.num_examples(), 94);  // six texts weigh 0
+  for (std::int64_t i = 0; i < 94; ++i) EXPECT_EQ(second.example(i).weights, first.example(i).weights);
+  EXPECT_EQ(second.example(2).weights.at(2), 0.25F);
+  EXPECT_EQ(describe(second.statistics().report, Severity::kNotice),
+            describe(first.statistics().report, Severity::kNotice));
+  EXPECT_THAT(describe(second.statistics().report, Severity::kNotice),
+              ::testing::Contains(HasSubstr("by 'weight' in the loss, from 0.25 to 2; first ")));
+}
+
+TEST_F(TokenCacheTest, OfAnOlderHoneIsMadeAnew) {
+  load();
+  const auto file = files().at(0);
+  const std::string now = read_file(file);
+  std::string old = now;
+  old[7] = '1';  // before rows had weights
+  std::ofstream(file, std::ios::binary) << old;
+  testing::internal::CaptureStderr();
+  EXPECT_FALSE(hits());
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("it is of another version; it is made anew"));
+  EXPECT_EQ(read_file(file), now);
+}
+
 TEST_F(TokenCacheTest, LeavesNothingOfARowThatIsWrong) {
   dir.write("train.jsonl", rows("the") + "{\"text\": 1}\n");
   EXPECT_THAT(error_of([&] { load(); }), HasSubstr("train.jsonl:301"));
@@ -255,11 +290,16 @@ TEST(TokenFile, HoldsRowsOfAnyLabels) {
   const auto runs = row_of(RowKind::kText, {1, 2, 3, 4, 5}, {-100, 2, -100, 4, 5});
   const auto own = row_of(RowKind::kTokens, {1, 2, 3}, {7, -100, 9});
   const auto none = row_of(RowKind::kChat, {1}, {-100});
+  const auto with = [](TokenizedRow row, std::vector<float> weights) {
+    row.weights = std::move(weights);
+    return row;
+  };
+  const auto weighted = with(runs, {0, 0.5F, 0, 2, 3}), own_weighted = with(own, {1, 0, 0.125F});
   for (const auto& path : std::vector<std::string>{"", dir / "x.tokens"}) {
     TokenWriter writer(path);
-    for (const auto* row : {&runs, &own, &none}) writer.add(*row, 10);
+    for (const auto* row : {&runs, &own, &none, &weighted, &own_weighted}) writer.add(*row, 10);
     const auto file = writer.finish("key", "notes");
-    ASSERT_EQ(file->size(), 3);
+    ASSERT_EQ(file->size(), 5);
     EXPECT_EQ(file->row(0).content, 77U);
     EXPECT_EQ(file->row(0).supervised, 3U);
     EXPECT_EQ(file->row(0).number, 10);
@@ -269,6 +309,12 @@ TEST(TokenFile, HoldsRowsOfAnyLabels) {
     EXPECT_EQ(file->example(file->row(1), 0, 3).labels, own.labels);
     EXPECT_EQ(file->example(file->row(1), 1, 2).labels, (std::vector<std::int32_t>{-100, 9}));
     EXPECT_EQ(file->example(file->row(2), 0, 1).labels, none.labels);
+    EXPECT_TRUE(file->example(file->row(0), 0, 5).weights.empty());
+    EXPECT_EQ(file->example(file->row(3), 0, 5).weights, weighted.weights);
+    EXPECT_EQ(file->example(file->row(3), 0, 5).labels, runs.labels);
+    EXPECT_EQ(file->example(file->row(3), 3, 2).weights, (std::vector<float>{2, 3}));
+    EXPECT_EQ(file->example(file->row(4), 1, 2).weights, (std::vector<float>{0, 0.125F}));
+    EXPECT_EQ(file->example(file->row(4), 1, 2).labels, (std::vector<std::int32_t>{-100, 9}));
     EXPECT_EQ(file->notes(), "notes");
   }
   std::string why;

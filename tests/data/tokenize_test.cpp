@@ -269,8 +269,6 @@ TEST(TokenizeErrors, NameLineFieldAndRemedy) {
        "messages[0].content is a number, not a string or a list of parts"},
       {R"({"messages": [{"role":"assistant","content":"a","train":1}]})",
        "messages[0].train is a number, not true or false"},
-      {R"({"messages": [{"role":"assistant","content":"a","weight":0.5}]})",
-       "messages[0].weight is neither 0 nor 1"},
       {R"({"messages": [{"role":"user","content":"a"}], "tools": 3})", "tools is a number, not a list"},
       {R"({"messages": [{"role":"user","content":"a"}], "tools": "{]"})", "tools, a string of JSON:"},
       {R"({"messages": [{"role":"user","content":"a"}], "chat_template_kwargs": []})",
@@ -452,8 +450,8 @@ TEST(TokenizeIds, CutsPackedRowsIntoTheirDocuments) {
 
 TEST(TokenizeIds, NamesColumnsThatItDoesNotRead) {
   EXPECT_THAT(found(tokenize(R"({"input_ids": [1, 2], "attention_mask": [1, 1], "token_type_ids": [0, 0],
-                                 "source": "web", "weight": 0.5, "text": "ab", "note": null})")),
-              ElementsAre("unknown_column: source", "ignored_column: weight"));
+                                 "source": "web", "loss_scale": 0.5, "text": "ab", "note": null})")),
+              ElementsAre("unknown_column: source", "ignored_column: loss_scale"));
   EXPECT_THAT(found(tokenize(R"({"text": "ab", "loss_mask": [1, 0], "id": 3})")),
               ElementsAre("ignored_column: loss_mask", "unknown_column: id"));
   EXPECT_THAT(found(tokenize(R"({"prompt": "a", "completion": "b", "tools": []})")),

@@ -39,8 +39,15 @@ std::vector<model::TokenBatch> rows(int count) {
 /// The rows as one micro-batch of isolated documents.
 std::vector<model::TokenBatch> packed(const std::vector<model::TokenBatch>& parts) {
   model::TokenBatch all;
-  for (const auto& part : parts) all.add(part.ids, part.labels);
+  for (const auto& part : parts) all.add(part.ids, part.labels, part.weights);
   return {all};
+}
+
+/// The row with that weight for every token.
+model::TokenBatch weighted(const model::TokenBatch& row, float weight) {
+  model::TokenBatch result;
+  result.add(row.ids, row.labels, std::vector<float>(row.ids.size(), weight));
+  return result;
 }
 
 /// Gradients of one step's language-model loss on a golden checkpoint.
@@ -100,7 +107,7 @@ TEST(StepInvariance, AStepWithoutATargetChangesNothing) {
     before.emplace_back(p.value.span<float>().begin(), p.value.span<float>().end());
   model::TokenBatch batch;
   const std::vector<std::int32_t> ids{1, 2, 3};
-  batch.add(ids, std::vector<std::int32_t>(3, model::kIgnoredLabel));
+  batch.add(ids, std::vector<std::int32_t>(3, kIgnoredLabel));
   const std::vector<model::TokenBatch> batches{batch};
   const auto result = train::train_step(context, model.decoder(), optimizer, batches,
                                         {.learning_rate = 1, .aux_coefficient = 1});
@@ -113,6 +120,64 @@ TEST(StepInvariance, AStepWithoutATargetChangesNothing) {
     const auto now = parameters.all()[i].value.span<float>();
     EXPECT_TRUE(std::equal(now.begin(), now.end(), before[i].begin())) << parameters.all()[i].spec.name;
   }
+}
+
+TEST(StepInvariance, AWeightOfTwoIsTheRowTwice) {
+  auto twice = rows(8);
+  twice.push_back(twice.front());
+  auto once = rows(8);
+  once.front() = weighted(once.front(), 2);
+  const auto expected = gradients(packed(twice));
+  expect_near(gradients(packed(once)), expected);
+  expect_near(gradients(once), expected);  // a micro-batch with weights, and seven without
+  expect_near(gradients(once, {.recompute = true}), expected);
+  const auto alone = gradients(packed(rows(8)));
+  EXPECT_GT(relative_distance(expected.at("model.norm.weight"), alone.at("model.norm.weight")), 1e-2);
+}
+
+TEST(StepInvariance, AWeightOfATokenIsItsOwn) {
+  model::TokenBatch row;
+  row.add({3, 14, 15, 92, 65}, {kIgnoredLabel, 14, kIgnoredLabel, 92, 65}, {9, 3, 9, 0, 1});
+  EXPECT_EQ(row.supervised(), 2);
+  EXPECT_EQ(row.loss_weight(), 4);
+  std::vector<model::TokenBatch> apart(4);
+  for (std::size_t i = 0; i < apart.size(); ++i) {
+    std::vector<std::int32_t> labels(5, kIgnoredLabel);
+    labels[i < 3 ? 1 : 4] = row.ids[i < 3 ? 1 : 4];
+    apart[i].add(row.ids, labels);
+  }
+  expect_near(gradients({row}), gradients(packed(apart)));
+}
+
+TEST(StepInvariance, WeightsThatAreAllTheSameChangeNothing) {
+  const auto with = [](float weight) {
+    auto all = rows(8);
+    for (auto& row : all) row = weighted(row, weight);
+    return all;
+  };
+  EXPECT_EQ(gradients(packed(with(1))), gradients(packed(rows(8))));
+  EXPECT_EQ(gradients(packed(with(0.25))), gradients(packed(rows(8))));  // products with 2^-2 are exact
+  EXPECT_EQ(gradients(with(0.25)), gradients(rows(8)));
+  for (const float weight : {3.0F, 1e-12F, 1e12F}) {
+    SCOPED_TRACE(weight);
+    expect_near(gradients(packed(with(weight))), gradients(packed(rows(8))));
+  }
+}
+
+TEST(StepInvariance, AnEvaluationIsWeightedAsAStep) {
+  ops::Context context({}, 1);
+  auto model = model::CausalLM::from_pretrained(
+      context, std::string(HONE_TEST_DATA) + "/golden/qwen3_moe-default", {.dtype = DType::kF32});
+  auto once = rows(3);
+  once.front() = weighted(once.front(), 2);
+  auto twice = rows(3);
+  twice.push_back(twice.front());
+  const auto got = train::evaluate(context, model.decoder(), packed(once).front());
+  const auto want = train::evaluate(context, model.decoder(), packed(twice).front());
+  EXPECT_EQ(got.loss_weight, static_cast<double>(want.supervised));
+  EXPECT_LT(got.supervised, want.supervised);
+  EXPECT_NEAR(got.loss / want.loss, 1, 1e-6);
+  EXPECT_NEAR(gradients(packed(once)).at("loss").front(), got.loss / got.loss_weight, 1e-5);
 }
 
 TEST(StepInvariance, RecomputeIsBitForBitTheSame) {

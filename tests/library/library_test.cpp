@@ -80,6 +80,59 @@ TEST_F(Library, AccumulatedBatchesAddUpToOneWithTheAuxiliaryLoss) {
     EXPECT_LT(distance(gradient, once.at(name)), 1e-5) << name;
 }
 
+TEST_F(Library, AWeightOfTwoIsTheRowTwice) {
+  Batch batch = some_rows();
+  batch.rows.push_back(batch.rows.front());
+  auto weighted = load("qwen3_moe-default");
+  auto plain = load("qwen3_moe-default");
+  weighted.train();
+  plain.train();
+  auto want = plain.forward(batch);
+  want.backward();
+  float loss = 0;
+  for (int i = 0; i < 2; ++i) {  // a batch for every row
+    Batch part;
+    part.rows.push_back(some_rows().rows.at(static_cast<std::size_t>(i)));
+    if (i == 0) part.rows[0].loss_weights.assign(part.rows[0].labels.size(), 2);
+    part.loss_weight_in_batch = 2 * 4 + 3;
+    auto output = weighted.forward(part);
+    loss += output.loss;
+    output.backward();
+  }
+  EXPECT_NEAR(loss, want.loss, 1e-5);
+  const auto once = gradients(plain);
+  for (const auto& [name, gradient] : gradients(weighted))
+    EXPECT_LT(distance(gradient, once.at(name)), 1e-5) << name;
+}
+
+TEST_F(Library, RowsAreReadWithTheirWeights) {
+  const auto tokenizer = AutoTokenizer::from_pretrained(std::string(HONE_TEST_DATA) + "/../../demo/model");
+  const Example row = tokenizer.encode_row(R"({"input_ids": [1, 2, 3], "weights": [1, 0.5, 0]})");
+  EXPECT_EQ(row.labels, (std::vector<std::int32_t>{1, 2, -100}));
+  EXPECT_EQ(row.loss_weights, (std::vector<float>{1, 0.5F, 0}));
+  EXPECT_TRUE(tokenizer.encode_row(R"({"text": "a"})").loss_weights.empty());
+}
+
+TEST_F(Library, WeightsThatAreNoneAreErrors) {
+  auto model = load("llama-default");
+  const auto error = [&](std::vector<float> weights) -> std::string {
+    Batch batch = some_rows();
+    batch.rows[1].loss_weights = std::move(weights);
+    try {
+      model.forward(batch);
+    } catch (const std::exception& e) {
+      EXPECT_TRUE(is_user_error(e));
+      return e.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(error({1, 2, 0, 4}), "");
+  EXPECT_THAT(error({1, 2}), testing::HasSubstr("row 1 of the batch has 2 loss_weights for 4 labels"));
+  EXPECT_THAT(error({1, 2, -3, 4}),
+              testing::HasSubstr("row 1 of the batch: loss_weights[2] is -3; a weight"));
+  EXPECT_THAT(error({1, NAN, 1, 1}), testing::HasSubstr("loss_weights[1] is nan"));
+}
+
 TEST_F(Library, ParametersHaveNamesShapesAndValues) {
   auto model = load("qwen3_moe-default");
   model.freeze({"embed_tokens"});

@@ -43,6 +43,42 @@ INSTANTIATE_TEST_SUITE_P(Settings, ResumeAfterTerm,
                                          Setting{"unpacked", {"data.packing=false"}}),
                          [](const auto& test) { return std::string(test.param.name); });
 
+TEST_F(Resume, WithWeightsIsBitForBitAnUndisturbedRun) {
+  const auto weigh = [&](double most) {
+    std::string text;
+    std::istringstream in(read(workspace_ / "train.jsonl"));
+    int i = 0;
+    for (std::string line; std::getline(in, line); ++i) {
+      Json row = Json::parse(line);
+      row["weight"] = 0.5 + most * (i % 3);
+      row["messages"].back()["weight"] = 1 + i % 2;
+      text += row.dump() + "\n";
+    }
+    write(workspace_ / "train.jsonl", text);
+  };
+  weigh(0.75);
+  const std::vector<std::string> options{"train.steps=250", "train.checkpoint_every=0"};
+  workspace_.succeed(args("whole", options));
+  const pid_t pid = workspace_.start(args("run", options));
+  wait_for_step(pid, "run", 3);
+  ::kill(pid, SIGTERM);
+  const auto stopped = workspace_.wait(pid);
+  EXPECT_EQ(stopped.code, 0) << stopped.err;
+  ASSERT_NE(stopped.out.find("stopped after step "), std::string::npos) << stopped.out;
+  std::filesystem::copy(workspace_ / "run", workspace_ / "other", std::filesystem::copy_options::recursive);
+  workspace_.succeed(args("run", options));
+  expect_same_run("run", "whole");
+  EXPECT_NE(metrics("run").back().at("loss_weight"), metrics("run").back().at("supervised"));
+  // Other weights are other data: of a run that an older hone began without them, too. It goes on all the
+  // same.
+  weigh(1.5);
+  expect_refused(workspace_.hone(args("other", options)),
+                 {"output other", "training data changed", "weights"});
+  auto extended = args("other", options);
+  extended.emplace_back("--extend");
+  workspace_.succeed(extended);
+}
+
 TEST_F(Resume, TheEvaluationBeforeTheFirstStepIsARow) {
   workspace_.chat_data(4, "valid.jsonl", "valid");
   workspace_.succeed(args("run", {"data.eval=valid.jsonl", "train.eval_samples=0", "train.steps=2"}));

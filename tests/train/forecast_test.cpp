@@ -22,7 +22,7 @@ model::TokenBatch documents(const std::vector<int>& lengths, std::uint64_t vocab
   std::uint64_t draw = 0;
   model::TokenBatch batch;
   for (const int length : lengths) {
-    std::vector<std::int32_t> ids(static_cast<std::size_t>(length)), labels(ids.size(), model::kIgnoredLabel);
+    std::vector<std::int32_t> ids(static_cast<std::size_t>(length)), labels(ids.size(), kIgnoredLabel);
     for (std::size_t i = 0; i < ids.size(); ++i) {
       ids[i] = static_cast<std::int32_t>(random.below(draw++, vocab));
       if (i % 2 == 0) labels[i] = ids[i];
