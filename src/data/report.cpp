@@ -34,7 +34,7 @@ constexpr std::array kWords{
     Words{FindingKind::kMaskColumn, Severity::kNote, "mask_column", "row",
           "whose labels follow the column '{what}'"},
     Words{FindingKind::kWeights, Severity::kNotice, "weights", "row",
-          "whose tokens count by '{what}' in the loss, from {least} to {largest}"},
+          "whose tokens count {range} in the loss, by '{what}'"},
     Words{FindingKind::kPrepacked, Severity::kNotice, "prepacked", "row",
           "cut by '{what}' into the documents they were packed from; none sees another"},
     Words{FindingKind::kIgnoredColumn, Severity::kWarning, "ignored_column", "row",
@@ -95,6 +95,11 @@ constexpr std::array kWords{
     Words{FindingKind::kEmptyTurn, Severity::kNotice, "empty_turn", "assistant turn",
           "without a word: an immediate stop is learnt"},
 };
+
+std::string range_text(const WeightRange& range) {
+  return range.least == range.largest ? fmt::format("{}", range.least)
+                                      : fmt::format("{} to {}", range.least, range.largest);
+}
 
 const Words& words_of(FindingKind kind) {
   const auto* const found =
@@ -172,11 +177,10 @@ const Report::Entry* Report::first(Severity severity) const {
 
 std::string describe(const Report::Entry& entry, std::int64_t turns) {
   const Words& words = words_of(entry.kind);
-  return fmt::format(
-      "{} {}{} {}; first {}{}{}", entry.count, words.noun, entry.count == 1 ? "" : "s",
-      fmt::format(fmt::runtime(words.text), fmt::arg("what", entry.what), fmt::arg("turns", turns),
-                  fmt::arg("least", entry.weights.least), fmt::arg("largest", entry.weights.largest)),
-      entry.first.where(), entry.place.empty() ? "" : ": ", entry.place);
+  return fmt::format("{} {}{} {}; first {}{}{}", entry.count, words.noun, entry.count == 1 ? "" : "s",
+                     fmt::format(fmt::runtime(words.text), fmt::arg("what", entry.what),
+                                 fmt::arg("turns", turns), fmt::arg("range", range_text(entry.weights))),
+                     entry.first.where(), entry.place.empty() ? "" : ": ", entry.place);
 }
 
 std::vector<std::string> describe(const Report& report, Severity least) {

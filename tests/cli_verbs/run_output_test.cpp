@@ -86,7 +86,7 @@ TEST_F(RunOutput, WeightsAreSaidAndThoseThatAreAllTheSameChangeNoBit) {
   const auto outcome = train({"output=same"});
   ASSERT_EQ(outcome.code, 0);
   EXPECT_TRUE(holds(outcome.err,
-                    "8 rows whose tokens count by 'weight' in the loss, from 0.25 to 0.25; "
+                    "8 rows whose tokens count 0.25 in the loss, by 'weight'; "
                     "first train.jsonl:1"))
       << outcome.err;
   weigh({0.5, 3});

@@ -188,7 +188,7 @@ TEST_F(TokenCacheTest, KeepsWeights) {
   EXPECT_EQ(describe(second.statistics().report, Severity::kNotice),
             describe(first.statistics().report, Severity::kNotice));
   EXPECT_THAT(describe(second.statistics().report, Severity::kNotice),
-              ::testing::Contains(HasSubstr("by 'weight' in the loss, from 0.25 to 2; first ")));
+              ::testing::Contains(HasSubstr("count 0.25 to 2 in the loss, by 'weight'; first ")));
 }
 
 TEST_F(TokenCacheTest, OfAnOlderHoneIsMadeAnew) {
