@@ -4,10 +4,10 @@
 // what an element sums to depends on its row, its column and k alone (see micro_kernel.h), however few rows
 // its tile has. A multiplication sums its 32 products by themselves, even and odd ones apart, and adds them
 // to the tile at once, so that a piece of 512 elements is a chain of 16 additions. It goes on from the sum
-// that waits lowest (MicroArgs::start[0]), which costs nothing; whoever cuts k sees to it that such a chain
-// ends (kFanIn of gemm.h, kGroupBlocks of attention_code.h). Four sums hide the latency of TDPBF16PS (52
-// cycles, one begun every 16); each step of k loads four tiles and multiplies four times, which is what L2
-// can feed. Floats take six times as many multiplications: amx_split.h.
+// that waits (MicroArgs::start), which costs nothing; whoever cuts k sees to it that such a chain
+// ends (kGroupPieces of gemm.h, kGroupBlocks of attention_code.h). Four sums hide the latency of TDPBF16PS
+// (52 cycles, one begun every 16); each step of k loads four tiles and multiplies four times, which is what
+// L2 can feed. Floats take six times as many multiplications: amx_split.h.
 #pragma once
 
 #include "kernels/cpu/amx_split.h"
@@ -50,7 +50,7 @@ template <class Isa, bool kTall>
 
 template <class Isa, bool kTall>
 [[gnu::always_inline]] inline void load_all_sums(const MicroArgs& args) {
-  const float* start = args.start[0];
+  const float* start = args.start;
   load_sums<Isa, 0>(start, args.start_stride);
   if constexpr (kTall) {
     load_sums<Isa, 2>(start == nullptr ? nullptr : start + 16 * args.start_stride, args.start_stride);
@@ -126,14 +126,12 @@ struct MicroKernel<Isa, E, kPackedA> {
         return run_special(rows, args, out);
     }
     sum(args);
-    bool alone = true;
-    for (Index level = 1; level < kWaitingLevels; level++) alone = alone && args.start[level] == nullptr;
     if constexpr (std::is_same_v<C, float>) {
-      if (alone && !out.stream) return store(out.c, out.stride);
+      if (!out.stream) return store(out.c, out.stride);
     }
     alignas(64) float sums[kTileRows<Isa, E> * kPanel<Isa>];
     store(sums, kPanel<Isa>);
-    put(rows, sums, args, out);
+    out.store(rows, sums);
   }
 
  private:
@@ -144,22 +142,6 @@ struct MicroKernel<Isa, E, kPackedA> {
       sum_on_tiles<Isa, E, false>(args);
     }
   }
-  /// Stores sums and what else waits.
-  template <class C>
-  [[gnu::always_inline]] static void put(Index rows, const float* sums, const MicroArgs& args,
-                                         const TileOut<Isa, C>& out) {
-    for (Index i = 0; i < rows; i++) {
-      const float* row = sums + i * kPanel<Isa>;
-      typename Isa::Vec low = Isa::load(row), high = Isa::load(row + Isa::kLanes);
-      for (Index level = 1; level < kWaitingLevels; level++) {
-        if (args.start[level] == nullptr) continue;
-        const float* start = args.start[level] + i * args.start_stride;
-        low = Isa::load(start) + low;
-        high = Isa::load(start + Isa::kLanes) + high;
-      }
-      out.store(i, low, high);
-    }
-  }
   /// Where some floats are not finite.
   template <class C>
   [[gnu::noinline]] void run_special(Index rows, const MicroArgs& args, const TileOut<Isa, C>& out) {
@@ -167,7 +149,7 @@ struct MicroKernel<Isa, E, kPackedA> {
     sum(args);
     store(sums, kPanel<Isa>);
     mend_sums<Isa>(args, rows, sums);
-    put(rows, sums, args, out);
+    out.store(rows, sums);
   }
   [[gnu::always_inline]] void store(float* to, Index stride) const {
     store_sums<Isa, 0>(to, stride);

@@ -85,7 +85,7 @@ template <class Isa>
   for (Index i = 0; i < rows; i++) {
     for (Index j = 0; j < kWidth; j++) {
       if (!__builtin_isnan(sums[i * kWidth + j])) continue;
-      float sum = args.start[0] != nullptr ? args.start[0][i * args.start_stride + j] : 0;
+      float sum = args.start != nullptr ? args.start[i * args.start_stride + j] : 0;
       bool finite = true;
       for (Index w = 0; w < args.words; w++) {
         const Index block = w / kSplitBlock * 3 * kSplitPlane<Isa>, word = w % kSplitBlock;

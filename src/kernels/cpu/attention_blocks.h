@@ -76,6 +76,11 @@ struct RowState {
   float sum = 0;             // of exp(score - max)
 };
 
+/// log(sum of exp(score)), rounded once: its error makes every probability of the row wrong by one factor.
+inline float log_sum_exp(const RowState& state) {
+  return static_cast<float>(static_cast<double>(state.max) + __builtin_log(static_cast<double>(state.sum)));
+}
+
 /// Turns the scores s[seen] of a row into exp(scale * score - maximum so far), stored as E where they were,
 /// with zeros in the rest of `all`, which begins and ends with whole vectors. Returns what the row's sums so
 /// far have to be multiplied by.
@@ -157,10 +162,10 @@ template <bool kAdd, class Isa, class E>
   args.a_step = kWordBlock<Isa, E> * Index{sizeof(float)};
   args.b = p.panels + (panel * p.panel_words + words.begin) * kPanel<Isa>;
   args.words = words.size();
-  args.chain_begun = (p.before + words.begin) % kChainWords;
+  args.words_before = p.before + words.begin;
   float* sums = p.sums + rows.begin * p.sums_stride + panel * kPanel<Isa>;
   if constexpr (kAdd) {
-    args.start[0] = sums;
+    args.start = sums;
     args.start_stride = p.sums_stride;
   }
   kernel.run(rows.size(), args, TileOut<Isa, float>{sums, p.sums_stride, false});

@@ -22,26 +22,27 @@ template <class Isa, class T>
   return row < b.ffn ? b.data + (lane < Isa::kLanes ? row : b.ffn + row) * b.stride : nullptr;
 }
 
-/// How many vectors of a row are multiplied in one chain, and how many elements in one call of dot_rows: 64
-/// chains with AVX2, 32 with AVX-512 (see micro_kernel.h; a vector's lanes are added up pairwise).
+/// How many vectors of a row are multiplied in one chain; the chains are added up in f64 (see
+/// micro_kernel.h).
 inline constexpr Index kDotSteps = 64;
-inline constexpr Index kDotPiece = Index{1} << 15;
 
-/// kRows rows of a times four rows of b (null, but not the first: 0), over k elements from element k0 on:
-/// out[row * kPanel + column], added to what is there unless k0 is 0.
+/// kRows rows of a times four rows of b (null, but not the first: 0), over k elements:
+/// out[row * kPanel + column].
 template <class Isa, class S, class T, int kRows>
-[[gnu::noinline]] void dot_rows(const S* a, Index a_stride, const T* const (&b)[4], Index k0, Index k,
-                                float* out) {
+[[gnu::noinline]] void dot_rows(const S* a, Index a_stride, const T* const (&b)[4], Index k, float* out) {
   using E = Stored<Compute<Isa, T>>;  // a dot product of floats is never split
   using Vec = typename Isa::Vec;
   constexpr Index kStep = Isa::kLanes * kPerWord<E>;
-  Vec sum[kRows][4], over[kRows][4];  // over: of the chains that are over
+  Vec sum[kRows][4];
+  typename Isa::Wide over[kRows][4];  // of the chains that are over
   for (int r = 0; r < kRows; r++) {
-    for (int c = 0; c < 4; c++) sum[r][c] = over[r][c] = Isa::zero();
+    for (int c = 0; c < 4; c++) {
+      sum[r][c] = Isa::zero();
+      over[r][c] = Isa::wide_zero();
+    }
   }
   const T* rows[4];
-  for (int c = 0; c < 4; c++) rows[c] = (b[c] != nullptr ? b[c] : b[0]) + k0;
-  a += k0;
+  for (int c = 0; c < 4; c++) rows[c] = b[c] != nullptr ? b[c] : b[0];
   Index i = 0;
   while (i + kStep <= k) {
     for (Index end = least(k, i + kDotSteps * kStep); i + kStep <= end; i += kStep) {
@@ -57,7 +58,7 @@ template <class Isa, class S, class T, int kRows>
     }
     for (int r = 0; r < kRows; r++) {
       for (int c = 0; c < 4; c++) {
-        over[r][c] = over[r][c] + sum[r][c];
+        over[r][c] = Isa::add(over[r][c], sum[r][c]);
         sum[r][c] = Isa::zero();
       }
     }
@@ -66,14 +67,14 @@ template <class Isa, class S, class T, int kRows>
     for (int r = 0; r < kRows; r++) {
       const Vec x = load_words<Isa, E>(a + r * a_stride + i, k - i);
       for (int c = 0; c < 4; c++) {
-        over[r][c] = multiply_add<Isa, E>(x, load_words<Isa, E>(rows[c] + i, k - i), over[r][c]);
+        sum[r][c] = multiply_add<Isa, E>(x, load_words<Isa, E>(rows[c] + i, k - i), Isa::zero());
+        over[r][c] = Isa::add(over[r][c], sum[r][c]);
       }
     }
   }
   for (int r = 0; r < kRows; r++) {
     for (int c = 0; c < 4; c++) {
-      float& to = out[r * kPanel<Isa> + c];
-      to = (k0 > 0 ? to : 0.0F) + (b[c] != nullptr ? Isa::sum(over[r][c]) : 0.0F);
+      out[r * kPanel<Isa> + c] = b[c] != nullptr ? static_cast<float>(Isa::sum(over[r][c])) : 0.0F;
     }
   }
 }
@@ -95,22 +96,19 @@ void dot_block(const AlongK<S>& a, const B& b, Range rows, Range columns, Index 
         }
         continue;
       }
-      for (Index k0 = 0; k0 == 0 || k0 < k; k0 += kDotPiece) {
-        const Index piece = least(kDotPiece, k - k0);
-        switch (rows.size()) {
-          case 1:
-            dot_rows<Isa, S, T, 1>(start, a.stride, four, k0, piece, tile + c);
-            break;
-          case 2:
-            dot_rows<Isa, S, T, 2>(start, a.stride, four, k0, piece, tile + c);
-            break;
-          case 3:
-            dot_rows<Isa, S, T, 3>(start, a.stride, four, k0, piece, tile + c);
-            break;
-          default:
-            dot_rows<Isa, S, T, 4>(start, a.stride, four, k0, piece, tile + c);
-            break;
-        }
+      switch (rows.size()) {
+        case 1:
+          dot_rows<Isa, S, T, 1>(start, a.stride, four, k, tile + c);
+          break;
+        case 2:
+          dot_rows<Isa, S, T, 2>(start, a.stride, four, k, tile + c);
+          break;
+        case 3:
+          dot_rows<Isa, S, T, 3>(start, a.stride, four, k, tile + c);
+          break;
+        default:
+          dot_rows<Isa, S, T, 4>(start, a.stride, four, k, tile + c);
+          break;
       }
     }
     sink.finish(rows.begin, rows.size(), j, width, tile);

@@ -2,9 +2,8 @@
 //
 // A block is a range of rows times a range of columns. The right operand is packed a group of panels at a
 // time into L2 while the next group is prefetched; the left operand is read in place where k runs along its
-// rows and no conversion is due. A long k is cut into pieces whose sums wait in f32: those of a few pieces
-// are added up, then those of four such groups, and so on, in order, so that no sum is a long chain of
-// additions (see micro_kernel.h). Results leave through a sink:
+// rows and no conversion is due. A long k is cut into pieces, whose sums are added up in f64 and rounded
+// once: of what f32 loses (see micro_kernel.h) only what a piece loses is left. Results leave through a sink:
 //
 //   struct Sink {
 //     /// Whether the tile of full panel width at column j may be stored as it is, by target(row, j).
@@ -44,12 +43,13 @@ inline constexpr Index kMaxWaitingColumns = kSplit<E> ? 512 : 1024;
 /// The most panels that are packed at a time.
 inline constexpr Index kMaxGroupPanels = 8;
 
-/// How many pieces are a group, whose sums are added up one after another; then four groups are, and so on:
-/// as exact as adding pairwise, with half as many sums that wait. On AMX tiles a piece goes on from the sum
-/// of those before it in its group, and a group makes 128 additions in a row to a sum, each of 32 products of
-/// bf16 (of split floats 96, six for 32 products).
+/// How many pieces are a group. On AMX tiles a piece goes on from the sum of those before it in its group,
+/// and a group makes 128 additions in a row to a sum, each of 32 products of bf16 (of split floats 96, six
+/// for 32 products).
 template <class Isa, class E>
-inline constexpr Index kFanIn = kOnTiles<Isa, E> && !kSplit<E> ? 8 : 4;
+inline constexpr Index kGroupPieces = kSplit<E>          ? 4
+                                      : kOnTiles<Isa, E> ? 8
+                                                         : 1;
 
 /// How many pieces k is cut into, and their length (a whole number of word blocks).
 template <class Isa, class E>
@@ -62,27 +62,6 @@ struct KPieces {
   }
   [[gnu::always_inline]] Index begin(Index piece) const { return least(piece * length, k); }
   [[gnu::always_inline]] Index words() const { return length / kPerWord<E>; }
-
-  /// The pieces whose sum waits at a level: one, a group of them, a group of groups.
-  [[gnu::always_inline]] static Index at(Index level) {
-    return level == 0 ? 1 : kFanIn<Isa, E> << 2 * (level - 1);
-  }
-  /// How many levels of sums wait.
-  [[gnu::always_inline]] Index levels() const {
-    Index n = 0;
-    while (n < kWaitingLevels && count > at(n)) n++;
-    return n;
-  }
-  /// Whether sums wait at this level before a piece.
-  [[gnu::always_inline]] static bool waits(Index level, Index piece) {
-    return (level + 1 < kWaitingLevels ? piece % at(level + 1) : piece) >= at(level);
-  }
-  /// The level at which a piece's sum, with those below, waits for later ones.
-  [[gnu::always_inline]] static Index level_of(Index piece) {
-    Index n = 0;
-    while (n + 1 < kWaitingLevels && (piece + 1) % at(n + 1) == 0) n++;
-    return n;
-  }
 };
 
 /// The floats of a packed panel.
@@ -114,18 +93,19 @@ template <class Isa, class E, class B>
 /// Where a block's scratch memory lies, all of it 64-byte aligned.
 template <class Isa, class E>
 struct GemmScratch {
-  float* tile;     // a tile of sums
-  float* panels;   // a group of packed panels
-  float* left;     // the packed left operand
-  float* waiting;  // sums of a k in pieces, level after level
+  float* tile;    // a tile of sums
+  float* panels;  // a group of packed panels
+  float* left;    // the packed left operand
+  float* sums;    // of a k in pieces: of the groups of pieces that are over, f64; of the one that is not
 
   /// Floats needed for blocks of at most `rows` x `columns`.
   template <class A>
   static Index size(Index rows, Index columns, Index k) {
     const KPieces<Isa, E> pieces(k);
     const Index groups = group_panels<Isa, E>(pieces.words()) * panel_floats<Isa, E>(pieces.words());
+    const Index sums = pieces.count > 1 ? rows * round_up(columns, kPanel<Isa>) : 0;
     return kTileRows<Isa, E> * kPanel<Isa> + groups + LeftBlock<Isa, E, A>::size(rows, pieces.words()) +
-           pieces.levels() * rows * round_up(columns, kPanel<Isa>);
+           (kGroupPieces<Isa, E> > 1 ? 3 : 2) * sums;
   }
   template <class A>
   static GemmScratch carve(float* memory, Index rows, Index k) {
@@ -134,10 +114,31 @@ struct GemmScratch {
     s.tile = memory;
     s.panels = s.tile + kTileRows<Isa, E> * kPanel<Isa>;
     s.left = s.panels + group_panels<Isa, E>(pieces.words()) * panel_floats<Isa, E>(pieces.words());
-    s.waiting = s.left + LeftBlock<Isa, E, A>::size(rows, pieces.words());
+    s.sums = s.left + LeftBlock<Isa, E, A>::size(rows, pieces.words());
     return s;
   }
 };
+
+/// totals = tile, or += tile; a tile of sums, [row][kPanel].
+template <class Isa>
+[[gnu::noinline]] void add_to_totals(const float* tile, Index rows, bool first, double* totals,
+                                     Index stride) {
+  for (Index i = 0; i < rows; i++, totals += stride) {
+    for (Index j = 0; j < kPanel<Isa>; j += Isa::kLanes, tile += Isa::kLanes) {
+      const auto before = first ? Isa::wide_zero() : Isa::load(totals + j);
+      Isa::store(totals + j, Isa::add(before, Isa::load(tile)));
+    }
+  }
+}
+/// tile += totals, rounded once.
+template <class Isa>
+[[gnu::noinline]] void add_totals(const double* totals, Index stride, Index rows, float* tile) {
+  for (Index i = 0; i < rows; i++, totals += stride) {
+    for (Index j = 0; j < kPanel<Isa>; j += Isa::kLanes, tile += Isa::kLanes) {
+      Isa::store(tile, Isa::rounded(Isa::add(Isa::load(totals + j), Isa::load(tile))));
+    }
+  }
+}
 
 /// Multiplies rows `rows` of a with columns `columns` (of n; columns.begin a multiple of kPanel) of b, over
 /// k >= 1 elements. Blocks whose left operand is packed or whose k is in pieces are limited as scratch was.
@@ -148,18 +149,16 @@ void gemm_block(const A& a, const B& b, Range rows, Range columns, Index n, Inde
   const KPieces<Isa, E> pieces(k);
   const Tiles<Isa, E> tiles(rows.size());
   const Index group = group_panels<Isa, E>(pieces.words()) * kWidth;
-  const Index waiting_stride = round_up(columns.size(), kWidth), waiting_size = rows.size() * waiting_stride;
+  const Index stride = round_up(columns.size(), kWidth);  // of the sums of a k in pieces
+  double* totals = reinterpret_cast<double*>(scratch.sums);
+  float* waiting = scratch.sums + 2 * rows.size() * stride;
   MicroKernel<Isa, E, kTiled<A>> kernel;
   bool finite = true;  // all that was packed so far
   for (Index piece = 0; piece < pieces.count; piece++) {
     const Index k0 = pieces.begin(piece), piece_k = pieces.begin(piece + 1) - k0;
     const bool final = piece + 1 == pieces.count;
-    const Index level = final ? kWaitingLevels - 1 : pieces.level_of(piece);
-    Index waits_at[kWaitingLevels], starts = 0;  // offsets of the sums that wait for this piece, or -1
-    for (Index l = 0; l <= level; l++) {
-      waits_at[l] = pieces.waits(l, piece) ? l * waiting_size : -1;
-      if (waits_at[l] >= 0) starts = l + 1;
-    }
+    constexpr Index kGroup = kGroupPieces<Isa, E>;
+    const bool goes_on = piece % kGroup != 0, waits = !final && (piece + 1) % kGroup != 0;
     const LeftBlock<Isa, E, A> left(a, rows, k0, piece_k, scratch.left);
     const Index panel_size = panel_floats<Isa, E>(words_of<Isa, E>(piece_k));
     for (Index j0 = columns.begin; j0 < columns.end; j0 += group) {
@@ -181,20 +180,27 @@ void gemm_block(const A& a, const B& b, Range rows, Range columns, Index n, Inde
           if constexpr (requires { left.next(row, j, j); }) {
             args.prefetch_left = left.next(row + height, (j - j0) / kWidth, ceil_div(j1 - j0, kWidth));
           }
-          float* waiting = scratch.waiting + row * waiting_stride + (j - columns.begin);
-          for (Index l = 0; l < starts; l++) {
-            args.start[l] = waits_at[l] >= 0 ? waiting + waits_at[l] : nullptr;
-          }
-          args.start_stride = waiting_stride;
-          if (!final) {
-            kernel.run(height, args,
-                       TileOut<Isa, float>{waiting + level * waiting_size, waiting_stride, false});
-          } else if (sink.direct(j, least(kWidth, columns.end - j))) {
+          const Index sums = row * stride + (j - columns.begin);
+          args.start = goes_on ? waiting + sums : nullptr;
+          args.start_stride = stride;
+          const Index width = least(kWidth, columns.end - j);
+          const TileOut<Isa, float> tile{scratch.tile, kWidth, false};
+          if (waits) {
+            kernel.run(height, args, TileOut<Isa, float>{waiting + sums, stride, false});
+          } else if (!final) {
+            kernel.run(height, args, tile);
+            add_to_totals<Isa>(scratch.tile, height, piece < kGroup, totals + sums, stride);
+          } else if (piece < kGroup && sink.direct(j, width)) {
             kernel.run(height, args, sink.target(rows.begin + row, j));
           } else {
             sink.prefetch(rows.begin + row, height, j);
-            kernel.run(height, args, TileOut<Isa, float>{scratch.tile, kWidth, false});
-            sink.finish(rows.begin + row, height, j, least(kWidth, columns.end - j), scratch.tile);
+            kernel.run(height, args, tile);
+            if (piece >= kGroup) add_totals<Isa>(totals + sums, stride, height, scratch.tile);
+            if (sink.direct(j, width)) {
+              sink.target(rows.begin + row, j).store(height, scratch.tile);
+            } else {
+              sink.finish(rows.begin + row, height, j, width, scratch.tile);
+            }
           }
         }
         if constexpr (requires { sink.row_done(row, height, j0, j1); }) {

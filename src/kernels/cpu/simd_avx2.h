@@ -117,7 +117,8 @@ struct Avx2 {
     p = fma(p, r, set(4.1665795894e-2F));
     p = fma(p, r, set(1.6666665459e-1F));
     p = fma(p, r, set(5.0000001201e-1F));
-    p = fma(p, r * r, r) + set(1.0F);
+    p = fma(p, r, set(1.0F));
+    p = fma(p, r, set(1.0F));
     // 2^n in two factors, as n runs from -150 to 128
     const __m256i whole = _mm256_cvtps_epi32(n);
     const __m256i half = _mm256_srai_epi32(whole, 1);
