@@ -6,9 +6,16 @@
 #include "base/error.h"
 #include "base/suggest.h"
 #include "model/name_pattern.h"
+#include "ops/launch.h"
 #include "ops/matrix.h"
 
 namespace hone::train {
+
+namespace {
+
+constexpr std::string_view kOptimizer = "train.optimizer";
+
+}  // namespace
 
 std::vector<std::int64_t> assign_groups(const model::ParameterSet& parameters,
                                         const std::vector<OptimizerOptions::Group>& groups) {
@@ -69,8 +76,8 @@ Optimizer::Optimizer(ops::Context& context, model::CausalLM& model, const Optimi
   for (const auto& slot : slots_) {
     float* master = separate_master(*slot.parameter);
     if (master != nullptr && !model.load_stored(*slot.parameter, master))
-      context.kernels().copy({.x = ops::as_matrix(slot.parameter->value), .y = ops::as_matrix(slot.master)},
-                             context.stream());
+      ops::launch(context, kOptimizer, context.kernels().copy,
+                  {.x = ops::as_matrix(slot.parameter->value), .y = ops::as_matrix(slot.master)});
   }
 }
 
@@ -85,13 +92,13 @@ UpdateResult Optimizer::step(ops::Context& context, double learning_rate, double
   for (const auto& slot : slots_) {
     const Tensor grad = slot.parameter->grad_slot->grad();
     if (!grad.defined()) continue;
-    context.kernels().sum_of_squares(
-        {.x = grad.data(), .n = grad.numel(), .dtype = grad.dtype(), .scalars = scalars}, context.stream());
+    ops::launch(context, kOptimizer, context.kernels().sum_of_squares,
+                {.x = grad.data(), .n = grad.numel(), .dtype = grad.dtype(), .scalars = scalars});
   }
-  context.kernels().finish_norm({.scalars = scalars,
-                                 .max_norm = static_cast<float>(clip),
-                                 .loss = loss.defined() ? loss.as<float>() : nullptr},
-                                context.stream());
+  ops::launch(context, kOptimizer, context.kernels().finish_norm,
+              {.scalars = scalars,
+               .max_norm = static_cast<float>(clip),
+               .loss = loss.defined() ? loss.as<float>() : nullptr});
   for (const auto& slot : slots_) {
     const Tensor grad = slot.parameter->grad_slot->grad();
     if (grad.defined()) update(context, slot, grad, scalars);
@@ -106,34 +113,34 @@ void Optimizer::update(ops::Context& context, const Slot& slot, const Tensor& gr
   const Tensor& value = slot.parameter->value;
   void* copy = value.dtype() == DType::kF32 ? nullptr : value.data();
   if (options_.type == OptimizerOptions::Type::kAdamW) {
-    context.kernels().adamw({.master = slot.master.as<float>(),
-                             .weight = copy,
-                             .grad = grad.data(),
-                             .exp_avg = slot.first.as<float>(),
-                             .exp_avg_sq = slot.second.as<float>(),
-                             .n = grad.numel(),
-                             .grad_dtype = grad.dtype(),
-                             .beta1 = static_cast<float>(options_.beta1),
-                             .beta2 = static_cast<float>(options_.beta2),
-                             .eps = static_cast<float>(options_.eps),
-                             .weight_decay = slot.weight_decay,
-                             .rate_scale = slot.rate_scale,
-                             .scalars = scalars},
-                            context.stream());
+    ops::launch(context, kOptimizer, context.kernels().adamw,
+                {.master = slot.master.as<float>(),
+                 .weight = copy,
+                 .grad = grad.data(),
+                 .exp_avg = slot.first.as<float>(),
+                 .exp_avg_sq = slot.second.as<float>(),
+                 .n = grad.numel(),
+                 .grad_dtype = grad.dtype(),
+                 .beta1 = static_cast<float>(options_.beta1),
+                 .beta2 = static_cast<float>(options_.beta2),
+                 .eps = static_cast<float>(options_.eps),
+                 .weight_decay = slot.weight_decay,
+                 .rate_scale = slot.rate_scale,
+                 .scalars = scalars});
     return;
   }
-  context.kernels().sgd({.master = slot.master.as<float>(),
-                         .weight = copy,
-                         .grad = grad.data(),
-                         .momentum_buffer = slot.first.defined() ? slot.first.as<float>() : nullptr,
-                         .n = grad.numel(),
-                         .grad_dtype = grad.dtype(),
-                         .momentum = static_cast<float>(options_.momentum),
-                         .weight_decay = slot.weight_decay,
-                         .rate_scale = slot.rate_scale,
-                         .first = updates_ == 0,
-                         .scalars = scalars},
-                        context.stream());
+  ops::launch(context, kOptimizer, context.kernels().sgd,
+              {.master = slot.master.as<float>(),
+               .weight = copy,
+               .grad = grad.data(),
+               .momentum_buffer = slot.first.defined() ? slot.first.as<float>() : nullptr,
+               .n = grad.numel(),
+               .grad_dtype = grad.dtype(),
+               .momentum = static_cast<float>(options_.momentum),
+               .weight_decay = slot.weight_decay,
+               .rate_scale = slot.rate_scale,
+               .first = updates_ == 0,
+               .scalars = scalars});
 }
 
 std::vector<Optimizer::NamedTensor> Optimizer::state() const {
@@ -152,7 +159,8 @@ void Optimizer::masters_changed(ops::Context& context) {
   for (const auto& slot : slots_) {
     const Tensor& value = slot.parameter->value;
     if (value.dtype() == DType::kF32) continue;
-    context.kernels().copy({.x = ops::as_matrix(slot.master), .y = ops::as_matrix(value)}, context.stream());
+    ops::launch(context, kOptimizer, context.kernels().copy,
+                {.x = ops::as_matrix(slot.master), .y = ops::as_matrix(value)});
   }
 }
 
@@ -176,8 +184,8 @@ std::string Optimizer::first_nonfinite(ops::Context& context) const {
     const Tensor grad = slot.parameter->grad_slot->grad();
     if (!grad.defined() || scalars == nullptr) continue;
     new (scalars) kernels::StepScalars{};
-    context.kernels().sum_of_squares(
-        {.x = grad.data(), .n = grad.numel(), .dtype = grad.dtype(), .scalars = scalars}, context.stream());
+    ops::launch(context, kOptimizer, context.kernels().sum_of_squares,
+                {.x = grad.data(), .n = grad.numel(), .dtype = grad.dtype(), .scalars = scalars});
     if (!std::isfinite(scalars->sum_of_squares)) return slot.parameter->spec.name;
   }
   return "";
