@@ -1,5 +1,7 @@
 // Runs that go on with other values on purpose, that end early, and that keep their best step.
+#include <algorithm>
 #include <cmath>
+#include <sstream>
 
 #include "tests/resume/runs.h"
 
@@ -103,10 +105,23 @@ TEST_F(Extend, RefusesWhatWouldBeAnotherRun) {
   EXPECT_EQ(workspace_.files("run"), before);
 }
 
-/// Evaluated at every second step, at a rate at which the loss soon rises again.
+/// Evaluated at every second step on the training answers backwards: once the letters are learnt, all that is
+/// learnt makes them less likely, and the loss rises.
 class Best : public Extend {
  protected:
-  Best() { workspace_.chat_data(6, "valid.jsonl", "valid"); }
+  Best() {
+    std::istringstream lines(read(workspace_ / "train.jsonl"));
+    std::string line, backwards;
+    for (int i = 0; i < 6 && std::getline(lines, line); ++i) {
+      Json row = Json::parse(line);
+      for (Json& message : row["messages"]) {
+        auto& content = message["content"].get_ref<std::string&>();
+        if (message["role"] == "assistant") std::reverse(content.begin(), content.end());
+      }
+      backwards += row.dump() + "\n";
+    }
+    write(workspace_ / "valid.jsonl", backwards);
+  }
   const std::vector<std::string> rising_{"data.eval=valid.jsonl",    "train.eval_every=2",
                                          "train.eval_samples=0",     "train.steps=40",
                                          "train.optimizer.lr=0.05",  "train.schedule.type=constant",

@@ -242,7 +242,8 @@ TEST(TemplateRobustness, OneBudgetOfStepsBoundsARendering) {
            std::string(
                "{% set r = range(100000) %}{% for a in r %}{{ '' if r | map('string') | list }}{% endfor %}"),
            long_text + "{% for i in range(100000) %}{{ '' if 'x' in t }}{% endfor %}",
-           long_text + "{% for i in range(100000) %}{{ '' if t.endswith('x') and t.startswith('x', 1000000) }}{% endfor %}",
+           long_text + "{% for i in range(100000) %}{{ '' if t.endswith('x') and t.startswith('x', 1000000) "
+                       "}}{% endfor %}",
            long_text + "{% for i in range(100000) %}{{ '' if t[1000000] == 'x' }}{% endfor %}",
            long_text + "{% for i in range(100000) %}{{ '' if t == 'éèéèéèéè' * 2500000 }}{% endfor %}",
            std::string(
