@@ -18,7 +18,7 @@ namespace {
 
 using namespace std::string_view_literals;
 
-constexpr std::size_t kChunk = std::size_t{1} << 18;
+constexpr std::size_t kChunk = std::size_t{1} << 17;
 constexpr std::size_t kLongestRow = std::size_t{1} << 30;
 constexpr std::string_view kGzip = "\x1F\x8B"sv;
 constexpr std::string_view kZstd = "\x28\xB5\x2F\xFD"sv;
@@ -213,7 +213,8 @@ bool TextWindow::more() {
   }
   if (end_ > kLongestRow)
     fail("{}: a row goes on for more than 1 GiB; a quote or bracket is never closed", name_);
-  if (buffer_.size() - end_ < kChunk) buffer_.resize(std::max(buffer_.size() * 2, end_ + kChunk));
+  // Half a chunk of room will do: a small file is then read to its end in the buffer it began with.
+  if (buffer_.size() - end_ < kChunk / 2) buffer_.resize(std::max(buffer_.size() * 2, end_ + kChunk));
   const auto size = stream_->read(std::span(buffer_).subspan(end_));
   end_ += size;
   return size > 0;

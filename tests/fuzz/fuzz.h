@@ -6,6 +6,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
 #include <random>
 #include <string>
 #include <vector>
@@ -28,6 +32,35 @@ class MemoryFile {
  private:
   int fd_;
 };
+
+/// A directory of files that vanishes with the object.
+class Directory {
+ public:
+  Directory() {
+    std::string pattern = (std::filesystem::path(::testing::TempDir()) / "hone-fuzz-XXXXXX").string();
+    path_ = ::mkdtemp(pattern.data());
+  }
+  ~Directory() { std::filesystem::remove_all(path_); }
+  Directory(const Directory&) = delete;
+  Directory& operator=(const Directory&) = delete;
+  void write(const std::string& name, const std::string& content) const {
+    std::ofstream(path_ / name, std::ios::binary) << content;
+  }
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+/// Words of a JSON file's content, and behind them what breaks JSON: its punctuation, escapes, bytes that are
+/// no UTF-8.
+inline std::vector<std::string> with_json_punctuation(std::vector<std::string> words) {
+  for (const char* word : {",", ":", "[", "]", "{", "}", "\"", "\\", "\\u0000", "\\ud800", "\xff",
+                           "\xed\xa0\x80", "\xc3\xa9", "\xe2\x96\x81", " ", "\n", "/*"})
+    words.emplace_back(word);
+  words.emplace_back(1, '\0');
+  return words;
+}
 
 /// One random change, or up to four: bytes flipped, ranges removed, repeated or moved, words put in or over
 /// numbers.

@@ -1,17 +1,14 @@
-// Mutated tokenizers, the files beside them, configs, indexes and rows either work or throw hone's Error of
+// Mutated tokenizers, the files beside them, configs and indexes either work or throw hone's Error of
 // kind kUser, in one line. Deterministic: the same mutations in every run.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "base/error.h"
-#include "data/tokenize.h"
 #include "hub/checkpoint.h"
 #include "hub/config.h"
 #include "tests/fuzz/fuzz.h"
@@ -21,68 +18,55 @@ namespace hone {
 namespace {
 
 namespace fs = std::filesystem;
+using fuzz::Directory;
 using fuzz::mutate;
 using fuzz::survives;
 
 // The first 16 take the place of numbers.
-const std::vector<std::string> kWords{"0",
-                                      "1",
-                                      "-1",
-                                      "16",
-                                      "16777215",
-                                      "16777216",
-                                      "4294967295",
-                                      "18446744073709551616",
-                                      "9223372036854775807",
-                                      "1e3",
-                                      "1.5",
-                                      "NaN",
-                                      "-Infinity",
-                                      "null",
-                                      "true",
-                                      "{}",
-                                      "[]",
-                                      "[[]]",
-                                      "\"\"",
-                                      "\"BPE\"",
-                                      "\"Sequence\"",
-                                      "\"Split\"",
-                                      "\"ByteLevel\"",
-                                      "\"Metaspace\"",
-                                      "\"NFC\"",
-                                      "\"Replace\"",
-                                      "\"Strip\"",
-                                      "\"Prepend\"",
-                                      "\"TemplateProcessing\"",
-                                      "\"ByteFallback\"",
-                                      "\"Fuse\"",
-                                      "\"Regex\"",
-                                      "\"String\"",
-                                      "\"(a+)+$\"",
-                                      "\"(?i:a|\\\\p{L}{1,9})+\"",
-                                      "\"\\\\s+(?!\\\\S)\"",
-                                      "\"[[a-z]&&[^b]]\"",
-                                      "\"(((((((((((a{9}){9}){9}){9}){9}){9}){9}){9}){9}){9}){9})\"",
-                                      "\"type\":",
-                                      "\"content\":",
-                                      "\"special\":",
-                                      "\"id\":",
-                                      "{\"A\":1}",
-                                      ",",
-                                      ":",
-                                      "[",
-                                      "]",
-                                      "{",
-                                      "}",
-                                      "\"",
-                                      "\\",
-                                      "\\u0000",
-                                      "\\ud800",
-                                      "\xff",
-                                      "\xc3\xa9",
-                                      "\xe2\x96\x81",
-                                      " ",
-                                      "\n"};
+const std::vector<std::string> kWords =
+    fuzz::with_json_punctuation({"0",
+                                 "1",
+                                 "-1",
+                                 "16",
+                                 "16777215",
+                                 "16777216",
+                                 "4294967295",
+                                 "18446744073709551616",
+                                 "9223372036854775807",
+                                 "1e3",
+                                 "1.5",
+                                 "NaN",
+                                 "-Infinity",
+                                 "null",
+                                 "true",
+                                 "{}",
+                                 "[]",
+                                 "[[]]",
+                                 "\"\"",
+                                 "\"BPE\"",
+                                 "\"Sequence\"",
+                                 "\"Split\"",
+                                 "\"ByteLevel\"",
+                                 "\"Metaspace\"",
+                                 "\"NFC\"",
+                                 "\"Replace\"",
+                                 "\"Strip\"",
+                                 "\"Prepend\"",
+                                 "\"TemplateProcessing\"",
+                                 "\"ByteFallback\"",
+                                 "\"Fuse\"",
+                                 "\"Regex\"",
+                                 "\"String\"",
+                                 "\"(a+)+$\"",
+                                 "\"(?i:a|\\\\p{L}{1,9})+\"",
+                                 "\"\\\\s+(?!\\\\S)\"",
+                                 "\"[[a-z]&&[^b]]\"",
+                                 "\"(((((((((((a{9}){9}){9}){9}){9}){9}){9}){9}){9}){9}){9})\"",
+                                 "\"type\":",
+                                 "\"content\":",
+                                 "\"special\":",
+                                 "\"id\":",
+                                 "{\"A\":1}"});
 
 const std::string kBytes = R"j({"version":"1.0","truncation":null,"padding":null,"added_tokens":[
 {"id":12,"content":"<s>","single_word":false,"lstrip":false,"rstrip":true,"normalized":false,"special":true},
@@ -130,25 +114,6 @@ TEST(TextFuzz, EveryMutatedTokenizerRunsOrIsRefused) {
   EXPECT_LT(ran, 6'000);
 }
 
-/// A directory of files that vanishes with the object.
-class Directory {
- public:
-  Directory() {
-    std::string pattern = (fs::path(::testing::TempDir()) / "hone-fuzz-XXXXXX").string();
-    path_ = ::mkdtemp(pattern.data());
-  }
-  ~Directory() { fs::remove_all(path_); }
-  Directory(const Directory&) = delete;
-  Directory& operator=(const Directory&) = delete;
-  void write(const std::string& name, const std::string& content) const {
-    std::ofstream(path_ / name, std::ios::binary) << content;
-  }
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
-
 const std::string kTemplate =
     "{% for m in messages %}{{ '<s>' + m.role + '\\n' }}{% if m.content is string %}{{ m.content | trim }}{% "
     "else %}"
@@ -185,37 +150,6 @@ TEST(TextFuzz, EveryMutatedFileBesideATokenizerIsReadOrRefused) {
   }
   EXPECT_GT(ran, 400);
   EXPECT_LT(ran, 4'500);
-}
-
-const std::vector<std::string> kRows{
-    R"({"messages":[{"role":"user","content":"hello"},{"role":"assistant","content":"he","weight":1}],"tools":[{"type":"function"}]})",
-    R"({"messages":[{"role":"user","content":[{"type":"text","text":"h"}]},{"role":"assistant","content":null,"tool_calls":)"
-    R"([{"function":{"name":"f","arguments":{"a":[1,2.5,null],"b":12345678901234567890}}}]}],"score":NaN})",
-    R"({"conversations":[{"from":"human","value":"hell"},{"from":"gpt","value":"<x>\n \u00f1"}],"system":"S"})",
-    R"({"prompt":"h: ","completion":"hello"})",
-    R"({"text":"he\ud83e\udda4o"})",
-    R"({"input_ids":[5,6,7],"labels":[-100,6,9],"attention_mask":[1,1,1]})"};
-
-TEST(TextFuzz, EveryMutatedRowIsTokenisedOrRefused) {
-  const Directory directory;
-  directory.write("tokenizer.json", kBytes);
-  directory.write("tokenizer_config.json", R"({"eos_token":"<x>","tokenizer_class":"TokenizersBackend"})");
-  directory.write("chat_template.jinja", kTemplate);
-  const auto tokenizer = text::PretrainedTokenizer::from_pretrained(directory.path());
-  std::mt19937_64 random(3);
-  int ran = 0;
-  for (int i = 0; i < 10'000; ++i) {
-    const std::string row = mutate(kRows[static_cast<std::size_t>(i) % kRows.size()], kWords, random);
-    const data::RowTokenizer rows(&tokenizer, {.decode = true, .for_training = i % 2 == 0, .vocab = 500});
-    ran += survives(
-        [&] {
-          const auto tokenised = rows.tokenize(row, "f:1");
-          ASSERT_EQ(tokenised.ids.size(), tokenised.labels.size()) << row;
-        },
-        row);
-  }
-  EXPECT_GT(ran, 500);
-  EXPECT_LT(ran, 8'000);
 }
 
 TEST(TextFuzz, EveryMutatedConfigAndIndexIsReadOrRefused) {
