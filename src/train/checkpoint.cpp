@@ -2,13 +2,10 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstring>
 #include <nlohmann/json.hpp>
 
-#include "base/content_hash.h"
 #include "base/error.h"
 #include "base/file.h"
-#include "hub/safetensors.h"
 #include "hub/staged_directory.h"
 #include "json/node.h"
 
@@ -66,22 +63,6 @@ std::span<const std::byte> bytes_of(const Tensor& tensor) {
   return {static_cast<const std::byte*>(tensor.data()), tensor.size_bytes()};
 }
 
-std::string hash_text(std::span<const std::byte> bytes) {
-  return fmt::format("{:016x}", content_hash(bytes));
-}
-
-ordered_json tensor_json(const Optimizer::NamedTensor& t) {
-  const std::vector<std::int64_t> zeros(t.tensor.shape().dims().size(), 0);
-  return {{"dtype", name_of(t.tensor.dtype())},
-          {"shape", t.tensor.shape().dims()},
-          {"pieces",
-           {{{"shard", kShard},
-             {"key", t.name},
-             {"offset", zeros},
-             {"shape", t.tensor.shape().dims()},
-             {"hash", hash_text(bytes_of(t.tensor))}}}}};
-}
-
 /// index.json of a checkpoint in a format that this hone reads.
 JsonNode read_index(const std::filesystem::path& checkpoint) {
   auto index = JsonNode::read(checkpoint / kIndex);
@@ -135,18 +116,14 @@ void CheckpointStore::save(const TrainState& state, const Optimizer& optimizer) 
 void CheckpointStore::write(const TrainState& state, const Optimizer& optimizer) const {
   std::filesystem::create_directories(directory_);
   hub::StagedDirectory staged(path_of(state.step), hub::IfExists::kReplace);
-  const auto tensors = optimizer.state();
-  std::vector<hub::TensorSpec> specs;
   ordered_json index{
       {"format", "hone-checkpoint"}, {"version", kVersion}, {"ranks", 1}, {"state", state_json(state)}};
-  ordered_json& listed = index["tensors"] = ordered_json::object();
-  for (const auto& t : tensors) {
-    specs.push_back({t.name, &hub::stored_type(t.tensor.dtype()), t.tensor.shape()});
-    listed[t.name] = tensor_json(t);
-  }
-  hub::SafetensorsWriter writer(staged.path() / kShard, specs, std::nullopt);
-  for (const auto& t : tensors) writer.write(t.name, bytes_of(t.tensor));
-  writer.finish();
+  ordered_json& tensors = index["tensors"] = ordered_json::object();
+  std::vector<TensorPiece> pieces;
+  for (const auto& t : optimizer.state())
+    pieces.push_back(
+        {t.name, t.tensor.shape(), Region::whole(t.tensor.shape()), t.tensor.dtype(), bytes_of(t.tensor)});
+  write_shard(staged.path() / kShard, pieces, tensors);
   write_file_atomically(staged.path() / kIndex, index.dump(1) + "\n");
   staged.publish();
 }
@@ -208,49 +185,16 @@ TrainState CheckpointStore::load_state(const std::filesystem::path& checkpoint) 
   return state;
 }
 
-SavedTensors::SavedTensors(const std::filesystem::path& checkpoint)
-    : shard_(checkpoint / kShard),
-      file_(hub::SafetensorsFile::open(shard_)),
-      listed_(read_index(checkpoint).at("tensors")) {}
-
-bool SavedTensors::has(std::string_view name) const {
-  return listed_.has(name);
-}
-
-std::span<const std::byte> SavedTensors::bytes(const std::string& name, const Shape& shape) const {
-  const auto* stored = file_->find(name);
-  if (stored == nullptr) fail("{}: has no tensor {}", shard_.string(), name);
-  if (stored->spec.shape != shape)
-    fail("{}: {} has shape {}, the model's has {}", shard_.string(), name, stored->spec.shape.str(),
-         shape.str());
-  const auto bytes = file_->bytes(*stored);
-  const std::size_t expected = static_cast<std::size_t>(shape.numel()) * sizeof(float);
-  if (bytes.size() != expected)
-    fail("{}: {} has {} bytes, the model's has {}", shard_.string(), name, bytes.size(), expected);
-  if (hash_text(bytes) != listed_.at(name).at("pieces")[0].at("hash").as_string())
-    fail("{}: the bytes of {} are not those that were written", shard_.string(), name);
-  return bytes;
-}
-
-model::CausalLM::Values SavedTensors::masters() const {
-  return [this, last = std::string()](const model::Parameter& p) mutable -> std::optional<hub::Source> {
-    release(last);
-    last = "master." + p.spec.name;
-    if (!has(last)) return std::nullopt;
-    return hub::Source{bytes(last, p.spec.shape).data(), DType::kF32};
-  };
-}
-
-void SavedTensors::release(std::string_view name) const {
-  if (const auto* stored = file_->find(name)) file_->release(*stored);
+SavedTensors open_tensors(const std::filesystem::path& checkpoint) {
+  return {checkpoint, read_index(checkpoint).at("tensors")};
 }
 
 void CheckpointStore::load_tensors(const std::filesystem::path& checkpoint, ops::Context& context,
                                    Optimizer& optimizer) {
-  const SavedTensors saved(checkpoint);
+  const SavedTensors saved = open_tensors(checkpoint);
   for (const auto& t : optimizer.state()) {
-    const auto bytes = saved.bytes(t.name, t.tensor.shape());
-    std::memcpy(t.tensor.data(), bytes.data(), bytes.size());
+    saved.read(t.name, t.tensor.shape(), Region::whole(t.tensor.shape()),
+               {static_cast<std::byte*>(t.tensor.data()), t.tensor.size_bytes()});
     saved.release(t.name);
   }
   optimizer.masters_changed(context);

@@ -1,23 +1,19 @@
 // Checkpoints of a run: everything that the next start needs to continue with the same bits.
 //
-// checkpoints/step-N/ holds safetensors shards, one per rank, and index.json: for every tensor its global
-// shape, and the pieces of it with their shard, key, offset in every dimension and a hash of their bytes. So
-// a checkpoint written by some ranks can be read by others, and one that has rotted is noticed. One rank so
-// far.
+// checkpoints/step-N/ holds safetensors shards, one per rank, and index.json: where the run stands, and the
+// tensors by pieces (saved_tensors.h). So a checkpoint written by some ranks can be read by others, and one
+// that has rotted is noticed. One rank so far.
 #pragma once
 
 #include <filesystem>
-#include <memory>
 #include <optional>
-#include <span>
-#include <string_view>
+#include <string>
 #include <vector>
 
 #include "base/error.h"
 #include "data/dataset.h"
-#include "hub/safetensors.h"
-#include "json/node.h"
 #include "train/optimizer.h"
+#include "train/saved_tensors.h"
 #include "train/step_record.h"
 
 namespace hone::train {
@@ -58,29 +54,9 @@ class NewerCheckpoint : public Error {
   explicit NewerCheckpoint(const std::string& message) : Error(ErrorKind::kUser, message) {}
 };
 
-/// The tensors of one checkpoint, mapped.
-class SavedTensors {
- public:
-  /// Throws Error(kUser) where a file is missing or is not what it should be.
-  explicit SavedTensors(const std::filesystem::path& checkpoint);
-  /// The bytes of a tensor, f32, row-major; compared with their hash. Throws Error(kUser) where there is no
-  /// such tensor, where it has another shape, and where the bytes are not those that were written.
-  std::span<const std::byte> bytes(const std::string& name, const Shape& shape) const;
-  bool has(std::string_view name) const;
-  /// In the order of the index.
-  std::vector<std::string> names() const { return listed_.keys(); }
-  /// The masters, for model::CausalLM::save_pretrained: of a parameter that was not trained, nullopt. This
-  /// object must live as long as the function, which gives the pages of a tensor back when it is asked for
-  /// the next.
-  model::CausalLM::Values masters() const;
-  /// Gives a tensor's pages back.
-  void release(std::string_view name) const;
-
- private:
-  std::filesystem::path shard_;
-  std::shared_ptr<const hub::SafetensorsFile> file_;
-  JsonNode listed_;
-};
+/// The tensors of a checkpoint, of this or an older format. Throws NewerCheckpoint for a newer one, and as
+/// SavedTensors.
+SavedTensors open_tensors(const std::filesystem::path& checkpoint);
 
 /// The checkpoints of one run directory.
 class CheckpointStore {

@@ -145,7 +145,7 @@ ExportReport export_checkpoint(const ExportOptions& options) {
   // pages.
   ops::Context context({device::DeviceType::kMeta, 0}, 1);
   auto model = model::CausalLM::from_pretrained(context, report.base);
-  const SavedTensors saved(report.checkpoint);
+  const SavedTensors saved = open_tensors(report.checkpoint);
   check_fits(report.checkpoint, model, saved, report.base);
   const auto [from_base, first] = taken_from_base(model, saved);
   report.from_base = from_base;

@@ -164,7 +164,7 @@ model::CausalLM::SaveReport save_model(const Run& run, RunLog& log) {
     if (is_last)
       return run.model->save_pretrained(
           run.directory.model(), [&](const model::Parameter& p) { return run.optimizer->master_of(p); });
-    const SavedTensors best(run.checkpoints.path_of(run.model_step()));
+    const SavedTensors best = open_tensors(run.checkpoints.path_of(run.model_step()));
     return run.model->save_pretrained(run.directory.model(), best.masters());
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::kUser) throw;
