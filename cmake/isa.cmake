@@ -1,12 +1,30 @@
-# The flags of the CPU kernels: src/kernels/cpu/ISA/*.cpp is compiled for that instruction set, everything else for the
-# baseline. No contraction: a * b + c must round alike in every kernel that says so, whatever surrounds it. GCC 12 takes its
-# own intrinsics' "any value will do" for a use of an uninitialised variable.
+# The units of the CPU kernels, src/kernels/cpu/units/*.cpp, are compiled once for each instruction set, everything else for the baseline.
+# HONE_ISA is the instruction set's type (kernels/cpu/isa.h), HONE_ISA_HEADER defines it. No contraction: a * b + c must round alike in
+# every kernel that says so, whatever surrounds it. GCC 12 takes its own intrinsics' "any value will do" for a use of an uninitialised variable.
 set(HONE_ISA_FLAGS -ffp-contract=off -Wno-uninitialized -Wno-maybe-uninitialized)
 set(HONE_ISA_FLAGS_avx2 -mavx2 -mfma)
 set(HONE_ISA_FLAGS_avx512 ${HONE_ISA_FLAGS_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl)
 set(HONE_ISA_FLAGS_avx512_bf16 ${HONE_ISA_FLAGS_avx512} -mavx512bf16)
 set(HONE_ISA_FLAGS_avx512_amx ${HONE_ISA_FLAGS_avx512_bf16} -mamx-tile -mamx-bf16)
-foreach(isa avx2 avx512 avx512_bf16 avx512_amx)
-  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/kernels/cpu/${isa}/*.cpp)
-  set_source_files_properties(${sources} PROPERTIES COMPILE_OPTIONS "${HONE_ISA_FLAGS_${isa}};${HONE_ISA_FLAGS}")
-endforeach()
+set(HONE_ISAS avx2:Avx2 avx512:Avx512 avx512_bf16:Avx512Bf16 avx512_amx:Avx512Amx)
+
+# Compiles the units for every instruction set into the target hone_kernels. AMX has no row kernels of its own.
+function(hone_isa_units)
+  file(GLOB units CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/kernels/cpu/units/*.cpp)
+  foreach(pair ${HONE_ISAS})
+    string(REPLACE ":" ";" pair ${pair})
+    list(GET pair 0 isa)
+    list(GET pair 1 type)
+    set(sources ${units})
+    if(isa STREQUAL avx512_amx)
+      list(FILTER sources EXCLUDE REGEX "/rows_")
+    endif()
+    add_library(hone_kernels_${isa} OBJECT ${sources})
+    set_target_properties(hone_kernels_${isa} PROPERTIES UNITY_BUILD OFF)
+    target_include_directories(hone_kernels_${isa} PRIVATE $<TARGET_PROPERTY:hone_kernels,INCLUDE_DIRECTORIES>)
+    target_compile_options(hone_kernels_${isa} PRIVATE $<TARGET_PROPERTY:hone_kernels,COMPILE_OPTIONS> ${HONE_ISA_FLAGS_${isa}} ${HONE_ISA_FLAGS})
+    target_compile_definitions(hone_kernels_${isa} PRIVATE HONE_ISA=${type} HONE_ISA_HEADER="kernels/cpu/simd_${isa}.h")
+    target_link_libraries(hone_kernels_${isa} PRIVATE hone_device hone_warnings OpenMP::OpenMP_CXX)
+    target_sources(hone_kernels PRIVATE $<TARGET_OBJECTS:hone_kernels_${isa}>)
+  endforeach()
+endfunction()

@@ -28,7 +28,7 @@ if command -v clang-tidy >/dev/null && [ -f "$build/CMakeCache.txt" ]; then
   sed -i -E 's/-Wno-[a-z-]+//g' "$build/lint/compile_commands.json"
   rm -f "$build/lint/include/omp.h"
   sed -E 's/__malloc__ *\([^)]*\)/__malloc__/g' "$(c++ -print-file-name=include/omp.h)" > "$build/lint/include/omp.h"
-  if [ $# -gt 0 ]; then files=("$@"); else mapfile -t files < <(git ls-files 'src/*.cpp' | grep -vE 'src/kernels/cpu/(avx|register_)'); fi
+  if [ $# -gt 0 ]; then files=("$@"); else mapfile -t files < <(git ls-files 'src/*.cpp' | grep -vE 'src/kernels/cpu/(units|register_)'); fi
   printf '%s\n' "${files[@]}" | xargs -P "$(nproc)" -n 4 clang-tidy -p "$build/lint" --quiet --extra-arg=-I"$(realpath "$build")/lint/include" \
     --extra-arg=-include --extra-arg="$PWD/scripts/lint/source_location.h" 2>/dev/null |
     grep -E 'warning:|error:' | sed "s|$PWD/||" | sort -u > "$build/lint/findings"

@@ -1,6 +1,6 @@
 // Attention as the driver (attention.cpp) sees one instruction set: functions that each do one piece of the
 // work on one thread. They are defined in attention_forward.h, attention_few.h and attention_backward.h and
-// instantiated in the units of src/kernels/cpu/ISA/.
+// instantiated in the units of src/kernels/cpu/units/.
 #pragma once
 
 #include "kernels/cpu/isa.h"

@@ -1,10 +1,11 @@
 // The instruction sets as types. Every template that an instruction-set unit instantiates has one of these
 // among its arguments, so that the linker can never take code made for one processor for another.
 //
-// A unit is a file in src/kernels/cpu/ISA/; cmake/isa.cmake gives that folder its -m flags. It includes the
-// matching simd_ISA.h, the header with the kernel, and instantiates the kernel for its type. Such units (and
-// the headers they share) call no inline function or template of std that the compiler might leave out of
-// line: the linker keeps one copy of those, and an older processor could meet an instruction it lacks.
+// A unit is a file in src/kernels/cpu/units/; cmake/isa.cmake compiles it once for each instruction set, with
+// its -m flags. It includes the header with the kernel and the instruction set's (HONE_ISA_HEADER), and
+// instantiates the kernel for its type (HONE_ISA). Such units (and the headers they share) call no inline
+// function or template of std that the compiler might leave out of line: the linker keeps one copy of those,
+// and an older processor could meet an instruction it lacks.
 // scripts/check_isa_symbols.sh, a test, looks for such copies in the object files.
 #pragma once
 

@@ -1,5 +1,5 @@
 // The matrix kernels of one instruction set. Each member is defined in the header of its kernel and
-// instantiated in the units of src/kernels/cpu/ISA/.
+// instantiated in the units of src/kernels/cpu/units/.
 #pragma once
 
 #include "kernels/cpu/isa.h"

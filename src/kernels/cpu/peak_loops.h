@@ -15,7 +15,7 @@ struct PeakLoops {
   double (*triad)(float* a, const float* b, const float* c, Index n);
 };
 
-/// Defined for each type of isa.h in src/kernels/cpu/ISA/.
+/// Defined for each type of isa.h in src/kernels/cpu/units/.
 template <class Isa>
 PeakLoops peak_loops();
 

@@ -1,4 +1,4 @@
-// Defines peak_loops; for the units of src/kernels/cpu/ISA/.
+// Defines peak_loops; for the units of src/kernels/cpu/units/.
 #pragma once
 
 #include "kernels/cpu/amx_kernel.h"

@@ -1,5 +1,5 @@
 // The row-wise kernels of one instruction set. Each member is defined in a rows_*.h and instantiated in the
-// units of src/kernels/cpu/ISA/.
+// units of src/kernels/cpu/units/.
 #pragma once
 
 #include "kernels/cpu/isa.h"

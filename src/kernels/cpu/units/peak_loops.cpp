@@ -1,8 +1,8 @@
 #include "kernels/cpu/peak_loops_impl.h"
-#include "kernels/cpu/simd_avx512_amx.h"
+#include HONE_ISA_HEADER
 
 namespace hone::kernels::cpu {
 
-template PeakLoops peak_loops<Avx512Amx>();
+template PeakLoops peak_loops<HONE_ISA>();
 
 }  // namespace hone::kernels::cpu

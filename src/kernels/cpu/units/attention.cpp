@@ -2,10 +2,10 @@
 #include "kernels/cpu/attention_few.h"
 #include "kernels/cpu/attention_forward.h"
 
-#include "kernels/cpu/simd_avx2.h"
+#include HONE_ISA_HEADER
 
 namespace hone::kernels::cpu {
 
-template struct AttentionCode<Avx2>;
+template struct AttentionCode<HONE_ISA>;
 
 }  // namespace hone::kernels::cpu

@@ -1,9 +1,0 @@
-#include "kernels/cpu/linear_cross_entropy.h"
-
-#include "kernels/cpu/simd_avx2.h"
-
-namespace hone::kernels::cpu {
-
-template void MatrixKernels<Avx2>::linear_cross_entropy(const LinearCrossEntropyArgs& args, Stream& stream);
-
-}  // namespace hone::kernels::cpu

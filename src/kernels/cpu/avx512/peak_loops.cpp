@@ -1,8 +1,0 @@
-#include "kernels/cpu/peak_loops_impl.h"
-#include "kernels/cpu/simd_avx512.h"
-
-namespace hone::kernels::cpu {
-
-template PeakLoops peak_loops<Avx512>();
-
-}  // namespace hone::kernels::cpu
