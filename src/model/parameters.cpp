@@ -203,7 +203,7 @@ void ParameterSet::initialize(const DecoderSpec& spec, std::uint64_t seed) {
       fill_normal(p.value, CounterRng(seed, RngPurpose::kInit, hash_name(p.spec.name)),
                   static_cast<float>(spec.initializer_range));
       if (p.spec.role == Role::kEmbedding && spec.padding_id >= 0)
-        fill_constant(p.value.rows(spec.padding_id, spec.padding_id + 1), 0.0F);
+        fill_constant(p.value.detach().rows(spec.padding_id, spec.padding_id + 1), 0.0F);
     }
   }
 }

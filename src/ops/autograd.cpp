@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "ops/launch.h"
-#include "ops/matrix.h"
 
 namespace hone::ops {
 
@@ -12,8 +11,7 @@ namespace {
 void add_into(Context& context, const Tensor& from, const Tensor& to, bool accumulate) {
   HONE_CHECK(from.shape() == to.shape(), "[ops.autograd] a gradient {} for a value {}", from.shape().str(),
              to.shape().str());
-  launch(context, "ops.autograd", context.kernels().copy,
-         {.x = as_matrix(from), .y = as_matrix(to), .accumulate = accumulate});
+  copy(context, "ops.autograd", from, to, accumulate);
 }
 
 const std::shared_ptr<GradSlot>& slot_of(const Tensor* tensor) {

@@ -14,11 +14,6 @@ void check_same_shape(std::string_view op, std::string_view a_name, const Tensor
              b.shape().str());
 }
 
-void copy(Context& context, std::string_view op, const Tensor& x, const Tensor& y, bool accumulate = false) {
-  launch(context, op, context.kernels().copy,
-         {.x = as_matrix(x), .y = as_matrix(y), .accumulate = accumulate});
-}
-
 }  // namespace
 
 Tensor silu_mul(Context& context, const Tensor& gate, const Tensor& up) {

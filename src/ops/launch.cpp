@@ -48,10 +48,15 @@ void check_unit_gradient(std::string_view op, const Tensor& grad) {
              op, value);
 }
 
+void copy(Context& context, std::string_view op, const Tensor& x, const Tensor& y, bool accumulate) {
+  launch(context, op, context.kernels().copy,
+         {.x = as_matrix(x), .y = as_matrix(y), .accumulate = accumulate});
+}
+
 Tensor converted(Context& context, std::string_view op, const Tensor& tensor, DType dtype) {
   if (tensor.dtype() == dtype) return tensor;
   Tensor result = context.empty(tensor.shape(), dtype, device::Purpose::kWorkspace);
-  launch(context, op, context.kernels().copy, {.x = as_matrix(tensor), .y = as_matrix(result)});
+  copy(context, op, tensor, result);
   return result;
 }
 

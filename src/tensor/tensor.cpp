@@ -42,15 +42,23 @@ void Tensor::check_type(DType wanted) const {
   HONE_CHECK(dtype_ == wanted, "a tensor {} {} used as {}", name_of(dtype_), shape_.str(), name_of(wanted));
 }
 
+void Tensor::check_view(std::string_view view) const {
+  HONE_CHECK(grad_slot_ == nullptr,
+             "{} of a tensor {} that wants a gradient would lose it; detach() it, or cut it by ops/slices.h",
+             view, shape_.str());
+}
+
 Tensor Tensor::reshape(Shape shape) const {
+  check_view("reshape");
   HONE_CHECK(is_contiguous() && shape.numel() == numel(), "reshape {} to {}", shape_.str(), shape.str());
   return view_buffer(buffer_, offset_bytes_, std::move(shape), dtype_);
 }
 
 Tensor Tensor::rows(std::int64_t begin, std::int64_t end) const {
+  check_view("rows");
   HONE_CHECK(rank() >= 1 && begin >= 0 && begin <= end && end <= size(0), "rows {}..{} of {}", begin, end,
              shape_.str());
-  Tensor t = detach();
+  Tensor t = *this;
   std::vector<std::int64_t> dims = shape_.dims();
   std::int64_t stride = rank() == 2 ? row_stride_ : 1;
   for (int i = 1; rank() != 2 && i < rank(); ++i) stride *= size(i);
@@ -61,9 +69,10 @@ Tensor Tensor::rows(std::int64_t begin, std::int64_t end) const {
 }
 
 Tensor Tensor::columns(std::int64_t begin, std::int64_t end) const {
+  check_view("columns");
   HONE_CHECK(rank() == 2 && begin >= 0 && begin <= end && end <= size(1), "columns {}..{} of {}", begin, end,
              shape_.str());
-  Tensor t = detach();
+  Tensor t = *this;
   t.shape_ = Shape{size(0), end - begin};
   t.offset_bytes_ += static_cast<std::size_t>(begin) * size_of(dtype_);
   return t;

@@ -63,7 +63,9 @@ class Tensor {
     return {as<T>(), static_cast<std::size_t>(numel())};
   }
 
-  /// Views: the same bytes, no gradient slot. reshape needs a contiguous tensor of as many elements.
+  /// Views: the same bytes. Gradients do not pass through them: a tensor that has a slot is refused
+  /// (Error(kInternal)), to be detach()ed or cut by ops/slices.h. reshape needs a contiguous tensor of as
+  /// many elements.
   Tensor reshape(Shape shape) const;
   /// Elements [begin, end) of the first dimension.
   Tensor rows(std::int64_t begin, std::int64_t end) const;
@@ -78,6 +80,7 @@ class Tensor {
 
  private:
   void check_type(DType wanted) const;
+  void check_view(std::string_view view) const;
   std::shared_ptr<device::Buffer> buffer_;
   std::size_t offset_bytes_ = 0;
   Shape shape_;

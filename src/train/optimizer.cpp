@@ -7,7 +7,6 @@
 #include "base/suggest.h"
 #include "model/name_pattern.h"
 #include "ops/launch.h"
-#include "ops/matrix.h"
 
 namespace hone::train {
 
@@ -76,8 +75,7 @@ Optimizer::Optimizer(ops::Context& context, model::CausalLM& model, const Optimi
   for (const auto& slot : slots_) {
     float* master = separate_master(*slot.parameter);
     if (master != nullptr && !model.load_stored(*slot.parameter, master))
-      ops::launch(context, kOptimizer, context.kernels().copy,
-                  {.x = ops::as_matrix(slot.parameter->value), .y = ops::as_matrix(slot.master)});
+      ops::copy(context, kOptimizer, slot.parameter->value, slot.master);
   }
 }
 
@@ -159,8 +157,7 @@ void Optimizer::masters_changed(ops::Context& context) {
   for (const auto& slot : slots_) {
     const Tensor& value = slot.parameter->value;
     if (value.dtype() == DType::kF32) continue;
-    ops::launch(context, kOptimizer, context.kernels().copy,
-                {.x = ops::as_matrix(slot.master), .y = ops::as_matrix(value)});
+    ops::copy(context, kOptimizer, slot.master, value);
   }
 }
 

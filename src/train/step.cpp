@@ -6,7 +6,6 @@
 #include "base/error.h"
 #include "base/stopwatch.h"
 #include "ops/launch.h"
-#include "ops/matrix.h"
 
 namespace hone::train {
 
@@ -19,8 +18,7 @@ class LossSum {
   explicit LossSum(ops::Context& context) : sum_(Tensor::zeros(context.allocator(), Shape{1}, DType::kF32)) {}
   void add(ops::Context& context, const Tensor& loss) {
     if (!loss.defined()) return;
-    ops::launch(context, "train.loss", context.kernels().copy,
-                {.x = ops::as_matrix(loss), .y = ops::as_matrix(sum_), .accumulate = true});
+    ops::copy(context, "train.loss", loss, sum_, true);
     parts_.push_back(loss);
   }
   const Tensor& tensor() const { return sum_; }

@@ -6,6 +6,7 @@
 #include "ops/cross_entropy.h"
 #include "ops/elementwise.h"
 #include "ops/rms_norm.h"
+#include "ops/slices.h"
 #include "tests/ops/autograd_fixture.h"
 
 namespace hone::ops {
@@ -24,6 +25,19 @@ TEST_F(Autograd, NothingIsRecordedForConstants) {
   const Tensor a = constant({1, 2});
   EXPECT_EQ(add(context_, a, a).grad_slot(), nullptr);
   EXPECT_EQ(tape.num_nodes(), 0U);
+}
+
+TEST_F(Autograd, AViewThatWouldLoseAGradientIsRefused) {
+  Tensor x = Tensor::zeros(context_.allocator(), {4, 6}, DType::kF32);
+  require_grad(x, DType::kF32);
+  EXPECT_THROW(x.rows(0, 2), Error);
+  EXPECT_THROW(x.columns(0, 2), Error);
+  EXPECT_THROW(x.reshape({6, 4}), Error);
+  EXPECT_EQ(x.detach().columns(0, 2).grad_slot(), nullptr);
+  EXPECT_EQ(columns(context_, x, 0, 2).grad_slot(), nullptr) << "no tape records";
+  Tape tape;
+  const TapeScope recording(context_, &tape);
+  EXPECT_NE(columns(context_, x, 0, 2).grad_slot(), nullptr);
 }
 
 TEST_F(Autograd, TapeScopeRestoresTheTapeThatWasThere) {

@@ -12,6 +12,7 @@
 #include "ops/linear.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
+#include "ops/slices.h"
 #include "tests/ops/finite_difference.h"
 
 namespace hone::ops {
@@ -279,6 +280,56 @@ TEST(LinearCrossEntropy, GradMatchesFiniteDifferenceWithWeights) {
             },
             .is_loss = true,
             .kept_bytes = 4 * 7 * kFloat});
+}
+
+TEST(SplitColumns, GradMatchesFiniteDifference) {
+  check_op({.inputs = {activation("x", {5, 12})}, .program = [](Context& c, const Tensors& in) -> Tensors {
+              const auto parts = split_columns(c, in[0], {4, 0, 4, 4});
+              return {add(c, add(c, parts[3], parts[0]), parts[2])};
+            }});
+}
+
+TEST(SplitColumns, GradMatchesFiniteDifferenceWhereAPartIsNotUsed) {
+  check_op({.inputs = {activation("x", {3, 9})}, .program = [](Context& c, const Tensors& in) -> Tensors {
+              const auto parts = split_columns(c, in[0], {4, 1, 4});
+              return {add(c, parts[0], parts[2])};
+            }});
+}
+
+TEST(SplitColumns, GradMatchesFiniteDifferenceOfAWeight) {
+  check_op({.inputs = {activation("x", {3, 5}), weight("weight", {8, 5}, 0.4)},
+            .program = [](Context& c, const Tensors& in) -> Tensors {
+              const auto parts = split_rows(c, in[1], {6, 2});
+              return {linear(c, in[0], parts[0]), linear(c, in[0], parts[1])};
+            },
+            .kept_bytes = 3 * 5 * kFloat});
+}
+
+TEST(SplitRows, GradMatchesFiniteDifference) {
+  check_op({.inputs = {activation("x", {7, 5})}, .program = [](Context& c, const Tensors& in) -> Tensors {
+              const auto parts = split_rows(c, in[0], {3, 1, 3});
+              return {add(c, parts[0], parts[2]), add(c, parts[1], parts[1])};
+            }});
+}
+
+TEST(Columns, GradMatchesFiniteDifferenceOfPartsThatOverlap) {
+  check_op({.inputs = {activation("x", {4, 10})}, .program = [](Context& c, const Tensors& in) -> Tensors {
+              return {add(c, columns(c, in[0], 0, 6), columns(c, in[0], 3, 9))};
+            }});
+}
+
+TEST(Rows, GradMatchesFiniteDifference) {
+  check_op({.inputs = {activation("x", {6, 3})}, .program = [](Context& c, const Tensors& in) -> Tensors {
+              return {add(c, rows(c, in[0], 1, 5), rows(c, in[0], 2, 6))};
+            }});
+}
+
+TEST(ConcatColumns, GradMatchesFiniteDifference) {
+  check_op({.inputs = {activation("a", {4, 3}), activation("b", {4, 6})},
+            .program = [](Context& c, const Tensors& in) -> Tensors {
+              const Tensor y = concat_columns(c, {in[0], in[1], in[0]});
+              return {add(c, columns(c, y, 0, 6), columns(c, y, 6, 12))};
+            }});
 }
 
 }  // namespace
