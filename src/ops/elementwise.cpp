@@ -77,18 +77,35 @@ Tensor row_gate(Context& context, const Tensor& x, const Tensor& gate, const Ten
   return y;
 }
 
-Tensor add(Context& context, const Tensor& a, const Tensor& b) {
+Tensor add(Context& context, const Tensor& a, const Tensor& b, float scale) {
   constexpr std::string_view kOp = "ops.add";
   check_argument(context, kOp, "a", a, a.defined() ? a.rank() : 1, kComputeTypes);
   check_argument(context, kOp, "b", b, a.rank(), kComputeTypes);
   check_same_shape(kOp, "a", a, "b", b);
   Tensor y = context.empty(a.shape(), a.dtype());
   copy(context, kOp, a, y);
-  copy(context, kOp, b, y, true);
+  copy(context, kOp, b, y, true, scale);
   if (!needs_grad(context, {&a, &b})) return y;
-  record(context, kOp, {&a, &b}, {&y}, [](Backward& backward) {
+  record(context, kOp, {&a, &b}, {&y}, [scale](Backward& backward) {
     backward.give(0, backward.grad());
-    backward.give(1, backward.take_grad());
+    if (scale == 1) return backward.give(1, backward.take_grad());
+    if (!backward.wants(1)) return;
+    const GradTarget to = backward.target(1);
+    copy(backward.context(), "ops.add gradient", backward.grad(), to.grad, to.accumulate, scale);
+  });
+  return y;
+}
+
+Tensor scale(Context& context, const Tensor& x, float factor) {
+  constexpr std::string_view kOp = "ops.scale";
+  check_argument(context, kOp, "x", x, x.defined() ? x.rank() : 1, kComputeTypes);
+  if (factor == 1) return x;
+  Tensor y = context.empty(x.shape(), x.dtype());
+  copy(context, kOp, x, y, false, factor);
+  if (!needs_grad(context, {&x})) return y;
+  record(context, kOp, {&x}, {&y}, [factor](Backward& b) {
+    const GradTarget to = b.target(0);
+    copy(b.context(), "ops.scale gradient", b.grad(), to.grad, to.accumulate, factor);
   });
   return y;
 }

@@ -12,8 +12,11 @@ Tensor silu_mul(Context& context, const Tensor& gate, const Tensor& up);
 /// undefined. Result: f32 with a residual, else x's dtype. Keeps x and gate.
 Tensor row_gate(Context& context, const Tensor& x, const Tensor& gate, const Tensor& residual);
 
-/// a + b: equal shapes; f32 or T each. Result: a's dtype. Keeps nothing.
-Tensor add(Context& context, const Tensor& a, const Tensor& b);
+/// a + scale * b: equal shapes; f32 or T each. Result: a's dtype. Keeps nothing.
+Tensor add(Context& context, const Tensor& a, const Tensor& b, float scale = 1);
+
+/// factor * x. Returns x itself where factor is 1. Keeps nothing.
+Tensor scale(Context& context, const Tensor& x, float factor);
 
 /// min(max(x, -limit), limit), limit > 0 (OLMoE's clip_qkv). Keeps x.
 Tensor clamp(Context& context, const Tensor& x, float limit);

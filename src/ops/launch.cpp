@@ -48,9 +48,10 @@ void check_unit_gradient(std::string_view op, const Tensor& grad) {
              op, value);
 }
 
-void copy(Context& context, std::string_view op, const Tensor& x, const Tensor& y, bool accumulate) {
+void copy(Context& context, std::string_view op, const Tensor& x, const Tensor& y, bool accumulate,
+          float factor) {
   launch(context, op, context.kernels().copy,
-         {.x = as_matrix(x), .y = as_matrix(y), .accumulate = accumulate});
+         {.x = as_matrix(x), .y = as_matrix(y), .alpha = factor, .accumulate = accumulate});
 }
 
 Tensor converted(Context& context, std::string_view op, const Tensor& tensor, DType dtype) {

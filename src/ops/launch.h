@@ -34,8 +34,9 @@ void launch(Context& context, std::string_view op, kernels::Kernel<Args> kernel,
 /// reaches them is 1. Only looks where that is free, on the CPU.
 void check_unit_gradient(std::string_view op, const Tensor& grad);
 
-/// y = x, or y += x: matrices or vectors of one shape, f32 or bf16 each. Records nothing.
-void copy(Context& context, std::string_view op, const Tensor& x, const Tensor& y, bool accumulate = false);
+/// y = [y +] factor * x: matrices or vectors of one shape, f32 or bf16 each. Records nothing.
+void copy(Context& context, std::string_view op, const Tensor& x, const Tensor& y, bool accumulate = false,
+          float factor = 1);
 
 /// `tensor` in another dtype, in scratch memory; `tensor` itself where it has it already. Records nothing.
 Tensor converted(Context& context, std::string_view op, const Tensor& tensor, DType dtype);

@@ -179,6 +179,29 @@ TEST(Add, GradMatchesFiniteDifferenceOfAValueWithItself) {
             .program = [](Context& c, const Tensors& in) -> Tensors { return {add(c, in[0], in[0])}; }});
 }
 
+TEST(Add, GradMatchesFiniteDifferenceOfAScaledValue) {
+  check_op(
+      {.inputs = {f32_activation("a", {3, 17}), activation("b", {3, 17})},
+       .program = [](Context& c, const Tensors& in) -> Tensors { return {add(c, in[0], in[1], -0.3F)}; }});
+}
+
+TEST(Add, GradMatchesFiniteDifferenceOfAValueWithItselfScaled) {
+  check_op({.inputs = {activation("x", {3, 5})}, .program = [](Context& c, const Tensors& in) -> Tensors {
+              return {add(c, in[0], in[0], 0.5F)};
+            }});
+}
+
+TEST(Scale, GradMatchesFiniteDifference) {
+  check_op({.inputs = {activation("x", {3, 5})},
+            .program = [](Context& c, const Tensors& in) -> Tensors { return {scale(c, in[0], 1.7F)}; }});
+}
+
+TEST(Scale, ByOneIsTheValueItself) {
+  Context context({}, 1);
+  const Tensor x = test::random_tensor(context, {3, 5}, 1);
+  EXPECT_EQ(scale(context, x, 1).data(), x.data());
+}
+
 TEST(Cast, PassesTheGradientOn) {
   check_op({.inputs = {activation("x", {3, 5})}, .program = [](Context& c, const Tensors& in) -> Tensors {
               return {cast(c, in[0], DType::kF32)};
