@@ -31,8 +31,8 @@ ordered_json describe_spec(const model::DecoderSpec& spec) {
                       {"hidden", spec.hidden},
                       {"vocab", spec.vocab},
                       {"max_position_embeddings", spec.max_positions},
-                      {"rope", spec.rope.type},
-                      {"rope_theta", spec.rope.theta},
+                      {"rope", spec.ropes.front().type},
+                      {"rope_theta", spec.ropes.front().theta},
                       {"tied", spec.tied}};
   for (const auto& layer : spec.layers) {
     for (const auto& branch : layer.branches) {

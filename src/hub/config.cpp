@@ -298,6 +298,21 @@ std::optional<DType> ModelConfig::dtype() const {
   return std::nullopt;
 }
 
+namespace {
+
+/// What the parameters say themselves, over what stands at the top level.
+void read_parameters(RopeConfig& rope) {
+  if (!rope.parameters) return;
+  const ConfigSection& found = *rope.parameters;
+  const auto old_type = found.string_or_null("type", std::nullopt);
+  rope.type = found.string_or_null("rope_type", old_type).value_or(old_type.value_or("default"));
+  if (const auto theta = found.number_or_null("rope_theta", std::nullopt)) rope.theta = theta;
+  if (const auto partial = found.number_or_null("partial_rotary_factor", std::nullopt))
+    rope.partial_rotary_factor = partial;
+}
+
+}  // namespace
+
 RopeConfig ModelConfig::rope() const {
   RopeConfig rope;
   rope.theta = number_or_null("rope_theta", std::nullopt);
@@ -305,17 +320,27 @@ RopeConfig ModelConfig::rope() const {
   const auto scaling = section("rope_scaling");
   const auto parameters = section("rope_parameters");
   rope.parameters = scaling && scaling->node().size() > 0 ? scaling : parameters;
-  if (!rope.parameters) return rope;
-  const ConfigSection& found = *rope.parameters;
-  for (const auto& key : found.node().keys())
-    if (found.node().at(key).is_object())
-      fail("{}: {} differs by layer type ({}); only one set of rotary parameters for all layers is supported",
-           file(), found.node().key_path(), shown(key));
-  const auto old_type = found.string_or_null("type", std::nullopt);
-  rope.type = found.string_or_null("rope_type", old_type).value_or(old_type.value_or("default"));
-  if (const auto theta = found.number_or_null("rope_theta", std::nullopt)) rope.theta = theta;
-  if (const auto partial = found.number_or_null("partial_rotary_factor", std::nullopt))
-    rope.partial_rotary_factor = partial;
+  if (rope.parameters)
+    for (const auto& key : rope.parameters->node().keys())
+      if (rope.parameters->node().at(key).is_object())
+        fail(
+            "{}: {} differs by layer type ({}); only one set of rotary parameters for all layers is "
+            "supported",
+            file(), rope.parameters->node().key_path(), shown(key));
+  read_parameters(rope);
+  return rope;
+}
+
+RopeConfig ModelConfig::rope_of(std::string_view layer_type) const {
+  RopeConfig rope;
+  const auto all = section("rope_parameters");
+  if (!all) return rope;
+  for (const auto& key : all->node().keys())
+    if (const auto child = all->node().at(key); !child.is_object() && !child.is_null())
+      fail("{}: {} is for all layers ({}); this model has one set for each layer type", file(),
+           all->node().key_path(), shown(key));
+  rope.parameters = all->section(layer_type);
+  read_parameters(rope);
   return rope;
 }
 

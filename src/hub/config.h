@@ -112,6 +112,9 @@ class ModelConfig : public ConfigSection {
   std::optional<DType> dtype() const;
   /// Throws Error(kUser) for rotary parameters that differ by layer type.
   RopeConfig rope() const;
+  /// Those of one layer type, rope_parameters.TYPE; default ones where they are absent or null. Throws
+  /// Error(kUser) for a rope_parameters that does not differ by layer type.
+  RopeConfig rope_of(std::string_view layer_type) const;
 
   /// Key paths that no getter asked for and that are not known to be inert (fields of Transformers'
   /// PreTrainedConfig that do not act when a decoder is trained: architectures, transformers_version,

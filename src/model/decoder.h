@@ -1,48 +1,15 @@
 // Decoder: the one forward pass that all families share, driven by their DecoderSpec.
 #pragma once
 
-#include <optional>
+#include <memory>
 #include <vector>
 
 #include "model/batch.h"
-#include "model/kv_cache.h"
+#include "model/generation_state.h"
 #include "model/parameters.h"
-#include "model/rope.h"
 #include "moe/moe.h"
 
 namespace hone::model {
-
-/// The parameters of one layer's branches, found once by name.
-namespace weights {
-
-struct Linear {
-  const Parameter* weight = nullptr;
-  const Parameter* bias = nullptr;
-};
-struct Attention {
-  AttentionSpec spec;
-  Linear q, k, v, o;
-  const Parameter* q_norm = nullptr;
-  const Parameter* k_norm = nullptr;
-  std::int64_t cache_layer = 0;
-};
-struct Dense {
-  Linear gate, up, down;
-};
-struct Moe {
-  MoeSpec spec;
-  const Parameter* gate = nullptr;
-  const Parameter* gate_up = nullptr;
-  const Parameter* down = nullptr;
-  std::optional<Dense> shared;
-  const Parameter* shared_gate = nullptr;
-};
-struct Branch {
-  const Parameter* norm = nullptr;
-  std::variant<Attention, Dense, Moe> mixer;
-};
-
-}  // namespace weights
 
 /// A decoder-only transformer. Holds parameters and no activations; forward passes record on the Context's
 /// tape where there is one.
@@ -61,14 +28,25 @@ class Decoder {
   const ParameterSet& parameters() const { return parameters_; }
 
   struct States {
-    Tensor residual;                     // (tokens, hidden) f32: the residual stream after the last layer
-    std::vector<moe::Routing> routings;  // of every MoE layer: counts and probability_sums
+    Tensor residual;                     // (tokens, hidden) f32: the residual stream after the last of them
+    std::vector<moe::Routing> routings;  // of every MoE layer among them: counts and probability_sums
   };
-  /// Runs all layers. recompute: keep only each layer's input for the gradient. cache: the batch's documents
-  /// continue the sequences that `live` names (see KvCache); their keys and values are kept. Throws
-  /// Error(kUser) for a token id outside the vocabulary.
+  /// A whole pass: begin_pass, embed, run_layers for all of them, end of the pass. state: the batch's
+  /// documents continue the sequences that `live` names (see GenerationState).
   States forward(ops::Context& context, const TokenBatch& batch, bool recompute = false,
-                 KvCache* cache = nullptr, const std::vector<std::int32_t>& live = {});
+                 GenerationState* state = nullptr, const std::vector<std::int32_t>& live = {});
+
+  /// What the layers need to know of a batch. Throws Error(kUser) for a token id outside the vocabulary.
+  Pass begin_pass(ops::Context& context, const TokenBatch& batch, GenerationState* state = nullptr,
+                  const std::vector<std::int32_t>& live = {});
+  /// The start of the residual stream: (tokens, hidden) f32.
+  Tensor embed(ops::Context& context, const TokenBatch& batch) const;
+  /// Layers [begin, end) of a pass. residual: (tokens, hidden) f32, the stream before them. recompute: keep
+  /// only each layer's input for the gradient.
+  States run_layers(ops::Context& context, const Pass& pass, const Tensor& residual, std::size_t begin,
+                    std::size_t end, bool recompute = false) const;
+  /// Room for sequences that grow to these numbers of tokens. Lives no longer than the Decoder.
+  GenerationState begin_generation(ops::Context& context, std::vector<std::int32_t> capacities) const;
 
   /// The final norm and lm_head for some rows of the residual stream. rows: (n) i32, or undefined for all.
   /// Result: (n, vocab) f32.
@@ -91,41 +69,25 @@ class Decoder {
   Loss loss(ops::Context& context, const TokenBatch& batch, const LossOptions& options);
 
  private:
-  /// What every layer of one pass needs to know.
-  struct Pass {
-    RotaryTables::Prepared rotary;
-    ops::SequenceLayout layout;
-    KvCache* cache = nullptr;
+  struct Branch {
+    const Parameter* norm = nullptr;       // null: none
+    const Parameter* post_norm = nullptr;  // null: none
+    std::unique_ptr<Mixer> mixer;
   };
 
   void resolve_parameters();
-  weights::Branch resolve_branch(const BranchSpec& branch, const std::string& at,
-                                 std::int64_t& attention_layers) const;
-  weights::Linear find_linear(const std::string& name) const;
-  weights::Dense find_dense(const std::string& at) const;
-  static Tensor apply(ops::Context& context, const weights::Linear& linear, const Tensor& x);
-  static Tensor apply_residual(ops::Context& context, const weights::Linear& linear, const Tensor& x,
-                               const Tensor& residual);
-
   /// x: (tokens, hidden) f32. Returns x after all branches, then counts and probability_sums of its MoE
   /// branches.
   std::vector<Tensor> run_layer(ops::Context& context, std::size_t layer, const Tensor& x,
                                 const Pass& pass) const;
-  Tensor run(ops::Context& context, const weights::Attention& a, const Tensor& h, const Tensor& residual,
-             const Pass& pass, std::vector<Tensor>& statistics) const;
-  Tensor run(ops::Context& context, const weights::Dense& d, const Tensor& h, const Tensor& residual,
-             const Pass& pass, std::vector<Tensor>& statistics) const;
-  Tensor run(ops::Context& context, const weights::Moe& m, const Tensor& h, const Tensor& residual,
-             const Pass& pass, std::vector<Tensor>& statistics) const;
-  Pass prepare(ops::Context& context, const TokenBatch& batch, KvCache* cache,
-               const std::vector<std::int32_t>& live);
+  Tensor norm(ops::Context& context, const Tensor& x, const Parameter& weight) const;
   const Tensor& head_weight() const { return head_->value; }
 
   DecoderSpec spec_;
   DType dtype_;
   ParameterSet parameters_;
-  RotaryTables rotary_;
-  std::vector<std::vector<weights::Branch>> layers_;
+  std::vector<RotaryTables> ropes_;  // as spec_.ropes
+  std::vector<std::vector<Branch>> layers_;
   const Parameter* embedding_ = nullptr;
   const Parameter* final_norm_ = nullptr;
   const Parameter* head_ = nullptr;

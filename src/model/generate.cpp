@@ -15,7 +15,7 @@ namespace {
 /// Sequences that run side by side: enough to fill the matrix kernels, few enough that their caches stay
 /// small.
 constexpr std::size_t kGroup = 64;
-/// Tokens that a sequence's cache may hold where the model itself sets no end (a rope that grows): all of a
+/// Tokens that a sequence may hold where the model itself sets no end (a rope that grows): all of a
 /// group are counted in 32 bits.
 constexpr std::int64_t kMostRows =
     std::numeric_limits<std::int32_t>::max() / static_cast<std::int64_t>(kGroup);
@@ -64,11 +64,12 @@ class Group {
         std::size_t first, const GenerationOptions& options, const OnToken& on_token)
       : context_(context),
         decoder_(decoder),
+        prompts_(prompts),
         first_(first),
         options_(options),
         on_token_(on_token),
         results_(std::min(kGroup, prompts.size() - first)),
-        cache_(context, decoder.spec(), decoder.dtype(), capacities(prompts)) {
+        state_(decoder.begin_generation(context, capacities())) {
     for (std::size_t i = 0; i < results_.size(); ++i) {
       next_.add(prompts[first + i]);
       live_.push_back(static_cast<std::int32_t>(i));
@@ -81,10 +82,10 @@ class Group {
   }
 
  private:
-  std::vector<std::int32_t> capacities(const std::vector<std::vector<std::int32_t>>& prompts) const {
+  std::vector<std::int32_t> capacities() const {
     std::vector<std::int32_t> result;
     for (std::size_t i = 0; i < results_.size(); ++i) {
-      const auto prompt = static_cast<std::int64_t>(prompts[first_ + i].size());
+      const auto prompt = static_cast<std::int64_t>(prompts_[first_ + i].size());
       const std::int64_t context = std::min(decoder_.spec().context_length(), kMostRows);
       result.push_back(
           static_cast<std::int32_t>(std::min(options_.max_new_tokens, context - prompt) + prompt));
@@ -93,7 +94,7 @@ class Group {
   }
 
   void advance(std::int64_t step) {
-    const auto states = decoder_.forward(context_, next_, false, &cache_, live_);
+    const auto states = decoder_.forward(context_, next_, false, &state_, live_);
     std::vector<std::int32_t> last;
     for (const auto length : next_.lengths) last.push_back((last.empty() ? -1 : last.back()) + length);
     const auto n = static_cast<std::int64_t>(last.size());
@@ -111,21 +112,34 @@ class Group {
       const bool wanted = !on_token_ || on_token_(first_ + s, id);
       const bool stopped =
           std::find(options_.stop_ids.begin(), options_.stop_ids.end(), id) != options_.stop_ids.end();
-      if (stopped || !wanted || cache_.lengths()[s] >= cache_.capacities()[s]) continue;
-      following.add({id});
+      if (stopped || !wanted || state_.lengths()[s] >= state_.capacities()[s]) continue;
+      following.add(next_tokens(s, id));
       still_live.push_back(static_cast<std::int32_t>(s));
     }
     next_ = std::move(following);
     live_ = std::move(still_live);
   }
 
+  /// What the next pass takes of a sequence: its last token, or all of them where what is held of the others
+  /// has lost its meaning.
+  std::vector<std::int32_t> next_tokens(std::size_t s, std::int32_t last) {
+    const auto& spec = decoder_.spec();
+    if (!spec.restarts_at_longrope || state_.lengths()[s] != spec.ropes.front().original_max_positions)
+      return {last};
+    state_.forget(static_cast<std::int32_t>(s));
+    std::vector<std::int32_t> all = prompts_[first_ + s];
+    all.insert(all.end(), results_[s].begin(), results_[s].end());
+    return all;
+  }
+
   ops::Context& context_;
   Decoder& decoder_;
+  const std::vector<std::vector<std::int32_t>>& prompts_;
   std::size_t first_;
   const GenerationOptions& options_;
   const OnToken& on_token_;
   std::vector<std::vector<std::int32_t>> results_;
-  KvCache cache_;
+  GenerationState state_;
   TokenBatch next_;
   std::vector<std::int32_t> live_;
 };

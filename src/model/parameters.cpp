@@ -12,71 +12,6 @@ namespace hone::model {
 
 namespace {
 
-/// Collects the parameters of a spec, in Transformers' order.
-class Lister {
- public:
-  explicit Lister(const DecoderSpec& spec) : hidden_(spec.hidden) {}
-
-  void add(const std::string& name, Shape shape, Role role) {
-    list_.push_back({.name = name,
-                     .shape = std::move(shape),
-                     .role = role,
-                     .layer = layer_,
-                     .is_bias = name.ends_with(".bias")});
-  }
-
-  void linear(const std::string& name, std::int64_t out, std::int64_t in, bool bias, Role role) {
-    add(name + ".weight", Shape{out, in}, role);
-    if (bias) add(name + ".bias", Shape{out}, role);
-  }
-
-  void operator()(const AttentionSpec& a, const std::string& at) {
-    const std::int64_t q = a.heads * a.head_dim;
-    const std::int64_t kv = a.kv_heads * a.head_dim;
-    linear(at + ".q_proj", q, hidden_, a.qkv_bias, Role::kAttention);
-    linear(at + ".k_proj", kv, hidden_, a.qkv_bias, Role::kAttention);
-    linear(at + ".v_proj", kv, hidden_, a.qkv_bias, Role::kAttention);
-    linear(at + ".o_proj", hidden_, q, a.output_bias, Role::kAttention);
-    if (a.norm == AttentionSpec::Norm::kNone) return;
-    const bool full = a.norm == AttentionSpec::Norm::kFullWidth;
-    add(at + ".q_norm.weight", Shape{full ? q : a.head_dim}, Role::kNorm);
-    add(at + ".k_norm.weight", Shape{full ? kv : a.head_dim}, Role::kNorm);
-  }
-
-  void swiglu(const std::string& at, std::int64_t ffn, bool bias, Role role) {
-    linear(at + ".gate_proj", ffn, hidden_, bias, role);
-    linear(at + ".up_proj", ffn, hidden_, bias, role);
-    linear(at + ".down_proj", hidden_, ffn, bias, role);
-  }
-
-  void operator()(const DenseSpec& d, const std::string& at) { swiglu(at, d.ffn, d.bias, Role::kDense); }
-
-  void operator()(const MoeSpec& m, const std::string& at) {
-    add(at + ".gate.weight", Shape{m.experts, hidden_}, Role::kRouter);
-    add(at + ".experts.gate_up_proj", Shape{m.experts, 2 * m.ffn, hidden_}, Role::kExpert);
-    add(at + ".experts.down_proj", Shape{m.experts, hidden_, m.ffn}, Role::kExpert);
-    if (m.shared_ffn == 0) return;
-    swiglu(at + ".shared_expert", m.shared_ffn, false, Role::kSharedExpert);
-    add(at + ".shared_expert_gate.weight", Shape{1, hidden_}, Role::kSharedExpert);
-  }
-
-  void layer(const LayerSpec& spec, int index) {
-    layer_ = index;
-    const std::string at = "model.layers." + std::to_string(index) + ".";
-    for (const auto& branch : spec.branches)
-      std::visit([&](const auto& mixer) { (*this)(mixer, at + branch.prefix); }, branch.mixer);
-    for (const auto& branch : spec.branches) add(at + branch.norm + ".weight", Shape{hidden_}, Role::kNorm);
-    layer_ = -1;
-  }
-
-  std::vector<ParameterSpec> take() { return std::move(list_); }
-
- private:
-  std::int64_t hidden_;
-  int layer_ = -1;
-  std::vector<ParameterSpec> list_;
-};
-
 void fill_normal(const Tensor& t, const CounterRng& rng, float deviation) {
   const std::int64_t n = t.numel();
   const auto draw = [&](std::int64_t i) {
@@ -97,6 +32,10 @@ void fill_constant(const Tensor& t, float value) {
 }
 
 }  // namespace
+
+std::string layer_prefix(std::size_t layer) {
+  return "model.layers." + std::to_string(layer) + ".";
+}
 
 std::string_view name_of(Role role) {
   switch (role) {
@@ -120,10 +59,32 @@ std::string_view name_of(Role role) {
   return "";
 }
 
+void ParameterList::add(const std::string& name, Shape shape, Role role) {
+  list_.push_back({.name = name,
+                   .shape = std::move(shape),
+                   .role = role,
+                   .layer = layer_,
+                   .is_bias = name.ends_with(".bias")});
+}
+
+void ParameterList::linear(const std::string& name, std::int64_t out, std::int64_t in, bool bias, Role role) {
+  add(name + ".weight", Shape{out, in}, role);
+  if (bias) add(name + ".bias", Shape{out}, role);
+}
+
 std::vector<ParameterSpec> list_parameters(const DecoderSpec& spec, bool untied_head) {
-  Lister list(spec);
+  ParameterList list(spec.hidden);
   list.add("model.embed_tokens.weight", Shape{spec.vocab, spec.hidden}, Role::kEmbedding);
-  for (std::size_t i = 0; i < spec.layers.size(); ++i) list.layer(spec.layers[i], static_cast<int>(i));
+  for (std::size_t i = 0; i < spec.layers.size(); ++i) {
+    list.set_layer(static_cast<int>(i));
+    const std::string at = layer_prefix(i);
+    for (const auto& branch : spec.layers[i].branches)
+      std::visit([&](const auto& mixer) { list_parameters(mixer, at + branch.prefix, list); }, branch.mixer);
+    for (const auto& branch : spec.layers[i].branches)
+      for (const auto& norm : {branch.norm, branch.post_norm})
+        if (!norm.empty()) list.add(at + norm + ".weight", Shape{spec.hidden}, Role::kNorm);
+  }
+  list.set_layer(-1);
   list.add("model.norm.weight", Shape{spec.hidden}, Role::kNorm);
   if (!spec.tied || untied_head) list.add("lm_head.weight", Shape{spec.vocab, spec.hidden}, Role::kHead);
   return list.take();

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "model/spec.h"
@@ -27,9 +28,30 @@ struct ParameterSpec {
   bool decays() const { return role != Role::kNorm && !is_bias; }
 };
 
+/// What the names of a layer's parameters begin with: "model.layers.3.".
+std::string layer_prefix(std::size_t layer);
+
 /// All parameters of a model in Transformers' order. A tied lm_head has none of its own, unless `untied_head`
 /// (a stored one differs).
 std::vector<ParameterSpec> list_parameters(const DecoderSpec& spec, bool untied_head = false);
+
+/// Collects a model's parameters, in Transformers' order.
+class ParameterList {
+ public:
+  explicit ParameterList(std::int64_t hidden) : hidden_(hidden) {}
+  std::int64_t hidden() const { return hidden_; }
+  /// What follows belongs to this layer; -1: to none.
+  void set_layer(int layer) { layer_ = layer; }
+  void add(const std::string& name, Shape shape, Role role);
+  /// NAME.weight (out, in), and NAME.bias (out) where there is one.
+  void linear(const std::string& name, std::int64_t out, std::int64_t in, bool bias, Role role);
+  std::vector<ParameterSpec> take() { return std::move(list_); }
+
+ private:
+  std::int64_t hidden_;
+  int layer_ = -1;
+  std::vector<ParameterSpec> list_;
+};
 
 /// A parameter: its description, its value, and where its gradient gathers.
 struct Parameter {

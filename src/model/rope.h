@@ -1,13 +1,29 @@
 // Rotary tables: the cos and sin that a batch's positions need.
 #pragma once
 
+#include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
-#include "model/spec.h"
 #include "ops/rope.h"
 
 namespace hone::model {
+
+/// Rotary position embedding (config.json's rope_parameters, or rope_theta and rope_scaling of older files).
+struct RopeSpec {
+  std::string type = "default";  // default, linear, dynamic, llama3, yarn, longrope
+  double theta = 10000.0;
+  std::int64_t rotary_dim = 0;  // elements of a head that are rotated
+  double factor = 1.0;
+  double low_freq_factor = 1.0, high_freq_factor = 4.0;     // llama3
+  std::int64_t original_max_positions = 0;                  // llama3, yarn, longrope
+  std::int64_t max_positions = 0;                           // dynamic: the length from which the base grows
+  double attention_factor = 1.0;                            // cos and sin are multiplied by it
+  double beta_fast = 32.0, beta_slow = 1.0;                 // yarn
+  bool truncate = true;                                     // yarn
+  std::vector<double> short_factor = {}, long_factor = {};  // longrope: rotary_dim / 2 each
+};
 
 /// Inverse frequencies, rotary_dim / 2 of them, for a document of `length` tokens (only dynamic and longrope
 /// depend on it). As Transformers' modeling_rope_utils.

@@ -26,7 +26,7 @@ struct ContextLength {
 };
 
 ContextLength context_of(const DecoderSpec& spec) {
-  const RopeSpec& rope = spec.rope;
+  const RopeSpec& rope = spec.ropes.front();
   if (rope.type == "dynamic") return {kAnyLength, "rope_type dynamic"};
   const ContextLength trained{spec.max_positions, "max_position_embeddings"};
   const bool by_original = rope.type == "yarn" || rope.type == "longrope" ||
@@ -51,7 +51,7 @@ void check_context(const DecoderSpec& spec, std::int64_t tokens, std::string_vie
   const ContextLength context = context_of(spec);
   if (tokens <= context.tokens) return;
   fail("{}, longer than the model's context of {} tokens ({}); {}", subject, context.tokens, context.reason,
-       spec.rope.type == "default"
+       spec.ropes.front().type == "default"
            ? "config.json's rope_parameters can stretch it (rope_type yarn with a factor)"
            : "a larger factor in config.json's rope_parameters stretches it further");
 }

@@ -7,52 +7,21 @@
 #include <variant>
 #include <vector>
 
+#include "model/mixers/attention.h"
+#include "model/mixers/dense.h"
+#include "model/mixers/moe.h"
+#include "model/rope.h"
+
 namespace hone::model {
 
-/// Rotary position embedding (config.json's rope_parameters, or rope_theta and rope_scaling of older files).
-struct RopeSpec {
-  std::string type = "default";  // default, linear, dynamic, llama3, yarn, longrope
-  double theta = 10000.0;
-  std::int64_t rotary_dim = 0;  // elements of a head that are rotated
-  double factor = 1.0;
-  double low_freq_factor = 1.0, high_freq_factor = 4.0;     // llama3
-  std::int64_t original_max_positions = 0;                  // llama3, yarn, longrope
-  std::int64_t max_positions = 0;                           // dynamic: the length from which the base grows
-  double attention_factor = 1.0;                            // cos and sin are multiplied by it
-  double beta_fast = 32.0, beta_slow = 1.0;                 // yarn
-  bool truncate = true;                                     // yarn
-  std::vector<double> short_factor = {}, long_factor = {};  // longrope: rotary_dim / 2 each
-};
+using MixerSpec = std::variant<AttentionSpec, DenseSpec, MoeSpec>;
 
-/// Grouped-query attention. Keys: PREFIX.{q,k,v,o}_proj.{weight,bias}, PREFIX.{q,k}_norm.weight.
-struct AttentionSpec {
-  enum class Norm { kNone, kPerHead, kFullWidth };
-  std::int64_t heads = 0, kv_heads = 0, head_dim = 0;
-  bool qkv_bias = false, output_bias = false;
-  Norm norm = Norm::kNone;  // of queries and keys, before rotation
-  double clip = 0;  // queries, keys and values are clamped to [-clip, clip]; 0: not (OLMoE's clip_qkv)
-  std::int64_t window = 0;  // keys that a query sees, itself included; 0: all
-};
-
-/// SwiGLU feed-forward. Keys: PREFIX.{gate,up,down}_proj.{weight,bias}.
-struct DenseSpec {
-  std::int64_t ffn = 0;
-  bool bias = false;
-};
-
-/// Mixture of experts. Keys: PREFIX.gate.weight, PREFIX.experts.{gate_up,down}_proj and, with a shared
-/// expert, PREFIX.shared_expert.{gate,up,down}_proj.weight, PREFIX.shared_expert_gate.weight.
-struct MoeSpec {
-  std::int64_t experts = 0, top_k = 0, ffn = 0;
-  bool normalize = false;       // divide the chosen weights by their sum
-  std::int64_t shared_ffn = 0;  // 0: no shared expert
-};
-
-/// One residual branch: x += mixer(norm(x)).
+/// One residual branch: x += residual_multiplier * post_norm(mixer(norm(x))).
 struct BranchSpec {
-  std::string norm;    // key of the norm within the layer: input_layernorm
+  std::string norm;    // key of the norm within the layer: input_layernorm; empty: none
   std::string prefix;  // key prefix of the mixer within the layer: self_attn
-  std::variant<AttentionSpec, DenseSpec, MoeSpec> mixer;
+  MixerSpec mixer;
+  std::string post_norm = {};  // key of the norm of what the mixer gives; empty: none
 };
 
 struct LayerSpec {
@@ -64,7 +33,11 @@ struct DecoderSpec {
   std::int64_t vocab = 0, hidden = 0;
   std::int64_t max_positions = 0;
   std::vector<LayerSpec> layers;
-  RopeSpec rope;
+  std::vector<RopeSpec> ropes{
+      RopeSpec{}};  // that attention may choose; 0: of layers that see whole documents
+  double embedding_multiplier = 1, residual_multiplier = 1, logits_multiplier = 1;
+  bool restarts_at_longrope = false;  // generation computes a sequence anew once it is longer than the rope's
+                                      // original_max_positions, where longrope turns all keys otherwise
   double norm_eps = 1e-6;
   bool tied = false;             // lm_head is the embedding
   std::int64_t padding_id = -1;  // its embedding row gets no gradient; -1: none

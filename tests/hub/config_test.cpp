@@ -114,6 +114,18 @@ TEST(ModelConfig, FoldsBothGenerationsOfRope) {
       "config.json: rope_parameters differs by layer type (full_attention)");
 }
 
+TEST(ModelConfig, RopeOfALayerType) {
+  const auto config = parse(
+      R"("rope_theta": 5, "rope_parameters": {"full_attention": {"rope_type": "yarn", "rope_theta": 7}, "other": null})");
+  EXPECT_EQ(config.rope_of("full_attention").type, "yarn");
+  EXPECT_EQ(config.rope_of("full_attention").theta, 7.0);
+  EXPECT_EQ(config.rope_of("other").type, "default");
+  EXPECT_EQ(config.rope_of("absent").theta, std::nullopt);
+  EXPECT_CONTAINS(
+      error_of([] { parse(R"("rope_parameters": {"rope_type": "default"})").rope_of("full_attention"); }),
+      "config.json: rope_parameters is for all layers (rope_type)");
+}
+
 TEST(ModelConfig, NamesTheKeysNobodyAskedFor) {
   const auto config = parse(R"("hidden_size": 8, "clip_qkv": null, "architectures": ["X"], "use_cache": true,
       "rope_parameters": {"rope_type": "linear", "factor": 2.0, "surprise": 1}, "quantization_config": null,
@@ -153,7 +165,10 @@ TEST(ModelConfig, ReadsEveryGoldenCheckpointsConfig) {
     if (!entry.is_directory()) continue;
     const auto config = ModelConfig::read(entry.path());
     EXPECT_GT(config.integer("hidden_size"), 0);
-    EXPECT_NO_THROW(config.rope());
+    if (config.model_type() == "olmo3" && config.has_value("rope_parameters"))
+      EXPECT_NO_THROW(config.rope_of("full_attention"));
+    else
+      EXPECT_NO_THROW(config.rope());
     ++seen;
   }
   EXPECT_GE(seen, 8);

@@ -12,10 +12,10 @@ DecoderSpec spec_of(const std::string& type, std::int64_t max_positions, std::in
                     double factor = 1) {
   DecoderSpec spec;
   spec.max_positions = max_positions;
-  spec.rope.type = type;
-  spec.rope.max_positions = max_positions;
-  spec.rope.original_max_positions = original;
-  spec.rope.factor = factor;
+  spec.ropes.front().type = type;
+  spec.ropes.front().max_positions = max_positions;
+  spec.ropes.front().original_max_positions = original;
+  spec.ropes.front().factor = factor;
   return spec;
 }
 

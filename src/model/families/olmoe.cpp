@@ -14,9 +14,9 @@ DecoderSpec olmoe_spec(const hub::ModelConfig& config) {
                                    .num_hidden_layers = 16,
                                    .num_attention_heads = 16,
                                    .max_position_embeddings = 4096,
-                                   .rms_norm_eps = 1e-5});
+                                   .rms_norm_eps = 1e-5,
+                                   .pad_token_id = 1});
   DecoderSpec spec = reader.base();
-  if (!config.has("pad_token_id") && spec.vocab > 1) spec.padding_id = 1;  // OlmoeConfig's default
   AttentionSpec attention = reader.attention();
   attention.qkv_bias = attention.output_bias = config.boolean("attention_bias", false);
   if (attention.heads * attention.head_dim != spec.hidden)

@@ -7,7 +7,8 @@
 
 namespace hone::model {
 
-SpecReader::SpecReader(const hub::ModelConfig& config, const ConfigDefaults& defaults) : config_(config) {
+SpecReader::SpecReader(const hub::ModelConfig& config, const ConfigDefaults& defaults)
+    : config_(config), defaults_(defaults) {
   if (config.number_or_null("attention_dropout", 0.0).value_or(0.0) != 0.0)
     config.refuse("attention_dropout", "hone trains without attention dropout; set it to 0.0");
   const std::string activation = config.string("hidden_act", "silu");
@@ -17,10 +18,12 @@ SpecReader::SpecReader(const hub::ModelConfig& config, const ConfigDefaults& def
   base_.hidden = count("hidden_size", defaults.hidden_size);
   base_.max_positions = count("max_position_embeddings", defaults.max_position_embeddings, kMostLong);
   base_.norm_eps = non_negative("rms_norm_eps", defaults.rms_norm_eps);
-  base_.tied = config.boolean_or_null("tie_word_embeddings", false);
+  base_.tied = config.has("tie_word_embeddings") ? config.boolean_or_null("tie_word_embeddings", false)
+                                                 : defaults.tie_word_embeddings;
   base_.initializer_range = non_negative("initializer_range", 0.02);
   // torch.nn.Embedding counts a negative padding_idx from the end.
-  const auto padding = config.integer_or_null("pad_token_id", std::nullopt);
+  const auto padding = config.integer_or_null(
+      "pad_token_id", defaults.pad_token_id < 0 ? std::nullopt : std::optional(defaults.pad_token_id));
   if (padding) base_.padding_id = *padding < 0 ? *padding + base_.vocab : *padding;
   if (base_.padding_id >= base_.vocab) base_.padding_id = -1;
   num_layers_ = count("num_hidden_layers", defaults.num_hidden_layers, kMostMany);
@@ -48,7 +51,7 @@ SpecReader::SpecReader(const hub::ModelConfig& config, const ConfigDefaults& def
   if (attention_.head_dim % 2 != 0)
     fail("{}: head_dim is {}; rotary position embedding needs an even one", config.file(),
          attention_.head_dim);
-  base_.rope = read_rope(defaults);
+  if (!defaults.ropes_by_layer) base_.ropes = {rope(config.rope())};
 }
 
 std::int64_t SpecReader::count(const hub::ConfigKey& key, std::int64_t if_absent, std::int64_t most) const {
@@ -70,37 +73,55 @@ std::int64_t SpecReader::window(std::optional<std::int64_t> if_absent) const {
   return value.value_or(0);
 }
 
-RopeSpec SpecReader::read_rope(const ConfigDefaults& defaults) const {
-  const hub::RopeConfig rope = config_.rope();
+double SpecReader::positive(const hub::ConfigKey& key, double if_absent) const {
+  const double value = non_negative(key, if_absent);
+  if (!(static_cast<float>(value) > 0)) config_.refuse(key, "expected a number above 0");
+  return value;
+}
+
+RopeSpec SpecReader::rope(const hub::RopeConfig& rope) const {
   RopeSpec spec;
   spec.type = rope.type;
-  spec.theta = rope.theta.value_or(defaults.rope_theta);
+  spec.theta = rope.theta.value_or(defaults_.rope_theta);
   spec.rotary_dim = attention_.head_dim;
   spec.max_positions = base_.max_positions;
   const auto refuse = [&](const std::string& what) { fail("{}: rope_parameters: {}", config_.file(), what); };
   if (!(spec.theta > 1.0) || !std::isfinite(spec.theta))
     refuse(fmt::format("rope_theta is {}, expected more than 1", spec.theta));
-  if (spec.type == "default") return spec;  // which has no use for a partial_rotary_factor in these families
+  const double partial = rope.partial_rotary_factor.value_or(1.0);
+  if (defaults_.partial_rotary) {
+    if (!(partial > 0 && partial <= 1)) refuse(fmt::format("partial_rotary_factor is {}", partial));
+    spec.rotary_dim = static_cast<std::int64_t>(static_cast<double>(attention_.head_dim) * partial);
+    if (spec.rotary_dim < 2 || spec.rotary_dim % 2 != 0)
+      refuse(
+          fmt::format("partial_rotary_factor {} turns {} of {} elements of a head; expected an even number",
+                      partial, spec.rotary_dim, attention_.head_dim));
+  }
+  if (spec.type == "default") return spec;  // which has no use for a partial_rotary_factor in other families
   if (spec.type != "linear" && spec.type != "dynamic" && spec.type != "llama3" && spec.type != "yarn" &&
       spec.type != "longrope")
     refuse(
         fmt::format("rope_type is '{}', which hone does not know; known: default, linear, dynamic, llama3, "
                     "yarn, longrope",
                     spec.type));
-  if (rope.partial_rotary_factor.value_or(1.0) != 1.0)
-    refuse(fmt::format("partial_rotary_factor is {}; {} rotates whole heads", *rope.partial_rotary_factor,
-                       base_.model_type));
+  if (partial != 1.0 && !defaults_.partial_rotary)
+    refuse(fmt::format("partial_rotary_factor is {}; {} rotates whole heads", partial, base_.model_type));
   if (spec.type == "dynamic" && spec.rotary_dim <= 2)
     refuse(fmt::format("rope_type 'dynamic' needs a head_dim above 2, it is {}", spec.rotary_dim));
   if (!rope.parameters) refuse(fmt::format("rope_type '{}' needs its parameters", spec.type));
   const hub::ConfigSection& p = *rope.parameters;
 
   const auto max_positions = static_cast<double>(base_.max_positions);
-  const bool has_original = config_.has_value("original_max_position_embeddings");
+  const hub::ConfigKey kOriginal = "original_max_position_embeddings";
   if (spec.type == "llama3" || spec.type == "yarn" || spec.type == "longrope") {
-    spec.original_max_positions = has_original
-                                      ? config_.integer("original_max_position_embeddings")
-                                      : p.integer("original_max_position_embeddings", base_.max_positions);
+    // As standardize_rope_params: an attribute of the whole configuration comes first (Phi3Config always has
+    // it).
+    if (config_.has_value(kOriginal))
+      spec.original_max_positions = config_.integer(kOriginal);
+    else if (defaults_.original_max_position_embeddings > 0)
+      spec.original_max_positions = defaults_.original_max_position_embeddings;
+    else
+      spec.original_max_positions = p.integer(kOriginal, base_.max_positions);
     if (spec.original_max_positions < 1) refuse("original_max_position_embeddings is not positive");
   }
   const auto original = static_cast<double>(spec.original_max_positions);
@@ -212,10 +233,14 @@ std::vector<bool> SpecReader::dense_layers() const {
   return dense;
 }
 
-LayerSpec make_layer(const AttentionSpec& attention,
-                     const std::variant<AttentionSpec, DenseSpec, MoeSpec>& mlp) {
+LayerSpec make_layer(const AttentionSpec& attention, const MixerSpec& mlp, const std::string& mlp_prefix) {
   return {{{.norm = "input_layernorm", .prefix = "self_attn", .mixer = attention},
-           {.norm = "post_attention_layernorm", .prefix = "mlp", .mixer = mlp}}};
+           {.norm = "post_attention_layernorm", .prefix = mlp_prefix, .mixer = mlp}}};
+}
+
+LayerSpec make_post_norm_layer(const AttentionSpec& attention, const MixerSpec& mlp) {
+  return {{{.norm = "", .prefix = "self_attn", .mixer = attention, .post_norm = "post_attention_layernorm"},
+           {.norm = "", .prefix = "mlp", .mixer = mlp, .post_norm = "post_feedforward_layernorm"}}};
 }
 
 hub::WeightRules qwen_moe_rules() {

@@ -21,6 +21,11 @@ struct ConfigDefaults {
   std::int64_t max_position_embeddings = 0;
   double rms_norm_eps = 1e-6;
   double rope_theta = 10000.0;
+  bool tie_word_embeddings = false;
+  std::int64_t pad_token_id = -1;                     // -1: none
+  std::int64_t original_max_position_embeddings = 0;  // 0: max_position_embeddings
+  bool partial_rotary = false;  // partial_rotary_factor acts; elsewhere Transformers overlooks it
+  bool ropes_by_layer = false;  // the family reads them itself: SpecReader::rope()
 };
 
 /// Reads the parts of a DecoderSpec that families share, and checks them.
@@ -41,6 +46,12 @@ class SpecReader {
   /// Heads and head size; no biases, norms or windows.
   const AttentionSpec& attention() const { return attention_; }
 
+  /// What config.json's rotary parameters say, checked.
+  RopeSpec rope(const hub::RopeConfig& config) const;
+  /// A finite number of at least 0.
+  double non_negative(const hub::ConfigKey& key, double if_absent) const;
+  /// A finite number above 0.
+  double positive(const hub::ConfigKey& key, double if_absent) const;
   /// An integer from 1 to `most`. No checkpoint comes near these bounds, and products of sizes within them
   /// stay in 64 bits.
   std::int64_t count(const hub::ConfigKey& key, std::int64_t if_absent, std::int64_t most = kMostWide) const;
@@ -59,10 +70,8 @@ class SpecReader {
   std::vector<bool> dense_layers() const;
 
  private:
-  /// A finite number of at least 0.
-  double non_negative(const hub::ConfigKey& key, double if_absent) const;
-  RopeSpec read_rope(const ConfigDefaults& defaults) const;
   const hub::ModelConfig& config_;
+  ConfigDefaults defaults_;
   DecoderSpec base_;
   AttentionSpec attention_;
   std::int64_t num_layers_ = 0;
@@ -70,8 +79,11 @@ class SpecReader {
 };
 
 /// A layer of Llama's shape: input_layernorm, self_attn, post_attention_layernorm, mlp.
-LayerSpec make_layer(const AttentionSpec& attention,
-                     const std::variant<AttentionSpec, DenseSpec, MoeSpec>& mlp);
+LayerSpec make_layer(const AttentionSpec& attention, const MixerSpec& mlp,
+                     const std::string& mlp_prefix = "mlp");
+/// A layer of OLMo 2's shape: norms of what self_attn and mlp give, post_attention_layernorm and
+/// post_feedforward_layernorm, and none before them.
+LayerSpec make_post_norm_layer(const AttentionSpec& attention, const MixerSpec& mlp);
 
 /// Per-expert hub keys PREFIX.experts.{e}.{gate,up,down}_proj.weight, or Transformers 5's stacked tensors.
 hub::WeightRules qwen_moe_rules();
