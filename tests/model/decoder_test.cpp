@@ -81,7 +81,7 @@ TEST_P(LayerRange, IsHowTheWholeRuns) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, LayerRange,
-                         testing::Values("llama-default", "qwen3_moe-aux"),
+                         testing::Values("llama-default", "qwen3_moe-aux", "olmo3-default", "phi3-default"),
                          [](const auto& named) {
                            std::string name = named.param;
                            std::replace(name.begin(), name.end(), '-', '_');

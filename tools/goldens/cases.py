@@ -60,6 +60,18 @@ BASES: dict[str, dict[str, Any]] = {
     "qwen2_moe": MOE | dict(shared_expert_intermediate_size=20),
     "qwen3_moe": MOE | dict(head_dim=12, rms_norm_eps=1e-6, norm_topk_prob=True),
     "olmoe": DENSE | dict(intermediate_size=12, num_experts=7, num_experts_per_tok=3, num_key_value_heads=4),
+    "olmo2": DENSE,
+    "smollm3": DENSE | dict(num_hidden_layers=4, rms_norm_eps=1e-6, pad_token_id=None),
+    "olmo3": DENSE
+    | dict(
+        num_hidden_layers=4,
+        sliding_window=6,
+        rope_parameters={
+            "full_attention": {"rope_type": "default", "rope_theta": 10000.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 500000.0},
+        },
+    ),
+    "phi3": DENSE | WIDE | dict(pad_token_id=None),
 }
 
 
@@ -421,5 +433,147 @@ OLMOE = [
         layout="fused",
     ),
 ]
+OLMO2 = [
+    Case(
+        "olmo2-default",
+        "olmo2",
+        "norms after the branches, norms of q and k over the full width, f32 storage",
+        WIDE,
+        dtype="float32",
+    ),
+    Case(
+        "olmo2-tied-v4",
+        "olmo2",
+        "tied embeddings, attention_bias, llama3 rope; config as Transformers 4 wrote it",
+        rope(
+            "llama3",
+            500.0,
+            factor=8.0,
+            low_freq_factor=1.0,
+            high_freq_factor=4.0,
+            original_max_position_embeddings=32,
+        )
+        | dict(tie_word_embeddings=True, attention_bias=True),
+        config_style="v4",
+    ),
+    Case(
+        "olmo2-headdim",
+        "olmo2",
+        "head_dim other than hidden_size / heads, multi-head attention",
+        dict(head_dim=16, num_key_value_heads=None),
+    ),
+]
+SMOLLM3 = [
+    Case(
+        "smollm3-default",
+        "smollm3",
+        "the fourth layer is told no positions; tied by default, f32 storage",
+        WIDE,
+        dtype="float32",
+        drop_config_keys=("tie_word_embeddings",),
+    ),
+    Case(
+        "smollm3-window",
+        "smollm3",
+        "no_rope_layers given, those slide; mlp_bias, own lm_head",
+        dict(
+            num_hidden_layers=3,
+            no_rope_layers=[1, 0, 1],
+            use_sliding_window=True,
+            sliding_window=6,
+            mlp_bias=True,
+            tie_word_embeddings=False,
+        ),
+    ),
+    Case(  # the bias of keys that are not turned moves all scores of a query alike: it has no gradient
+        "smollm3-bias",
+        "smollm3",
+        "attention_bias; every layer is told positions",
+        dict(num_hidden_layers=2, no_rope_layers=[1, 1], attention_bias=True),
+    ),
+    Case(
+        "smollm3-v4",
+        "smollm3",
+        "every second layer without positions, yarn; config as Transformers 4 wrote it, with null fields",
+        rope("yarn", 20000.0, factor=4.0, original_max_position_embeddings=32)
+        | dict(num_hidden_layers=3, no_rope_layer_interval=2),
+        config_style="v4",
+        patch_config=dict(no_rope_layers=None, sliding_window=None),
+    ),
+]
+OLMO3_YARN = {
+    "full_attention": {
+        "rope_type": "yarn",
+        "rope_theta": 20000.0,
+        "factor": 4.0,
+        "original_max_position_embeddings": 32,
+        "beta_fast": 8.0,
+        "attention_factor": 1.2,
+    },
+    "sliding_attention": {"rope_type": "default", "rope_theta": 500000.0},
+}
+OLMO3 = [
+    Case(
+        "olmo3-default",
+        "olmo3",
+        "three layers of four slide, each kind with its rope, f32 storage",
+        WIDE,
+        dtype="float32",
+    ),
+    Case(
+        "olmo3-v4",
+        "olmo3",
+        "yarn on the full layers alone; config as Transformers 4 wrote it, without layer_types",
+        dict(rope_parameters=OLMO3_YARN, head_dim=16, tie_word_embeddings=True),
+        config_style="v4",
+    ),
+    Case(
+        "olmo3-layer-types",
+        "olmo3",
+        "layer_types given; yarn on the full layers, linear on the sliding ones; attention_bias",
+        dict(
+            num_hidden_layers=3,
+            layer_types=["full_attention", "sliding_attention", "full_attention"],
+            attention_bias=True,
+            rope_parameters=OLMO3_YARN
+            | {"sliding_attention": {"rope_type": "linear", "rope_theta": 1000.0, "factor": 2.5}},
+        ),
+    ),
+]
+LONGROPE = dict(short_factor=[1.0, 1.1, 1.25], long_factor=[1.0, 2.5, 8.0])
+PHI3 = [
+    Case("phi3-default", "phi3", "fused projections, f32 storage", dtype="float32"),
+    Case(
+        "phi3-window-tied",
+        "phi3",
+        "sliding window shorter than the row, tied embeddings; three quarters of a head are turned",
+        dict(
+            sliding_window=8,
+            tie_word_embeddings=True,
+            rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.75},
+        ),
+    ),
+    Case(
+        "phi3-longrope-long",
+        "phi3",
+        "longrope over three quarters of a head, on one row longer than original_max_position_embeddings",
+        rope("longrope", partial_rotary_factor=0.75, **LONGROPE)
+        | dict(original_max_position_embeddings=16),
+        rows=(29,),
+    ),
+    Case(
+        "phi3-longrope-v4",
+        "phi3",
+        "longrope on one row within original_max_position_embeddings; config as Transformers 4 wrote it",
+        rope("longrope", partial_rotary_factor=0.75, **LONGROPE)
+        | dict(original_max_position_embeddings=64, max_position_embeddings=256),
+        rows=(29,),
+        config_style="v4",
+        legacy_rope_key="type",
+    ),
+]
 # The first two of the list are what a new model class is tried on first.
-CASES = [QWEN3_MOE[0], *LLAMA, *MISTRAL, *QWEN2, *QWEN3, *MIXTRAL, *QWEN2_MOE, *QWEN3_MOE[1:], *OLMOE]
+CASES = [
+    *(QWEN3_MOE[0], *LLAMA, *MISTRAL, *QWEN2, *QWEN3, *MIXTRAL, *QWEN2_MOE, *QWEN3_MOE[1:], *OLMOE),
+    *(*OLMO2, *SMOLLM3, *OLMO3, *PHI3),
+]

@@ -44,7 +44,7 @@ def fill(model: torch.nn.Module, generator: torch.Generator) -> None:
             value = 0.2 * noise
         elif "embed_tokens" in name:
             value = noise * (fan_in**-0.5 if tied else 1.0)
-        elif name.endswith("gate.weight"):
+        elif name.endswith(("gate.weight", "router.weight")):
             value = 2.0 * fan_in**-0.5 * noise
         elif "lm_head" in name:
             value = fan_in**-0.5 * noise
@@ -64,6 +64,12 @@ def config_of(case: Case):
 def as_transformers_4(config: dict, case: Case) -> dict:
     """config.json in the words of Transformers 4.5x, which is how most files of the Hub are written."""
     rope = config.pop("rope_parameters")
+    if "full_attention" in rope:  # older files speak of the full layers alone
+        assert rope["sliding_attention"] == {"rope_type": "default", "rope_theta": 500000.0}
+        rope = rope["full_attention"]
+    if case.family == "phi3":  # these two stand at the top level
+        rope.pop("original_max_position_embeddings", None)
+        config["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
     config["rope_theta"] = rope.pop("rope_theta")
     rope_type = rope.pop("rope_type")
     config["rope_scaling"] = None if rope_type == "default" else {case.legacy_rope_key: rope_type} | rope
@@ -187,7 +193,7 @@ class RouterGap:
 
 def row_length_matters(model) -> bool:
     """Whether the frequencies of this model's rope change with the longest row seen."""
-    return model.config.rope_parameters["rope_type"] in ("dynamic", "longrope")
+    return model.config.rope_parameters.get("rope_type") in ("dynamic", "longrope")
 
 
 def row_logits(model, ids: torch.Tensor, least_gap: float = 0.0) -> torch.Tensor:

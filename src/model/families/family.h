@@ -33,5 +33,9 @@ const Family& mixtral_family();
 const Family& qwen2_moe_family();
 const Family& qwen3_moe_family();
 const Family& olmoe_family();
+const Family& olmo2_family();
+const Family& smollm3_family();
+const Family& olmo3_family();
+const Family& phi3_family();
 
 }  // namespace hone::model
