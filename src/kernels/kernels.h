@@ -284,14 +284,15 @@ struct LoadBalancingArgs {
 };
 
 /// Language-model head and cross-entropy in one, over chunks of rows, so that all logits never exist at once:
-/// nll_i = logsumexp(hidden_i weight^T) - logit of target_i; the gradients of `loss` come along where asked
-/// for.
+/// nll_i = logsumexp(logits_i) - logit of target_i, logits_i = logit_scale * hidden_i weight^T; the gradients
+/// of `loss` come along where asked for.
 struct LinearCrossEntropyArgs {
   Matrix hidden;                          // (rows, hidden) T
   Matrix weight;                          // (vocab, hidden) T
   const std::int32_t* targets = nullptr;  // (rows), each in [0, vocab)
   const float* weights = nullptr;         // (rows): what each row counts in the loss; null: 1
   float scale = 1;
+  float logit_scale = 1;
   float* nll = nullptr;     // (rows), unweighted
   float* loss = nullptr;    // (1): scale * sum of weight * nll
   Matrix dhidden;           // (rows, hidden) f32 or T, overwritten, or null data

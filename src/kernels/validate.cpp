@@ -1,5 +1,7 @@
 // What the arguments of each kernel must be, as kernels.h says, in the order of its table. Shapes are looked
 // at only where a matrix is there: on the meta device every pointer is null, so what is absent has no shape.
+#include <cmath>
+
 #include "base/error.h"
 #include "kernels/kernels.h"
 
@@ -280,6 +282,7 @@ void validate(const LinearCrossEntropyArgs& a) {
   check.f32_or("dweight", a.dweight_dtype, t);
   check.holds(a.hidden.cols == a.weight.cols, "hidden and weight differ in columns");
   check.as("dhidden", a.dhidden, a.hidden);
+  check.holds(a.logit_scale > 0 && std::isfinite(a.logit_scale), "logit_scale is not above 0, or not finite");
 }
 
 void validate(const SumOfSquaresArgs& a) {

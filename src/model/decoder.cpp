@@ -151,7 +151,8 @@ GenerationState Decoder::begin_generation(ops::Context& context, std::vector<std
 Tensor Decoder::logits(ops::Context& context, const Tensor& residual, const Tensor& rows) {
   const Tensor chosen = rows.defined() ? ops::take_rows(context, residual, rows) : residual;
   const Tensor h = norm(context, chosen, *final_norm_);
-  return ops::linear(context, h, head_weight(), {}, {}, DType::kF32);
+  return ops::scale(context, ops::linear(context, h, head_weight(), {}, {}, DType::kF32),
+                    static_cast<float>(spec_.logits_multiplier));
 }
 
 Decoder::Loss Decoder::loss(ops::Context& context, const TokenBatch& batch, const LossOptions& options) {
@@ -170,7 +171,8 @@ Decoder::Loss Decoder::loss(ops::Context& context, const TokenBatch& batch, cons
   const Tensor h = norm(context, chosen, *final_norm_);
   const auto cross_entropy = ops::linear_cross_entropy(
       context, h, head_weight(), on_device(context, targets), static_cast<float>(options.lm_scale),
-      batch.weights.empty() ? Tensor() : on_device(context, weights));
+      batch.weights.empty() ? Tensor() : on_device(context, weights),
+      static_cast<float>(spec_.logits_multiplier));
   Loss loss{.total = cross_entropy.loss,
             .lm = cross_entropy.loss,
             .aux = {},

@@ -6,7 +6,8 @@
 namespace hone::ops {
 
 CrossEntropy linear_cross_entropy(Context& context, const Tensor& hidden, const Tensor& weight,
-                                  const Tensor& targets, float scale, const Tensor& weights) {
+                                  const Tensor& targets, float scale, const Tensor& weights,
+                                  float logit_scale) {
   constexpr std::string_view kOp = "ops.linear_cross_entropy";
   check_argument(context, kOp, "hidden", hidden, 2, kComputeTypes);
   check_argument(context, kOp, "weight", weight, 2, {hidden.dtype()});
@@ -34,6 +35,7 @@ CrossEntropy linear_cross_entropy(Context& context, const Tensor& hidden, const 
           .targets = targets.as<std::int32_t>(),
           .weights = weights.defined() ? weights.as<float>() : nullptr,
           .scale = scale,
+          .logit_scale = logit_scale,
           .nll = result.nll.as<float>(),
           .loss = result.loss.as<float>(),
           .dhidden = as_matrix(dhidden),

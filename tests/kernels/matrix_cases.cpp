@@ -34,13 +34,14 @@ Outputs run_matmul(const KernelTable& table, Stream& stream, Shape s, DType dtyp
 }
 
 Outputs run_cross_entropy(const KernelTable& table, Stream& stream, Shape s, DType dtype, DType dweight,
-                          bool gradients, bool accumulate, bool weighted) {
+                          bool gradients, bool accumulate, bool weighted, float logit_scale) {
   Arena arena;
   kernels::LinearCrossEntropyArgs a;
   a.hidden = arena.input(s.m, s.k, dtype);
   a.weight = arena.input(s.n, s.k, dtype, 0, 0.3);
   a.targets = arena.integers(arena.random_indices(s.m, s.n, false));
   a.scale = 0.25F;
+  a.logit_scale = logit_scale;
   std::vector<double> weights(weighted ? static_cast<std::size_t>(s.m) : 0);
   for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = 0.3 * static_cast<double>(i % 7);
   if (weighted) a.weights = arena.floats(weights);
@@ -92,14 +93,15 @@ void add_cross_entropies(std::vector<Case>& cases) {
   for (const Shape& s : shapes)
     for (const DType dtype : kBothDtypes)
       for (const DType dweight : kBothDtypes)
-        for (const int mode : {0, 1, 2, 3, 4}) {
+        for (const int mode : {0, 1, 2, 3, 4, 5}) {
           if (dtype == DType::kF32 && dweight != dtype) continue;
           cases.push_back(
               {"linear_cross_entropy",
                fmt::format("linear_cross_entropy {} rows, {} words, {} wide, {}, dweight {}, mode {}", s.m,
                            s.n, s.k, name_of(dtype), name_of(dweight), mode),
                [=](const KernelTable& t, Stream& st) {
-                 return run_cross_entropy(t, st, s, dtype, dweight, mode % 3 > 0, mode == 2, mode > 2);
+                 return run_cross_entropy(t, st, s, dtype, dweight, mode % 3 > 0, mode == 2, mode > 2,
+                                          mode == 5 ? 0.4F : 1.0F);
                }});
         }
 }

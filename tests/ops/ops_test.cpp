@@ -294,6 +294,15 @@ TEST(LinearCrossEntropy, GradMatchesFiniteDifference) {
             .kept_bytes = 5 * 7 * kFloat});
 }
 
+TEST(LinearCrossEntropy, GradMatchesFiniteDifferenceWithALogitScale) {
+  check_op({.inputs = {activation("hidden", {5, 7}), weight("weight", {11, 7})},
+            .program = [](Context& c, const Tensors& in) -> Tensors {
+              return {linear_cross_entropy(c, in[0], in[1], ints(c, {10, 0, 3, 3, 5}), 0.8F, {}, 0.4F).loss};
+            },
+            .is_loss = true,
+            .kept_bytes = 5 * 7 * kFloat});
+}
+
 TEST(LinearCrossEntropy, GradMatchesFiniteDifferenceWithWeights) {
   check_op({.inputs = {activation("hidden", {4, 7}), weight("weight", {11, 7}, 0.5)},
             .program = [](Context& c, const Tensors& in) -> Tensors {

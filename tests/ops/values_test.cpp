@@ -227,23 +227,26 @@ TEST(Values, CrossEntropyIsTheNegativeLogOfTheTargetsProbability) {
     const Tensor h = input(c, {6, 20}, 1, dtype);
     const Tensor w = input(c, {30, 20}, 2, dtype);
     const std::vector<std::int32_t> targets{29, 0, 7, 7, 1, 28};
-    Values nll;
-    double sum = 0;
-    for (std::size_t i = 0; i < 6; ++i) {
-      double total = 0;
-      double target = 0;
-      for (std::size_t o = 0; o < 30; ++o) {
-        double logit = 0;
-        for (std::size_t k = 0; k < 20; ++k) logit += values_of(h)[i * 20 + k] * values_of(w)[o * 20 + k];
-        total += std::exp(logit);
-        if (static_cast<std::int32_t>(o) == targets[i]) target = logit;
+    for (const float logit_scale : {1.0F, 0.4F}) {
+      Values nll;
+      double sum = 0;
+      for (std::size_t i = 0; i < 6; ++i) {
+        double total = 0;
+        double target = 0;
+        for (std::size_t o = 0; o < 30; ++o) {
+          double logit = 0;
+          for (std::size_t k = 0; k < 20; ++k) logit += values_of(h)[i * 20 + k] * values_of(w)[o * 20 + k];
+          logit *= static_cast<double>(logit_scale);
+          total += std::exp(logit);
+          if (static_cast<std::int32_t>(o) == targets[i]) target = logit;
+        }
+        nll.push_back(std::log(total) - target);
+        sum += nll.back();
       }
-      nll.push_back(std::log(total) - target);
-      sum += nll.back();
+      const auto ce = linear_cross_entropy(c, h, w, ints(c, targets), 0.25F, {}, logit_scale);
+      EXPECT_LT(test::relative_distance(values_of(ce.nll), nll), test::tolerance(DType::kF32, 50));
+      EXPECT_NEAR(values_of(ce.loss)[0], 0.25 * sum, 0.25 * sum * test::tolerance(DType::kF32, 50));
     }
-    const auto ce = linear_cross_entropy(c, h, w, ints(c, targets), 0.25F);
-    EXPECT_LT(test::relative_distance(values_of(ce.nll), nll), test::tolerance(DType::kF32, 50));
-    EXPECT_NEAR(values_of(ce.loss)[0], 0.25 * sum, 0.25 * sum * test::tolerance(DType::kF32, 50));
   });
 }
 

@@ -28,6 +28,7 @@ struct LogitSink {
   S* exponentials;  // (rows, stride): exp(logit - largest), or null
   Index stride;
   float* logits;  // (kTileRows, group_columns): the thread's own
+  float logit_scale;
 
   [[gnu::always_inline]] bool direct(Index /*j*/, Index /*columns*/) const { return true; }
   [[gnu::always_inline]] TileOut<Isa, float> target(Index /*row*/, Index j) const {
@@ -37,7 +38,8 @@ struct LogitSink {
   void finish(Index /*row*/, Index /*rows*/, Index /*j*/, Index /*columns*/, const float* /*tile*/) {}
   void row_done(Index row, Index rows, Index j, Index end) {
     for (Index i = 0; i < rows; i++) {
-      const float* x = logits + i * group_columns;
+      float* x = logits + i * group_columns;
+      if (logit_scale != 1) scale_logits(x, end - j);
       const Index wanted = targets[row + i] - j;
       if (wanted >= 0 && wanted < end - j) target_logit[row + i] = x[wanted];
       groups[(row + i) * group_count + j / group_columns] = take_exponentials(
@@ -46,6 +48,9 @@ struct LogitSink {
   }
 
  private:
+  void scale_logits(float* x, Index n) const {
+    for (Index c = 0; c < n; c += Isa::kLanes) Isa::store(x + c, Isa::load(x + c) * Isa::set(logit_scale));
+  }
   static LogitGroup take_exponentials(const float* x, Index n, S* out) {
     using Vec = typename Isa::Vec;
     constexpr Index kLanes = Isa::kLanes;
@@ -219,7 +224,8 @@ class CrossEntropy {
                              group_columns_,
                              dlogits_,
                              stride_,
-                             own + floats};
+                             own + floats,
+                             args_.logit_scale};
       const Index row = i % row_blocks * step, column = i / row_blocks * columns;
       const Range block{row, least(rows.size(), row + step)};
       gemm_block<Isa, E>(hidden, weight, block, Range{column, least(vocab_, column + columns)}, vocab_,
@@ -234,11 +240,13 @@ class CrossEntropy {
     for (Index b = 0; b < blocks; b++) {
       for (Index i = b * kRowsAtOnce; i < least(rows.size(), (b + 1) * kRowsAtOnce); i++) {
         finish_row(i, args_.targets[rows.begin + i],
-                   static_cast<double>(args_.scale) * weight_of(rows.begin + i), args_.nll + rows.begin + i);
+                   static_cast<double>(args_.scale) * static_cast<double>(args_.logit_scale) *
+                       weight_of(rows.begin + i),
+                   args_.nll + rows.begin + i);
       }
     }
   }
-  /// `scale`: of the row's loss in the whole.
+  /// `scale`: of the row's loss in the whole, times that of the products in its logits.
   void finish_row(Index row, Index target, double scale, float* nll) {
     LogitGroup* groups = groups_ + row * group_count_;
     float largest = groups[0].largest;

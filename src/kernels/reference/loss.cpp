@@ -40,8 +40,10 @@ void linear_cross_entropy(const LinearCrossEntropyArgs& a, Stream& stream) {
     const Matrix hidden = rows_of(a.hidden, begin, count);
     matmul({.a = hidden, .b = a.weight, .c = chunk, .transpose_b = true, .residual = {}}, stream);
     parallel_for(stream, count, [&](std::int64_t i) {
-      a.nll[begin + i] = static_cast<float>(
-          softmax_row(logits.data() + i * vocab, vocab, a.targets[begin + i], a.scale * weight(begin + i)));
+      float* row = logits.data() + i * vocab;
+      for (std::int64_t j = 0; j < vocab; ++j) row[j] *= a.logit_scale;
+      const double scale = double{a.scale} * a.logit_scale * weight(begin + i);
+      a.nll[begin + i] = static_cast<float>(softmax_row(row, vocab, a.targets[begin + i], scale));
     });
     if (a.dhidden.data != nullptr)
       matmul({.a = chunk, .b = a.weight, .c = rows_of(a.dhidden, begin, count), .residual = {}}, stream);
