@@ -33,11 +33,12 @@ struct DecoderSpec {
   std::int64_t vocab = 0, hidden = 0;
   std::int64_t max_positions = 0;
   std::vector<LayerSpec> layers;
-  std::vector<RopeSpec> ropes{
-      RopeSpec{}};  // that attention may choose; 0: of layers that see whole documents
+  /// Of which attention chooses one; the first is that of layers that see whole documents.
+  std::vector<RopeSpec> ropes{RopeSpec{}};
   double embedding_multiplier = 1, residual_multiplier = 1, logits_multiplier = 1;
-  bool restarts_at_longrope = false;  // generation computes a sequence anew once it is longer than the rope's
-                                      // original_max_positions, where longrope turns all keys otherwise
+  /// Generation computes a sequence anew once it is longer than its rope's original_max_positions: from there
+  /// on longrope turns every key by other angles.
+  bool restarts_at_longrope = false;
   double norm_eps = 1e-6;
   bool tied = false;             // lm_head is the embedding
   std::int64_t padding_id = -1;  // its embedding row gets no gradient; -1: none

@@ -51,6 +51,9 @@ DENSE = dict(
 MOE = DENSE | dict(moe_intermediate_size=12, num_experts=6, num_experts_per_tok=2)
 WIDE = dict(hidden_size=32)  # sizes that vectors of 8 divide; most cases are kept smaller
 LARGER = WIDE | dict(vocab_size=128, intermediate_size=48)
+GRANITE = dict(
+    embedding_multiplier=3.0, residual_multiplier=0.4, attention_multiplier=0.3, logits_scaling=1.6
+)
 BASES: dict[str, dict[str, Any]] = {
     "llama": DENSE,
     "mistral": DENSE | dict(sliding_window=None),
@@ -71,6 +74,8 @@ BASES: dict[str, dict[str, Any]] = {
             "sliding_attention": {"rope_type": "default", "rope_theta": 500000.0},
         },
     ),
+    "granite": DENSE | GRANITE,
+    "granitemoe": DENSE | GRANITE | dict(intermediate_size=16, num_local_experts=6, num_experts_per_tok=2),
     "phi3": DENSE | WIDE | dict(pad_token_id=None),
 }
 
@@ -572,8 +577,50 @@ PHI3 = [
         legacy_rope_key="type",
     ),
 ]
+GRANITE_CASES = [
+    Case("granite-default", "granite", "all four multipliers, f32 storage", WIDE, dtype="float32"),
+    Case(
+        "granite-tied-v4",
+        "granite",
+        "tied embeddings, attention_bias and mlp_bias; config as Transformers 4 wrote it",
+        dict(tie_word_embeddings=True, attention_bias=True, mlp_bias=True),
+        config_style="v4",
+    ),
+    Case(
+        "granite-absent",
+        "granite",
+        "multipliers absent from config.json (they then are 1, that of the scores too)",
+        dict(embedding_multiplier=1.0, residual_multiplier=1.0, attention_multiplier=1.0, logits_scaling=1.0),
+        drop_config_keys=(
+            "embedding_multiplier",
+            "residual_multiplier",
+            "attention_multiplier",
+            "logits_scaling",
+        ),
+    ),
+    Case(
+        "granitemoe-default",
+        "granitemoe",
+        "input_linear, output_linear, router.layer; all multipliers, f32 storage",
+        WIDE,
+        dtype="float32",
+    ),
+    Case("granitemoe-fused", "granitemoe", "the names that Transformers 5 has in memory", layout="fused"),
+    Case(
+        "granitemoe-aux-v4",
+        "granitemoe",
+        "auxiliary loss, tied embeddings, attention_bias; config as Transformers 4 wrote it",
+        dict(
+            output_router_logits=True,
+            router_aux_loss_coef=0.02,
+            tie_word_embeddings=True,
+            attention_bias=True,
+        ),
+        config_style="v4",
+    ),
+]
 # The first two of the list are what a new model class is tried on first.
 CASES = [
     *(QWEN3_MOE[0], *LLAMA, *MISTRAL, *QWEN2, *QWEN3, *MIXTRAL, *QWEN2_MOE, *QWEN3_MOE[1:], *OLMOE),
-    *(*OLMO2, *SMOLLM3, *OLMO3, *PHI3),
+    *(*OLMO2, *SMOLLM3, *OLMO3, *PHI3, *GRANITE_CASES),
 ]

@@ -37,5 +37,7 @@ const Family& olmo2_family();
 const Family& smollm3_family();
 const Family& olmo3_family();
 const Family& phi3_family();
+const Family& granite_family();
+const Family& granitemoe_family();
 
 }  // namespace hone::model

@@ -21,7 +21,8 @@ DecoderSpec phi3_spec(const hub::ModelConfig& config) {
                                    .ropes_by_layer = true});
   if (config.number("resid_pdrop", 0.0) != 0.0)
     config.refuse("resid_pdrop", "hone trains without dropout; set it to 0.0");
-  config.ignore({"embd_pdrop", "attention_bias", "lm_head_bias", "original_max_position_embeddings"});
+  config.ignore({"embd_pdrop", "attention_bias", "full_attn_mod", "interpolate_factor", "lm_head_bias",
+                 "mlp_bias", "original_max_position_embeddings"});
   hub::RopeConfig rope = config.rope();
   if (rope.type == "su" || rope.type == "yarn") rope.type = "longrope";  // what the first files called it
   if (rope.type != "default" && rope.type != "longrope")

@@ -243,6 +243,13 @@ LayerSpec make_post_norm_layer(const AttentionSpec& attention, const MixerSpec& 
            {.norm = "", .prefix = "mlp", .mixer = mlp, .post_norm = "post_feedforward_layernorm"}}};
 }
 
+void read_granite_multipliers(const SpecReader& reader, DecoderSpec& spec, AttentionSpec& attention) {
+  spec.embedding_multiplier = reader.positive("embedding_multiplier", 1.0);
+  spec.residual_multiplier = reader.positive("residual_multiplier", 1.0);
+  spec.logits_multiplier = 1 / reader.positive("logits_scaling", 1.0);
+  attention.scale = reader.positive("attention_multiplier", 1.0);
+}
+
 hub::WeightRules qwen_moe_rules() {
   const std::string at = "model.layers.{l}.mlp.experts.";
   hub::WeightRules rules;

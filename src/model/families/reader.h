@@ -85,6 +85,9 @@ LayerSpec make_layer(const AttentionSpec& attention, const MixerSpec& mlp,
 /// post_feedforward_layernorm, and none before them.
 LayerSpec make_post_norm_layer(const AttentionSpec& attention, const MixerSpec& mlp);
 
+/// Granite's multipliers of embeddings, branches and logits, into `spec`; of scores, into `attention`.
+void read_granite_multipliers(const SpecReader& reader, DecoderSpec& spec, AttentionSpec& attention);
+
 /// Per-expert hub keys PREFIX.experts.{e}.{gate,up,down}_proj.weight, or Transformers 5's stacked tensors.
 hub::WeightRules qwen_moe_rules();
 

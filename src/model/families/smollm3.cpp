@@ -33,7 +33,7 @@ DecoderSpec smollm3_spec(const hub::ModelConfig& config) {
                                    .rope_theta = 2e6,
                                    .tie_word_embeddings = true,
                                    .pad_token_id = 128004});
-  config.ignore({"max_window_layers"});  // written by SmolLM3, read by nobody
+  config.ignore({"max_window_layers", "pretraining_tp"});  // written by SmolLM3, read by nobody
   DecoderSpec spec = reader.base();
   AttentionSpec attention = reader.attention();
   attention.qkv_bias = attention.output_bias = config.boolean("attention_bias", false);

@@ -76,7 +76,10 @@ class Attention final : public Mixer {
   std::vector<Tensor> split(ops::Context& context, const Tensor& h) const {
     if (!spec_.fused_qkv) return {};
     const std::int64_t kv = spec_.kv_heads * spec_.head_dim;
-    return ops::split_columns(context, qkv_.apply(context, h), {spec_.heads * spec_.head_dim, kv, kv});
+    auto parts = ops::split_columns(context, qkv_.apply(context, h), {spec_.heads * spec_.head_dim, kv, kv});
+    parts[2] =
+        ops::concat_columns(context, {parts[2]});  // a view, kept for the gradient, would keep all three
+    return parts;
   }
   bool norms_full_width() const { return spec_.norm == AttentionSpec::Norm::kFullWidth; }
   Tensor clipped(ops::Context& context, const Tensor& x) const {
