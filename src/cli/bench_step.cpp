@@ -45,6 +45,9 @@ void bench_step(const BenchStepOptions& options) {
   const DType dtype = options.compute.compute_dtype().value_or(DType::kF32);
   const int threads = context.stream().num_threads();
   const auto peak = kernels::measure_compute_peak(kernels::choose_cpu_isa(), threads);
+  const kernels::Ceilings ceilings{.f32_gflops = peak.f32,
+                                   .bf16_gflops = peak.bf16,
+                                   .gb_s = kernels::measure_copy_rate(kernels::choose_cpu_isa(), threads)};
   const double peak_gflops = dtype == DType::kBF16 ? peak.bf16 : peak.f32;
 
   auto model = model::CausalLM::from_config(context, options.config, dtype, 1);
@@ -82,6 +85,8 @@ void bench_step(const BenchStepOptions& options) {
   const double step_ms = median(total);
   const double tokens = static_cast<double>(result.tokens);
   const double gflops = forecast.flops / 1e9;
+  const double least_ms = 1e3 * (kernels::least_seconds(forecast.kernels, ceilings) +
+                                 kernels::least_seconds(forecast.update, ceilings));
   if (!options.json) {
     fmt::print("{} {} parameters {}, {} x {} tokens, {} threads, {} kernels\n", spec.model_type,
                model.decoder().parameters().num_elements(), name_of(dtype), options.batch, options.seq,
@@ -92,6 +97,8 @@ void bench_step(const BenchStepOptions& options) {
         "peak above weights {:.0f} MiB (MiB by purpose: {})  {:.0f} GFLOP/s = {:.0f}% of {:.0f} measured\n",
         above_weights, held.dump(), gflops / step_ms * 1e3, 100 * gflops / step_ms * 1e3 / peak_gflops,
         peak_gflops);
+    fmt::print("speed of light: at least {:.1f} ms kernel by kernel with {:.0f} GB/s, {:.0f}% of the step\n",
+               least_ms, ceilings.gb_s, 100 * least_ms / step_ms);
   }
   const nlohmann::ordered_json row{{"fwd_ms", median(forward)},
                                    {"bwd_ms", median(backward)},
@@ -102,6 +109,8 @@ void bench_step(const BenchStepOptions& options) {
                                    {"peak_by_purpose_mib", held},
                                    {"gemm_peak_gflops", peak_gflops},
                                    {"fraction_of_peak", gflops / step_ms * 1e3 / peak_gflops},
+                                   {"least_ms", least_ms},
+                                   {"speed_of_light", least_ms / step_ms},
                                    {"loss", result.loss},
                                    {"threads", threads},
                                    {"dtype", name_of(dtype)},

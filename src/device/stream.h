@@ -4,22 +4,25 @@
 
 #include <cstddef>
 #include <memory>
+#include <string_view>
 #include <vector>
 
+#include "base/dtype.h"
 #include "device/memory.h"
 
 namespace hone::device {
 
-/// Work that a kernel does: floating-point operations and bytes moved to and from memory. On the meta device,
-/// a step's cost is summed here.
+/// What one kernel does.
 struct Cost {
-  double flops = 0;
-  double bytes = 0;
-  Cost& operator+=(const Cost& other) {
-    flops += other.flops;
-    bytes += other.bytes;
-    return *this;
-  }
+  double flops = 0;           // floating-point operations, a multiply-add being two
+  double bytes = 0;           // moved to and from memory
+  DType dtype = DType::kF32;  // what its products multiply: which peak of the machine bounds them
+};
+
+/// A kernel that was called on the meta device.
+struct KernelCost {
+  std::string_view slot;  // in the kernel table
+  Cost cost;
 };
 
 /// In-order work queue of one device. On the CPU work runs at once, on num_threads() threads, and returns
@@ -44,7 +47,9 @@ class Stream {
   /// Frees all scratch memory.
   void release_workspaces();
 
-  Cost& cost() { return cost_; }
+  /// On the meta device: what the kernels called so far cost, in order.
+  std::vector<KernelCost>& costs() { return costs_; }
+  const std::vector<KernelCost>& costs() const { return costs_; }
 
  private:
   void* grow(std::shared_ptr<Buffer>& buffer, std::size_t size_bytes);
@@ -52,7 +57,7 @@ class Stream {
   int num_threads_;
   std::vector<std::shared_ptr<Buffer>> workspaces_;
   std::shared_ptr<Buffer> shared_workspace_;
-  Cost cost_;
+  std::vector<KernelCost> costs_;
 };
 
 /// Cores that this process may run on (its affinity mask).

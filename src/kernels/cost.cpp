@@ -3,8 +3,6 @@
 // accumulated results also read: the least a kernel can move when nothing is in a cache. On the meta device
 // every pointer is null, so what is absent is told by its shape, never by its pointer; a vector whose
 // presence only a pointer tells (bias, bf16 copy of a master weight) is then left out.
-#include <algorithm>
-
 #include "kernels/kernels.h"
 
 namespace hone::kernels {
@@ -28,22 +26,6 @@ double written(double size, bool accumulate) {
   return accumulate ? 2 * size : size;
 }
 
-/// (query, key) pairs that causal attention looks at, for one head. The sequences' own lengths lie in device
-/// memory, so all are taken to be of the mean length.
-double attention_pairs(const AttentionArgs& a) {
-  if (a.sequences == 0 || a.q.rows == 0) return 0;
-  const double queries = real(a.q.rows) / real(a.sequences);
-  const double keys = std::max(queries, real(a.k.rows) / real(a.sequences));
-  const double full = keys - queries / 2 + 0.5;  // keys that a query sees on average
-  if (a.window <= 0 || real(a.window) >= keys) return real(a.q.rows) * full;
-  const double window = real(a.window);
-  const double first = keys - queries + 1;  // keys that the first query could see
-  if (window <= first) return real(a.q.rows) * window;
-  const double growing =
-      window - first + 1;  // queries that see fewer keys than the window, and the first full one
-  return real(a.sequences) * (growing * (first + window) / 2 + (queries - growing) * window);
-}
-
 double expert_flops(const ExpertsArgs& a) {
   return 6 * real(a.x.rows) * real(a.top_k) * real(a.ffn) * real(a.x.cols);  // gate, up and down
 }
@@ -59,11 +41,19 @@ double plan_bytes(const ExpertsArgs& a) {
 
 }  // namespace
 
+std::int64_t attended_pairs(std::int64_t queries, std::int64_t keys, std::int64_t window) {
+  const std::int64_t first = keys - queries + 1;  // keys that the first query could see
+  if (window <= 0 || window >= keys) return queries * (first + keys) / 2;
+  if (window <= first) return queries * window;
+  const std::int64_t growing = window - first + 1;  // queries that see less than the window, and one more
+  return growing * (first + window) / 2 + (queries - growing) * window;
+}
+
 Cost cost(const MatmulArgs& a) {
   const double k = real(a.transpose_a ? a.a.rows : a.a.cols);
   const double bias = a.bias != nullptr ? real(a.c.cols) * bytes_of(a.a.dtype) : 0;
   return {2 * elements(a.c) * k,
-          bytes(a.a) + bytes(a.b) + bias + bytes(a.residual) + written(bytes(a.c), a.accumulate)};
+          bytes(a.a) + bytes(a.b) + bias + bytes(a.residual) + written(bytes(a.c), a.accumulate), a.a.dtype};
 }
 
 Cost cost(const EmbeddingArgs& a) {
@@ -96,16 +86,16 @@ Cost cost(const HeadNormRopeGradArgs& a) {
 }
 
 Cost cost(const AttentionArgs& a) {
-  const double pairs = attention_pairs(a) * real(a.heads);
+  const double pairs = real(a.pairs) * real(a.heads);
   return {(4 * real(a.head_dim) + 5) * pairs,
-          bytes(a.q) + bytes(a.k) + bytes(a.v) + bytes(a.out) + real(a.q.rows * a.heads) * 4};
+          bytes(a.q) + bytes(a.k) + bytes(a.v) + bytes(a.out) + real(a.q.rows * a.heads) * 4, a.q.dtype};
 }
 
 Cost cost(const AttentionGradArgs& a) {
   const AttentionArgs& f = a.forward;
-  const double pairs = attention_pairs(f) * real(f.heads);
+  const double pairs = real(f.pairs) * real(f.heads);
   return {(10 * real(f.head_dim) + 10) * pairs,
-          cost(f).bytes + bytes(a.dout) + bytes(a.dq) + bytes(a.dk) + bytes(a.dv)};
+          cost(f).bytes + bytes(a.dout) + bytes(a.dq) + bytes(a.dk) + bytes(a.dv), f.q.dtype};
 }
 
 Cost cost(const SiluMulArgs& a) {
@@ -160,8 +150,10 @@ Cost cost(const MoePlanArgs& a) {
 }
 
 Cost cost(const ExpertsArgs& a) {
-  return {expert_flops(a), bytes(a.x) + expert_weight_elements(a) * bytes_of(a.x.dtype) + plan_bytes(a) +
-                               pre_activation_bytes(a) + bytes(a.residual) + bytes(a.y)};
+  return {expert_flops(a),
+          bytes(a.x) + expert_weight_elements(a) * bytes_of(a.x.dtype) + plan_bytes(a) +
+              pre_activation_bytes(a) + bytes(a.residual) + bytes(a.y),
+          a.x.dtype};
 }
 
 Cost cost(const ExpertsGradArgs& a) {
@@ -169,9 +161,10 @@ Cost cost(const ExpertsGradArgs& a) {
   const double weights = expert_weight_elements(f);
   const double gradients = written(weights * 2 / 3 * bytes_of(a.dgate_up_dtype), a.accumulate_dgate_up) +
                            written(weights / 3 * bytes_of(a.ddown_dtype), a.accumulate_ddown);
-  return {2 * expert_flops(f), bytes(f.x) + bytes(a.dy) + weights * bytes_of(f.x.dtype) + gradients +
-                                   plan_bytes(f) + pre_activation_bytes(f) +
-                                   written(bytes(a.dx), a.accumulate_dx)};
+  return {2 * expert_flops(f),
+          bytes(f.x) + bytes(a.dy) + weights * bytes_of(f.x.dtype) + gradients + plan_bytes(f) +
+              pre_activation_bytes(f) + written(bytes(a.dx), a.accumulate_dx),
+          f.x.dtype};
 }
 
 Cost cost(const LoadBalancingArgs& a) {
@@ -185,7 +178,8 @@ Cost cost(const LinearCrossEntropyArgs& a) {
   return {
       product * (1 + (hidden_grad ? 1 : 0) + (weight_grad ? 1 : 0)),
       bytes(a.hidden) + bytes(a.weight) * (hidden_grad ? 2 : 1) + bytes(a.dhidden) +
-          (weight_grad ? written(elements(a.weight) * bytes_of(a.dweight_dtype), a.accumulate_dweight) : 0)};
+          (weight_grad ? written(elements(a.weight) * bytes_of(a.dweight_dtype), a.accumulate_dweight) : 0),
+      a.hidden.dtype};
 }
 
 Cost cost(const SumOfSquaresArgs& a) {

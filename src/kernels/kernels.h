@@ -140,6 +140,7 @@ struct AttentionArgs {
   std::int64_t sequences = 0, heads = 0, kv_heads = 0, head_dim = 0;
   std::int64_t window = 0;  // 0: none
   float scale = 1;
+  std::int64_t pairs = 0;  // attended_pairs of all sequences; for cost, which cannot read their lengths
 };
 
 struct AttentionGradArgs {
@@ -345,138 +346,101 @@ struct SgdArgs {
   const StepScalars* scalars = nullptr;
 };
 
-/// What a kernel costs, for the roofline of `hone bench kernels` and for forecasts on the meta device.
-Cost cost(const MatmulArgs& a);
-Cost cost(const EmbeddingArgs& a);
-Cost cost(const EmbeddingGradArgs& a);
-Cost cost(const RmsNormArgs& a);
-Cost cost(const RmsNormGradArgs& a);
-Cost cost(const HeadNormRopeArgs& a);
-Cost cost(const HeadNormRopeGradArgs& a);
-Cost cost(const AttentionArgs& a);
-Cost cost(const AttentionGradArgs& a);
-Cost cost(const SiluMulArgs& a);
-Cost cost(const SiluMulGradArgs& a);
-Cost cost(const RowGateArgs& a);
-Cost cost(const RowGateGradArgs& a);
-Cost cost(const CopyArgs& a);
-Cost cost(const ClampGradArgs& a);
-Cost cost(const TakeRowsArgs& a);
-Cost cost(const PutRowsArgs& a);
-Cost cost(const ColumnSumArgs& a);
-Cost cost(const RouterArgs& a);
-Cost cost(const RouterGradArgs& a);
-Cost cost(const MoePlanArgs& a);
-Cost cost(const ExpertsArgs& a);
-Cost cost(const ExpertsGradArgs& a);
-Cost cost(const LoadBalancingArgs& a);
-Cost cost(const LinearCrossEntropyArgs& a);
-Cost cost(const SumOfSquaresArgs& a);
-Cost cost(const FinishNormArgs& a);
-Cost cost(const AdamWArgs& a);
-Cost cost(const SgdArgs& a);
-
-/// Throws Error(kInternal), "[kernels.matmul] c is bf16, wanted f32", where dtypes or shapes are not as the
-/// comments above say: the kernels themselves trust them.
-void validate(const MatmulArgs& a);
-void validate(const EmbeddingArgs& a);
-void validate(const EmbeddingGradArgs& a);
-void validate(const RmsNormArgs& a);
-void validate(const RmsNormGradArgs& a);
-void validate(const HeadNormRopeArgs& a);
-void validate(const HeadNormRopeGradArgs& a);
-void validate(const AttentionArgs& a);
-void validate(const AttentionGradArgs& a);
-void validate(const SiluMulArgs& a);
-void validate(const SiluMulGradArgs& a);
-void validate(const RowGateArgs& a);
-void validate(const RowGateGradArgs& a);
-void validate(const CopyArgs& a);
-void validate(const ClampGradArgs& a);
-void validate(const TakeRowsArgs& a);
-void validate(const PutRowsArgs& a);
-void validate(const ColumnSumArgs& a);
-void validate(const RouterArgs& a);
-void validate(const RouterGradArgs& a);
-void validate(const MoePlanArgs& a);
-void validate(const ExpertsArgs& a);
-void validate(const ExpertsGradArgs& a);
-void validate(const LoadBalancingArgs& a);
-void validate(const LinearCrossEntropyArgs& a);
-void validate(const SumOfSquaresArgs& a);
-void validate(const FinishNormArgs& a);
-void validate(const AdamWArgs& a);
-void validate(const SgdArgs& a);
+// Every slot of the table, in order, with what it takes: the one list. The table, what a slot is named, and
+// the declarations of its cost, its validation, its scratch memory and its reference follow from it, so that
+// a slot that lacks one of these does not build.
+#define HONE_KERNEL_SLOTS(X)                      \
+  X(matmul, MatmulArgs)                           \
+  X(embedding, EmbeddingArgs)                     \
+  X(embedding_grad, EmbeddingGradArgs)            \
+  X(rms_norm, RmsNormArgs)                        \
+  X(rms_norm_grad, RmsNormGradArgs)               \
+  X(head_norm_rope, HeadNormRopeArgs)             \
+  X(head_norm_rope_grad, HeadNormRopeGradArgs)    \
+  X(attention, AttentionArgs)                     \
+  X(attention_grad, AttentionGradArgs)            \
+  X(silu_mul, SiluMulArgs)                        \
+  X(silu_mul_grad, SiluMulGradArgs)               \
+  X(row_gate, RowGateArgs)                        \
+  X(row_gate_grad, RowGateGradArgs)               \
+  X(copy, CopyArgs)                               \
+  X(clamp_grad, ClampGradArgs)                    \
+  X(take_rows, TakeRowsArgs)                      \
+  X(put_rows, PutRowsArgs)                        \
+  X(column_sum, ColumnSumArgs)                    \
+  X(router, RouterArgs)                           \
+  X(router_grad, RouterGradArgs)                  \
+  X(moe_plan, MoePlanArgs)                        \
+  X(experts, ExpertsArgs)                         \
+  X(experts_grad, ExpertsGradArgs)                \
+  X(load_balancing, LoadBalancingArgs)            \
+  X(linear_cross_entropy, LinearCrossEntropyArgs) \
+  X(sum_of_squares, SumOfSquaresArgs)             \
+  X(finish_norm, FinishNormArgs)                  \
+  X(adamw, AdamWArgs)                             \
+  X(sgd, SgdArgs)
 
 template <typename Args>
 using Kernel = void (*)(const Args&, Stream&);
 
 /// The kernels of one device. A null slot is "unsupported here"; the op then says so by name.
 struct KernelTable {
-  Kernel<MatmulArgs> matmul = nullptr;
-  Kernel<EmbeddingArgs> embedding = nullptr;
-  Kernel<EmbeddingGradArgs> embedding_grad = nullptr;
-  Kernel<RmsNormArgs> rms_norm = nullptr;
-  Kernel<RmsNormGradArgs> rms_norm_grad = nullptr;
-  Kernel<HeadNormRopeArgs> head_norm_rope = nullptr;
-  Kernel<HeadNormRopeGradArgs> head_norm_rope_grad = nullptr;
-  Kernel<AttentionArgs> attention = nullptr;
-  Kernel<AttentionGradArgs> attention_grad = nullptr;
-  Kernel<SiluMulArgs> silu_mul = nullptr;
-  Kernel<SiluMulGradArgs> silu_mul_grad = nullptr;
-  Kernel<RowGateArgs> row_gate = nullptr;
-  Kernel<RowGateGradArgs> row_gate_grad = nullptr;
-  Kernel<CopyArgs> copy = nullptr;
-  Kernel<ClampGradArgs> clamp_grad = nullptr;
-  Kernel<TakeRowsArgs> take_rows = nullptr;
-  Kernel<PutRowsArgs> put_rows = nullptr;
-  Kernel<ColumnSumArgs> column_sum = nullptr;
-  Kernel<RouterArgs> router = nullptr;
-  Kernel<RouterGradArgs> router_grad = nullptr;
-  Kernel<MoePlanArgs> moe_plan = nullptr;
-  Kernel<ExpertsArgs> experts = nullptr;
-  Kernel<ExpertsGradArgs> experts_grad = nullptr;
-  Kernel<LoadBalancingArgs> load_balancing = nullptr;
-  Kernel<LinearCrossEntropyArgs> linear_cross_entropy = nullptr;
-  Kernel<SumOfSquaresArgs> sum_of_squares = nullptr;
-  Kernel<FinishNormArgs> finish_norm = nullptr;
-  Kernel<AdamWArgs> adamw = nullptr;
-  Kernel<SgdArgs> sgd = nullptr;
+#define HONE_SLOT(name, ArgsOf) Kernel<ArgsOf> name = nullptr;
+  HONE_KERNEL_SLOTS(HONE_SLOT)
+#undef HONE_SLOT
 };
 
-/// Calls f("name", slot) for every slot of a table, in order.
-template <typename Table, typename F>
-void for_each_slot(Table& table, F f) {
-  f("matmul", table.matmul);
-  f("embedding", table.embedding);
-  f("embedding_grad", table.embedding_grad);
-  f("rms_norm", table.rms_norm);
-  f("rms_norm_grad", table.rms_norm_grad);
-  f("head_norm_rope", table.head_norm_rope);
-  f("head_norm_rope_grad", table.head_norm_rope_grad);
-  f("attention", table.attention);
-  f("attention_grad", table.attention_grad);
-  f("silu_mul", table.silu_mul);
-  f("silu_mul_grad", table.silu_mul_grad);
-  f("row_gate", table.row_gate);
-  f("row_gate_grad", table.row_gate_grad);
-  f("copy", table.copy);
-  f("clamp_grad", table.clamp_grad);
-  f("take_rows", table.take_rows);
-  f("put_rows", table.put_rows);
-  f("column_sum", table.column_sum);
-  f("router", table.router);
-  f("router_grad", table.router_grad);
-  f("moe_plan", table.moe_plan);
-  f("experts", table.experts);
-  f("experts_grad", table.experts_grad);
-  f("load_balancing", table.load_balancing);
-  f("linear_cross_entropy", table.linear_cross_entropy);
-  f("sum_of_squares", table.sum_of_squares);
-  f("finish_norm", table.finish_norm);
-  f("adamw", table.adamw);
-  f("sgd", table.sgd);
+/// One slot: its name, and where it is in a table.
+template <typename ArgsOf>
+struct Slot {
+  using Args = ArgsOf;
+  std::string_view name;
+  Kernel<Args> KernelTable::*member;
+};
+
+/// Calls f(Slot<Args>) for every slot, in order.
+template <typename F>
+constexpr void for_each_slot(F f) {
+#define HONE_SLOT(name, ArgsOf) f(Slot<ArgsOf>{#name, &KernelTable::name});
+  HONE_KERNEL_SLOTS(HONE_SLOT)
+#undef HONE_SLOT
 }
+/// Calls f("name", Kernel<Args>&) for every slot of a table, in order.
+template <typename Table, typename F>
+constexpr void for_each_slot(Table& table, F f) {
+  for_each_slot([&](auto slot) { f(slot.name, table.*slot.member); });
+}
+
+/// The slot that takes these Args: there is one.
+template <typename Args>
+constexpr Slot<Args> slot_of() = delete;
+#define HONE_SLOT(name, ArgsOf)              \
+  template <>                                \
+  constexpr Slot<ArgsOf> slot_of<ArgsOf>() { \
+    return {#name, &KernelTable::name};      \
+  }
+HONE_KERNEL_SLOTS(HONE_SLOT)
+#undef HONE_SLOT
+
+// Of every slot:
+//   Cost cost(const Args&)       what the kernel costs, for the roofline of `hone bench kernels` and for
+//                                forecasts: told from Args alone, whose pointers are null on the meta device;
+//   void validate(const Args&)   throws Error(kInternal), "[kernels.matmul] c is bf16, wanted f32", where
+//                                dtypes, shapes, ranges or overlaps are not as the comments above say: the
+//                                kernels themselves trust them. ops::launch always calls it;
+//   std::int64_t scratch_bytes(const Args&, int num_threads)
+//                                what the kernel of choose_cpu_isa() takes of a stream's workspaces, all
+//                                threads together. Pointers may be null.
+#define HONE_SLOT(name, ArgsOf)   \
+  Cost cost(const ArgsOf& a);     \
+  void validate(const ArgsOf& a); \
+  std::int64_t scratch_bytes(const ArgsOf& a, int num_threads);
+HONE_KERNEL_SLOTS(HONE_SLOT)
+#undef HONE_SLOT
+
+/// The (query, key) pairs that a head of causal attention looks at in one sequence, whose last query sees its
+/// last key and of the others what `window` (0: all) leaves.
+std::int64_t attended_pairs(std::int64_t queries, std::int64_t keys, std::int64_t window);
 
 /// The instruction sets that the CPU kernels are written for, best last. kReference is plain C++ and the
 /// oracle of the others.

@@ -82,6 +82,38 @@ double best_rate(int num_threads, int tries, const Work& work) {
   return best;
 }
 
+/// Arrays of floats, cut into a part for every thread, which touches it first.
+template <std::size_t kCount>
+class Arrays {
+ public:
+  Arrays(Index elements, int num_threads) : elements_(elements), threads_(num_threads) {
+    const auto allocator = device::make_allocator({});
+    for (std::size_t i = 0; i < kCount; ++i) {
+      buffers_[i] = allocator->allocate(static_cast<std::size_t>(elements) * sizeof(float),
+                                        device::Purpose::kWorkspace);
+      arrays_[i] = static_cast<float*>(buffers_[i]->data());
+    }
+#pragma omp parallel num_threads(num_threads)
+    for (std::size_t i = 0; i < kCount; ++i)
+      std::fill_n(part(i, omp_get_thread_num()), size(omp_get_thread_num()), 1.0F);
+  }
+  float* part(std::size_t array, int thread) const {
+    return arrays_[array] + begin(thread);
+  }
+  Index size(int thread) const {
+    return begin(thread + 1) - begin(thread);
+  }
+
+ private:
+  Index begin(int thread) const {
+    return elements_ / 64 * thread / threads_ * 64;
+  }
+  Index elements_;
+  int threads_;
+  std::array<std::shared_ptr<device::Buffer>, kCount> buffers_;
+  std::array<float*, kCount> arrays_{};
+};
+
 }  // namespace
 
 ComputePeak measure_compute_peak(CpuIsa isa, int num_threads) {
@@ -101,38 +133,39 @@ ComputePeak measure_compute_peak(CpuIsa isa, int num_threads) {
 }
 
 MemoryPeak measure_memory_peak(CpuIsa isa, int num_threads) {
-  constexpr Index kElements = Index{32} << 20;  // 128 MiB each: beyond the caches of most machines
   const PeakLoops loops = loops_of(isa);
-  const auto allocator = device::make_allocator({});
-  std::array<std::shared_ptr<device::Buffer>, 3> buffers;
-  std::array<float*, 3> arrays{};
-  for (std::size_t i = 0; i < arrays.size(); ++i) {
-    buffers[i] = allocator->allocate(kElements * sizeof(float), device::Purpose::kWorkspace);
-    arrays[i] = static_cast<float*>(buffers[i]->data());
-  }
-  const auto part = [&](int thread) { return kElements / 64 * thread / num_threads * 64; };
-  const auto size = [&](int thread) { return part(thread + 1) - part(thread); };
-#pragma omp parallel num_threads(num_threads)
-  for (float* array : arrays)  // touched first by the thread that will use it
-    std::fill_n(array + part(omp_get_thread_num()), size(omp_get_thread_num()), 1.0F);
-
+  const Arrays<3> arrays(Index{32} << 20, num_threads);  // 128 MiB each: beyond the caches of most machines
   MemoryPeak peak;
   std::vector<float> sums(static_cast<std::size_t>(num_threads) * 16);  // a cache line apart
   peak.read = best_rate(num_threads, 5, [&](int t) {
-    return loops.sum(arrays[0] + part(t), size(t), &sums[static_cast<std::size_t>(t) * 16]);
+    return loops.sum(arrays.part(0, t), arrays.size(t), &sums[static_cast<std::size_t>(t) * 16]);
   });
-  peak.copy = best_rate(num_threads, 5,
-                        [&](int t) { return loops.copy(arrays[0] + part(t), arrays[1] + part(t), size(t)); });
+  peak.copy = best_rate(num_threads, 5, [&](int t) {
+    return loops.copy(arrays.part(0, t), arrays.part(1, t), arrays.size(t));
+  });
   peak.triad = best_rate(num_threads, 5, [&](int t) {
-    return loops.triad(arrays[0] + part(t), arrays[1] + part(t), arrays[2] + part(t), size(t));
+    return loops.triad(arrays.part(0, t), arrays.part(1, t), arrays.part(2, t), arrays.size(t));
   });
   return peak;
 }
 
-double fraction_of_peak(const Cost& cost, double seconds, double gflops, double gigabytes_per_second) {
-  if (seconds <= 0) return 0;
-  return std::max(gflops > 0 ? cost.flops / seconds / (gflops * 1e9) : 0,
-                  gigabytes_per_second > 0 ? cost.bytes / seconds / (gigabytes_per_second * 1e9) : 0);
+double measure_copy_rate(CpuIsa isa, int num_threads) {
+  const PeakLoops loops = loops_of(isa);
+  const Arrays<2> arrays(Index{16} << 20, num_threads);
+  return best_rate(num_threads, 3,
+                   [&](int t) { return loops.copy(arrays.part(0, t), arrays.part(1, t), arrays.size(t)); });
+}
+
+double least_seconds(const Cost& cost, const Ceilings& ceilings) {
+  const double gflops = cost.dtype == DType::kBF16 ? ceilings.bf16_gflops : ceilings.f32_gflops;
+  return std::max(gflops > 0 ? cost.flops / (gflops * 1e9) : 0,
+                  ceilings.gb_s > 0 ? cost.bytes / (ceilings.gb_s * 1e9) : 0);
+}
+
+double least_seconds(std::span<const device::KernelCost> kernels, const Ceilings& ceilings) {
+  double seconds = 0;
+  for (const auto& kernel : kernels) seconds += least_seconds(kernel.cost, ceilings);
+  return seconds;
 }
 
 }  // namespace hone::kernels

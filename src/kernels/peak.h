@@ -1,6 +1,8 @@
 // What this machine can do at most, measured: the ceilings that kernels and steps are printed beside.
 #pragma once
 
+#include <span>
+
 #include "kernels/kernels.h"
 
 namespace hone::kernels {
@@ -23,8 +25,18 @@ struct MemoryPeak {
 };
 MemoryPeak measure_memory_peak(CpuIsa isa, int num_threads);
 
-/// The part of a ceiling that work of this cost reached in `seconds`: the larger of its parts of the compute
-/// and of the memory ceiling (0 … 1, above where the data lay in a cache).
-double fraction_of_peak(const Cost& cost, double seconds, double gflops, double gigabytes_per_second);
+/// What the copy of MemoryPeak comes to over arrays of 64 MiB: a first look, in some 40 ms and 128 MiB.
+double measure_copy_rate(CpuIsa isa, int num_threads);
+
+/// What bounds the kernels of a machine. 0: not known, bounds nothing.
+struct Ceilings {
+  double f32_gflops = 0, bf16_gflops = 0;
+  double gb_s = 0;
+};
+/// The least seconds that work can take: its arithmetic at the peak of what it multiplies, or its memory
+/// traffic, whichever is longer (data that lies in a cache may take less).
+double least_seconds(const Cost& cost, const Ceilings& ceilings);
+/// Of kernels one after another: the sum of each one's, which is more than that of their sum.
+double least_seconds(std::span<const device::KernelCost> kernels, const Ceilings& ceilings);
 
 }  // namespace hone::kernels

@@ -12,7 +12,8 @@ namespace {
 /// The checks of one kernel's arguments.
 class Arguments {
  public:
-  explicit Arguments(std::string_view slot) : slot_(slot) {}
+  template <typename Args>
+  explicit Arguments(const Args&) : slot_(slot_of<Args>().name) {}
 
   void stored(std::string_view name, DType got) const {
     HONE_CHECK(got == DType::kF32 || got == DType::kBF16, "[kernels.{}] {} is {}, wanted f32 or bf16", slot_,
@@ -53,7 +54,7 @@ void check_heads(const Arguments& check, const Args& a, const Matrix& x) {
 }  // namespace
 
 void validate(const MatmulArgs& a) {
-  const Arguments check("matmul");
+  const Arguments check(a);
   const DType t = a.a.dtype;
   check.stored("a", t);
   check.same("b", a.b.dtype, t);
@@ -66,19 +67,19 @@ void validate(const MatmulArgs& a) {
 }
 
 void validate(const EmbeddingArgs& a) {
-  const Arguments check("embedding");
+  const Arguments check(a);
   check.stored("table", a.dtype);
   check.stored("out", a.out_dtype);
 }
 
 void validate(const EmbeddingGradArgs& a) {
-  const Arguments check("embedding_grad");
+  const Arguments check(a);
   check.stored("dout", a.dout_dtype);
   check.stored("dtable", a.dtable_dtype);
 }
 
 void validate(const RmsNormArgs& a) {
-  const Arguments check("rms_norm");
+  const Arguments check(a);
   check.stored("weight", a.weight_dtype);
   check.f32_or("x", a.x.dtype, a.weight_dtype);
   check.f32_or("y", a.y.dtype, a.weight_dtype);
@@ -86,7 +87,7 @@ void validate(const RmsNormArgs& a) {
 }
 
 void validate(const RmsNormGradArgs& a) {
-  const Arguments check("rms_norm_grad");
+  const Arguments check(a);
   check.stored("weight", a.weight_dtype);
   check.stored("dweight", a.dweight_dtype);
   check.f32_or("dy", a.dy.dtype, a.weight_dtype);
@@ -97,7 +98,7 @@ void validate(const RmsNormGradArgs& a) {
 }
 
 void validate(const HeadNormRopeArgs& a) {
-  const Arguments check("head_norm_rope");
+  const Arguments check(a);
   check.stored("x", a.x.dtype);
   check.same("y", a.y.dtype, a.x.dtype);
   if (a.weight != nullptr) check.same("weight", a.weight_dtype, a.x.dtype);
@@ -106,7 +107,7 @@ void validate(const HeadNormRopeArgs& a) {
 }
 
 void validate(const HeadNormRopeGradArgs& a) {
-  const Arguments check("head_norm_rope_grad");
+  const Arguments check(a);
   check.stored("dy", a.dy.dtype);
   check.stored("dx", a.dx.dtype);
   check.stored("dweight", a.dweight_dtype);
@@ -121,7 +122,7 @@ void validate(const HeadNormRopeGradArgs& a) {
 }
 
 void validate(const AttentionArgs& a) {
-  const Arguments check("attention");
+  const Arguments check(a);
   check.stored("q", a.q.dtype);
   check.same("k", a.k.dtype, a.q.dtype);
   check.same("v", a.v.dtype, a.q.dtype);
@@ -135,7 +136,7 @@ void validate(const AttentionArgs& a) {
 
 void validate(const AttentionGradArgs& a) {
   validate(a.forward);
-  const Arguments check("attention_grad");
+  const Arguments check(a);
   const DType t = a.forward.q.dtype;
   check.same("dout", a.dout.dtype, t);
   check.same("dq", a.dq.dtype, t);
@@ -148,7 +149,7 @@ void validate(const AttentionGradArgs& a) {
 }
 
 void validate(const SiluMulArgs& a) {
-  const Arguments check("silu_mul");
+  const Arguments check(a);
   check.stored("gate", a.gate.dtype);
   check.same("up", a.up.dtype, a.gate.dtype);
   check.same("y", a.y.dtype, a.gate.dtype);
@@ -157,7 +158,7 @@ void validate(const SiluMulArgs& a) {
 }
 
 void validate(const SiluMulGradArgs& a) {
-  const Arguments check("silu_mul_grad");
+  const Arguments check(a);
   check.stored("gate", a.gate.dtype);
   check.same("up", a.up.dtype, a.gate.dtype);
   check.f32_or("dy", a.dy.dtype, a.gate.dtype);
@@ -170,7 +171,7 @@ void validate(const SiluMulGradArgs& a) {
 }
 
 void validate(const RowGateArgs& a) {
-  const Arguments check("row_gate");
+  const Arguments check(a);
   check.stored("x", a.x.dtype);
   check.same("gate", a.gate.dtype, DType::kF32);
   check.same("residual", a.residual.dtype, DType::kF32);
@@ -181,7 +182,7 @@ void validate(const RowGateArgs& a) {
 }
 
 void validate(const RowGateGradArgs& a) {
-  const Arguments check("row_gate_grad");
+  const Arguments check(a);
   check.stored("dy", a.dy.dtype);
   check.stored("x", a.x.dtype);
   check.same("gate", a.gate.dtype, DType::kF32);
@@ -194,7 +195,7 @@ void validate(const RowGateGradArgs& a) {
 }
 
 void validate(const CopyArgs& a) {
-  const Arguments check("copy");
+  const Arguments check(a);
   check.stored("x", a.x.dtype);
   check.stored("y", a.y.dtype);
   check.as("y", a.y, a.x);
@@ -202,7 +203,7 @@ void validate(const CopyArgs& a) {
 }
 
 void validate(const ClampGradArgs& a) {
-  const Arguments check("clamp_grad");
+  const Arguments check(a);
   check.stored("dy", a.dy.dtype);
   check.stored("x", a.x.dtype);
   check.stored("dx", a.dx.dtype);
@@ -211,14 +212,14 @@ void validate(const ClampGradArgs& a) {
 }
 
 void validate(const TakeRowsArgs& a) {
-  const Arguments check("take_rows");
+  const Arguments check(a);
   check.stored("x", a.x.dtype);
   check.stored("y", a.y.dtype);
   check.shape("y", a.y, a.y.rows, a.x.cols);
 }
 
 void validate(const PutRowsArgs& a) {
-  const Arguments check("put_rows");
+  const Arguments check(a);
   check.stored("dy", a.dy.dtype);
   check.stored("dx", a.dx.dtype);
   check.shape("dy", a.dy, a.dy.rows, a.dx.cols);
@@ -226,30 +227,30 @@ void validate(const PutRowsArgs& a) {
 }
 
 void validate(const ColumnSumArgs& a) {
-  const Arguments check("column_sum");
+  const Arguments check(a);
   check.stored("x", a.x.dtype);
   check.stored("out", a.out_dtype);
 }
 
 void validate(const RouterArgs& a) {
-  const Arguments check("router");
+  const Arguments check(a);
   check.holds(a.top_k > 0 && a.top_k <= a.experts, "top_k is not in 1 … experts");
 }
 
 void validate(const RouterGradArgs& a) {
-  const Arguments check("router_grad");
+  const Arguments check(a);
   check.stored("dlogits", a.dlogits_dtype);
   check.holds(a.top_k > 0 && a.top_k <= a.experts, "top_k is not in 1 … experts");
 }
 
 void validate(const MoePlanArgs& a) {
-  const Arguments check("moe_plan");
+  const Arguments check(a);
   check.holds(a.top_k > 0 && a.top_k <= a.experts, "top_k is not in 1 … experts");
   check.holds(a.tokens * a.top_k < std::int64_t{1} << 31, "more pairs than 32 bits count");
 }
 
 void validate(const ExpertsArgs& a) {
-  const Arguments check("experts");
+  const Arguments check(a);
   check.stored("x", a.x.dtype);
   check.same("residual", a.residual.dtype, DType::kF32);
   check.same("y", a.y.dtype, DType::kF32);
@@ -258,7 +259,7 @@ void validate(const ExpertsArgs& a) {
 }
 
 void validate(const ExpertsGradArgs& a) {
-  const Arguments check("experts_grad");
+  const Arguments check(a);
   const DType t = a.forward.x.dtype;
   check.stored("x", t);
   check.f32_or("dy", a.dy.dtype, t);
@@ -270,11 +271,11 @@ void validate(const ExpertsGradArgs& a) {
 }
 
 void validate(const LoadBalancingArgs& a) {
-  Arguments("load_balancing").holds(a.layers > 0 && a.experts > 0, "no layers or no experts");
+  Arguments(a).holds(a.layers > 0 && a.experts > 0, "no layers or no experts");
 }
 
 void validate(const LinearCrossEntropyArgs& a) {
-  const Arguments check("linear_cross_entropy");
+  const Arguments check(a);
   const DType t = a.hidden.dtype;
   check.stored("hidden", t);
   check.same("weight", a.weight.dtype, t);
@@ -286,17 +287,17 @@ void validate(const LinearCrossEntropyArgs& a) {
 }
 
 void validate(const SumOfSquaresArgs& a) {
-  Arguments("sum_of_squares").stored("x", a.dtype);
+  Arguments(a).stored("x", a.dtype);
 }
 
 void validate(const FinishNormArgs&) {}
 
 void validate(const AdamWArgs& a) {
-  Arguments("adamw").stored("grad", a.grad_dtype);
+  Arguments(a).stored("grad", a.grad_dtype);
 }
 
 void validate(const SgdArgs& a) {
-  Arguments("sgd").stored("grad", a.grad_dtype);
+  Arguments(a).stored("grad", a.grad_dtype);
 }
 
 }  // namespace hone::kernels

@@ -93,11 +93,7 @@ Pass Decoder::begin_pass(ops::Context& context, const TokenBatch& batch, Generat
     for (const auto s : live) first.push_back(state->lengths().at(static_cast<std::size_t>(s)));
     state->begin(context, live, batch.lengths);
   } else {
-    std::vector<std::int32_t> offsets{0};
-    for (const auto length : batch.lengths) offsets.push_back(offsets.back() + length);
-    const std::vector<std::int32_t> begins(offsets.begin(), offsets.end() - 1);
-    pass.layout = {on_device(context, offsets), on_device(context, begins),
-                   on_device(context, batch.lengths)};
+    pass.layout = ops::SequenceLayout::make(context, batch.lengths);
   }
   for (auto& rope : ropes_) pass.ropes.push_back(rope.prepare(context, batch.lengths, first));
   return pass;

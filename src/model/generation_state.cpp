@@ -27,22 +27,16 @@ void GenerationState::begin(ops::Context& context, const std::vector<std::int32_
                             const std::vector<std::int32_t>& new_tokens) {
   live_ = live;
   new_tokens_ = new_tokens;
-  std::vector<std::int32_t> offsets{0};
   std::vector<std::int32_t> begins;
   std::vector<std::int32_t> held;
   for (std::size_t i = 0; i < live.size(); ++i) {
     const auto s = static_cast<std::size_t>(live[i]);
     HONE_CHECK(lengths_.at(s) + new_tokens[i] <= capacities_[s], "sequence {} grows to {} of {} tokens", s,
                lengths_[s] + new_tokens[i], capacities_[s]);
-    offsets.push_back(offsets.back() + new_tokens[i]);
     begins.push_back(begins_[s]);
     held.push_back(lengths_[s] + new_tokens[i]);
   }
-  const auto n = static_cast<std::int64_t>(live.size());
-  const auto make = [&](const std::vector<std::int32_t>& values, std::int64_t size) {
-    return Tensor::from<std::int32_t>(context.allocator(), values, Shape{size}, device::Purpose::kData);
-  };
-  layout_ = {make(offsets, n + 1), make(begins, n), make(held, n)};
+  layout_ = ops::SequenceLayout::make(context, new_tokens, begins, std::move(held));
 }
 
 void GenerationState::append(ops::Context& context, const Tensor& x, const Tensor& held) const {

@@ -27,6 +27,8 @@ void check(const Context& context, const Tensor& q, const Tensor& k, const Tenso
   HONE_CHECK(layout.q_offsets.size(0) == sequences + 1 && layout.key_length.size(0) == sequences,
              "[ops.attention] {} q_offsets, {} key_begin, {} key_length", layout.q_offsets.size(0), sequences,
              layout.key_length.size(0));
+  HONE_CHECK(layout.size() == sequences && layout.num_keys.size() == layout.num_queries.size(),
+             "[ops.attention] {} sequences, {} known on the host", sequences, layout.size());
   HONE_CHECK(window >= 0, "[ops.attention] window is {}", window);
 }
 
@@ -51,7 +53,8 @@ struct Call {
             .kv_heads = k.size(1) / head_dim,
             .head_dim = head_dim,
             .window = window,
-            .scale = scale};
+            .scale = scale,
+            .pairs = layout.pairs(window)};
   }
 };
 
@@ -72,7 +75,41 @@ void backward(Backward& b, const Call& call) {
   b.give(2, std::move(dv));
 }
 
+Tensor on_device(Context& context, const std::vector<std::int32_t>& values) {
+  return Tensor::from<std::int32_t>(context.allocator(), values,
+                                    Shape{static_cast<std::int64_t>(values.size())}, device::Purpose::kData);
+}
+
 }  // namespace
+
+SequenceLayout SequenceLayout::make(Context& context, std::vector<std::int32_t> num_queries,
+                                    const std::vector<std::int32_t>& key_begin,
+                                    std::vector<std::int32_t> num_keys) {
+  std::vector<std::int32_t> offsets{0};
+  for (const auto n : num_queries) offsets.push_back(offsets.back() + n);
+  return {.q_offsets = on_device(context, offsets),
+          .key_begin = on_device(context, key_begin),
+          .key_length = on_device(context, num_keys),
+          .num_queries = std::move(num_queries),
+          .num_keys = std::move(num_keys)};
+}
+
+SequenceLayout SequenceLayout::make(Context& context, const std::vector<std::int32_t>& lengths) {
+  std::vector<std::int32_t> begins;
+  std::int32_t at = 0;
+  for (const auto length : lengths) {
+    begins.push_back(at);
+    at += length;
+  }
+  return make(context, lengths, begins, lengths);
+}
+
+std::int64_t SequenceLayout::pairs(std::int64_t window) const {
+  std::int64_t sum = 0;
+  for (std::size_t s = 0; s < num_queries.size(); ++s)
+    sum += kernels::attended_pairs(num_queries[s], num_keys[s], window);
+  return sum;
+}
 
 Tensor attention(Context& context, const Tensor& q, const Tensor& k, const Tensor& v,
                  const SequenceLayout& layout, std::int64_t head_dim, std::int64_t window, float scale) {

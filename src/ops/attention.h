@@ -11,6 +11,18 @@ struct SequenceLayout {
   Tensor q_offsets;   // (sequences + 1) i32
   Tensor key_begin;   // (sequences) i32
   Tensor key_length;  // (sequences) i32
+  // The same on the host, where costs are counted.
+  std::vector<std::int32_t> num_queries = {}, num_keys = {};
+
+  /// Of queries end to end, num_queries[s] of sequence s, whose keys are num_keys[s] rows from key_begin[s]
+  /// on.
+  static SequenceLayout make(Context& context, std::vector<std::int32_t> num_queries,
+                             const std::vector<std::int32_t>& key_begin, std::vector<std::int32_t> num_keys);
+  /// Of sequences end to end, each query with its key.
+  static SequenceLayout make(Context& context, const std::vector<std::int32_t>& lengths);
+  std::int64_t size() const { return static_cast<std::int64_t>(num_queries.size()); }
+  /// kernels::AttentionArgs::pairs.
+  std::int64_t pairs(std::int64_t window) const;
 };
 
 /// q: (tokens, heads * head_dim) T. k, v: (key tokens, kv_heads * head_dim) T. Result: as q. window: keys a

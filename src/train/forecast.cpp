@@ -1,5 +1,7 @@
 #include "train/forecast.h"
 
+#include <utility>
+
 #include "train/step.h"
 
 namespace hone::train {
@@ -23,12 +25,15 @@ StepForecast forecast_steps(const model::DecoderSpec& spec, DType dtype,
   const auto step = [&](const model::TokenBatch& batch) {
     train_step(context, decoder, optimizer, {&batch, 1},
                {.recompute = options.recompute, .aux_coefficient = options.aux_coefficient});
-    return context.stream().cost();
+    return std::exchange(context.stream().costs(), {});
   };
-  const device::Cost with_update = step(batches.front());
-  optimizer.step(context, 0, 0);
-  const device::Cost update{.flops = context.stream().cost().flops - with_update.flops,
-                            .bytes = context.stream().cost().bytes - with_update.bytes};
+  StepForecast forecast;
+  forecast.tokens = batches.front().tokens();
+  forecast.kernels = step(batches.front());
+  optimizer.step(context, 0, 0);  // once more, as the step has it at its end
+  forecast.update = std::exchange(context.stream().costs(), {});
+  forecast.kernels.resize(forecast.kernels.size() - forecast.update.size());
+  for (const auto& kernel : forecast.kernels) forecast.flops += kernel.cost.flops;
   // From the second step on the storage of all gradients is there when activations are made.
   context.ledger().reset_peak();
   for (const auto& batch : batches) step(batch);
@@ -36,14 +41,12 @@ StepForecast forecast_steps(const model::DecoderSpec& spec, DType dtype,
     const ops::TapeScope no_gradients(context, nullptr);
     decoder.loss(context, batch, {});
   }
-  MemoryForecast memory = held_memory(context, decoder.parameters());
+  MemoryForecast& memory = forecast.memory;
+  memory = held_memory(context, decoder.parameters());
   const std::int64_t peak = context.ledger().peak_total();
   memory.activations = peak - memory.total();
   memory.reserve = device::Allocator::reserve_bytes(peak);
-  return {.tokens = batches.front().tokens(),
-          .flops = with_update.flops - update.flops,
-          .bytes = with_update.bytes - update.bytes,
-          .memory = memory};
+  return forecast;
 }
 
 }  // namespace hone::train

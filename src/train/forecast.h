@@ -28,9 +28,11 @@ struct MemoryForecast {
 MemoryForecast held_memory(const ops::Context& context, const model::ParameterSet& parameters);
 
 struct StepForecast {
-  std::int64_t tokens = 0;      // of the first step
-  double flops = 0, bytes = 0;  // its forward and backward, without the update: work, and what kernels move
-  MemoryForecast memory;        // of all
+  std::int64_t tokens = 0;                  // of the first step
+  std::vector<device::KernelCost> kernels;  // of its forward and backward
+  std::vector<device::KernelCost> update;   // of the optimizer after it
+  double flops = 0;                         // of `kernels`
+  MemoryForecast memory;                    // of all
 };
 
 struct ForecastOptions {

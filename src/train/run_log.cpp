@@ -10,7 +10,6 @@
 
 #include "base/console.h"
 #include "base/process_memory.h"
-#include "kernels/peak.h"
 #include "train/batches.h"
 #include "train/start_card.h"
 
@@ -75,13 +74,24 @@ RunLog::RunLog(const Run& run, std::function<void(const StepRecord&)> each)
       each_(std::move(each)) {
   if (run.model->spec().num_moe_layers() > 0) experts_.emplace(run.directory.experts(), run.state.step);
   const DType dtype = run.model->decoder().dtype();
-  const auto peak =
-      kernels::measure_compute_peak(kernels::choose_cpu_isa(), run.context->stream().num_threads());
-  peak_gflops_ = dtype == DType::kBF16 ? peak.bf16 : peak.f32;
+  measure_ceilings(run.context->stream().num_threads());
+  peak_gflops_ = dtype == DType::kBF16 ? ceilings_.bf16_gflops : ceilings_.f32_gflops;
   const auto forecast = forecast_run(run);
-  flops_per_token_ = forecast.flops / static_cast<double>(forecast.tokens);
+  least_seconds_per_token_ =
+      kernels::least_seconds(forecast.kernels, ceilings_) / static_cast<double>(forecast.tokens);
+  least_update_seconds_ = kernels::least_seconds(forecast.update, ceilings_);
   memory_ = forecast.memory;
   memory_.program = program_bytes(*run.context);
+}
+
+void RunLog::measure_ceilings(int threads) {
+  const auto isa = kernels::choose_cpu_isa();
+  const auto compute = kernels::measure_compute_peak(isa, threads);
+  peak_resident_before_ = peak_resident_bytes();
+  ceilings_ = {.f32_gflops = compute.f32,
+               .bf16_gflops = compute.bf16,
+               .gb_s = kernels::measure_copy_rate(isa, threads)};
+  reset_peak_resident();  // the arrays of the measurement are no part of the run
 }
 
 void RunLog::show_start_card(const Run& run) const {
@@ -98,6 +108,7 @@ void RunLog::show_start_card(const Run& run) const {
                          .threads = run.context->stream().num_threads(),
                          .isa = std::string(kernels::name_of(kernels::choose_cpu_isa())),
                          .peak_gflops = peak_gflops_,
+                         .peak_gb_s = ceilings_.gb_s,
                          .aux_coefficient = run.aux_coefficient,
                          .memory = memory_,
                          .save_bytes =
@@ -130,9 +141,9 @@ StepRecord RunLog::record_of(const Run& run, const StepResult& result, double le
   record.forward_ms = result.forward_ms;
   record.backward_ms = result.backward_ms;
   record.optimizer_ms = result.optimizer_ms;
-  if (peak_gflops_ > 0)
-    record.speed_of_light = record.tokens_per_second * flops_per_token_ / (peak_gflops_ * 1e9);
-  record.memory_mib = static_cast<double>(peak_resident_bytes()) / 0x1p20;
+  record.speed_of_light =
+      (static_cast<double>(result.tokens) * least_seconds_per_token_ + least_update_seconds_) / seconds;
+  record.memory_mib = static_cast<double>(std::max(peak_resident_before_, peak_resident_bytes())) / 0x1p20;
   record.skipped = result.skipped;
   record.has_experts = !result.expert_counts.empty();
   for (const auto& counts : result.expert_counts) {

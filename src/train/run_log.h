@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/log.h"
+#include "kernels/peak.h"
 #include "train/forecast.h"
 #include "train/record_sinks.h"
 #include "train/run.h"
@@ -45,8 +46,12 @@ class RunLog {
   std::vector<std::unique_ptr<RecordSink>> sinks_;
   std::function<void(const StepRecord&)> each_;
   std::optional<StepLog> experts_;  // none: a model without experts
-  double peak_gflops_ = 0;
-  double flops_per_token_ = 0;  // of the next micro-batch
+  void measure_ceilings(int threads);
+  kernels::Ceilings ceilings_;
+  double peak_gflops_ = 0;                 // of the model's dtype
+  double least_seconds_per_token_ = 0;     // of the next micro-batch
+  double least_update_seconds_ = 0;        // of the optimizer
+  std::int64_t peak_resident_before_ = 0;  // before the ceilings were measured
   MemoryForecast memory_;
   std::int64_t steps_here_ = 0;  // by this start
   double seconds_here_ = 0;

@@ -152,8 +152,8 @@ std::int64_t active_parameters(const model::DecoderSpec& spec) {
 std::string start_card(const StartCardFacts& f) {
   Card card;
   card.row("hone", model_text(f));
-  card.row("device", fmt::format("cpu, {}, {} kernels, {:.0f} GFLOP/s measured peak",
-                                 counted(f.threads, "thread"), f.isa, f.peak_gflops));
+  card.row("device", fmt::format("cpu, {}, {} kernels, {:.0f} GFLOP/s and {:.0f} GB/s measured peak",
+                                 counted(f.threads, "thread"), f.isa, f.peak_gflops, f.peak_gb_s));
   card.row("data", data_text(*f.train, describe(f.recipe->train_data), f.recipe->packing));
   for (const auto& line : source_lines(f.train->statistics())) card.row("source", line);
   add_findings(card, *f.train);

@@ -23,7 +23,7 @@ struct StartCardFacts {
   std::int64_t seq_len = 0;
   int threads = 0;
   std::string isa;
-  double peak_gflops = 0;
+  double peak_gflops = 0, peak_gb_s = 0;
   double aux_coefficient = 0;
   MemoryForecast memory;
   std::uint64_t save_bytes = 0;

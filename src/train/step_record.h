@@ -33,7 +33,7 @@ struct StepRecord {
   double grad_norm = 0;                                       // before clipping
   std::int64_t tokens = 0, supervised = 0, total_tokens = 0;  // total: since the run began
   double tokens_per_second = 0, step_ms = 0, forward_ms = 0, backward_ms = 0, optimizer_ms = 0;
-  double speed_of_light = 0;  // share of the machine's measured peak; 0: not known
+  double speed_of_light = 0;  // the least time by the machine's measured ceilings, as a share of the step's
   double memory_mib = 0;      // the most this process has had resident
   bool skipped = false;       // the loss or a gradient was not finite: nothing was changed
 

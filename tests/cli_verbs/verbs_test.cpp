@@ -418,7 +418,8 @@ TEST_F(Reports, BenchStepEndsWithOneObjectOfMedians) {
                                    dtype, "--steps", "3", "--threads", "1", "--json"})
                          .json();
     expect_keys(row, {"peak_above_weights_mib", "fraction_of_peak"});
-    for (const std::string key : {"fwd_ms", "bwd_ms", "opt_ms", "step_ms", "tok_s", "gemm_peak_gflops"})
+    for (const std::string key :
+         {"fwd_ms", "bwd_ms", "opt_ms", "step_ms", "tok_s", "gemm_peak_gflops", "least_ms", "speed_of_light"})
       EXPECT_GT(row.at(key).get<double>(), 0) << key;
   }
 }

@@ -23,6 +23,7 @@ std::int64_t set_layout(Arena& arena, kernels::AttentionArgs& a, const Shape& s)
     offsets.push_back(offsets.back() + s.queries[i]);
     begin.push_back(keys);
     length.push_back(s.queries[i] + (s.earlier.empty() ? 0 : s.earlier[i]));
+    a.pairs += kernels::attended_pairs(s.queries[i], length.back(), s.window);
     keys += length.back() + (s.earlier.empty() ? 0 : 3);  // a cache has room left between sequences
   }
   a.q_offsets = arena.integers(offsets);

@@ -32,11 +32,13 @@ TEST(Cost, OfAttentionCountsTheScoresThatAreComputed) {
     for (const std::int64_t earlier : {0, 5})
       for (const std::int64_t window : {0, 1, 3, 6, 30, 100}) {
         const std::int64_t sequences = 3, heads = 2, dim = 4, keys = queries + earlier;
-        std::int64_t pairs = 0;
+        std::int64_t pairs = 0;  // counted one query after another
         for (std::int64_t i = 0; i < queries; ++i) {
           const std::int64_t sees = earlier + i + 1;
           pairs += window > 0 ? std::min(sees, window) : sees;
         }
+        EXPECT_EQ(attended_pairs(queries, keys, window), pairs)
+            << queries << " queries, " << earlier << " earlier keys, window " << window;
         AttentionArgs a;
         a.q = a.out = shape(sequences * queries, heads * dim);
         a.k = a.v = shape(sequences * keys, dim);
@@ -45,8 +47,8 @@ TEST(Cost, OfAttentionCountsTheScoresThatAreComputed) {
         a.kv_heads = 1;
         a.head_dim = dim;
         a.window = window;
-        EXPECT_DOUBLE_EQ(cost(a).flops, static_cast<double>(pairs * sequences * heads * (4 * dim + 5)))
-            << queries << " queries, " << earlier << " earlier keys, window " << window;
+        a.pairs = pairs * sequences;
+        EXPECT_DOUBLE_EQ(cost(a).flops, static_cast<double>(pairs * sequences * heads * (4 * dim + 5)));
       }
 }
 
@@ -63,21 +65,25 @@ TEST(Cost, OfExpertsCountsRoutedRowsNotExperts) {
   EXPECT_EQ(cost(ExpertsGradArgs{.forward = a, .dy = a.x, .dx = a.x}).flops, 2 * flops);
 }
 
-TEST(MetaKernels, AddCostsAndTouchNoMemory) {
+TEST(MetaKernels, RecordEachCostAndTouchNoMemory) {
   Stream stream(device::make_allocator({device::DeviceType::kMeta, 0}), 1);
   const KernelTable& meta = meta_kernels();
-  const MatmulArgs product{.a = shape(4, 4), .b = shape(4, 4), .c = shape(4, 4), .residual = {}};
+  const MatmulArgs product{
+      .a = shape(4, 4, DType::kBF16), .b = shape(4, 4, DType::kBF16), .c = shape(4, 4), .residual = {}};
   const AdamWArgs update{.n = 1000};
   meta.matmul(product, stream);
   meta.adamw(update, stream);
-  EXPECT_EQ(stream.cost().flops, cost(product).flops + cost(update).flops);
-  EXPECT_EQ(stream.cost().bytes, cost(product).bytes + cost(update).bytes);
+  ASSERT_EQ(stream.costs().size(), 2U);
+  EXPECT_EQ(stream.costs()[0].slot, "matmul");
+  EXPECT_EQ(stream.costs()[0].cost.flops, cost(product).flops);
+  EXPECT_EQ(stream.costs()[0].cost.dtype, DType::kBF16);
+  EXPECT_EQ(stream.costs()[1].slot, "adamw");
+  EXPECT_EQ(stream.costs()[1].cost.bytes, cost(update).bytes);
 }
 
 TEST(MetaKernels, FillEverySlot) {
-  const auto* slots = reinterpret_cast<void* const*>(&meta_kernels());
-  for (std::size_t i = 0; i < sizeof(KernelTable) / sizeof(void*); ++i)
-    EXPECT_NE(slots[i], nullptr) << "slot " << i;
+  for_each_slot(meta_kernels(),
+                [](std::string_view name, auto kernel) { EXPECT_NE(kernel, nullptr) << name; });
 }
 
 }  // namespace

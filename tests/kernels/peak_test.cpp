@@ -21,11 +21,29 @@ TEST(Peak, OfMemoryIsThatOfSomeRealMachine) {
   }
 }
 
-TEST(Peak, FractionIsThatOfTheNearerCeiling) {
+TEST(Peak, OfACopyIsThatOfSomeRealMachine) {
+  EXPECT_GT(measure_copy_rate(choose_cpu_isa(), 2), 0.2);
+  EXPECT_LT(measure_copy_rate(choose_cpu_isa(), 1), 5000);
+}
+
+TEST(LeastSeconds, AreThoseOfTheNearerCeiling) {
   const Cost cost{.flops = 2e9, .bytes = 1e9};
-  EXPECT_DOUBLE_EQ(fraction_of_peak(cost, 1, 10, 100), 0.2);
-  EXPECT_DOUBLE_EQ(fraction_of_peak(cost, 1, 100, 2), 0.5);
-  EXPECT_DOUBLE_EQ(fraction_of_peak(cost, 0, 100, 2), 0);
+  EXPECT_DOUBLE_EQ(least_seconds(cost, {.f32_gflops = 10, .gb_s = 100}), 0.2);
+  EXPECT_DOUBLE_EQ(least_seconds(cost, {.f32_gflops = 100, .gb_s = 2}), 0.5);
+  EXPECT_DOUBLE_EQ(least_seconds(cost, {}), 0) << "nothing is known";
+}
+
+TEST(LeastSeconds, GoByWhatIsMultiplied) {
+  const Ceilings ceilings{.f32_gflops = 1, .bf16_gflops = 4, .gb_s = 100};
+  EXPECT_DOUBLE_EQ(least_seconds(Cost{.flops = 8e9}, ceilings), 8);
+  EXPECT_DOUBLE_EQ(least_seconds(Cost{.flops = 8e9, .dtype = DType::kBF16}, ceilings), 2);
+}
+
+TEST(LeastSeconds, OfSeveralKernelsAreEachOnesNotThoseOfTheSums) {
+  const Ceilings ceilings{.f32_gflops = 1, .gb_s = 1};
+  const std::vector<device::KernelCost> kernels{{"matmul", {.flops = 3e9, .bytes = 1e9}},
+                                                {"copy", {.flops = 1e9, .bytes = 2e9}}};
+  EXPECT_DOUBLE_EQ(least_seconds(kernels, ceilings), 5);  // 4e9 operations and 3e9 bytes would take 4
 }
 
 }  // namespace

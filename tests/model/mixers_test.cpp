@@ -69,12 +69,8 @@ class Fused : public testing::Test {
     for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i * 37 % 101) / 50 - 1;
     h_ = Tensor::from<float>(context_.allocator(), values, Shape{kTokens, kHidden});
     ops::require_grad(h_, DType::kF32);
-    const auto ints = [&](const std::vector<std::int32_t>& v) {
-      return Tensor::from<std::int32_t>(context_.allocator(), v, Shape{static_cast<std::int64_t>(v.size())},
-                                        device::Purpose::kData);
-    };
     const std::vector<std::int32_t> lengths{7, 4};
-    pass_.layout = {ints({0, 7, 11}), ints({0, 7}), ints(lengths)};
+    pass_.layout = ops::SequenceLayout::make(context_, lengths);
     pass_.ropes.push_back(rope_.prepare(context_, lengths));
   }
   void expect_same(Alone& fused, Alone& separate) {

@@ -103,7 +103,7 @@ TEST_F(Arguments, RotaryArgumentsAreChecked) {
 }
 
 TEST_F(Arguments, AttentionArgumentsAreChecked) {
-  const SequenceLayout layout{ints(context_, {0, 2}), ints(context_, {0}), ints(context_, {2})};
+  const auto layout = SequenceLayout::make(context_, {2});
   const auto attend = [&](const Tensor& q, const Tensor& k, const Tensor& v, const SequenceLayout& l) {
     return message_of([&] { attention(context_, q, k, v, l, 4, 0, 1); });
   };
@@ -114,6 +114,9 @@ TEST_F(Arguments, AttentionArgumentsAreChecked) {
   EXPECT_THAT(
       attend(f32({2, 8}), f32({2, 8}), f32({2, 8}), {layout.q_offsets, layout.q_offsets, layout.key_length}),
       StartsWith("[ops.attention] 2 q_offsets, 2 key_begin, 1 key_length"));
+  EXPECT_THAT(
+      attend(f32({2, 8}), f32({2, 8}), f32({2, 8}), {layout.q_offsets, layout.key_begin, layout.key_length}),
+      StartsWith("[ops.attention] 1 sequences, 0 known on the host"));
   Tensor k = f32({3, 8});
   require_grad(k, DType::kF32);
   Tape tape;

@@ -115,20 +115,14 @@ TEST(HeadNormRope, GradMatchesFiniteDifferenceWherePartOfAHeadTurns) {
             .kept_bytes = 3 * 20 * kFloat});
 }
 
-SequenceLayout layout_of(Context& context, const std::vector<std::int32_t>& lengths) {
-  std::vector<std::int32_t> offsets{0};
-  for (const auto n : lengths) offsets.push_back(offsets.back() + n);
-  const std::vector<std::int32_t> begins(offsets.begin(), offsets.end() - 1);
-  return {ints(context, offsets), ints(context, begins), ints(context, lengths)};
-}
-
 void check_attention(std::int64_t heads, std::int64_t kv_heads, std::int64_t head_dim, std::int64_t window) {
   const std::int64_t tokens = 9;
   check_op(
       {.inputs = {activation("q", {tokens, heads * head_dim}), activation("k", {tokens, kv_heads * head_dim}),
                   activation("v", {tokens, kv_heads * head_dim})},
        .program = [=](Context& c, const Tensors& in) -> Tensors {
-         return {attention(c, in[0], in[1], in[2], layout_of(c, {5, 1, 3}), head_dim, window, 0.7F)};
+         return {
+             attention(c, in[0], in[1], in[2], SequenceLayout::make(c, {5, 1, 3}), head_dim, window, 0.7F)};
        },
        .kept_bytes = (2 * tokens * (heads + kv_heads) * head_dim + tokens * heads) * kFloat});
 }

@@ -158,7 +158,7 @@ TEST(Values, AttentionIsCausalGroupedAndKeepsSequencesApart) {
       const Tensor q = input(c, {13, 6 * 5}, 1, dtype);
       const Tensor k = input(c, {13, 2 * 5}, 2, dtype);
       const Tensor v = input(c, {13, 2 * 5}, 3, dtype);
-      const Tensor out = attention(c, q, k, v, {ints(c, offsets), ints(c, begin), ints(c, length)}, 5,
+      const Tensor out = attention(c, q, k, v, SequenceLayout::make(c, {5, 1, 7}), 5,
                                    static_cast<std::int64_t>(window), 0.4F);
       const Values wanted = naive_attention(values_of(q), values_of(k), values_of(v), 6, 2, 5, offsets, begin,
                                             length, window, 0.4);
@@ -175,7 +175,7 @@ TEST(Values, AttentionReadsKeysFromACache) {
     const Tensor q = input(c, {4, 8}, 1, dtype);
     const Tensor k = input(c, {20, 4}, 2, dtype);
     const Tensor v = input(c, {20, 4}, 3, dtype);
-    const Tensor out = attention(c, q, k, v, {ints(c, offsets), ints(c, begin), ints(c, length)}, 4, 6, 0.4F);
+    const Tensor out = attention(c, q, k, v, SequenceLayout::make(c, {1, 3}, begin, length), 4, 6, 0.4F);
     const Values wanted =
         naive_attention(values_of(q), values_of(k), values_of(v), 2, 1, 4, offsets, begin, length, 6, 0.4);
     EXPECT_LT(test::relative_distance(values_of(out), wanted), test::tolerance(dtype, 9));

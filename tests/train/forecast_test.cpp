@@ -52,6 +52,31 @@ TEST(Forecast, DoesNotCountTheGradientsOfWhatIsFrozen) {
   EXPECT_EQ(none.memory.weights, all.memory.weights);
 }
 
+TEST(Forecast, CountsTheAttentionOfEachDocument) {
+  const auto spec = model::describe(std::filesystem::path(HONE_TEST_DATA) / "golden" / "llama-default").spec;
+  const auto flops = [&](const std::vector<int>& lengths) {
+    const std::vector<model::TokenBatch> batches{documents(lengths, 96)};
+    return forecast_steps(spec, DType::kF32, batches, {}).flops;
+  };
+  EXPECT_LT(flops({50, 50}), flops({90, 10})) << "as many tokens and documents, but other pairs of them";
+  EXPECT_LT(flops({90, 10}), flops({100}));
+}
+
+TEST(Forecast, RecordsEachKernelOfAStepAndOfItsUpdate) {
+  const auto said = forecast({});
+  const auto count = [](const std::vector<device::KernelCost>& kernels, std::string_view slot) {
+    return std::count_if(kernels.begin(), kernels.end(), [&](const auto& k) { return k.slot == slot; });
+  };
+  EXPECT_EQ(count(said.kernels, "attention"), count(said.kernels, "attention_grad"));
+  EXPECT_EQ(count(said.kernels, "linear_cross_entropy"), 1);
+  for (const auto slot : {"adamw", "sum_of_squares", "finish_norm"}) {
+    EXPECT_EQ(count(said.kernels, slot), 0) << slot;
+    EXPECT_GT(count(said.update, slot), 0) << slot;
+  }
+  EXPECT_EQ(count(said.update, "adamw") + count(said.update, "sum_of_squares") + 1,
+            static_cast<std::ptrdiff_t>(said.update.size()));
+}
+
 TEST(Forecast, CountsTheScratchMemoryOfEveryThread) {
   EXPECT_GT(forecast({.threads = 8}).memory.activations, forecast({.threads = 1}).memory.activations);
 }

@@ -1,37 +1,64 @@
-// The meta device's table: every kernel counts its work and touches no memory. Those that take scratch memory
-// on the CPU take as much from the stream, so that the ledger counts it.
+// The meta device's table: every kernel records its cost and touches no memory. It takes from the stream the
+// scratch memory that the CPU's kernel takes, so that the ledger counts it.
 #include "kernels/kernels.h"
 
 namespace hone::kernels {
 
 namespace {
 
+/// Whether the CPU's kernels for these Args take scratch memory and, on a meta stream, only that.
 template <typename Args>
-void count(const Args& a, Stream& stream) {
-  stream.cost() += cost(a);
+constexpr bool kTakesScratch = false;
+template <>
+constexpr bool kTakesScratch<MatmulArgs> = true;
+template <>
+constexpr bool kTakesScratch<AttentionArgs> = true;
+template <>
+constexpr bool kTakesScratch<AttentionGradArgs> = true;
+template <>
+constexpr bool kTakesScratch<ExpertsArgs> = true;
+template <>
+constexpr bool kTakesScratch<ExpertsGradArgs> = true;
+template <>
+constexpr bool kTakesScratch<LinearCrossEntropyArgs> = true;
+
+/// Takes from a meta stream what the CPU's kernel takes: by running that kernel, which then does nothing
+/// else.
+template <typename Args>
+void take_scratch(const Args& a, Stream& stream) {
+  if constexpr (kTakesScratch<Args>) {
+    static const CpuIsa kIsa = choose_cpu_isa();
+    if (kIsa != CpuIsa::kReference) (cpu_kernels(kIsa).*slot_of<Args>().member)(a, stream);
+  }
 }
 
-/// Counts, and has the CPU's kernel take its scratch memory.
-template <typename Args, Kernel<Args> KernelTable::*kSlot>
-void count_with_scratch(const Args& a, Stream& stream) {
-  stream.cost() += cost(a);
-  static const CpuIsa kIsa = choose_cpu_isa();
-  if (kIsa != CpuIsa::kReference) (cpu_kernels(kIsa).*kSlot)(a, stream);
+template <typename Args>
+std::int64_t counted_scratch(const Args& a, int num_threads) {
+  Stream stream(device::make_allocator({device::DeviceType::kMeta}), num_threads);
+  take_scratch(a, stream);
+  return stream.allocator().ledger().current(device::Purpose::kWorkspace);
+}
+
+template <typename Args>
+void record(const Args& a, Stream& stream) {
+  stream.costs().push_back({slot_of<Args>().name, cost(a)});
+  take_scratch(a, stream);
 }
 
 }  // namespace
 
+#define HONE_SLOT(name, Args)                                  \
+  std::int64_t scratch_bytes(const Args& a, int num_threads) { \
+    return counted_scratch(a, num_threads);                    \
+  }
+HONE_KERNEL_SLOTS(HONE_SLOT)
+#undef HONE_SLOT
+
 const KernelTable& meta_kernels() {
   static const KernelTable kTable = [] {
-    KernelTable t;
-    for_each_slot(t, []<typename Args>(std::string_view, Kernel<Args>& slot) { slot = count<Args>; });
-    t.matmul = count_with_scratch<MatmulArgs, &KernelTable::matmul>;
-    t.attention = count_with_scratch<AttentionArgs, &KernelTable::attention>;
-    t.attention_grad = count_with_scratch<AttentionGradArgs, &KernelTable::attention_grad>;
-    t.experts = count_with_scratch<ExpertsArgs, &KernelTable::experts>;
-    t.experts_grad = count_with_scratch<ExpertsGradArgs, &KernelTable::experts_grad>;
-    t.linear_cross_entropy = count_with_scratch<LinearCrossEntropyArgs, &KernelTable::linear_cross_entropy>;
-    return t;
+    KernelTable table;
+    for_each_slot(table, []<typename Args>(std::string_view, Kernel<Args>& slot) { slot = record<Args>; });
+    return table;
   }();
   return kTable;
 }
