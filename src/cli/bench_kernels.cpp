@@ -53,6 +53,7 @@ class Bench {
 
   template <typename Args>
   void time(const std::string& name, kernels::Kernel<Args> kernel, const Args& args) {
+    kernels::validate(args);
     std::vector<double> seconds;
     for (int i = 0; i < options_.repeat + 1; ++i) {
       const auto start = std::chrono::steady_clock::now();
@@ -143,6 +144,7 @@ void Bench::attention() {
                                     .v = as_matrix(v),
                                     .out = as_matrix(out),
                                     .lse = lse.as<float>(),
+                                    .wants_lse = true,
                                     .q_offsets = offsets.as<std::int32_t>(),
                                     .key_begin = offsets.as<std::int32_t>(),
                                     .key_length = lengths.as<std::int32_t>(),
@@ -208,6 +210,7 @@ void Bench::experts() {
                                   .permutation = permutation.as<std::int32_t>(),
                                   .inverse = inverse.as<std::int32_t>(),
                                   .pre_activation = pre.data(),
+                                  .wants_pre_activation = true,
                                   .residual = as_matrix(residual),
                                   .y = as_matrix(y),
                                   .experts = kExperts,
@@ -225,6 +228,9 @@ void Bench::experts() {
         .dweights = dweights.as<float>(),
         .dgate_up = dgate_up.data(),
         .ddown = ddown.data(),
+        .wants_dweights = true,
+        .wants_dgate_up = true,
+        .wants_ddown = true,
         .dgate_up_dtype = dtype_,
         .ddown_dtype = dtype_});
   if (!options_.json)
@@ -249,6 +255,7 @@ void Bench::rows() {
         .weight = weight.data(),
         .y = as_matrix(y),
         .rstd = rstd.as<float>(),
+        .wants_rstd = true,
         .weight_dtype = dtype_,
         .eps = 1e-6F});
   time("rms_norm gradient", k.rms_norm_grad,
@@ -258,6 +265,7 @@ void Bench::rows() {
         .rstd = rstd.as<float>(),
         .dx = as_matrix(dx),
         .dweight = dweight.data(),
+        .wants_dweight = true,
         .weight_dtype = dtype_,
         .dweight_dtype = dtype_,
         .accumulate_dx = true});
@@ -271,6 +279,7 @@ void Bench::rows() {
        {.x = as_matrix(q),
         .y = as_matrix(rotated),
         .weight = head_weight.data(),
+        .has_weight = true,
         .cos = cosines.as<float>(),
         .sin = cosines.as<float>(),
         .positions = positions.as<std::int32_t>(),
@@ -315,6 +324,7 @@ void Bench::head_and_optimizer() {
         .loss = loss.as<float>(),
         .dhidden = as_matrix(dhidden),
         .dweight = dweight.data(),
+        .wants_dweight = true,
         .dweight_dtype = dtype_});
   constexpr std::int64_t kElements = 16 << 20;
   const Tensor master = floats({kElements});
@@ -326,6 +336,7 @@ void Bench::head_and_optimizer() {
   time("adamw, 16.8 M elements", k.adamw,
        {.master = master.as<float>(),
         .weight = dtype_ == DType::kBF16 ? copy.data() : nullptr,
+        .has_weight = dtype_ == DType::kBF16,
         .grad = grad.data(),
         .exp_avg = first.as<float>(),
         .exp_avg_sq = second.as<float>(),

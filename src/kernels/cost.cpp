@@ -1,8 +1,7 @@
 // What each kernel costs. Floating-point operations: a multiply-add is two; transcendental functions and
 // divisions are one each (they never decide). Bytes: every operand read once and every result written once,
-// accumulated results also read: the least a kernel can move when nothing is in a cache. On the meta device
-// every pointer is null, so what is absent is told by its shape, never by its pointer; a vector whose
-// presence only a pointer tells (bias, bf16 copy of a master weight) is then left out.
+// accumulated results also read: the least a kernel can move when nothing is in a cache. What is not wanted
+// costs nothing.
 #include "kernels/kernels.h"
 
 namespace hone::kernels {
@@ -13,7 +12,7 @@ double real(std::int64_t n) {
   return static_cast<double>(n);
 }
 double bytes_of(DType dtype) {
-  return dtype == DType::kBF16 ? 2 : 4;
+  return static_cast<double>(size_of(dtype));
 }
 double elements(const Matrix& m) {
   return real(m.rows) * real(m.cols);
@@ -26,11 +25,17 @@ double written(double size, bool accumulate) {
   return accumulate ? 2 * size : size;
 }
 
-double expert_flops(const ExpertsArgs& a) {
-  return 6 * real(a.x.rows) * real(a.top_k) * real(a.ffn) * real(a.x.cols);  // gate, up and down
+double lse_bytes(const AttentionArgs& a) {
+  return real(a.q.rows) * real(a.heads) * 4;
 }
-double expert_weight_elements(const ExpertsArgs& a) {
-  return 3 * real(a.experts) * real(a.ffn) * real(a.x.cols);
+
+/// Of the routed rows by one of an expert's three matrices (gate, up, down), or of its gradient.
+double expert_product_flops(const ExpertsArgs& a) {
+  return 2 * real(a.x.rows) * real(a.top_k) * real(a.ffn) * real(a.x.cols);
+}
+/// Of one of the three, of all experts.
+double expert_matrix_elements(const ExpertsArgs& a) {
+  return real(a.experts) * real(a.ffn) * real(a.x.cols);
 }
 double pre_activation_bytes(const ExpertsArgs& a) {
   return real(a.x.rows) * real(a.top_k) * 2 * real(a.ffn) * bytes_of(a.x.dtype);
@@ -51,7 +56,7 @@ std::int64_t attended_pairs(std::int64_t queries, std::int64_t keys, std::int64_
 
 Cost cost(const MatmulArgs& a) {
   const double k = real(a.transpose_a ? a.a.rows : a.a.cols);
-  const double bias = a.bias != nullptr ? real(a.c.cols) * bytes_of(a.a.dtype) : 0;
+  const double bias = a.has_bias ? real(a.c.cols) * bytes_of(a.a.dtype) : 0;
   return {2 * elements(a.c) * k,
           bytes(a.a) + bytes(a.b) + bias + bytes(a.residual) + written(bytes(a.c), a.accumulate), a.a.dtype};
 }
@@ -68,34 +73,44 @@ Cost cost(const EmbeddingGradArgs& a) {
 }
 
 Cost cost(const RmsNormArgs& a) {
-  return {4 * elements(a.x), bytes(a.x) + bytes(a.y) + real(a.x.rows) * 4};
+  const double weight = real(a.x.cols) * bytes_of(a.weight_dtype);
+  return {4 * elements(a.x), bytes(a.x) + weight + bytes(a.y) + (a.wants_rstd ? real(a.x.rows) * 4 : 0)};
 }
 
 Cost cost(const RmsNormGradArgs& a) {
-  return {10 * elements(a.x),
-          bytes(a.dy) + bytes(a.x) + written(bytes(a.dx), a.accumulate_dx) + real(a.x.rows) * 4};
+  const double weight = a.dx.given() ? real(a.x.cols) * bytes_of(a.weight_dtype) : 0;
+  const double dweight =
+      a.wants_dweight ? written(real(a.x.cols) * bytes_of(a.dweight_dtype), a.accumulate_dweight) : 0;
+  return {((a.dx.given() ? 7 : 0) + (a.wants_dweight ? 3 : 0)) * elements(a.x),
+          bytes(a.dy) + bytes(a.x) + real(a.x.rows) * 4 + weight + written(bytes(a.dx), a.accumulate_dx) +
+              dweight};
 }
 
 Cost cost(const HeadNormRopeArgs& a) {
-  return {10 * elements(a.x), bytes(a.x) + bytes(a.y)};
+  return {(a.has_weight ? 10 : 6) * elements(a.x), bytes(a.x) + bytes(a.y)};
 }
 
 Cost cost(const HeadNormRopeGradArgs& a) {
-  const double x = a.x.rows > 0 ? bytes(a.x) : 0;
-  return {18 * elements(a.dy), bytes(a.dy) + x + written(bytes(a.dx), a.accumulate_dx)};
+  const double each = 6 + (a.has_weight && a.dx.given() ? 9 : 0) + (a.wants_dweight ? 3 : 0);
+  const double dweight =
+      a.wants_dweight ? written(real(a.head_dim) * bytes_of(a.dweight_dtype), a.accumulate_dweight) : 0;
+  return {each * elements(a.dy),
+          bytes(a.dy) + (a.has_weight ? bytes(a.x) : 0) + written(bytes(a.dx), a.accumulate_dx) + dweight};
 }
 
 Cost cost(const AttentionArgs& a) {
   const double pairs = real(a.pairs) * real(a.heads);
   return {(4 * real(a.head_dim) + 5) * pairs,
-          bytes(a.q) + bytes(a.k) + bytes(a.v) + bytes(a.out) + real(a.q.rows * a.heads) * 4, a.q.dtype};
+          bytes(a.q) + bytes(a.k) + bytes(a.v) + bytes(a.out) + (a.wants_lse ? lse_bytes(a) : 0), a.q.dtype};
 }
 
 Cost cost(const AttentionGradArgs& a) {
   const AttentionArgs& f = a.forward;
   const double pairs = real(f.pairs) * real(f.heads);
   return {(10 * real(f.head_dim) + 10) * pairs,
-          cost(f).bytes + bytes(a.dout) + bytes(a.dq) + bytes(a.dk) + bytes(a.dv), f.q.dtype};
+          bytes(f.q) + bytes(f.k) + bytes(f.v) + bytes(f.out) + lse_bytes(f) + bytes(a.dout) + bytes(a.dq) +
+              bytes(a.dk) + bytes(a.dv),
+          f.q.dtype};
 }
 
 Cost cost(const SiluMulArgs& a) {
@@ -107,11 +122,13 @@ Cost cost(const SiluMulGradArgs& a) {
 }
 
 Cost cost(const RowGateArgs& a) {
-  return {2 * elements(a.y), bytes(a.x) + bytes(a.y) + bytes(a.residual)};
+  return {2 * elements(a.y), bytes(a.x) + bytes(a.gate) + bytes(a.y) + bytes(a.residual)};
 }
 
 Cost cost(const RowGateGradArgs& a) {
-  return {4 * elements(a.dy), bytes(a.dy) + bytes(a.x) + written(bytes(a.dx), a.accumulate_dx)};
+  const double x = a.dgate.given() ? bytes(a.x) : 0;
+  return {((a.dx.given() ? 1 : 0) + (a.dgate.given() ? 2 : 0)) * elements(a.dy) + 4 * real(a.dy.rows),
+          bytes(a.dy) + x + bytes(a.gate) + bytes(a.dgate) + written(bytes(a.dx), a.accumulate_dx)};
 }
 
 Cost cost(const CopyArgs& a) {
@@ -132,7 +149,7 @@ Cost cost(const PutRowsArgs& a) {
 }
 
 Cost cost(const ColumnSumArgs& a) {
-  return {elements(a.x), bytes(a.x)};
+  return {elements(a.x), bytes(a.x) + written(real(a.x.cols) * bytes_of(a.out_dtype), a.accumulate)};
 }
 
 Cost cost(const RouterArgs& a) {
@@ -142,7 +159,9 @@ Cost cost(const RouterArgs& a) {
 
 Cost cost(const RouterGradArgs& a) {
   const double all = real(a.tokens) * real(a.experts);
-  return {4 * all, all * (4 + bytes_of(a.dlogits_dtype)) + real(a.tokens * a.top_k) * 12};
+  return {4 * all, all * (4 + bytes_of(a.dlogits_dtype)) +
+                       (a.has_dweights ? real(a.tokens) * real(a.top_k) * 12 : 0) +
+                       (a.has_dprobability_sums ? real(a.experts) * 4 : 0)};
 }
 
 Cost cost(const MoePlanArgs& a) {
@@ -150,54 +169,56 @@ Cost cost(const MoePlanArgs& a) {
 }
 
 Cost cost(const ExpertsArgs& a) {
-  return {expert_flops(a),
-          bytes(a.x) + expert_weight_elements(a) * bytes_of(a.x.dtype) + plan_bytes(a) +
-              pre_activation_bytes(a) + bytes(a.residual) + bytes(a.y),
+  return {3 * expert_product_flops(a),
+          bytes(a.x) + 3 * expert_matrix_elements(a) * bytes_of(a.x.dtype) + plan_bytes(a) +
+              (a.wants_pre_activation ? pre_activation_bytes(a) : 0) + bytes(a.residual) + bytes(a.y),
           a.x.dtype};
 }
 
 Cost cost(const ExpertsGradArgs& a) {
   const ExpertsArgs& f = a.forward;
-  const double weights = expert_weight_elements(f);
-  const double gradients = written(weights * 2 / 3 * bytes_of(a.dgate_up_dtype), a.accumulate_dgate_up) +
-                           written(weights / 3 * bytes_of(a.ddown_dtype), a.accumulate_ddown);
-  return {2 * expert_flops(f),
-          bytes(f.x) + bytes(a.dy) + weights * bytes_of(f.x.dtype) + gradients + plan_bytes(f) +
+  const double matrix = expert_matrix_elements(f);
+  // The activation's gradient comes first, whatever is wanted: one product, by the down matrices.
+  const double products = 1 + (a.wants_ddown ? 1 : 0) + (a.wants_dgate_up ? 2 : 0) + (a.dx.given() ? 2 : 0);
+  const double weights = (a.dx.given() ? 3 : 1) * matrix * bytes_of(f.x.dtype);
+  double gradients = a.wants_dweights ? real(f.x.rows) * real(f.top_k) * 4 : 0;
+  if (a.wants_dgate_up) gradients += written(2 * matrix * bytes_of(a.dgate_up_dtype), a.accumulate_dgate_up);
+  if (a.wants_ddown) gradients += written(matrix * bytes_of(a.ddown_dtype), a.accumulate_ddown);
+  return {products * expert_product_flops(f),
+          (a.wants_dgate_up ? bytes(f.x) : 0) + bytes(a.dy) + weights + gradients + plan_bytes(f) +
               pre_activation_bytes(f) + written(bytes(a.dx), a.accumulate_dx),
           f.x.dtype};
 }
 
 Cost cost(const LoadBalancingArgs& a) {
-  return {3 * real(a.layers * a.experts), real(a.layers * a.experts) * 8};
+  return {3 * real(a.layers * a.experts),
+          real(a.layers * a.experts) * 8 + (a.wants_dprobability_sums ? real(a.experts) * 4 : 0)};
 }
 
 Cost cost(const LinearCrossEntropyArgs& a) {
   const double product = 2 * real(a.hidden.rows) * elements(a.weight);
-  const bool hidden_grad = a.dhidden.rows > 0;
-  const bool weight_grad = a.dweight != nullptr || a.counts_dweight;
-  return {
-      product * (1 + (hidden_grad ? 1 : 0) + (weight_grad ? 1 : 0)),
-      bytes(a.hidden) + bytes(a.weight) * (hidden_grad ? 2 : 1) + bytes(a.dhidden) +
-          (weight_grad ? written(elements(a.weight) * bytes_of(a.dweight_dtype), a.accumulate_dweight) : 0),
-      a.hidden.dtype};
+  double moved = bytes(a.hidden) + bytes(a.weight) * (a.dhidden.given() ? 2 : 1) + bytes(a.dhidden) +
+                 real(a.hidden.rows) * (a.has_weights ? 12 : 8);
+  if (a.wants_dweight) moved += written(elements(a.weight) * bytes_of(a.dweight_dtype), a.accumulate_dweight);
+  return {product * (1 + (a.dhidden.given() ? 1 : 0) + (a.wants_dweight ? 1 : 0)), moved, a.hidden.dtype};
 }
 
 Cost cost(const SumOfSquaresArgs& a) {
   return {2 * real(a.n), real(a.n) * bytes_of(a.dtype)};
 }
 
-Cost cost(const FinishNormArgs&) {
-  return {};
+Cost cost(const FinishNormArgs& a) {
+  return {6, static_cast<double>(2 * sizeof(StepScalars)) + (a.has_loss ? 4 : 0)};
 }
 
 Cost cost(const AdamWArgs& a) {
   // master and both moments are read and written; the gradient is read; a bf16 copy is written
-  return {12 * real(a.n), real(a.n) * (24 + bytes_of(a.grad_dtype) + (a.weight != nullptr ? 2 : 0))};
+  return {12 * real(a.n), real(a.n) * (24 + bytes_of(a.grad_dtype) + (a.has_weight ? 2 : 0))};
 }
 
 Cost cost(const SgdArgs& a) {
   const double buffer = a.momentum != 0 ? (a.first ? 4 : 8) : 0;
-  return {4 * real(a.n), real(a.n) * (8 + bytes_of(a.grad_dtype) + buffer + (a.weight != nullptr ? 2 : 0))};
+  return {4 * real(a.n), real(a.n) * (8 + bytes_of(a.grad_dtype) + buffer + (a.has_weight ? 2 : 0))};
 }
 
 }  // namespace hone::kernels

@@ -2,10 +2,13 @@
 // Tensor, no ownership, no model.
 //
 // Conventions. T is the compute dtype (f32 or bf16); arithmetic is f32 whatever the storage, and a sum over a
-// long dimension is one of short pieces. Matrices are row-major with a row stride in elements. A null pointer
-// where the comment says "or null" leaves that part out. `accumulate` adds to the output instead of
-// overwriting it. Row counts may be 0. Results do not depend on the thread count: work is cut into fixed
-// tiles, each computed by one thread, and reductions over tiles run in tile order.
+// long dimension is one of short pieces. Matrices are row-major with a row stride in elements. What may be
+// left out is told by a flag beside its pointer (`has_` an operand, `wants_` a result), of a Matrix by its
+// having columns, and never by a null pointer: on the meta device all pointers are null, and costs and
+// scratch memory are those of what is wanted. `accumulate` adds to the output instead of overwriting it. An
+// output shares no memory with an operand, but where the comment says "in place". Row counts may be 0.
+// Results do not depend on the thread count: work is cut into fixed tiles, each computed by one thread, and
+// reductions over tiles run in tile order.
 #pragma once
 
 #include <cstdint>
@@ -25,6 +28,8 @@ struct Matrix {
   void* data = nullptr;
   DType dtype = DType::kF32;
   std::int64_t rows = 0, cols = 0, stride = 0;  // stride: elements from one row to the next
+  /// Whether it is there at all; it may have no rows.
+  bool given() const { return cols != 0; }
 };
 
 /// What changes from one optimizer step to the next. Lives in device memory, so that a step's kernels need no
@@ -47,8 +52,9 @@ struct MatmulArgs {
   bool transpose_a =
       false;  // used: forward x Wt (0,1), input gradient dy W (0,0), weight gradient dyt x (1,0)
   bool transpose_b = false;
-  const void* bias = nullptr;  // (n) T, or null
-  Matrix residual;             // (m, n) f32 or T, or null data
+  const void* bias = nullptr;  // (n) T
+  bool has_bias = false;
+  Matrix residual;  // (m, n) f32 or T, may be left out
   bool accumulate = false;
 };
 
@@ -79,7 +85,8 @@ struct RmsNormArgs {
   Matrix x;                      // (rows, cols) f32 or T
   const void* weight = nullptr;  // (cols) T
   Matrix y;                      // (rows, cols) f32 or T
-  float* rstd = nullptr;         // (rows), or null
+  float* rstd = nullptr;         // (rows)
+  bool wants_rstd = false;
   DType weight_dtype = DType::kF32;
   float eps = 0;
 };
@@ -89,19 +96,21 @@ struct RmsNormGradArgs {
   Matrix x;
   const void* weight = nullptr;
   const float* rstd = nullptr;
-  Matrix dx;                // (rows, cols) f32 or T, or null data
-  void* dweight = nullptr;  // (cols) f32 or bf16, or null
+  Matrix dx;                // (rows, cols) f32 or T, may be left out
+  void* dweight = nullptr;  // (cols) f32 or bf16
+  bool wants_dweight = false;
   DType weight_dtype = DType::kF32, dweight_dtype = DType::kF32;
   bool accumulate_dx = false, accumulate_dweight = false;
 };
 
 /// Rotary position embedding over the first `rotary_dim` elements of every head (halves rotated:
-/// Transformers' rotate_half), after an optional RMS norm of every head (Qwen3's q_norm and k_norm). y may be
-/// x itself when weight is null.
+/// Transformers' rotate_half), after an optional RMS norm of every head (Qwen3's q_norm and k_norm). In
+/// place without a norm: y may be x.
 struct HeadNormRopeArgs {
   Matrix x;                      // (tokens, heads * head_dim) T
   Matrix y;                      // the same shape, T
-  const void* weight = nullptr;  // (head_dim) T, or null: no norm
+  const void* weight = nullptr;  // (head_dim) T
+  bool has_weight = false;       // else there is no norm
   const float* cos = nullptr;    // (max_position, rotary_dim / 2)
   const float* sin = nullptr;
   const std::int32_t* positions = nullptr;  // (tokens): the row of cos and sin
@@ -112,10 +121,12 @@ struct HeadNormRopeArgs {
 
 struct HeadNormRopeGradArgs {
   Matrix dy;  // (tokens, heads * head_dim) f32 or T
-  Matrix x;   // read only if weight is given
-  Matrix dx;  // T or f32; may be dy itself when weight is null
+  Matrix x;   // read only if there is a norm
+  Matrix dx;  // T or f32, may be left out; in place without a norm: may be dy
   const void* weight = nullptr;
-  void* dweight = nullptr;  // (head_dim) f32 or bf16, or null
+  bool has_weight = false;
+  void* dweight = nullptr;  // (head_dim) f32 or bf16
+  bool wants_dweight = false;
   const float* cos = nullptr;
   const float* sin = nullptr;
   const std::int32_t* positions = nullptr;
@@ -133,7 +144,8 @@ struct AttentionArgs {
   Matrix q;              // (tokens, heads * head_dim) T
   Matrix k, v;           // (key tokens, kv_heads * head_dim) T
   Matrix out;            // (tokens, heads * head_dim) T
-  float* lse = nullptr;  // (tokens, heads): log of the sum of exp of the scaled scores, or null
+  float* lse = nullptr;  // (tokens, heads): log of the sum of exp of the scaled scores
+  bool wants_lse = false;
   const std::int32_t* q_offsets = nullptr;   // (sequences + 1)
   const std::int32_t* key_begin = nullptr;   // (sequences)
   const std::int32_t* key_length = nullptr;  // (sequences), each at least the sequence's query count
@@ -149,7 +161,7 @@ struct AttentionGradArgs {
   Matrix dq, dk, dv;      // as q, k, v; T; overwritten
 };
 
-/// y = silu(gate) * up.
+/// y = silu(gate) * up. In place: y may be gate or up.
 struct SiluMulArgs {
   Matrix gate, up, y;  // (rows, cols) T
 };
@@ -163,19 +175,19 @@ struct SiluMulGradArgs {
 struct RowGateArgs {
   Matrix x;         // (rows, cols) f32 or T
   Matrix gate;      // (rows, 1) f32
-  Matrix residual;  // (rows, cols) f32, or null data
+  Matrix residual;  // (rows, cols) f32, may be left out
   Matrix y;         // (rows, cols) f32 or T
 };
 struct RowGateGradArgs {
   Matrix dy;  // (rows, cols) f32 or T
   Matrix x, gate;
-  Matrix dx;     // as x
-  Matrix dgate;  // (rows, 1) f32
+  Matrix dx;     // as x, may be left out
+  Matrix dgate;  // (rows, 1) f32, may be left out
   bool accumulate_dx = false;
 };
 
-/// y = [y +] alpha * x, converting between f32 and bf16; shapes equal. With clamp > 0, y = min(max(x,
-/// -clamp), clamp) instead.
+/// y = [y +] alpha * x, converting between f32 and bf16; shapes equal; in place where no conversion is. With
+/// clamp > 0, y = min(max(x, -clamp), clamp) instead.
 struct CopyArgs {
   Matrix x, y;
   float alpha = 1;
@@ -224,9 +236,10 @@ struct RouterGradArgs {
   const float* probabilities = nullptr;
   const std::int32_t* experts_of = nullptr;
   const float* weights = nullptr;
-  const float* dweights = nullptr;           // (tokens, top_k), or null
-  const float* dprobability_sums = nullptr;  // (experts), or null
-  void* dlogits = nullptr;                   // (tokens, experts) f32 or T, overwritten
+  const float* dweights = nullptr;           // (tokens, top_k)
+  const float* dprobability_sums = nullptr;  // (experts)
+  bool has_dweights = false, has_dprobability_sums = false;
+  void* dlogits = nullptr;  // (tokens, experts) f32 or T, overwritten
   DType dlogits_dtype = DType::kF32;
   std::int64_t tokens = 0, experts = 0, top_k = 0;
   bool normalize = false;
@@ -254,19 +267,20 @@ struct ExpertsArgs {
   const std::int32_t* offsets = nullptr;  // the plan
   const std::int32_t* permutation = nullptr;
   const std::int32_t* inverse = nullptr;
-  void* pre_activation =
-      nullptr;  // (tokens * top_k, 2 * ffn) T: gate | up in expert order, or null when no gradient is wanted
-  Matrix residual;  // (tokens, hidden) f32, or null data
-  Matrix y;         // (tokens, hidden) f32
+  void* pre_activation = nullptr;     // (tokens * top_k, 2 * ffn) T: gate | up in expert order
+  bool wants_pre_activation = false;  // for a gradient
+  Matrix residual;                    // (tokens, hidden) f32, may be left out
+  Matrix y;                           // (tokens, hidden) f32
   std::int64_t experts = 0, top_k = 0, ffn = 0;
 };
 struct ExpertsGradArgs {
-  ExpertsArgs forward;        // as it was called; y and residual are not read
+  ExpertsArgs forward;        // as it was called, with the pre-activation; y and residual are not read
   Matrix dy;                  // (tokens, hidden) f32 or T
-  Matrix dx;                  // (tokens, hidden) f32 or T, or null data
-  float* dweights = nullptr;  // (tokens, top_k), or null
-  void* dgate_up = nullptr;   // as gate_up, f32 or bf16, or null
-  void* ddown = nullptr;      // as down, f32 or bf16, or null
+  Matrix dx;                  // (tokens, hidden) f32 or T, may be left out
+  float* dweights = nullptr;  // (tokens, top_k)
+  void* dgate_up = nullptr;   // as gate_up, f32 or bf16
+  void* ddown = nullptr;      // as down, f32 or bf16
+  bool wants_dweights = false, wants_dgate_up = false, wants_ddown = false;
   DType dgate_up_dtype = DType::kF32, ddown_dtype = DType::kF32;
   bool accumulate_dx = false, accumulate_dgate_up = false, accumulate_ddown = false;
 };
@@ -281,7 +295,8 @@ struct LoadBalancingArgs {
   std::int64_t layers = 0, experts = 0, tokens = 0;
   float coefficient = 1;
   float* loss = nullptr;               // (1)
-  float* dprobability_sums = nullptr;  // (experts): the same for every layer, or null
+  float* dprobability_sums = nullptr;  // (experts): the same for every layer
+  bool wants_dprobability_sums = false;
 };
 
 /// Language-model head and cross-entropy in one, over chunks of rows, so that all logits never exist at once:
@@ -291,16 +306,17 @@ struct LinearCrossEntropyArgs {
   Matrix hidden;                          // (rows, hidden) T
   Matrix weight;                          // (vocab, hidden) T
   const std::int32_t* targets = nullptr;  // (rows), each in [0, vocab)
-  const float* weights = nullptr;         // (rows): what each row counts in the loss; null: 1
+  const float* weights = nullptr;         // (rows): what each row counts in the loss
+  bool has_weights = false;               // else each counts 1
   float scale = 1;
   float logit_scale = 1;
   float* nll = nullptr;     // (rows), unweighted
   float* loss = nullptr;    // (1): scale * sum of weight * nll
-  Matrix dhidden;           // (rows, hidden) f32 or T, overwritten, or null data
-  void* dweight = nullptr;  // (vocab, hidden) f32 or bf16, or null
+  Matrix dhidden;           // (rows, hidden) f32 or T, overwritten; may be left out
+  void* dweight = nullptr;  // (vocab, hidden) f32 or bf16
+  bool wants_dweight = false;
   DType dweight_dtype = DType::kF32;
   bool accumulate_dweight = false;
-  bool counts_dweight = false;  // on the meta device, where every pointer is null: dweight is wanted
 };
 
 /// StepScalars::sum_of_squares += sum of x^2 (partial sums in double over fixed chunks).
@@ -315,14 +331,16 @@ struct SumOfSquaresArgs {
 struct FinishNormArgs {
   StepScalars* scalars = nullptr;
   float max_norm = 0;
-  const float* loss = nullptr;  // (1), or null: the step's loss; one that is not finite skips the update too
+  const float* loss = nullptr;  // (1): the step's loss; one that is not finite skips the update too
+  bool has_loss = false;
 };
 
 /// AdamW as torch.optim.AdamW: decoupled decay, bias-corrected. The master weight is f32; for a bf16 weight
 /// it is a second copy.
 struct AdamWArgs {
   float* master = nullptr;      // (n)
-  void* weight = nullptr;       // (n) bf16: set to the rounded master; null when the master is the weight
+  void* weight = nullptr;       // (n) bf16: set to the rounded master
+  bool has_weight = false;      // else the master is the weight
   const void* grad = nullptr;   // (n) f32 or bf16
   float* exp_avg = nullptr;     // (n)
   float* exp_avg_sq = nullptr;  // (n)
@@ -336,8 +354,9 @@ struct AdamWArgs {
 struct SgdArgs {
   float* master = nullptr;
   void* weight = nullptr;
+  bool has_weight = false;  // as in AdamWArgs
   const void* grad = nullptr;
-  float* momentum_buffer = nullptr;  // (n), or null when momentum is 0
+  float* momentum_buffer = nullptr;  // (n), where momentum is not 0
   std::int64_t n = 0;
   DType grad_dtype = DType::kF32;
   float momentum = 0, weight_decay = 0;

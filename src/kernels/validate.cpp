@@ -1,6 +1,7 @@
-// What the arguments of each kernel must be, as kernels.h says, in the order of its table. Shapes are looked
-// at only where a matrix is there: on the meta device every pointer is null, so what is absent has no shape.
+// What the arguments of each kernel must be, as kernels.h says, in the order of its table. What lies in
+// device memory (ids, positions, offsets) is not looked at. Costs some 100 ns a call.
 #include <cmath>
+#include <initializer_list>
 
 #include "base/error.h"
 #include "kernels/kernels.h"
@@ -8,6 +9,30 @@
 namespace hone::kernels {
 
 namespace {
+
+/// Whether two matrices share an element. Columns side by side of one matrix do not.
+bool overlap(const Matrix& a, const Matrix& b) {
+  if (a.data == nullptr || b.data == nullptr || a.rows == 0 || b.rows == 0) return false;
+  struct Bytes {
+    explicit Bytes(const Matrix& m)
+        : size(static_cast<std::int64_t>(size_of(m.dtype))),
+          begin(reinterpret_cast<std::intptr_t>(m.data)),
+          row(m.cols * size),
+          step(m.stride * size),
+          end(begin + (m.rows - 1) * step + row) {}
+    std::int64_t size, begin, row, step, end;
+  };
+  const Bytes x(a), y(b);
+  if (x.end <= y.begin || y.end <= x.begin) return false;
+  if (x.step != y.step || x.step == 0) return true;
+  const std::int64_t apart = ((y.begin - x.begin) % x.step + x.step) % x.step;
+  return apart < x.row || apart + y.row > x.step;
+}
+
+struct Named {
+  std::string_view name;
+  Matrix matrix;
+};
 
 /// The checks of one kernel's arguments.
 class Arguments {
@@ -27,28 +52,66 @@ class Arguments {
                name_of(got), name_of(t));
   }
   void shape(std::string_view name, const Matrix& m, std::int64_t rows, std::int64_t cols) const {
-    if (is_absent(m)) return;
-    HONE_CHECK(m.rows == rows && m.cols == cols && (m.stride >= cols || rows <= 1),
+    HONE_CHECK(m.rows == rows && m.cols == cols && rows >= 0 && cols >= 0 && (m.stride >= cols || rows <= 1),
                "[kernels.{}] {} is ({}, {}) with rows {} apart, wanted ({}, {})", slot_, name, m.rows, m.cols,
                m.stride, rows, cols);
   }
   void as(std::string_view name, const Matrix& m, const Matrix& other) const {
-    if (!is_absent(other)) shape(name, m, other.rows, other.cols);
+    shape(name, m, other.rows, other.cols);
+  }
+  void as_or_left_out(std::string_view name, const Matrix& m, const Matrix& other) const {
+    if (m.given()) as(name, m, other);
   }
   void holds(bool condition, std::string_view what) const {
     HONE_CHECK(condition, "[kernels.{}] {}", slot_, what);
   }
-  static bool is_absent(const Matrix& m) { return m.data == nullptr && m.rows == 0 && m.cols == 0; }
+  void sizes(std::initializer_list<std::int64_t> all) const {
+    for (const auto n : all) HONE_CHECK(n >= 0, "[kernels.{}] a size is {}", slot_, n);
+  }
+  void number(std::string_view name, float got, float least, float below) const {
+    HONE_CHECK(got >= least && got < below, "[kernels.{}] {} is {}", slot_, name, got);
+  }
+  /// A flag and its pointer agree. `operand`: one that is always there; null on the meta device.
+  void flagged(std::string_view name, bool flag, const void* pointer, const void* operand) const {
+    HONE_CHECK(flag || pointer == nullptr, "[kernels.{}] {} is given, its flag is not", slot_, name);
+    HONE_CHECK(!flag || pointer != nullptr || operand == nullptr, "[kernels.{}] {} is null, its flag is set",
+               slot_, name);
+  }
+  void apart(const Named& out, std::initializer_list<Named> others) const {
+    for (const Named& other : others)
+      HONE_CHECK(!overlap(out.matrix, other.matrix), "[kernels.{}] {} shares memory with {}", slot_, out.name,
+                 other.name);
+  }
+  /// The same, but that the result may lie just where the operand does.
+  void apart_or_in_place(const Named& out, const Named& other) const {
+    const Matrix &a = out.matrix, &b = other.matrix;
+    if (a.data == b.data && a.dtype == b.dtype && (a.stride == b.stride || a.rows <= 1)) return;
+    apart(out, {other});
+  }
 
  private:
   std::string_view slot_;
 };
 
+Matrix dense(const void* data, DType dtype, std::int64_t rows, std::int64_t cols) {
+  return {const_cast<void*>(data), dtype, rows, cols, cols};
+}
+
+constexpr float kAny = INFINITY;  // above every number that is one
+
 template <typename Args>
 void check_heads(const Arguments& check, const Args& a, const Matrix& x) {
+  check.holds(a.heads > 0 && a.head_dim > 0, "no heads");
   check.holds(a.rotary_dim >= 0 && a.rotary_dim % 2 == 0 && a.rotary_dim <= a.head_dim,
               "rotary_dim is odd or above head_dim");
+  check.number("eps", a.eps, 0, kAny);
   check.shape("x", x, x.rows, a.heads * a.head_dim);
+}
+
+template <typename Args>
+void check_choice(const Arguments& check, const Args& a) {
+  check.sizes({a.tokens});
+  check.holds(a.top_k > 0 && a.top_k <= a.experts, "top_k is not in 1 … experts");
 }
 
 }  // namespace
@@ -59,23 +122,34 @@ void validate(const MatmulArgs& a) {
   check.stored("a", t);
   check.same("b", a.b.dtype, t);
   check.f32_or("c", a.c.dtype, t);
-  if (!Arguments::is_absent(a.residual)) check.f32_or("residual", a.residual.dtype, t);
-  const std::int64_t k = a.transpose_a ? a.a.rows : a.a.cols;
-  check.shape("c", a.c, a.transpose_a ? a.a.cols : a.a.rows, a.transpose_b ? a.b.rows : a.b.cols);
+  const std::int64_t m = a.transpose_a ? a.a.cols : a.a.rows, k = a.transpose_a ? a.a.rows : a.a.cols;
+  check.as("a", a.a, a.a);
+  check.as("b", a.b, a.b);
+  check.shape("c", a.c, m, a.transpose_b ? a.b.rows : a.b.cols);
   check.holds(k == (a.transpose_b ? a.b.cols : a.b.rows), "a and b differ in k");
-  check.as("residual", a.residual, a.c);
+  check.flagged("bias", a.has_bias, a.bias, a.c.data);
+  if (a.residual.given()) check.f32_or("residual", a.residual.dtype, t);
+  check.as_or_left_out("residual", a.residual, a.c);
+  check.apart({"c", a.c}, {{"a", a.a}, {"b", a.b}, {"residual", a.residual}});
 }
 
 void validate(const EmbeddingArgs& a) {
   const Arguments check(a);
   check.stored("table", a.dtype);
   check.stored("out", a.out_dtype);
+  check.sizes({a.rows, a.hidden, a.vocab});
+  check.apart({"out", dense(a.out, a.out_dtype, a.rows, a.hidden)},
+              {{"table", dense(a.table, a.dtype, a.vocab, a.hidden)}});
 }
 
 void validate(const EmbeddingGradArgs& a) {
   const Arguments check(a);
   check.stored("dout", a.dout_dtype);
   check.stored("dtable", a.dtable_dtype);
+  check.sizes({a.rows, a.hidden, a.vocab});
+  check.holds(a.padding_id >= -1 && a.padding_id < a.vocab, "padding_id is no id");
+  check.apart({"dtable", dense(a.dtable, a.dtable_dtype, a.vocab, a.hidden)},
+              {{"dout", dense(a.dout, a.dout_dtype, a.rows, a.hidden)}});
 }
 
 void validate(const RmsNormArgs& a) {
@@ -83,7 +157,11 @@ void validate(const RmsNormArgs& a) {
   check.stored("weight", a.weight_dtype);
   check.f32_or("x", a.x.dtype, a.weight_dtype);
   check.f32_or("y", a.y.dtype, a.weight_dtype);
+  check.as("x", a.x, a.x);
   check.as("y", a.y, a.x);
+  check.number("eps", a.eps, 0, kAny);
+  check.flagged("rstd", a.wants_rstd, a.rstd, a.x.data);
+  check.apart({"y", a.y}, {{"x", a.x}});
 }
 
 void validate(const RmsNormGradArgs& a) {
@@ -93,17 +171,25 @@ void validate(const RmsNormGradArgs& a) {
   check.f32_or("dy", a.dy.dtype, a.weight_dtype);
   check.f32_or("x", a.x.dtype, a.weight_dtype);
   check.f32_or("dx", a.dx.dtype, a.weight_dtype);
+  check.as("x", a.x, a.x);
   check.as("dy", a.dy, a.x);
-  check.as("dx", a.dx, a.x);
+  check.as_or_left_out("dx", a.dx, a.x);
+  check.flagged("dweight", a.wants_dweight, a.dweight, a.x.data);
+  check.apart({"dx", a.dx}, {{"dy", a.dy}, {"x", a.x}});
 }
 
 void validate(const HeadNormRopeArgs& a) {
   const Arguments check(a);
   check.stored("x", a.x.dtype);
   check.same("y", a.y.dtype, a.x.dtype);
-  if (a.weight != nullptr) check.same("weight", a.weight_dtype, a.x.dtype);
+  check.flagged("weight", a.has_weight, a.weight, a.x.data);
+  if (a.has_weight) check.same("weight", a.weight_dtype, a.x.dtype);
   check_heads(check, a, a.x);
   check.as("y", a.y, a.x);
+  if (a.has_weight)
+    check.apart({"y", a.y}, {{"x", a.x}});
+  else
+    check.apart_or_in_place({"y", a.y}, {"x", a.x});
 }
 
 void validate(const HeadNormRopeGradArgs& a) {
@@ -111,14 +197,17 @@ void validate(const HeadNormRopeGradArgs& a) {
   check.stored("dy", a.dy.dtype);
   check.stored("dx", a.dx.dtype);
   check.stored("dweight", a.dweight_dtype);
-  if (a.weight != nullptr) {
-    check.same("x", a.x.dtype, a.weight_dtype);
-    check.f32_or("dy", a.dy.dtype, a.weight_dtype);
-    check.f32_or("dx", a.dx.dtype, a.weight_dtype);
-    check.as("x", a.x, a.dy);
-  }
+  check.flagged("weight", a.has_weight, a.weight, a.dy.data);
+  check.flagged("dweight", a.wants_dweight, a.dweight, a.dy.data);
+  check.holds(a.has_weight || !a.wants_dweight, "dweight is wanted of no weight");
   check_heads(check, a, a.dy);
-  check.as("dx", a.dx, a.dy);
+  check.as_or_left_out("dx", a.dx, a.dy);
+  if (!a.has_weight) return check.apart_or_in_place({"dx", a.dx}, {"dy", a.dy});
+  check.same("x", a.x.dtype, a.weight_dtype);
+  check.f32_or("dy", a.dy.dtype, a.weight_dtype);
+  check.f32_or("dx", a.dx.dtype, a.weight_dtype);
+  check.as("x", a.x, a.dy);
+  check.apart({"dx", a.dx}, {{"dy", a.dy}, {"x", a.x}});
 }
 
 void validate(const AttentionArgs& a) {
@@ -127,25 +216,37 @@ void validate(const AttentionArgs& a) {
   check.same("k", a.k.dtype, a.q.dtype);
   check.same("v", a.v.dtype, a.q.dtype);
   check.same("out", a.out.dtype, a.q.dtype);
+  check.sizes({a.sequences, a.window});
   check.holds(a.kv_heads > 0 && a.heads % a.kv_heads == 0, "heads are no multiple of kv_heads");
+  check.holds(a.heads > 0 && a.head_dim > 0, "no heads");
+  check.holds(std::isfinite(a.scale), "scale is not finite");
   check.shape("q", a.q, a.q.rows, a.heads * a.head_dim);
   check.shape("k", a.k, a.k.rows, a.kv_heads * a.head_dim);
   check.as("v", a.v, a.k);
   check.as("out", a.out, a.q);
+  check.flagged("lse", a.wants_lse, a.lse, a.q.data);
+  check.holds(a.pairs >= a.q.rows && a.pairs <= a.q.rows * a.k.rows, "pairs are not those of the sequences");
+  check.apart({"out", a.out}, {{"q", a.q}, {"k", a.k}, {"v", a.v}});
 }
 
 void validate(const AttentionGradArgs& a) {
-  validate(a.forward);
+  const AttentionArgs& f = a.forward;
+  validate(f);
   const Arguments check(a);
-  const DType t = a.forward.q.dtype;
+  const DType t = f.q.dtype;
+  check.holds(f.wants_lse, "the forward pass kept no lse");
   check.same("dout", a.dout.dtype, t);
   check.same("dq", a.dq.dtype, t);
   check.same("dk", a.dk.dtype, t);
   check.same("dv", a.dv.dtype, t);
-  check.as("dout", a.dout, a.forward.q);
-  check.as("dq", a.dq, a.forward.q);
-  check.as("dk", a.dk, a.forward.k);
-  check.as("dv", a.dv, a.forward.k);
+  check.as("dout", a.dout, f.q);
+  check.as("dq", a.dq, f.q);
+  check.as("dk", a.dk, f.k);
+  check.as("dv", a.dv, f.k);
+  for (const Named& out : {Named{"dq", a.dq}, Named{"dk", a.dk}, Named{"dv", a.dv}})
+    check.apart(out, {{"q", f.q}, {"k", f.k}, {"v", f.v}, {"out", f.out}, {"dout", a.dout}});
+  check.apart({"dq", a.dq}, {{"dk", a.dk}, {"dv", a.dv}});
+  check.apart({"dk", a.dk}, {{"dv", a.dv}});
 }
 
 void validate(const SiluMulArgs& a) {
@@ -153,8 +254,11 @@ void validate(const SiluMulArgs& a) {
   check.stored("gate", a.gate.dtype);
   check.same("up", a.up.dtype, a.gate.dtype);
   check.same("y", a.y.dtype, a.gate.dtype);
+  check.as("gate", a.gate, a.gate);
   check.as("up", a.up, a.gate);
   check.as("y", a.y, a.gate);
+  check.apart_or_in_place({"y", a.y}, {"gate", a.gate});
+  check.apart_or_in_place({"y", a.y}, {"up", a.up});
 }
 
 void validate(const SiluMulGradArgs& a) {
@@ -164,10 +268,14 @@ void validate(const SiluMulGradArgs& a) {
   check.f32_or("dy", a.dy.dtype, a.gate.dtype);
   check.same("dgate", a.dgate.dtype, a.gate.dtype);
   check.same("dup", a.dup.dtype, a.gate.dtype);
+  check.as("gate", a.gate, a.gate);
   check.as("up", a.up, a.gate);
   check.as("dy", a.dy, a.gate);
   check.as("dgate", a.dgate, a.gate);
   check.as("dup", a.dup, a.gate);
+  for (const Named& out : {Named{"dgate", a.dgate}, Named{"dup", a.dup}})
+    check.apart(out, {{"gate", a.gate}, {"up", a.up}, {"dy", a.dy}});
+  check.apart({"dgate", a.dgate}, {{"dup", a.dup}});
 }
 
 void validate(const RowGateArgs& a) {
@@ -176,9 +284,11 @@ void validate(const RowGateArgs& a) {
   check.same("gate", a.gate.dtype, DType::kF32);
   check.same("residual", a.residual.dtype, DType::kF32);
   check.stored("y", a.y.dtype);
+  check.as("x", a.x, a.x);
   check.shape("gate", a.gate, a.x.rows, 1);
-  check.as("residual", a.residual, a.x);
+  check.as_or_left_out("residual", a.residual, a.x);
   check.as("y", a.y, a.x);
+  check.apart({"y", a.y}, {{"x", a.x}, {"gate", a.gate}, {"residual", a.residual}});
 }
 
 void validate(const RowGateGradArgs& a) {
@@ -187,19 +297,25 @@ void validate(const RowGateGradArgs& a) {
   check.stored("x", a.x.dtype);
   check.same("gate", a.gate.dtype, DType::kF32);
   check.same("dgate", a.dgate.dtype, DType::kF32);
-  if (!Arguments::is_absent(a.dx)) check.same("dx", a.dx.dtype, a.x.dtype);
+  if (a.dx.given()) check.same("dx", a.dx.dtype, a.x.dtype);
+  check.as("x", a.x, a.x);
   check.as("dy", a.dy, a.x);
   check.shape("gate", a.gate, a.x.rows, 1);
-  check.shape("dgate", a.dgate, a.x.rows, 1);
-  check.as("dx", a.dx, a.x);
+  if (a.dgate.given()) check.shape("dgate", a.dgate, a.x.rows, 1);
+  check.as_or_left_out("dx", a.dx, a.x);
+  for (const Named& out : {Named{"dx", a.dx}, Named{"dgate", a.dgate}})
+    check.apart(out, {{"dy", a.dy}, {"x", a.x}, {"gate", a.gate}});
 }
 
 void validate(const CopyArgs& a) {
   const Arguments check(a);
   check.stored("x", a.x.dtype);
   check.stored("y", a.y.dtype);
+  check.as("x", a.x, a.x);
   check.as("y", a.y, a.x);
+  check.number("clamp", a.clamp, 0, kAny);
   check.holds(a.clamp <= 0 || !a.accumulate, "a clamp does not accumulate");
+  check.apart_or_in_place({"y", a.y}, {"x", a.x});
 }
 
 void validate(const ClampGradArgs& a) {
@@ -207,71 +323,108 @@ void validate(const ClampGradArgs& a) {
   check.stored("dy", a.dy.dtype);
   check.stored("x", a.x.dtype);
   check.stored("dx", a.dx.dtype);
+  check.as("x", a.x, a.x);
   check.as("dy", a.dy, a.x);
   check.as("dx", a.dx, a.x);
+  check.number("clamp", a.clamp, 0, kAny);
+  check.apart({"dx", a.dx}, {{"dy", a.dy}, {"x", a.x}});
 }
 
 void validate(const TakeRowsArgs& a) {
   const Arguments check(a);
   check.stored("x", a.x.dtype);
   check.stored("y", a.y.dtype);
+  check.as("x", a.x, a.x);
   check.shape("y", a.y, a.y.rows, a.x.cols);
+  check.apart({"y", a.y}, {{"x", a.x}});
 }
 
 void validate(const PutRowsArgs& a) {
   const Arguments check(a);
   check.stored("dy", a.dy.dtype);
   check.stored("dx", a.dx.dtype);
+  check.as("dx", a.dx, a.dx);
   check.shape("dy", a.dy, a.dy.rows, a.dx.cols);
   check.holds(a.dy.rows <= a.dx.rows, "more rows than dx has, and no index may come twice");
+  check.apart({"dx", a.dx}, {{"dy", a.dy}});
 }
 
 void validate(const ColumnSumArgs& a) {
   const Arguments check(a);
   check.stored("x", a.x.dtype);
   check.stored("out", a.out_dtype);
+  check.as("x", a.x, a.x);
+  check.apart({"out", dense(a.out, a.out_dtype, 1, a.x.cols)}, {{"x", a.x}});
 }
 
 void validate(const RouterArgs& a) {
   const Arguments check(a);
-  check.holds(a.top_k > 0 && a.top_k <= a.experts, "top_k is not in 1 … experts");
+  check_choice(check, a);
+  check.apart({"probabilities", dense(a.probabilities, DType::kF32, a.tokens, a.experts)},
+              {{"logits", dense(a.logits, DType::kF32, a.tokens, a.experts)}});
 }
 
 void validate(const RouterGradArgs& a) {
   const Arguments check(a);
   check.stored("dlogits", a.dlogits_dtype);
-  check.holds(a.top_k > 0 && a.top_k <= a.experts, "top_k is not in 1 … experts");
+  check_choice(check, a);
+  check.flagged("dweights", a.has_dweights, a.dweights, a.probabilities);
+  check.flagged("dprobability_sums", a.has_dprobability_sums, a.dprobability_sums, a.probabilities);
+  check.apart({"dlogits", dense(a.dlogits, a.dlogits_dtype, a.tokens, a.experts)},
+              {{"probabilities", dense(a.probabilities, DType::kF32, a.tokens, a.experts)}});
 }
 
 void validate(const MoePlanArgs& a) {
   const Arguments check(a);
-  check.holds(a.top_k > 0 && a.top_k <= a.experts, "top_k is not in 1 … experts");
+  check_choice(check, a);
   check.holds(a.tokens * a.top_k < std::int64_t{1} << 31, "more pairs than 32 bits count");
 }
 
+namespace {
+
+void check_experts(const Arguments& check, const ExpertsArgs& a) {
+  check.stored("x", a.x.dtype);
+  check.as("x", a.x, a.x);
+  check.sizes({a.experts, a.ffn});
+  check.holds(a.top_k > 0 && a.top_k <= a.experts, "top_k is not in 1 … experts");
+  check.flagged("pre_activation", a.wants_pre_activation, a.pre_activation, a.x.data);
+}
+
+}  // namespace
+
 void validate(const ExpertsArgs& a) {
   const Arguments check(a);
-  check.stored("x", a.x.dtype);
+  check_experts(check, a);
   check.same("residual", a.residual.dtype, DType::kF32);
   check.same("y", a.y.dtype, DType::kF32);
-  check.as("residual", a.residual, a.x);
+  check.as_or_left_out("residual", a.residual, a.x);
   check.as("y", a.y, a.x);
+  check.apart({"y", a.y}, {{"x", a.x}, {"residual", a.residual}});
 }
 
 void validate(const ExpertsGradArgs& a) {
   const Arguments check(a);
-  const DType t = a.forward.x.dtype;
-  check.stored("x", t);
+  const ExpertsArgs& f = a.forward;
+  const DType t = f.x.dtype;
+  check_experts(check, f);
+  check.holds(f.wants_pre_activation, "the forward pass kept no pre-activation");
   check.f32_or("dy", a.dy.dtype, t);
   check.f32_or("dx", a.dx.dtype, t);
   check.f32_or("dgate_up", a.dgate_up_dtype, t);
   check.f32_or("ddown", a.ddown_dtype, t);
-  check.as("dy", a.dy, a.forward.x);
-  check.as("dx", a.dx, a.forward.x);
+  check.as("dy", a.dy, f.x);
+  check.as_or_left_out("dx", a.dx, f.x);
+  check.flagged("dweights", a.wants_dweights, a.dweights, f.x.data);
+  check.flagged("dgate_up", a.wants_dgate_up, a.dgate_up, f.x.data);
+  check.flagged("ddown", a.wants_ddown, a.ddown, f.x.data);
+  check.apart({"dx", a.dx}, {{"x", f.x}, {"dy", a.dy}});
 }
 
 void validate(const LoadBalancingArgs& a) {
-  Arguments(a).holds(a.layers > 0 && a.experts > 0, "no layers or no experts");
+  const Arguments check(a);
+  check.holds(a.layers > 0 && a.experts > 0, "no layers or no experts");
+  check.sizes({a.tokens});
+  check.flagged("dprobability_sums", a.wants_dprobability_sums, a.dprobability_sums, a.loss);
 }
 
 void validate(const LinearCrossEntropyArgs& a) {
@@ -281,23 +434,52 @@ void validate(const LinearCrossEntropyArgs& a) {
   check.same("weight", a.weight.dtype, t);
   check.f32_or("dhidden", a.dhidden.dtype, t);
   check.f32_or("dweight", a.dweight_dtype, t);
-  check.holds(a.hidden.cols == a.weight.cols, "hidden and weight differ in columns");
-  check.as("dhidden", a.dhidden, a.hidden);
+  check.as("hidden", a.hidden, a.hidden);
+  check.shape("weight", a.weight, a.weight.rows, a.hidden.cols);
+  check.holds(a.weight.rows > 0, "no words");
+  check.holds(std::isfinite(a.scale), "scale is not finite");
   check.holds(a.logit_scale > 0 && std::isfinite(a.logit_scale), "logit_scale is not above 0, or not finite");
+  check.as_or_left_out("dhidden", a.dhidden, a.hidden);
+  check.flagged("weights", a.has_weights, a.weights, a.weight.data);
+  check.flagged("dweight", a.wants_dweight, a.dweight, a.weight.data);
+  const Matrix dweight = dense(a.dweight, a.dweight_dtype, a.weight.rows, a.weight.cols);
+  check.apart({"dhidden", a.dhidden}, {{"hidden", a.hidden}, {"weight", a.weight}, {"dweight", dweight}});
+  check.apart({"dweight", dweight}, {{"hidden", a.hidden}, {"weight", a.weight}});
 }
 
 void validate(const SumOfSquaresArgs& a) {
-  Arguments(a).stored("x", a.dtype);
+  const Arguments check(a);
+  check.stored("x", a.dtype);
+  check.sizes({a.n});
 }
 
-void validate(const FinishNormArgs&) {}
+void validate(const FinishNormArgs& a) {
+  const Arguments check(a);
+  check.holds(!std::isnan(a.max_norm), "max_norm is no number");
+  check.flagged("loss", a.has_loss, a.loss, a.scalars);
+}
 
 void validate(const AdamWArgs& a) {
-  Arguments(a).stored("grad", a.grad_dtype);
+  const Arguments check(a);
+  check.stored("grad", a.grad_dtype);
+  check.sizes({a.n});
+  check.number("beta1", a.beta1, 0, 1);
+  check.number("beta2", a.beta2, 0, 1);
+  check.number("eps", a.eps, 0, kAny);
+  check.number("weight_decay", a.weight_decay, 0, kAny);
+  check.number("rate_scale", a.rate_scale, 0, kAny);
+  check.flagged("weight", a.has_weight, a.weight, a.master);
 }
 
 void validate(const SgdArgs& a) {
-  Arguments(a).stored("grad", a.grad_dtype);
+  const Arguments check(a);
+  check.stored("grad", a.grad_dtype);
+  check.sizes({a.n});
+  check.number("momentum", a.momentum, 0, kAny);
+  check.number("weight_decay", a.weight_decay, 0, kAny);
+  check.number("rate_scale", a.rate_scale, 0, kAny);
+  check.flagged("weight", a.has_weight, a.weight, a.master);
+  check.flagged("momentum_buffer", a.momentum != 0, a.momentum_buffer, a.master);
 }
 
 }  // namespace hone::kernels

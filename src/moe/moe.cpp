@@ -81,6 +81,7 @@ struct ExpertsCall {
             .permutation = permutation.as<std::int32_t>(),
             .inverse = inverse.as<std::int32_t>(),
             .pre_activation = data_or_null(pre_activation),
+            .wants_pre_activation = pre_activation.defined(),
             .residual = as_matrix(residual),
             .y = as_matrix(y),
             .experts = down.size(0),
@@ -108,6 +109,9 @@ void experts_backward(Backward& b, const ExpertsCall& kept, const Saved& x) {
             .dweights = floats_or_null(dweights),
             .dgate_up = data_or_null(dgate_up.grad),
             .ddown = data_or_null(ddown.grad),
+            .wants_dweights = dweights.defined(),
+            .wants_dgate_up = dgate_up.grad.defined(),
+            .wants_ddown = ddown.grad.defined(),
             .dgate_up_dtype = dgate_up.grad.dtype(),
             .ddown_dtype = ddown.grad.dtype(),
             .accumulate_dx = dx.accumulate,
@@ -155,6 +159,8 @@ Routing route(Context& context, const Tensor& logits, std::int64_t top_k, bool n
             .weights = weights.as<float>(),
             .dweights = floats_or_null(b.grad(0)),
             .dprobability_sums = floats_or_null(b.grad(1)),
+            .has_dweights = b.grad(0).defined(),
+            .has_dprobability_sums = b.grad(1).defined(),
             .dlogits = dlogits.data(),
             .dlogits_dtype = dlogits.dtype(),
             .tokens = probabilities.size(0),
@@ -226,7 +232,8 @@ Tensor load_balancing_loss(Context& context, const std::vector<Routing>& layers,
           .tokens = tokens,
           .coefficient = coefficient,
           .loss = loss.as<float>(),
-          .dprobability_sums = floats_or_null(grad)});
+          .dprobability_sums = floats_or_null(grad),
+          .wants_dprobability_sums = grad.defined()});
   if (!recording) return loss;
   record(context, kOp, inputs, {&loss}, [grad, n = layers.size()](Backward& b) {
     ops::check_unit_gradient("moe.load_balancing_loss", b.grad());

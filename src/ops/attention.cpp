@@ -45,6 +45,7 @@ struct Call {
             .v = as_matrix(v),
             .out = as_matrix(out),
             .lse = lse.defined() ? lse.as<float>() : nullptr,
+            .wants_lse = lse.defined(),
             .q_offsets = layout.q_offsets.as<std::int32_t>(),
             .key_begin = layout.key_begin.as<std::int32_t>(),
             .key_length = layout.key_length.as<std::int32_t>(),

@@ -34,15 +34,16 @@ CrossEntropy linear_cross_entropy(Context& context, const Tensor& hidden, const 
           .weight = as_matrix(weight),
           .targets = targets.as<std::int32_t>(),
           .weights = weights.defined() ? weights.as<float>() : nullptr,
+          .has_weights = weights.defined(),
           .scale = scale,
           .logit_scale = logit_scale,
           .nll = result.nll.as<float>(),
           .loss = result.loss.as<float>(),
           .dhidden = as_matrix(dhidden),
           .dweight = dweight.grad.defined() ? dweight.grad.data() : nullptr,
+          .wants_dweight = dweight.grad.defined(),
           .dweight_dtype = dweight.grad.defined() ? dweight.grad.dtype() : DType::kF32,
-          .accumulate_dweight = dweight.accumulate,
-          .counts_dweight = dweight.grad.defined()});
+          .accumulate_dweight = dweight.accumulate});
   if (!recording) return result;
   // The weight is an input although its gradient is written already: its hook waits for this node.
   record(context, kOp, {&hidden, &weight}, {&result.loss}, [dhidden](Backward& b) {

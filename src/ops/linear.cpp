@@ -80,6 +80,7 @@ Tensor linear(Context& context, const Tensor& x, const Tensor& weight, const Ten
           .c = as_matrix(y),
           .transpose_b = true,
           .bias = bias.defined() ? bias.data() : nullptr,
+          .has_bias = bias.defined(),
           .residual = as_matrix(residual)});
   if (!needs_grad(context, {&x, &weight, &bias, &residual})) return y;
   const Saved kept_x = weight.grad_slot() ? Saved(x) : Saved();

@@ -23,6 +23,7 @@ Tensor rms_norm(Context& context, const Tensor& x, const Tensor& weight, float e
           .weight = weight.data(),
           .y = as_matrix(y),
           .rstd = keeps ? rstd.as<float>() : nullptr,
+          .wants_rstd = keeps,
           .weight_dtype = weight.dtype(),
           .eps = eps});
   if (!recording) return y;
@@ -36,6 +37,7 @@ Tensor rms_norm(Context& context, const Tensor& x, const Tensor& weight, float e
             .rstd = rstd.as<float>(),
             .dx = as_matrix(dx.grad),
             .dweight = b.wants(1) ? dweight.grad.data() : nullptr,
+            .wants_dweight = b.wants(1),
             .weight_dtype = weight.dtype(),
             .dweight_dtype = b.wants(1) ? dweight.grad.dtype() : DType::kF32,
             .accumulate_dx = dx.accumulate,

@@ -96,7 +96,8 @@ UpdateResult Optimizer::step(ops::Context& context, double learning_rate, double
   ops::launch(context, kOptimizer, context.kernels().finish_norm,
               {.scalars = scalars,
                .max_norm = static_cast<float>(clip),
-               .loss = loss.defined() ? loss.as<float>() : nullptr});
+               .loss = loss.defined() ? loss.as<float>() : nullptr,
+               .has_loss = loss.defined()});
   for (const auto& slot : slots_) {
     const Tensor grad = slot.parameter->grad_slot->grad();
     if (grad.defined()) update(context, slot, grad, scalars);
@@ -109,11 +110,13 @@ UpdateResult Optimizer::step(ops::Context& context, double learning_rate, double
 void Optimizer::update(ops::Context& context, const Slot& slot, const Tensor& grad,
                        const kernels::StepScalars* scalars) const {
   const Tensor& value = slot.parameter->value;
-  void* copy = value.dtype() == DType::kF32 ? nullptr : value.data();
+  const bool has_weight = value.dtype() != DType::kF32;
+  void* copy = has_weight ? value.data() : nullptr;
   if (options_.type == OptimizerOptions::Type::kAdamW) {
     ops::launch(context, kOptimizer, context.kernels().adamw,
                 {.master = slot.master.as<float>(),
                  .weight = copy,
+                 .has_weight = has_weight,
                  .grad = grad.data(),
                  .exp_avg = slot.first.as<float>(),
                  .exp_avg_sq = slot.second.as<float>(),
@@ -130,6 +133,7 @@ void Optimizer::update(ops::Context& context, const Slot& slot, const Tensor& gr
   ops::launch(context, kOptimizer, context.kernels().sgd,
               {.master = slot.master.as<float>(),
                .weight = copy,
+               .has_weight = has_weight,
                .grad = grad.data(),
                .momentum_buffer = slot.first.defined() ? slot.first.as<float>() : nullptr,
                .n = grad.numel(),

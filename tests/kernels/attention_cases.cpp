@@ -56,6 +56,7 @@ Outputs run_attention(const KernelTable& table, Stream& stream, const Shape& s, 
   a.v = arena.input(keys, s.kv_heads * s.head_dim, dtype);
   const std::int64_t length = longest(s) + s.head_dim;
   a.out = arena.output("out", tokens, s.heads * s.head_dim, dtype, false, tolerance(dtype, length), 6);
+  a.wants_lse = lse;
   if (lse)
     a.lse = static_cast<float*>(
         arena.output("lse", tokens, s.heads, DType::kF32, false, tolerance(DType::kF32, length)).data);
@@ -73,6 +74,7 @@ Outputs run_attention_grad(const KernelTable& table, Stream& stream, const Shape
   a.k = forward.input(keys, s.kv_heads * s.head_dim, dtype, 4);
   a.v = forward.input(keys, s.kv_heads * s.head_dim, dtype);
   a.out = forward.output("out", keys, cols, dtype, false, 1);
+  a.wants_lse = true;
   a.lse = static_cast<float*>(forward.output("lse", keys, s.heads, DType::kF32, false, 1).data);
   kernels::cpu_kernels(kernels::CpuIsa::kReference).attention(a, stream);
   Arena arena(2);

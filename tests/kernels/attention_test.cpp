@@ -68,6 +68,7 @@ Outputs train(const KernelTable& table, const std::vector<std::int32_t>& lengths
   a.v = rows(inputs.input(total, kv_cols, dtype), first, count);
   g.dout = rows(inputs.input(total, cols, dtype), first, count);
   a.out = arena.output("out", count, cols, dtype, false, 0);
+  a.wants_lse = true;
   a.lse = static_cast<float*>(arena.output("lse", count, heads.heads, DType::kF32, false, 0).data);
   g.dq = arena.output("dq", count, cols, dtype, false, 0);
   g.dk = arena.output("dk", count, kv_cols, dtype, false, 0);
@@ -118,6 +119,7 @@ TEST(CpuAttention, FollowsTheLargestScoreHoweverLarge) {
           set(a.k, i, d, d == 0 ? large * static_cast<double>(i + 1) : 0);
         }
       a.out = arena.output("out", kTokens, kDim, DType::kF32, false, 0);
+      a.wants_lse = true;
       a.lse = static_cast<float*>(arena.output("lse", kTokens, 1, DType::kF32, false, 0).data);
       Stream stream = make_stream(1);
       table.attention(a, stream);
@@ -153,6 +155,7 @@ std::int64_t scratch_bytes(const KernelTable& table, std::int32_t tokens, std::i
   a.v = arena.input(tokens, 64, DType::kBF16);
   g.dout = arena.input(tokens, 256, DType::kBF16);
   a.out = arena.output("out", tokens, 256, DType::kBF16, false, 0);
+  a.wants_lse = true;
   a.lse = static_cast<float*>(arena.output("lse", tokens, 4, DType::kF32, false, 0).data);
   g.dq = arena.output("dq", tokens, 256, DType::kBF16, false, 0);
   g.dk = arena.output("dk", tokens, 64, DType::kBF16, false, 0);

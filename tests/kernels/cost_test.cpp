@@ -62,7 +62,16 @@ TEST(Cost, OfExpertsCountsRoutedRowsNotExperts) {
   EXPECT_EQ(flops, 100 * 2 * 3 * (2 * 16 * 8));
   a.experts = 64;
   EXPECT_EQ(cost(a).flops, flops);
-  EXPECT_EQ(cost(ExpertsGradArgs{.forward = a, .dy = a.x, .dx = a.x}).flops, 2 * flops);
+  ExpertsGradArgs gradient{.forward = a,
+                           .dy = a.x,
+                           .dx = a.x,
+                           .wants_dweights = true,
+                           .wants_dgate_up = true,
+                           .wants_ddown = true};
+  EXPECT_EQ(cost(gradient).flops, 2 * flops);
+  gradient.wants_dgate_up = gradient.wants_ddown =
+      false;  // frozen: the activation's and the input's are left
+  EXPECT_EQ(cost(gradient).flops, flops);
 }
 
 TEST(MetaKernels, RecordEachCostAndTouchNoMemory) {

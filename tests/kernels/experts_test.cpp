@@ -84,6 +84,7 @@ void run_forward(const Problem& p, Arena& arena, const KernelTable& table, devic
   ExpertsArgs args = make_forward(p, arena);
   args.residual = arena.input(p.tokens, p.hidden, DType::kF32, 1);
   args.y = arena.output("y", p.tokens, p.hidden, DType::kF32, false, p.tolerance(DType::kF32), 2);
+  args.wants_pre_activation = true;
   args.pre_activation = arena
                             .output("pre_activation", p.tokens * p.top_k, 2 * p.ffn, p.dtype, false,
                                     test::tolerance(p.dtype, p.hidden))
@@ -95,8 +96,10 @@ void run_backward(const Problem& p, Arena& arena, const KernelTable& table, devi
   ExpertsGradArgs args;
   args.forward = make_forward(p, arena);
   args.forward.pre_activation = arena.input(p.tokens * p.top_k, 2 * p.ffn, p.dtype).data;
+  args.forward.wants_pre_activation = true;
   args.dy = arena.input(p.tokens, p.hidden, p.dy, 5);
   args.dx = arena.output("dx", p.tokens, p.hidden, DType::kF32, p.accumulate, p.tolerance(DType::kF32), 1);
+  args.wants_dweights = args.wants_dgate_up = args.wants_ddown = true;
   args.dweights = static_cast<float*>(
       arena.output("dweights", p.tokens, p.top_k, DType::kF32, false, p.tolerance(DType::kF32)).data);
   args.dgate_up_dtype = args.ddown_dtype = p.dweight;

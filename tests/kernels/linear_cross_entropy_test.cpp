@@ -40,7 +40,8 @@ void run(const Problem& p, Arena& arena, const KernelTable& table, device::Strea
   std::vector<double> weights;
   for (std::int64_t i = 0; i < p.rows && !p.weights.empty(); ++i)
     weights.push_back(p.weights[static_cast<std::size_t>(i) % p.weights.size()]);
-  if (!weights.empty()) args.weights = arena.floats(weights);
+  args.has_weights = !weights.empty();
+  if (args.has_weights) args.weights = arena.floats(weights);
   args.nll = static_cast<float*>(
       arena.output("nll", 1, p.rows, DType::kF32, false, test::tolerance(DType::kF32, p.hidden)).data);
   args.loss = static_cast<float*>(
@@ -48,6 +49,7 @@ void run(const Problem& p, Arena& arena, const KernelTable& table, device::Strea
   if (p.gradients) {
     args.dhidden = arena.output("dhidden", p.rows, p.hidden, DType::kF32, false,
                                 tolerance(DType::kF32, p.vocab + p.hidden), 2);
+    args.wants_dweight = true;
     args.dweight_dtype = p.dweight;
     args.accumulate_dweight = p.accumulate;
     args.dweight = arena
@@ -119,6 +121,7 @@ TEST(LinearCrossEntropy, KeepsTheGradientOfASureAndRightPrediction) {
     }
     args.targets = arena.integers({0});
     args.nll = static_cast<float*>(arena.output("nll", 1, 1, DType::kF32, false, 0).data);
+    args.loss = static_cast<float*>(arena.output("loss", 1, 1, DType::kF32, false, 0).data);
     args.dhidden = arena.output("dhidden", 1, 2, DType::kF32, false, 0);
     table.linear_cross_entropy(args, stream);
     const double miss = 1 / (1 + std::exp(8.0));  // the probability of the wrong word: the logits are 8 and 0

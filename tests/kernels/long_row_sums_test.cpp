@@ -115,6 +115,7 @@ TEST_P(LongRowSums, OfTheGradientOfANormsWeight) {
           a.weight_dtype = dtype();
           a.rstd = rstd.data();
           a.dweight = dweight.data();
+          a.wants_dweight = true;
           table.rms_norm_grad(a, stream);
           return dweight.floats();
         });
@@ -153,6 +154,7 @@ TEST_P(LongRowSums, OfTheGradientOfAHeadNormsWeight) {
           a.dy = dy.matrix();
           a.x = x.matrix();
           a.weight = weight.data();
+          a.has_weight = true;
           a.weight_dtype = dtype();
           a.eps = 1e-6F;
           a.positions = positions.data();
@@ -160,6 +162,7 @@ TEST_P(LongRowSums, OfTheGradientOfAHeadNormsWeight) {
           a.head_dim = kSums;
           a.rotary_dim = 0;
           a.dweight = dweight.data();
+          a.wants_dweight = true;
           table.head_norm_rope_grad(a, stream);
           return dweight.floats();
         });
@@ -227,6 +230,7 @@ TEST_P(LongRowSums, OfANormsSquares) {
     a.eps = 0;
     a.y = y.matrix();
     a.rstd = static_cast<float*>(rstd.data());
+    a.wants_rstd = true;
     table.rms_norm(a, stream);
     return rstd.floats();
   });

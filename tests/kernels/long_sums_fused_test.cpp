@@ -127,7 +127,7 @@ TEST(LongSums, OfTheLanguageModelHead) {
         const auto exact = head_of<double>(p);
         Values hidden(s.rows, s.hidden, dtype, p.x), weight(s.vocab, s.hidden, dtype, p.w);
         Values dhidden(s.rows, s.hidden, DType::kF32), dweight(s.vocab, s.hidden, DType::kF32);
-        Values nll(1, s.rows, DType::kF32);
+        Values nll(1, s.rows, DType::kF32), loss(1, 1, DType::kF32);
         kernels::LinearCrossEntropyArgs a;
         a.hidden = hidden.matrix();
         a.weight = weight.matrix();
@@ -135,6 +135,8 @@ TEST(LongSums, OfTheLanguageModelHead) {
         a.nll = static_cast<float*>(nll.data());
         a.dhidden = dhidden.matrix();
         a.dweight = dweight.data();
+        a.wants_dweight = true;
+        a.loss = static_cast<float*>(loss.data());
         Stream stream = make_stream(2);
         for (const auto& [name, table] : fast_tables()) {
           table.linear_cross_entropy(a, stream);
@@ -245,6 +247,7 @@ struct AttentionOperands {
     a.v = v.matrix();
     a.out = out.matrix();
     a.lse = static_cast<float*>(lse.data());
+    a.wants_lse = true;
     a.q_offsets = offsets.data();
     a.key_begin = begin.data();
     a.key_length = length.data();
@@ -456,6 +459,7 @@ TEST(LongSums, OfExperts) {
         a.permutation = permutation.data();
         a.inverse = inverse.data();
         a.pre_activation = pre.data();
+        a.wants_pre_activation = true;
         a.y = y.matrix();
         a.experts = 2;
         a.top_k = 1;
@@ -465,6 +469,7 @@ TEST(LongSums, OfExperts) {
         g.dweights = static_cast<float*>(dweights.data());
         g.dgate_up = dgate_up.data();
         g.ddown = ddown.data();
+        g.wants_dweights = g.wants_dgate_up = g.wants_ddown = true;
         Stream stream = make_stream(2);
         for (const auto& [name, table] : fast_tables()) {
           table.experts(a, stream);

@@ -35,6 +35,7 @@ void run(const Problem& p, Arena& arena, const KernelTable& table, device::Strea
   args.transpose_b = p.transpose_b;
   args.a = p.transpose_a ? arena.input(p.k, p.m, p.dtype, p.pad) : arena.input(p.m, p.k, p.dtype, p.pad);
   args.b = p.transpose_b ? arena.input(p.n, p.k, p.dtype, p.pad) : arena.input(p.k, p.n, p.dtype, p.pad);
+  args.has_bias = p.bias;
   if (p.bias) args.bias = arena.input(1, p.n, p.dtype).data;
   if (p.residual != std::string("none")) {
     args.residual = arena.input(p.m, p.n, p.residual == std::string("f32") ? DType::kF32 : p.dtype, p.pad);

@@ -18,23 +18,25 @@ struct Options {
   std::int64_t pad;
 };
 
-Outputs run_matmul(const KernelTable& table, Stream& stream, Shape s, DType dtype, DType out, Options o) {
+Outputs run_matmul(const KernelTable& table, Stream& stream, Shape s, DType dtype, DType out, DType residual,
+                   Options o) {
   Arena arena;
   kernels::MatmulArgs a;
   a.a = o.transpose_a ? arena.input(s.k, s.m, dtype, o.pad) : arena.input(s.m, s.k, dtype, o.pad);
   a.b = o.transpose_b ? arena.input(s.n, s.k, dtype, o.pad) : arena.input(s.k, s.n, dtype, o.pad);
   a.transpose_a = o.transpose_a;
   a.transpose_b = o.transpose_b;
+  a.has_bias = o.bias;
   if (o.bias) a.bias = arena.input(1, s.n, dtype).data;
-  if (o.residual) a.residual = arena.input(s.m, s.n, DType::kF32, o.pad);
+  if (o.residual) a.residual = arena.input(s.m, s.n, residual, o.pad);
   a.accumulate = o.accumulate;
   a.c = arena.output("c", s.m, s.n, out, o.accumulate, tolerance(out, s.k), o.pad);
   table.matmul(a, stream);
   return arena.outputs();
 }
 
-Outputs run_cross_entropy(const KernelTable& table, Stream& stream, Shape s, DType dtype, DType dweight,
-                          bool gradients, bool accumulate, bool weighted, float logit_scale) {
+Outputs run_cross_entropy(const KernelTable& table, Stream& stream, Shape s, DType dtype, DType dhidden,
+                          DType dweight, bool gradients, bool accumulate, bool weighted, float logit_scale) {
   Arena arena;
   kernels::LinearCrossEntropyArgs a;
   a.hidden = arena.input(s.m, s.k, dtype);
@@ -44,6 +46,7 @@ Outputs run_cross_entropy(const KernelTable& table, Stream& stream, Shape s, DTy
   a.logit_scale = logit_scale;
   std::vector<double> weights(weighted ? static_cast<std::size_t>(s.m) : 0);
   for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = 0.3 * static_cast<double>(i % 7);
+  a.has_weights = weighted;
   if (weighted) a.weights = arena.floats(weights);
   // The loss comes from f32 logits; the gradients pass logits' gradients stored in T.
   a.nll =
@@ -54,7 +57,8 @@ Outputs run_cross_entropy(const KernelTable& table, Stream& stream, Shape s, DTy
     // bf16: the gradients of the logits are stored in bf16 on the way, and those of a row sum to 0, so what
     // is made of them is a difference
     const double factor = dtype == DType::kBF16 ? 2 : 1;
-    a.dhidden = arena.output("dhidden", s.m, s.k, dtype, false, factor * tolerance(dtype, s.n + s.k));
+    a.dhidden = arena.output("dhidden", s.m, s.k, dhidden, false, factor * tolerance(dtype, s.n + s.k));
+    a.wants_dweight = true;
     a.dweight_dtype = dweight;
     a.accumulate_dweight = accumulate;
     const double tol = factor * tolerance(narrower(dtype, dweight), s.m + s.k);
@@ -78,13 +82,18 @@ void add_products(std::vector<Case>& cases) {
       for (const DType dtype : kBothDtypes)
         for (const DType out : kBothDtypes) {
           if (dtype == DType::kF32 && out != dtype) continue;
-          cases.push_back(
-              {"matmul",
-               fmt::format("matmul {}x{}x{} {}->{}{}{}{}{}{} pad {}", s.m, s.n, s.k, name_of(dtype),
-                           name_of(out), o.transpose_a ? " at" : "", o.transpose_b ? " bt" : "",
-                           o.bias ? " bias" : "", o.residual ? " residual" : "",
-                           o.accumulate ? " accumulate" : "", o.pad),
-               [=](const KernelTable& t, Stream& st) { return run_matmul(t, st, s, dtype, out, o); }});
+          for (const DType residual : kBothDtypes) {
+            if (residual != DType::kF32 && (!o.residual || residual != dtype)) continue;
+            cases.push_back({"matmul",
+                             fmt::format("matmul {}x{}x{} {}->{}{}{}{}{}{} pad {}", s.m, s.n, s.k,
+                                         name_of(dtype), name_of(out), o.transpose_a ? " at" : "",
+                                         o.transpose_b ? " bt" : "", o.bias ? " bias" : "",
+                                         o.residual ? fmt::format(" {} residual", name_of(residual)) : "",
+                                         o.accumulate ? " accumulate" : "", o.pad),
+                             [=](const KernelTable& t, Stream& st) {
+                               return run_matmul(t, st, s, dtype, out, residual, o);
+                             }});
+          }
         }
 }
 
@@ -100,8 +109,9 @@ void add_cross_entropies(std::vector<Case>& cases) {
                fmt::format("linear_cross_entropy {} rows, {} words, {} wide, {}, dweight {}, mode {}", s.m,
                            s.n, s.k, name_of(dtype), name_of(dweight), mode),
                [=](const KernelTable& t, Stream& st) {
-                 return run_cross_entropy(t, st, s, dtype, dweight, mode % 3 > 0, mode == 2, mode > 2,
-                                          mode == 5 ? 0.4F : 1.0F);
+                 const DType dhidden = mode == 2 ? DType::kF32 : dtype;
+                 return run_cross_entropy(t, st, s, dtype, dhidden, dweight, mode % 3 > 0, mode == 2,
+                                          mode > 2, mode == 5 ? 0.4F : 1.0F);
                }});
         }
 }
@@ -114,20 +124,21 @@ std::vector<Case> matrix_cases() {
   add_cross_entropies(cases);
   for (const Shape& s : {Shape{0, 5, 0}, {1, 1, 0}, {7, 33, 0}, {300, 65, 0}, {64, 512, 0}})
     for (const DType dtype : kBothDtypes)
-      for (const bool accumulate : {false, true})
-        cases.push_back(
-            {"column_sum",
-             fmt::format("column_sum {}x{} {}{}", s.m, s.n, name_of(dtype), accumulate ? " +" : ""),
-             [=](const KernelTable& t, Stream& st) {
-               Arena arena;
-               kernels::ColumnSumArgs a;
-               a.x = arena.input(s.m, s.n, dtype, 3);
-               a.out_dtype = dtype;
-               a.accumulate = accumulate;
-               a.out = arena.output("out", 1, s.n, dtype, accumulate, tolerance(dtype, s.m)).data;
-               t.column_sum(a, st);
-               return arena.outputs();
-             }});
+      for (const DType out : kBothDtypes)
+        for (const bool accumulate : {false, true})
+          cases.push_back({"column_sum",
+                           fmt::format("column_sum {}x{} {}->{}{}", s.m, s.n, name_of(dtype), name_of(out),
+                                       accumulate ? " +" : ""),
+                           [=](const KernelTable& t, Stream& st) {
+                             Arena arena;
+                             kernels::ColumnSumArgs a;
+                             a.x = arena.input(s.m, s.n, dtype, 3);
+                             a.out_dtype = out;
+                             a.accumulate = accumulate;
+                             a.out = arena.output("out", 1, s.n, out, accumulate, tolerance(out, s.m)).data;
+                             t.column_sum(a, st);
+                             return arena.outputs();
+                           }});
   return cases;
 }
 

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <optional>
 
 #include "tests/kernels/cases.h"
 #include "tests/tolerance.h"
@@ -85,8 +86,10 @@ Outputs run_router_grad(const KernelTable& table, Stream& stream, Shape s, bool 
   a.probabilities = routed.router.probabilities;
   a.experts_of = routed.router.experts_of;
   a.weights = routed.router.weights;
-  if ((parts & 1) != 0) a.dweights = f32(arena.input(s.tokens, s.top_k, DType::kF32));
-  if ((parts & 2) != 0) a.dprobability_sums = f32(arena.input(1, s.experts, DType::kF32));
+  a.has_dweights = (parts & 1) != 0;
+  a.has_dprobability_sums = (parts & 2) != 0;
+  if (a.has_dweights) a.dweights = f32(arena.input(s.tokens, s.top_k, DType::kF32));
+  if (a.has_dprobability_sums) a.dprobability_sums = f32(arena.input(1, s.experts, DType::kF32));
   a.tokens = s.tokens;
   a.experts = s.experts;
   a.top_k = s.top_k;
@@ -119,6 +122,8 @@ Outputs run_plan(const KernelTable& table, Stream& stream, Shape s, bool skewed)
 struct Mode {
   DType dtype, dweight, dy;
   bool residual, keep, dx, accumulate;
+  DType dx_dtype = DType::kF32;
+  std::optional<DType> ddown = {};  // else as dweight
 };
 
 kernels::ExpertsArgs experts_args(Arena& arena, const Routed& routed, Shape s, DType dtype) {
@@ -142,6 +147,7 @@ Outputs run_experts(const KernelTable& table, Stream& stream, Shape s, Mode m, b
   const Routed routed(stream, s, true, skewed);
   Arena arena;
   kernels::ExpertsArgs a = experts_args(arena, routed, s, m.dtype);
+  a.wants_pre_activation = m.keep;
   if (m.keep)
     a.pre_activation = arena
                            .output("pre_activation", s.tokens * s.top_k, 2 * s.ffn, m.dtype, false,
@@ -160,6 +166,7 @@ Outputs run_experts_grad(const KernelTable& table, Stream& stream, Shape s, Mode
   kernels::ExpertsGradArgs g;
   g.forward = experts_args(forward, routed, s, m.dtype);
   g.forward.pre_activation = forward.output("", s.tokens * s.top_k, 2 * s.ffn, m.dtype, false, 1).data;
+  g.forward.wants_pre_activation = true;
   g.forward.y = forward.output("", s.tokens, s.hidden, DType::kF32, false, 1);
   reference().experts(g.forward, stream);
   g.dy = arena.input(s.tokens, s.hidden, m.dy);
@@ -168,16 +175,19 @@ Outputs run_experts_grad(const KernelTable& table, Stream& stream, Shape s, Mode
   const auto tol = [&](DType out) {
     return (m.dtype == DType::kBF16 ? 2 : 1) * tolerance(narrower(m.dtype, out), length);
   };
-  if (m.dx) g.dx = arena.output("dx", s.tokens, s.hidden, DType::kF32, m.accumulate, tol(DType::kF32));
+  if (m.dx) g.dx = arena.output("dx", s.tokens, s.hidden, m.dx_dtype, m.accumulate, tol(m.dx_dtype));
   g.accumulate_dx = g.accumulate_dgate_up = g.accumulate_ddown = m.accumulate;
-  g.dgate_up_dtype = g.ddown_dtype = m.dweight;
+  g.dgate_up_dtype = m.dweight;
+  g.ddown_dtype = m.ddown.value_or(m.dweight);
+  g.wants_dweights = g.wants_dgate_up = g.wants_ddown = weights;
   if (weights) {
     g.dweights = f32(arena.output("dweights", s.tokens, s.top_k, DType::kF32, false, tol(DType::kF32)));
     g.dgate_up =
         arena.output("dgate_up", s.experts * 2 * s.ffn, s.hidden, m.dweight, m.accumulate, tol(m.dweight))
             .data;
     g.ddown =
-        arena.output("ddown", s.experts * s.hidden, s.ffn, m.dweight, m.accumulate, tol(m.dweight)).data;
+        arena.output("ddown", s.experts * s.hidden, s.ffn, g.ddown_dtype, m.accumulate, tol(g.ddown_dtype))
+            .data;
   }
   table.experts_grad(g, stream);
   return arena.outputs();
@@ -201,6 +211,7 @@ Outputs run_load_balancing(const KernelTable& table, Stream& stream, std::int64_
   a.coefficient = 0.01F;
   const double tol = tolerance(DType::kF32, 16 * layers * experts);  // the terms of the loss cancel here
   a.loss = f32(arena.output("loss", 1, 1, DType::kF32, false, tol));
+  a.wants_dprobability_sums = gradient;
   if (gradient)
     a.dprobability_sums = f32(arena.output("dprobability_sums", 1, experts, DType::kF32, false, tol));
   table.load_balancing(a, stream);
@@ -229,6 +240,18 @@ void add_experts(std::vector<Case>& cases) {
                            return run_experts_grad(t, st, s, m, skewed, m.dx || i % 2 == 0);
                          }});
       }
+  for (const DType dgate_up : kBothDtypes)
+    for (const DType ddown : kBothDtypes)
+      for (const DType dx : kBothDtypes)
+        for (const DType dy : kBothDtypes) {
+          const Mode m{kB, dgate_up, dy, false, true, true, false, dx, ddown};
+          cases.push_back({"experts_grad",
+                           fmt::format("experts_grad dgate_up {} ddown {} dx {} dy {}", name_of(dgate_up),
+                                       name_of(ddown), name_of(dx), name_of(dy)),
+                           [=](const KernelTable& t, Stream& st) {
+                             return run_experts_grad(t, st, {33, 4, 2, 40, 24}, m, false, true);
+                           }});
+        }
 }
 
 }  // namespace

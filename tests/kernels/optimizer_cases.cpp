@@ -31,6 +31,7 @@ Outputs run_adamw(const KernelTable& table, Stream& stream, std::int64_t n, DTyp
   kernels::AdamWArgs a;
   const double tol = tolerance(DType::kF32, 4);
   a.master = f32(arena.inout("master", 1, n, DType::kF32, tol));
+  a.has_weight = weight;
   if (weight) a.weight = arena.inout("weight", 1, n, DType::kBF16, tolerance(DType::kBF16, 4)).data;
   a.grad = arena.input(1, n, grad).data;
   a.grad_dtype = grad;
@@ -51,6 +52,7 @@ Outputs run_sgd(const KernelTable& table, Stream& stream, std::int64_t n, DType 
   kernels::SgdArgs a;
   const double tol = tolerance(DType::kF32, 4);
   a.master = f32(arena.inout("master", 1, n, DType::kF32, tol));
+  a.has_weight = weight;
   if (weight) a.weight = arena.inout("weight", 1, n, DType::kBF16, tolerance(DType::kBF16, 4)).data;
   a.grad = arena.input(1, n, grad).data;
   a.grad_dtype = grad;

@@ -43,6 +43,7 @@ class Kernels : public testing::TestWithParam<std::tuple<std::string, std::strin
   std::vector<Case> cases() const {
     std::vector<Case> cases = all_cases();
     std::erase_if(cases, [](const Case& c) { return c.slot != std::get<1>(GetParam()); });
+    EXPECT_FALSE(cases.empty());
     return cases;
   }
 

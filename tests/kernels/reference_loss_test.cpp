@@ -18,6 +18,7 @@ TEST(MatmulReference, AddsBiasResidualAndWhatWasThere) {
                      .c = as_matrix(c, 2),
                      .transpose_b = true,
                      .bias = bias.data(),
+                     .has_bias = true,
                      .residual = as_matrix(residual, 2),
                      .accumulate = true},
                     stream);
@@ -62,11 +63,13 @@ void check_cross_entropy(const std::vector<float>& weights, bool given) {
                                    .weight = as_matrix(fw, kHidden),
                                    .targets = targets.data(),
                                    .weights = given ? weights.data() : nullptr,
+                                   .has_weights = given,
                                    .scale = kScale,
                                    .nll = nll.data(),
                                    .loss = loss.data(),
                                    .dhidden = as_matrix(dhidden, kHidden),
                                    .dweight = dweight.data(),
+                                   .wants_dweight = true,
                                    .accumulate_dweight = true},
                                   stream);
   expect_close(loss, cross_entropy(hidden, weight, targets, weights), 16, "loss");
@@ -135,6 +138,7 @@ TEST(AdamW, FollowsPyTorch) {
             std::vector<BFloat16>& weight) {
           table->adamw({.master = master.data(),
                         .weight = weight.data(),
+                        .has_weight = true,
                         .grad = grad.data(),
                         .exp_avg = avg.data(),
                         .exp_avg_sq = avg_sq.data(),
@@ -156,6 +160,7 @@ TEST(Sgd, FollowsPyTorch) {
           std::vector<BFloat16>& weight) {
         reference::sgd({.master = master.data(),
                         .weight = weight.data(),
+                        .has_weight = true,
                         .grad = grad.data(),
                         .momentum_buffer = buffer.data(),
                         .n = 4,

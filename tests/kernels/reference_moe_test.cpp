@@ -80,6 +80,8 @@ TEST(Router, AndItsGradientMatchTheFormulaAndFiniteDifferences) {
                             .weights = r.weights.data(),
                             .dweights = g.data(),
                             .dprobability_sums = g.data() + kTokens * kTopK,
+                            .has_dweights = true,
+                            .has_dprobability_sums = true,
                             .dlogits = dlogits.data(),
                             .tokens = kTokens,
                             .experts = kExperts,
@@ -182,6 +184,7 @@ TEST(Experts, AndTheirGradientsMatchTheFormulaAndFiniteDifferences) {
                       .permutation = r.permutation.data(),
                       .inverse = r.inverse.data(),
                       .pre_activation = pre.data(),
+                      .wants_pre_activation = true,
                       .residual = as_matrix(residual, kHidden),
                       .y = as_matrix(y, kHidden),
                       .experts = kExperts,
@@ -198,7 +201,10 @@ TEST(Experts, AndTheirGradientsMatchTheFormulaAndFiniteDifferences) {
                            .dx = as_matrix(dx, kHidden),
                            .dweights = dw.data(),
                            .dgate_up = dgu.data(),
-                           .ddown = dd.data()},
+                           .ddown = dd.data(),
+                           .wants_dweights = true,
+                           .wants_dgate_up = true,
+                           .wants_ddown = true},
                           stream);
   const auto gradient = [&](const Numbers& of, auto f) { return numeric_gradient(f, of, dy); };
   expect_close(dx, gradient(x, [&](const Numbers& v) { return mix(v, gate_up, down, weights, r.experts); }),
@@ -226,7 +232,8 @@ TEST(LoadBalancing, IsTheTopKWhenAllExpertsShareEqually) {
                              .tokens = 8,
                              .coefficient = 0.5F,
                              .loss = &loss,
-                             .dprobability_sums = gradient},
+                             .dprobability_sums = gradient,
+                             .wants_dprobability_sums = true},
                             stream);
   EXPECT_FLOAT_EQ(loss, 0.5F * 2);
   // d loss / d sum_e = coefficient * experts * f_e / n = 0.5 * 4 * 0.5 / 16

@@ -34,6 +34,7 @@ TEST(RmsNorm, AndItsGradientMatchTheFormulaAndFiniteDifferences) {
                        .weight = fw.data(),
                        .y = as_matrix(y, kCols),
                        .rstd = rstd.data(),
+                       .wants_rstd = true,
                        .eps = kEps},
                       stream);
   expect_close(y, rms_norm_of(x, w), kCols, "y");
@@ -43,6 +44,7 @@ TEST(RmsNorm, AndItsGradientMatchTheFormulaAndFiniteDifferences) {
                             .rstd = rstd.data(),
                             .dx = as_matrix(dx, kCols),
                             .dweight = dw.data(),
+                            .wants_dweight = true,
                             .accumulate_dweight = true},
                            stream);
   expect_close(dx, numeric_gradient([&](const Numbers& v) { return rms_norm_of(v, w); }, x, dy), kCols, "dx");
@@ -94,6 +96,7 @@ TEST(HeadNormRope, AndItsGradientMatchTheFormulaAndFiniteDifferences) {
     reference::head_norm_rope({.x = as_matrix(fx, kWidth),
                                .y = as_matrix(y, kWidth),
                                .weight = norm ? fw.data() : nullptr,
+                               .has_weight = norm,
                                .cos = rope.cos.data(),
                                .sin = rope.sin.data(),
                                .positions = rope.positions.data(),
@@ -107,7 +110,9 @@ TEST(HeadNormRope, AndItsGradientMatchTheFormulaAndFiniteDifferences) {
                                     .x = as_matrix(fx, kWidth),
                                     .dx = as_matrix(dx, kWidth),
                                     .weight = norm ? fw.data() : nullptr,
+                                    .has_weight = norm,
                                     .dweight = norm ? dw.data() : nullptr,
+                                    .wants_dweight = norm,
                                     .cos = rope.cos.data(),
                                     .sin = rope.sin.data(),
                                     .positions = rope.positions.data(),

@@ -84,17 +84,19 @@ void add_copy(std::vector<Case>& cases, Shape s, DType x, DType y, bool accumula
                          table.copy(a, stream);
                          return arena.outputs();
                        }});
-  cases.push_back({"clamp_grad", "clamp_grad" + name, [=](const KernelTable& table, Stream& stream) {
-                     Arena arena;
-                     kernels::ClampGradArgs a;
-                     a.dy = arena.input(s.rows, s.cols, y, 2);
-                     a.x = arena.input(s.rows, s.cols, x, 1);
-                     a.clamp = 0.8F;
-                     a.accumulate = accumulate;
-                     a.dx = arena.output("dx", s.rows, s.cols, x, accumulate, tolerance(x, 2));
-                     table.clamp_grad(a, stream);
-                     return arena.outputs();
-                   }});
+  for (const DType dx : kBothDtypes)
+    cases.push_back({"clamp_grad", fmt::format("clamp_grad{} dx {}", name, name_of(dx)),
+                     [=](const KernelTable& table, Stream& stream) {
+                       Arena arena;
+                       kernels::ClampGradArgs a;
+                       a.dy = arena.input(s.rows, s.cols, y, 2);
+                       a.x = arena.input(s.rows, s.cols, x, 1);
+                       a.clamp = 0.8F;
+                       a.accumulate = accumulate;
+                       a.dx = arena.output("dx", s.rows, s.cols, dx, accumulate, tolerance(dx, 2));
+                       table.clamp_grad(a, stream);
+                       return arena.outputs();
+                     }});
 }
 
 void add_rows_by_index(std::vector<Case>& cases, Shape s, DType x, DType y, bool accumulate) {
@@ -141,7 +143,7 @@ void add_embedding(std::vector<Case>& cases, Shape s, DType table_dtype, DType o
                        table.embedding(a, stream);
                        return arena.outputs();
                      }});
-    for (const std::int64_t padding : {std::int64_t{-1}, std::int64_t{3}})
+    for (const std::int64_t padding : {std::int64_t{-1}, std::min<std::int64_t>(3, vocab - 1)})
       cases.push_back({"embedding_grad", fmt::format("embedding_grad{} padding {}", name, padding),
                        [=](const KernelTable& table, Stream& stream) {
                          Arena arena;

@@ -56,11 +56,12 @@ void check_scratch_of_head(DType dtype, bool dhidden, bool dweight) {
   if (dhidden) a.dhidden = arena.output("dhidden", 700, 16, dtype, false, 1);
   if (dweight) a.dweight = arena.output("dweight", 60000, 16, dtype, false, 1).data;
   a.dweight_dtype = dtype;
-  a.counts_dweight = dweight;
+  a.wants_dweight = dweight;
+  a.loss = static_cast<float*>(arena.output("loss", 1, 1, DType::kF32, false, 1).data);
   fastest().linear_cross_entropy(a, real);
   for (Matrix* m : {&a.hidden, &a.weight, &a.dhidden}) forget(*m);
   a.targets = nullptr;
-  a.nll = nullptr;
+  a.nll = a.loss = nullptr;
   a.dweight = nullptr;
   kernels::meta_kernels().linear_cross_entropy(a, meta);
   EXPECT_GT(scratch_of(real), 0);
@@ -85,6 +86,7 @@ TEST(Scratch, OfAttentionIsCountedOnMeta) {
   a.k = arena.input(600, 32, DType::kF32);
   a.v = arena.input(600, 32, DType::kF32);
   a.out = arena.output("out", 600, 64, DType::kF32, false, 1);
+  a.wants_lse = true;
   a.lse = static_cast<float*>(arena.output("lse", 600, 4, DType::kF32, false, 1).data);
   a.q_offsets = arena.integers({0, 300, 600});
   a.key_begin = arena.integers({0, 300});
@@ -123,6 +125,7 @@ TEST(Scratch, OfEvenlyUsedExpertsIsCountedOnMeta) {
   a.weights = arena.floats(std::vector<double>(kTokens, 0.5));
   a.offsets = arena.integers(offsets);
   a.permutation = a.inverse = arena.integers(rows);
+  a.wants_pre_activation = true;
   a.pre_activation = arena.output("pre", kTokens, 2 * kFfn, DType::kF32, false, 1).data;
   a.y = arena.output("y", kTokens, kHidden, DType::kF32, false, 1);
   a.experts = kExperts;
@@ -130,6 +133,7 @@ TEST(Scratch, OfEvenlyUsedExpertsIsCountedOnMeta) {
   a.ffn = kFfn;
   g.dy = arena.input(kTokens, kHidden, DType::kF32);
   g.dx = arena.output("dx", kTokens, kHidden, DType::kF32, false, 1);
+  g.wants_dgate_up = g.wants_ddown = true;
   g.dgate_up = arena.output("dgate_up", kExperts * 2 * kFfn, kHidden, DType::kF32, false, 1).data;
   g.ddown = arena.output("ddown", kExperts * kHidden, kFfn, DType::kF32, false, 1).data;
   fastest().experts(a, real);

@@ -2,6 +2,9 @@
 // refused.
 #include <gtest/gtest.h>
 
+#include <array>
+#include <deque>
+
 #include "base/error.h"
 #include "tests/kernels/cases.h"
 
@@ -28,9 +31,10 @@ TEST(KernelArguments, AreAcceptedInEveryCaseOfTheSweeps) {
   for (const Case& c : all_cases()) EXPECT_NO_THROW(c.run(table, stream)) << c.name;
 }
 
+/// Of memory that no other has.
 Matrix matrix(DType dtype, std::int64_t rows, std::int64_t cols) {
-  static float memory[64];
-  return {memory, dtype, rows, cols, cols};
+  static std::deque<std::array<float, 64>> memory;
+  return {memory.emplace_back().data(), dtype, rows, cols, cols};
 }
 constexpr DType kF = DType::kF32, kB = DType::kBF16;
 
@@ -69,6 +73,51 @@ TEST(KernelArguments, OfARotationWithoutANormAreWhatTheyAre) {
   EXPECT_NO_THROW(validate(a));
   a.rotary_dim = 6;
   EXPECT_THROW(validate(a), Error);
+}
+
+TEST(KernelArguments, ShareNoMemoryWithAResult) {
+  MatmulArgs a{.a = matrix(kF, 3, 3), .b = matrix(kF, 3, 3), .c = matrix(kF, 3, 3), .residual = {}};
+  EXPECT_NO_THROW(validate(a));
+  a.c.data = a.b.data;
+  EXPECT_THROW(validate(a), Error);
+  // Columns of one matrix side by side, and such that overlap by one.
+  auto* memory = static_cast<float*>(matrix(kF, 3, 12).data);
+  a.a = {memory, kF, 3, 3, 12};
+  a.c = {memory + 3, kF, 3, 3, 12};
+  EXPECT_NO_THROW(validate(a));
+  a.c.data = memory + 9;
+  EXPECT_NO_THROW(validate(a));
+  a.c.data = memory + 2;
+  EXPECT_THROW(validate(a), Error);
+  a.c.data = memory + 10;  // its last column is the next row's first
+  EXPECT_THROW(validate(a), Error);
+}
+
+TEST(KernelArguments, AreOnesOwnResultOnlyWhereTheKernelWorksInPlace) {
+  const Matrix x = matrix(kF, 2, 8), y = matrix(kF, 2, 8);
+  EXPECT_NO_THROW(validate(SiluMulArgs{.gate = x, .up = y, .y = x}));
+  EXPECT_NO_THROW(validate(CopyArgs{.x = x, .y = x, .alpha = 2}));
+  Matrix narrow = x;
+  narrow.dtype = kB;
+  EXPECT_THROW(validate(CopyArgs{.x = x, .y = narrow}), Error);
+  HeadNormRopeArgs rope{.x = x, .y = x, .heads = 2, .head_dim = 4, .rotary_dim = 4};
+  EXPECT_NO_THROW(validate(rope));
+  rope.weight = y.data;
+  rope.has_weight = true;
+  EXPECT_THROW(validate(rope), Error) << "a norm";
+}
+
+TEST(KernelArguments, AgreeWithTheirFlags) {
+  RmsNormArgs a{.x = matrix(kF, 2, 4), .y = matrix(kF, 2, 4)};
+  float rstd[2];
+  a.rstd = rstd;
+  EXPECT_THROW(validate(a), Error) << "given, but not wanted";
+  a.wants_rstd = true;
+  EXPECT_NO_THROW(validate(a));
+  a.rstd = nullptr;
+  EXPECT_THROW(validate(a), Error) << "wanted, but nowhere to go";
+  a.x.data = a.y.data = nullptr;
+  EXPECT_NO_THROW(validate(a)) << "on the meta device";
 }
 
 TEST(KernelArguments, OfARouterChooseAmongItsExperts) {

@@ -77,6 +77,22 @@ TEST(Forecast, RecordsEachKernelOfAStepAndOfItsUpdate) {
             static_cast<std::ptrdiff_t>(said.update.size()));
 }
 
+TEST(Forecast, CountsOfExpertsOnlyWhatIsTrained) {
+  const auto spec =
+      model::describe(std::filesystem::path(HONE_TEST_DATA) / "golden" / "mixtral-default").spec;
+  const std::vector<model::TokenBatch> batches{documents({100}, 96)};
+  const auto of_experts = [&](const std::vector<std::string>& freeze, std::string_view slot) {
+    double flops = 0;
+    for (const auto& kernel : forecast_steps(spec, DType::kF32, batches, {.freeze = freeze}).kernels)
+      if (kernel.slot == slot) flops += kernel.cost.flops;
+    return flops;
+  };
+  const double forward = of_experts({}, "experts");
+  EXPECT_DOUBLE_EQ(of_experts({}, "experts_grad"), 2 * forward);
+  // The activation's gradient and the input's are left: three products of six.
+  EXPECT_DOUBLE_EQ(of_experts({"experts"}, "experts_grad"), forward);
+}
+
 TEST(Forecast, CountsTheScratchMemoryOfEveryThread) {
   EXPECT_GT(forecast({.threads = 8}).memory.activations, forecast({.threads = 1}).memory.activations);
 }

@@ -152,7 +152,7 @@ class AttentionFew {
       const Index query = span_.query + r / group_, h = piece_.kv_head * group_ + r % group_;
       store_scaled<Isa>(sums(r), 1 / state(r).sum, dim_,
                         static_cast<T*>(a_.out.data) + query * a_.out.stride + h * dim_);
-      if (a_.lse != nullptr) a_.lse[query * a_.heads + h] = log_sum_exp(state(r));
+      if (a_.wants_lse) a_.lse[query * a_.heads + h] = log_sum_exp(state(r));
     }
   }
 

@@ -171,7 +171,7 @@ class AttentionForward {
       prefetch_row(out + 8 * a_.out.stride, i + 8 < queries_ ? group_ * dim_ : 0);
       for (Index h = 0, r = i; h < group_; h++, r += queries_) {
         store_scaled<Isa>(of.sums + r * panels_ * kWidth, 1 / of.state[r].sum, dim_, out + h * dim_);
-        if (a_.lse != nullptr) a_.lse[query * a_.heads + head() + h] = log_sum_exp(of.state[r]);
+        if (a_.wants_lse) a_.lse[query * a_.heads + head() + h] = log_sum_exp(of.state[r]);
       }
     }
   }

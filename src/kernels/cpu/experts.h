@@ -68,8 +68,9 @@ class ExpertsForward {
     } else {
       run_columns(plan, memory);
     }
-    combine_rows<Isa>(args_, rows_out_, static_cast<const float*>(args_.residual.data), args_.residual.stride,
-                      static_cast<float*>(args_.y.data), args_.y.stride, stream_);
+    combine_rows<Isa>(args_, rows_out_,
+                      args_.residual.given() ? static_cast<const float*>(args_.residual.data) : nullptr,
+                      args_.residual.stride, static_cast<float*>(args_.y.data), args_.y.stride, stream_);
   }
 
  private:
@@ -124,7 +125,7 @@ class ExpertsForward {
     gather_rows<Isa>(x, args_.x.stride, token_of_ + block.begin, block.rows(), hidden_, m.x,
                      padded<S>(hidden_));
     for (Index i = 0; i < block.rows(); i++) m.weight[i] = args_.weights[args_.permutation[block.begin + i]];
-    T* pre = static_cast<T*>(args_.pre_activation);
+    T* pre = args_.wants_pre_activation ? static_cast<T*>(args_.pre_activation) : nullptr;
     SwigluSink<Isa, T, S> sink{pre != nullptr ? pre + block.begin * 2 * ffn_ : nullptr, activation,
                                padded<S>(ffn_), ffn_, m.weight};
     const T* weight = static_cast<const T*>(args_.gate_up) + block.expert * 2 * ffn_ * hidden_;

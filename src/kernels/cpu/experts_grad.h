@@ -106,7 +106,7 @@ class ExpertsBackward {
       }
       clear_idle_experts(m);
     }
-    if (args_.dx.data != nullptr) combine_dx();
+    if (args_.dx.given()) combine_dx();
   }
 
  private:
@@ -133,7 +133,7 @@ class ExpertsBackward {
   };
 
   void carve_shared(Carver& shared, bool whole) {
-    rows_out_ = shared.take<float>(args_.dx.rows > 0 ? rows_ * hidden_ : 0);
+    rows_out_ = shared.take<float>(args_.dx.given() ? rows_ * hidden_ : 0);
     token_of_ = shared.take<std::int32_t>(rows_);
     dy_converted_ = shared.take<S>(dy_in_place() ? 0 : forward_.x.rows * padded<S>(hidden_));
     if (whole) return;
@@ -206,7 +206,7 @@ class ExpertsBackward {
     const AcrossK<T> down{static_cast<const T*>(forward_.down) + block.expert * hidden_ * ffn_, ffn_};
     gemm_block<Isa, E>(Left{m.dy, padded<S>(hidden_)}, down, Range{0, n}, Range{0, ffn_}, ffn_, hidden_,
                        Scratch::template carve<Left>(m.product, n, hidden_), sink);
-    if (args_.dweights == nullptr) return;
+    if (!args_.wants_dweights) return;
     for (Index i = 0; i < n; i++) {
       args_.dweights[forward_.permutation[block.begin + i]] = Isa::sum(
           Isa::load(m.dweight + (2 * i + 1) * Isa::kLanes) + Isa::load(m.dweight + 2 * i * Isa::kLanes));
@@ -263,11 +263,11 @@ class ExpertsBackward {
       Rows rows = m.rows;
       rows.begin = expert.begin;
       activation_grad(expert, m, rows);
-      for_blocks(hidden_, ffn_, expert.rows(), args_.ddown != nullptr,
+      for_blocks(hidden_, ffn_, expert.rows(), args_.wants_ddown,
                  [&](Range r, Range c) { down_grad(expert, rows, r, c, m); });
-      for_blocks(2 * ffn_, hidden_, expert.rows(), args_.dgate_up != nullptr,
+      for_blocks(2 * ffn_, hidden_, expert.rows(), args_.wants_dgate_up,
                  [&](Range r, Range c) { gate_up_grad(expert, rows, r, c, m); });
-      if (args_.dx.data != nullptr) rows_grad(expert, m, rows);
+      if (args_.dx.given()) rows_grad(expert, m, rows);
     }
   }
   /// All blocks of a weight's gradient, one after another.
@@ -285,8 +285,8 @@ class ExpertsBackward {
 #pragma omp for schedule(dynamic, 1)
     for (Index i = 0; i < blocks.size(); i++) activation_grad(blocks[i], m, all_rows_);
     const Index down_columns = ceil_div(ffn_, kBlockSide), gate_columns = ceil_div(hidden_, kBlockSide);
-    const Index down_blocks = args_.ddown != nullptr ? ceil_div(hidden_, kBlockSide) * down_columns : 0;
-    const Index gate_blocks = args_.dgate_up != nullptr ? ceil_div(2 * ffn_, kBlockSide) * gate_columns : 0;
+    const Index down_blocks = args_.wants_ddown ? ceil_div(hidden_, kBlockSide) * down_columns : 0;
+    const Index gate_blocks = args_.wants_dgate_up ? ceil_div(2 * ffn_, kBlockSide) * gate_columns : 0;
     const Index each = down_blocks + gate_blocks;
 #pragma omp for schedule(dynamic, 1) nowait
     for (Index i = 0; i < experts.size() * each; i++) {
@@ -300,7 +300,7 @@ class ExpertsBackward {
         gate_up_grad(expert, all_rows_, side(2 * ffn_, b / gate_columns), side(hidden_, b % gate_columns), m);
       }
     }
-    const Index row_blocks = args_.dx.data != nullptr ? blocks.size() : 0;
+    const Index row_blocks = args_.dx.given() ? blocks.size() : 0;
 #pragma omp for schedule(dynamic, 1)
     for (Index i = 0; i < row_blocks; i++) rows_grad(blocks[i], m, all_rows_);
   }
@@ -315,11 +315,11 @@ class ExpertsBackward {
       if (forward_.offsets[e] != forward_.offsets[e + 1]) continue;
       const ExpertBlock idle{e, forward_.offsets[e], forward_.offsets[e]};
       if (!args_.accumulate_ddown) {
-        for_blocks(hidden_, ffn_, 0, args_.ddown != nullptr,
+        for_blocks(hidden_, ffn_, 0, args_.wants_ddown,
                    [&](Range r, Range c) { down_grad(idle, all_rows_, r, c, m); });
       }
       if (!args_.accumulate_dgate_up) {
-        for_blocks(2 * ffn_, hidden_, 0, args_.dgate_up != nullptr,
+        for_blocks(2 * ffn_, hidden_, 0, args_.wants_dgate_up,
                    [&](Range r, Range c) { gate_up_grad(idle, all_rows_, r, c, m); });
       }
     }

@@ -148,14 +148,14 @@ class CrossEntropy {
       finish_rows(rows);
       for (Index row = rows.begin; row < rows.end; row++)
         loss += weight_of(row) * static_cast<double>(args_.nll[row]);
-      if (args_.dhidden.data != nullptr) find_dhidden(rows);
-      if (args_.dweight != nullptr) {
+      if (args_.dhidden.given()) find_dhidden(rows);
+      if (args_.wants_dweight) {
         put_targets(rows);
         find_dweight(rows, chunk);
       }
     }
     if (dweight_sums_ != nullptr) round_dweight();
-    if (args_.loss != nullptr) *args_.loss = static_cast<float>(static_cast<double>(args_.scale) * loss);
+    *args_.loss = static_cast<float>(static_cast<double>(args_.scale) * loss);
   }
 
  private:
@@ -170,20 +170,16 @@ class CrossEntropy {
   using Scratch = GemmScratch<Isa, E>;
 
   double weight_of(Index row) const {
-    return args_.weights != nullptr ? static_cast<double>(args_.weights[row]) : 1.0;
+    return args_.has_weights ? static_cast<double>(args_.weights[row]) : 1.0;
   }
-  /// On the meta device pointers are null.
-  bool wants_dweight() const {
-    return args_.dweight != nullptr || (stream_.is_meta() && args_.counts_dweight);
-  }
-  bool wants_gradient() const { return args_.dhidden.rows > 0 || wants_dweight(); }
-  bool rounds_dweight() const { return wants_dweight() && args_.dweight_dtype != DType::kF32; }
+  bool wants_gradient() const { return args_.dhidden.given() || args_.wants_dweight; }
+  bool rounds_dweight() const { return args_.wants_dweight && args_.dweight_dtype != DType::kF32; }
   /// The scratch memory of every product of a chunk.
   void take_scratch() {
     const Range rows{0, chunk_rows_};
     find_logits(AlongK<T>{static_cast<const T*>(args_.hidden.data), args_.hidden.stride}, rows);
-    if (args_.dhidden.rows > 0) find_dhidden(rows);
-    if (wants_dweight()) find_dweight(rows, 0);
+    if (args_.dhidden.given()) find_dhidden(rows);
+    if (args_.wants_dweight) find_dweight(rows, 0);
   }
 
   void carve(Carver& memory) {

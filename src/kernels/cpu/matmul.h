@@ -100,10 +100,10 @@ void matmul_as(const MatmulArgs& args, device::Stream& stream) {
   const auto* b = static_cast<const T*>(args.b.data);
   MatmulSink<Isa, T, C> sink{static_cast<C*>(args.c.data), args.c.stride};
   sink.accumulate = args.accumulate;
-  sink.bias = static_cast<const T*>(args.bias);
-  if (args.residual.data != nullptr && args.residual.dtype == DType::kF32) {
+  if (args.has_bias) sink.bias = static_cast<const T*>(args.bias);
+  if (args.residual.given() && args.residual.dtype == DType::kF32) {
     sink.residual_f32 = static_cast<const float*>(args.residual.data);
-  } else {
+  } else if (args.residual.given()) {
     sink.residual = static_cast<const T*>(args.residual.data);
   }
   sink.residual_stride = args.residual.stride;

@@ -15,6 +15,7 @@ void moe_plan(const MoePlanArgs& a, Stream& stream) {
   const Index chunks = std::min(threads, 64);
   auto* next = static_cast<std::int32_t*>(
       stream.shared_workspace(static_cast<std::size_t>(chunks * a.experts) * sizeof(std::int32_t)));
+  if (stream.is_meta()) return;
   std::fill_n(next, chunks * a.experts, 0);
 #pragma omp parallel for schedule(static, 1) num_threads(static_cast <int>(chunks))
   for (Index c = 0; c < chunks; c++)

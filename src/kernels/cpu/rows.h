@@ -1,5 +1,5 @@
 // What the row-wise kernels share: loops over vectors with a ragged end, loops over rows and elements on
-// threads, and sums that do not depend on the number of threads.
+// threads, and sums that do not depend on the number of threads. On the meta device the loops do nothing.
 //
 // Every sum is one of pieces: each a chain of at most kPiece additions in float that starts at zero, added in
 // a fixed order to a sum in double. In one chain of floats the small terms round away once a large one is in;
@@ -119,6 +119,7 @@ using TypeOf = typename Tag::type;
 /// Calls body(i) for the rows 0 … rows-1, a run of neighbours on each thread. `cols`: elements in a row.
 template <class Isa, class Body>
 void over_rows(Index rows, Index cols, const Stream& stream, const Body& body) {
+  if (stream.is_meta()) return;
 #pragma omp parallel for schedule(static) num_threads(threads_for(rows* cols, stream))
   for (Index i = 0; i < rows; i++) body(i);
 }
@@ -126,6 +127,7 @@ void over_rows(Index rows, Index cols, const Stream& stream, const Body& body) {
 /// Calls body(row, begin, end) so that all elements are covered; a dense matrix counts as one long row.
 template <class Isa, class Body>
 void over_elements(Index rows, Index cols, bool dense, const Stream& stream, const Body& body) {
+  if (stream.is_meta()) return;
   if (!dense) {
     over_rows<Isa>(rows, cols, stream, [&](Index i) { body(i, 0, cols); });
     return;
@@ -213,6 +215,7 @@ void sum_rows(Index rows, Index cols, void* out, DType dtype, bool accumulate, S
   auto* totals = static_cast<double*>(
       stream.shared_workspace(static_cast<std::size_t>(chunks.count * padded) * sizeof(double) +
                               static_cast<std::size_t>(threads * padded) * sizeof(float)));
+  if (stream.is_meta()) return;
   auto* pieces = reinterpret_cast<float*>(totals + chunks.count * padded);
 #pragma omp parallel for schedule(static) num_threads(threads)
   for (Index c = 0; c < chunks.count; c++) {

@@ -68,7 +68,7 @@ void RowKernels<Isa>::row_gate(const RowGateArgs& a, Stream& stream) {
       using Y = TypeOf<decltype(ty)>;
       over_rows<Isa>(a.y.rows, a.y.cols, stream, [&](Index i) {
         const X* x = row<const X>(a.x, i);
-        const float* residual = a.residual.data != nullptr ? row<const float>(a.residual, i) : nullptr;
+        const float* residual = a.residual.given() ? row<const float>(a.residual, i) : nullptr;
         Y* y = row<Y>(a.y, i);
         const auto s = gate_of_row<Isa>(a.gate, i);
         for_lanes<Isa>(
@@ -88,14 +88,14 @@ void row_gate_grad_rows(const RowGateGradArgs& a, Stream& stream) {
     const D* dy = row<const D>(a.dy, i);
     const X* x = row<const X>(a.x, i);
     const auto s = gate_of_row<Isa>(a.gate, i);
-    if (a.dgate.data != nullptr) {
+    if (a.dgate.given()) {
       const auto dot = static_cast<float>(sum_lanes<Isa>(
           a.dy.cols, [&](Index j, auto lanes, auto sum) __attribute__((always_inline)) {
             return Isa::fma(load<Isa>(dy + j, lanes), load<Isa>(x + j, lanes), sum);
           }));
       store<Isa>(row<float>(a.dgate, i), Isa::set(dot) * s * (Isa::set(1.0F) - s), 1);
     }
-    if (a.dx.data == nullptr) return;
+    if (!a.dx.given()) return;
     X* dx = row<X>(a.dx, i);
     for_lanes<Isa>(
         a.dy.cols, [&](Index j, auto lanes) __attribute__((always_inline)) {

@@ -46,6 +46,7 @@ void RowKernels<Isa>::put_rows(const PutRowsArgs& a, Stream& stream) {
   if (!a.accumulate) {
     const Index bytes = cols * (a.dx.dtype == DType::kBF16 ? 2 : 4);
     auto* named = static_cast<char*>(stream.shared_workspace(static_cast<std::size_t>(a.dx.rows)));
+    if (stream.is_meta()) return;
     __builtin_memset(named, 0, static_cast<std::size_t>(a.dx.rows));
     for (Index i = 0; i < a.dy.rows; i++) named[a.index[i]] = 1;
     over_rows<Isa>(a.dx.rows, cols, stream, [&](Index i) {
@@ -76,6 +77,7 @@ template <class Isa>
 RowsOfIds rows_of_ids(const EmbeddingGradArgs& a, Stream& stream) {
   auto* first = static_cast<std::int32_t*>(
       stream.shared_workspace(static_cast<std::size_t>(a.vocab + 2 + a.rows) * sizeof(std::int32_t)));
+  if (stream.is_meta()) return {};
   std::int32_t* rows = first + a.vocab + 2;
   // first[v + 2] counts id v, then holds where v's rows begin while they are placed, and ends as their end
   __builtin_memset(first, 0, static_cast<std::size_t>(a.vocab + 2) * sizeof(std::int32_t));
@@ -127,6 +129,7 @@ template <class Isa, class D, class G>
 template <class Isa>
 void RowKernels<Isa>::embedding_grad(const EmbeddingGradArgs& a, Stream& stream) {
   const RowsOfIds order = rows_of_ids<Isa>(a, stream);
+  if (stream.is_meta()) return;
   // Blocks of ids and columns: a frequent id is shared among threads too.
   constexpr Index kIds = 64, kColumns = 256;
   const Index column_blocks = ceil_div(a.hidden, kColumns), blocks = ceil_div(a.vocab, kIds) * column_blocks;

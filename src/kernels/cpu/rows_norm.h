@@ -26,7 +26,7 @@ void rms_norm_rows(const RmsNormArgs& a, Stream& stream) {
     const X* x = row<X>(a.x, i);
     Y* y = row<Y>(a.y, i);
     const float rstd = reciprocal_rms<Isa>(x, cols, a.eps);
-    if (a.rstd != nullptr) a.rstd[i] = rstd;
+    if (a.wants_rstd) a.rstd[i] = rstd;
     const auto scale = Isa::set(rstd);
     for_lanes<Isa>(
         cols, [&](Index j, auto lanes) __attribute__((always_inline)) {
@@ -66,11 +66,11 @@ void rms_norm_grad_rows(const RmsNormGradArgs& a, Stream& stream) {
   const Index cols = a.x.cols;
   const T* weight = static_cast<const T*>(a.weight);
   const auto input_grad = [&](Index i) __attribute__((always_inline)) {
-    if (a.dx.data == nullptr) return;
+    if (!a.dx.given()) return;
     rms_norm_row_grad<Isa>(row<const D>(a.dy, i), row<const X>(a.x, i), weight, a.rstd[i], cols,
                            row<DX>(a.dx, i), a.accumulate_dx);
   };
-  if (a.dweight == nullptr) {
+  if (!a.wants_dweight) {
     over_rows<Isa>(a.x.rows, cols, stream, input_grad);
     return;
   }

@@ -30,6 +30,7 @@ void RowKernels<Isa>::sum_of_squares(const SumOfSquaresArgs& a, Stream& stream) 
   const Index chunks = ceil_div(a.n, kChunk);
   auto* sums =
       static_cast<double*>(stream.shared_workspace(static_cast<std::size_t>(chunks) * sizeof(double)));
+  if (stream.is_meta()) return;
   with_dtype(a.dtype, [&](auto t) {
     const auto* x = static_cast<const TypeOf<decltype(t)>*>(a.x);
 #pragma omp parallel for schedule(static) num_threads(threads_for(a.n, stream))
@@ -79,8 +80,8 @@ void adamw_elements(const AdamWArgs& a, Stream& stream) {
     float *master = a.master, *avg = a.exp_avg, *avg_sq = a.exp_avg_sq;
     const G* grad = all_grad;
     update<Isa>(
-        begin, end,
-        static_cast<BFloat16*>(a.weight), [=](Index j, auto lanes) __attribute__((always_inline)) {
+        begin, end, a.has_weight ? static_cast<BFloat16*>(a.weight) : nullptr,
+        [=](Index j, auto lanes) __attribute__((always_inline)) {
           const Vec g = load<Isa>(grad + j, lanes) * clip;
           const Vec m = Isa::fma(beta1, load<Isa>(avg + j, lanes), rest1 * g);
           const Vec v = Isa::fma(beta2, load<Isa>(avg_sq + j, lanes), rest2 * g * g);
@@ -96,7 +97,7 @@ void adamw_elements(const AdamWArgs& a, Stream& stream) {
 
 template <class Isa>
 void RowKernels<Isa>::adamw(const AdamWArgs& a, Stream& stream) {
-  if (a.scalars->skip != 0) return;
+  if (stream.is_meta() || a.scalars->skip != 0) return;
   with_dtype(a.grad_dtype, [&](auto g) { adamw_elements<Isa, TypeOf<decltype(g)>>(a, stream); });
 }
 
@@ -106,12 +107,12 @@ void sgd_elements(const SgdArgs& a, Stream& stream) {
   const Vec clip = Isa::set(a.scalars->clip_factor), rate = Isa::set(a.rate_scale * a.scalars->learning_rate);
   const Vec decay = Isa::set(a.weight_decay), momentum = Isa::set(a.momentum);
   over_elements<Isa>(1, a.n, true, stream, [&](Index, Index begin, Index end) {
-    float *master = a.master, *buffer = a.momentum_buffer;
+    float *master = a.master, *buffer = a.momentum != 0 ? a.momentum_buffer : nullptr;
     const G* grad = static_cast<const G*>(a.grad);
     const bool first = a.first;
     update<Isa>(
-        begin, end,
-        static_cast<BFloat16*>(a.weight), [=](Index j, auto lanes) __attribute__((always_inline)) {
+        begin, end, a.has_weight ? static_cast<BFloat16*>(a.weight) : nullptr,
+        [=](Index j, auto lanes) __attribute__((always_inline)) {
           const Vec old = load<Isa>(master + j, lanes);
           Vec step = Isa::fma(decay, old, load<Isa>(grad + j, lanes) * clip);
           if (buffer != nullptr) {
@@ -127,7 +128,7 @@ void sgd_elements(const SgdArgs& a, Stream& stream) {
 
 template <class Isa>
 void RowKernels<Isa>::sgd(const SgdArgs& a, Stream& stream) {
-  if (a.scalars->skip != 0) return;
+  if (stream.is_meta() || a.scalars->skip != 0) return;
   with_dtype(a.grad_dtype, [&](auto g) { sgd_elements<Isa, TypeOf<decltype(g)>>(a, stream); });
 }
 

@@ -42,7 +42,7 @@ template <class Args, class F>
 template <class Isa, Index kDim, class T>
 [[gnu::always_inline]] inline void norm_rope_head(const HeadNormRopeArgs& a, const T* x,
                                                   const Rotation<kDim>& r, T* y) {
-  const T* weight = static_cast<const T*>(a.weight);
+  const T* weight = a.has_weight ? static_cast<const T*>(a.weight) : nullptr;
   auto scale = Isa::set(1.0F);
   if (weight != nullptr) scale = Isa::set(reciprocal_rms<Isa>(x, r.dim(), a.eps));
   const auto normed = [&](Index j, auto lanes) __attribute__((always_inline)) {
@@ -127,8 +127,8 @@ void head_norm_rope_grad_rows(const HeadNormRopeGradArgs& a, Stream& stream) {
     for (Index h = 0; h < a.heads; h++) {
       const Index at = h * r.dim();
       const D* dy = row<const D>(a.dy, t) + at;
-      const T* x = a.weight != nullptr ? row<const T>(a.x, t) + at : nullptr;
-      DX* dx = a.dx.data != nullptr ? row<DX>(a.dx, t) + at : nullptr;
+      const T* x = a.has_weight ? row<const T>(a.x, t) + at : nullptr;
+      DX* dx = a.dx.given() ? row<DX>(a.dx, t) + at : nullptr;
       const HeadGrad<Isa, kDim, D, T, DX> head{a, r, dy, x, dx, sums != nullptr ? sums->next() : nullptr};
       if (x != nullptr) {
         head.with_norm();
@@ -137,7 +137,7 @@ void head_norm_rope_grad_rows(const HeadNormRopeGradArgs& a, Stream& stream) {
       }
     }
   };
-  if (a.dweight == nullptr) {
+  if (!a.wants_dweight) {
     over_rows<Isa>(a.dy.rows, cols, stream, [&](Index t) { token_grad(t, nullptr); });
   } else {
     sum_rows<Isa>(a.dy.rows, a.head_dim, a.dweight, a.dweight_dtype, a.accumulate_dweight, stream,
@@ -166,9 +166,7 @@ void RowKernels<Isa>::head_norm_rope(const HeadNormRopeArgs& a, Stream& stream) 
 template <class Isa>
 void RowKernels<Isa>::head_norm_rope_grad(const HeadNormRopeGradArgs& a, Stream& stream) {
   // T is what x and the weight are; without a norm, which has neither, the narrower of dy and dx.
-  const DType t_dtype = a.weight != nullptr          ? a.weight_dtype
-                        : a.dy.dtype == DType::kBF16 ? a.dy.dtype
-                                                     : a.dx.dtype;
+  const DType t_dtype = a.has_weight ? a.weight_dtype : a.dy.dtype == DType::kBF16 ? a.dy.dtype : a.dx.dtype;
   with_dtype(t_dtype, [&](auto t) {
     using T = TypeOf<decltype(t)>;
     with_f32_or<T>(a.dy.dtype, [&](auto d) {

@@ -110,12 +110,12 @@ void router_grad_rows(const RouterGradArgs& a, Stream& stream) {
   over_rows<Isa>(a.tokens, a.experts, stream, [&](Index token) {
     const float* p = a.probabilities + token * a.experts;
     auto* dp = static_cast<float*>(stream.workspace(omp_get_thread_num(), bytes));
-    if (a.dprobability_sums != nullptr) {
+    if (a.has_dprobability_sums) {
       __builtin_memcpy(dp, a.dprobability_sums, bytes);
     } else {
       __builtin_memset(dp, 0, bytes);
     }
-    if (a.dweights != nullptr) add_chosen<Isa>(a, token, dp);
+    if (a.has_dweights) add_chosen<Isa>(a, token, dp);
     const auto dot = static_cast<float>(sum_lanes<Isa>(
         a.experts, [&](Index j, auto lanes, auto sum) __attribute__((always_inline)) {
           return Isa::fma(load<Isa>(dp + j, lanes), load<Isa>(p + j, lanes), sum);

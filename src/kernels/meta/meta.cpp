@@ -6,30 +6,14 @@ namespace hone::kernels {
 
 namespace {
 
-/// Whether the CPU's kernels for these Args take scratch memory and, on a meta stream, only that.
-template <typename Args>
-constexpr bool kTakesScratch = false;
-template <>
-constexpr bool kTakesScratch<MatmulArgs> = true;
-template <>
-constexpr bool kTakesScratch<AttentionArgs> = true;
-template <>
-constexpr bool kTakesScratch<AttentionGradArgs> = true;
-template <>
-constexpr bool kTakesScratch<ExpertsArgs> = true;
-template <>
-constexpr bool kTakesScratch<ExpertsGradArgs> = true;
-template <>
-constexpr bool kTakesScratch<LinearCrossEntropyArgs> = true;
-
-/// Takes from a meta stream what the CPU's kernel takes: by running that kernel, which then does nothing
-/// else.
+/// Takes from a meta stream what the CPU's kernel takes: by running that kernel, which does nothing else
+/// there. The reference takes nothing.
 template <typename Args>
 void take_scratch(const Args& a, Stream& stream) {
-  if constexpr (kTakesScratch<Args>) {
-    static const CpuIsa kIsa = choose_cpu_isa();
-    if (kIsa != CpuIsa::kReference) (cpu_kernels(kIsa).*slot_of<Args>().member)(a, stream);
-  }
+  constexpr auto kSlot = slot_of<Args>().member;
+  static const Kernel<Args> kKernel = cpu_kernels(choose_cpu_isa()).*kSlot;
+  static const bool kIsReference = kKernel == cpu_kernels(CpuIsa::kReference).*kSlot;
+  if (!kIsReference) kKernel(a, stream);
 }
 
 template <typename Args>

@@ -48,7 +48,7 @@ void attention(const AttentionArgs& a, Stream& stream) {
     const std::int64_t kv = head / (a.heads / a.kv_heads);
     for (std::int64_t query = a.q_offsets[s]; query < a.q_offsets[s + 1]; ++query) {
       const Seen seen = look(a, s, query, head);
-      if (a.lse != nullptr) a.lse[query * a.heads + head] = static_cast<float>(seen.lse);
+      if (a.wants_lse) a.lse[query * a.heads + head] = static_cast<float>(seen.lse);
       for (std::int64_t d = 0; d < a.head_dim; ++d) {
         double sum = 0;
         for (std::size_t i = 0; i < seen.probability.size(); ++i)

@@ -49,7 +49,7 @@ void forward_expert(const ExpertsArgs& a, std::int64_t e, std::vector<double>& y
           .residual = {}},
          stream);
   for (std::int64_t r = 0; r < count; ++r) {
-    if (a.pre_activation != nullptr)
+    if (a.wants_pre_activation)
       for (std::int64_t j = 0; j < 2 * a.ffn; ++j)
         store(a.pre_activation, a.x.dtype, (begin + r) * 2 * a.ffn + j, load(pre.matrix, r, j));
     for (std::int64_t j = 0; j < a.ffn; ++j) {
@@ -74,7 +74,7 @@ void experts(const ExpertsArgs& a, Stream& stream) {
   for (std::int64_t e = 0; e < a.experts; ++e) forward_expert(a, e, y, stream);
   parallel_for(stream, a.x.rows, [&](std::int64_t i) {
     for (std::int64_t j = 0; j < a.x.cols; ++j) {
-      const double residual = a.residual.data != nullptr ? load(a.residual, i, j) : 0;
+      const double residual = a.residual.given() ? load(a.residual, i, j) : 0;
       store(a.y, i, j, residual + y[static_cast<std::size_t>(i * a.x.cols + j)]);
     }
   });
@@ -100,7 +100,7 @@ void activation_grad(const ExpertsGradArgs& g, std::int64_t begin, const Matrix&
       store(dpre, r, j, weight * d * up * s * (1 + gate * (1 - s)));
       store(dpre, r, a.ffn + j, weight * d * gate * s);
     }
-    if (g.dweights != nullptr) g.dweights[pair] = static_cast<float>(dweight);
+    if (g.wants_dweights) g.dweights[pair] = static_cast<float>(dweight);
   }
 }
 
@@ -112,7 +112,7 @@ void backward_expert(const ExpertsGradArgs& g, std::int64_t e, std::vector<doubl
   matmul({.a = dy.matrix, .b = slice(a.down, a.x.dtype, e, hidden, a.ffn), .c = dact.matrix, .residual = {}},
          stream);
   activation_grad(g, begin, dact.matrix, dpre.matrix, act.matrix);
-  if (g.ddown != nullptr)
+  if (g.wants_ddown)
     matmul({.a = dy.matrix,
             .b = act.matrix,
             .c = slice(g.ddown, g.ddown_dtype, e, hidden, a.ffn),
@@ -120,7 +120,7 @@ void backward_expert(const ExpertsGradArgs& g, std::int64_t e, std::vector<doubl
             .residual = {},
             .accumulate = g.accumulate_ddown},
            stream);
-  if (g.dgate_up != nullptr) {
+  if (g.wants_dgate_up) {
     Rows x(count, hidden);
     gather(a, a.x, begin, x.matrix);
     matmul({.a = dpre.matrix,
@@ -131,7 +131,7 @@ void backward_expert(const ExpertsGradArgs& g, std::int64_t e, std::vector<doubl
             .accumulate = g.accumulate_dgate_up},
            stream);
   }
-  if (g.dx.data != nullptr) {
+  if (g.dx.given()) {
     Rows drow(count, hidden);
     matmul({.a = dpre.matrix,
             .b = slice(a.gate_up, a.x.dtype, e, 2 * a.ffn, hidden),
@@ -146,9 +146,9 @@ void backward_expert(const ExpertsGradArgs& g, std::int64_t e, std::vector<doubl
 
 void experts_grad(const ExpertsGradArgs& g, Stream& stream) {
   const Matrix& x = g.forward.x;
-  std::vector<double> dx(g.dx.data != nullptr ? static_cast<std::size_t>(x.rows * x.cols) : 0);
+  std::vector<double> dx(g.dx.given() ? static_cast<std::size_t>(x.rows * x.cols) : 0);
   for (std::int64_t e = 0; e < g.forward.experts; ++e) backward_expert(g, e, dx, stream);
-  if (g.dx.data == nullptr) return;
+  if (!g.dx.given()) return;
   parallel_for(stream, x.rows, [&](std::int64_t i) {
     for (std::int64_t j = 0; j < x.cols; ++j)
       put(g.dx, i, j, dx[static_cast<std::size_t>(i * x.cols + j)], g.accumulate_dx);

@@ -26,13 +26,12 @@ double softmax_row(float* logits, std::int64_t vocab, std::int32_t target, doubl
 void linear_cross_entropy(const LinearCrossEntropyArgs& a, Stream& stream) {
   constexpr std::int64_t kChunk = 256;
   const std::int64_t rows = a.hidden.rows, vocab = a.weight.rows;
-  const auto weight = [&](std::int64_t row) { return a.weights != nullptr ? double{a.weights[row]} : 1.0; };
+  const auto weight = [&](std::int64_t row) { return a.has_weights ? double{a.weights[row]} : 1.0; };
   std::vector<float> logits(static_cast<std::size_t>(std::min(rows, kChunk) * vocab));
-  if (a.dweight != nullptr && rows == 0 && !a.accumulate_dweight)
+  if (a.wants_dweight && rows == 0 && !a.accumulate_dweight)
     for (std::int64_t i = 0; i < vocab * a.weight.cols; ++i) store(a.dweight, a.dweight_dtype, i, 0);
   // The sum over chunks is kept in double and rounded once.
-  std::vector<double> sums(a.dweight != nullptr && rows > 0 ? static_cast<std::size_t>(vocab * a.weight.cols)
-                                                            : 0);
+  std::vector<double> sums(a.wants_dweight && rows > 0 ? static_cast<std::size_t>(vocab * a.weight.cols) : 0);
   std::vector<float> part(sums.size());
   for (std::int64_t begin = 0; begin < rows; begin += kChunk) {
     const std::int64_t count = std::min(kChunk, rows - begin);
@@ -45,9 +44,9 @@ void linear_cross_entropy(const LinearCrossEntropyArgs& a, Stream& stream) {
       const double scale = double{a.scale} * a.logit_scale * weight(begin + i);
       a.nll[begin + i] = static_cast<float>(softmax_row(row, vocab, a.targets[begin + i], scale));
     });
-    if (a.dhidden.data != nullptr)
+    if (a.dhidden.given())
       matmul({.a = chunk, .b = a.weight, .c = rows_of(a.dhidden, begin, count), .residual = {}}, stream);
-    if (a.dweight == nullptr) continue;
+    if (!a.wants_dweight) continue;
     matmul({.a = chunk,
             .b = hidden,
             .c = {part.data(), DType::kF32, vocab, a.weight.cols, a.weight.cols},

@@ -30,8 +30,8 @@ void product_tile(const MatmulArgs& a, std::int64_t k, std::int64_t i0, std::int
     }
     for (std::int64_t j = j0; j < j1; ++j) {
       double value = sum[static_cast<std::size_t>(j - j0)];
-      if (a.bias != nullptr) value += load(a.bias, a.a.dtype, j);
-      if (a.residual.data != nullptr) value += load(a.residual, i, j);
+      if (a.has_bias) value += load(a.bias, a.a.dtype, j);
+      if (a.residual.given()) value += load(a.residual, i, j);
       put(a.c, i, j, value, a.accumulate);
     }
   }

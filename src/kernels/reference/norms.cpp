@@ -13,7 +13,7 @@ void rms_norm(const RmsNormArgs& a, Stream& stream) {
     for (std::int64_t j = 0; j < a.x.cols; ++j)
       squares += static_cast<double>(load(a.x, i, j)) * load(a.x, i, j);
     const double rstd = 1 / std::sqrt(squares / static_cast<double>(a.x.cols) + a.eps);
-    if (a.rstd != nullptr) a.rstd[i] = static_cast<float>(rstd);
+    if (a.wants_rstd) a.rstd[i] = static_cast<float>(rstd);
     for (std::int64_t j = 0; j < a.x.cols; ++j)
       store(a.y, i, j, load(a.x, i, j) * rstd * load(a.weight, a.weight_dtype, j));
   });
@@ -22,7 +22,7 @@ void rms_norm(const RmsNormArgs& a, Stream& stream) {
 void rms_norm_grad(const RmsNormGradArgs& a, Stream& stream) {
   const std::int64_t rows = a.x.rows, cols = a.x.cols;
   // With n = x * rstd and y = n * weight: dx = rstd * (weight * dy - n * mean(n * weight * dy)).
-  if (a.dx.data != nullptr)
+  if (a.dx.given())
     parallel_for(stream, rows, [&](std::int64_t i) {
       const double rstd = a.rstd[i];
       double mean = 0;
@@ -34,7 +34,7 @@ void rms_norm_grad(const RmsNormGradArgs& a, Stream& stream) {
         put(a.dx, i, j, rstd * (dn - load(a.x, i, j) * rstd * mean), a.accumulate_dx);
       }
     });
-  if (a.dweight != nullptr)
+  if (a.wants_dweight)
     parallel_for(stream, cols, [&](std::int64_t j) {
       double sum = 0;
       for (std::int64_t i = 0; i < rows; ++i)
@@ -56,7 +56,7 @@ void head_norm_rope(const HeadNormRopeArgs& a, Stream& stream) {
         const double x = n[static_cast<std::size_t>(j)] = load(a.x, t, begin + j);
         squares += x * x;
       }
-      if (a.weight != nullptr) {
+      if (a.has_weight) {
         const double rstd = 1 / std::sqrt(squares / static_cast<double>(a.head_dim) + a.eps);
         for (std::int64_t j = 0; j < a.head_dim; ++j)
           n[static_cast<std::size_t>(j)] *= rstd * load(a.weight, a.weight_dtype, j);
@@ -115,14 +115,14 @@ void head_weight_grad(const HeadNormRopeGradArgs& a) {
 }  // namespace
 
 void head_norm_rope_grad(const HeadNormRopeGradArgs& a, Stream& stream) {
-  if (a.dweight != nullptr) head_weight_grad(a);
-  if (a.dx.data == nullptr) return;
+  if (a.wants_dweight) head_weight_grad(a);
+  if (!a.dx.given()) return;
   parallel_for(stream, a.dy.rows, [&](std::int64_t t) {
     std::vector<double> dn(static_cast<std::size_t>(a.head_dim));
     for (std::int64_t h = 0; h < a.heads; ++h) {
       unrotate(a, t, h, dn);
       double rstd = 1, mean = 0;
-      if (a.weight != nullptr) {
+      if (a.has_weight) {
         rstd = head_rstd(a, t, h);
         for (std::int64_t j = 0; j < a.head_dim; ++j) {
           dn[static_cast<std::size_t>(j)] *= load(a.weight, a.weight_dtype, j);
@@ -132,7 +132,7 @@ void head_norm_rope_grad(const HeadNormRopeGradArgs& a, Stream& stream) {
       }
       for (std::int64_t j = 0; j < a.head_dim; ++j) {
         double dx = dn[static_cast<std::size_t>(j)];
-        if (a.weight != nullptr) dx = rstd * (dx - load(a.x, t, h * a.head_dim + j) * rstd * mean);
+        if (a.has_weight) dx = rstd * (dx - load(a.x, t, h * a.head_dim + j) * rstd * mean);
         put(a.dx, t, h * a.head_dim + j, dx, a.accumulate_dx);
       }
     }

@@ -18,7 +18,7 @@ void sum_of_squares(const SumOfSquaresArgs& a, Stream&) {
 void finish_norm(const FinishNormArgs& a, Stream&) {
   StepScalars& s = *a.scalars;
   s.grad_norm = static_cast<float>(std::sqrt(s.sum_of_squares));
-  const bool finite = std::isfinite(s.grad_norm) && (a.loss == nullptr || std::isfinite(*a.loss));
+  const bool finite = std::isfinite(s.grad_norm) && (!a.has_loss || std::isfinite(*a.loss));
   s.skip = finite ? 0 : 1;
   s.clip_factor = 1;
   if (a.max_norm > 0 && s.skip == 0 && a.max_norm < s.grad_norm + 1e-6F)
@@ -38,7 +38,7 @@ void adamw(const AdamWArgs& a, Stream& stream) {
     a.exp_avg[i] = static_cast<float>(avg);
     a.exp_avg_sq[i] = static_cast<float>(avg_sq);
     a.master[i] = static_cast<float>(decayed - rate / s.bias_correction1 * avg / denominator);
-    if (a.weight != nullptr) store(a.weight, DType::kBF16, i, a.master[i]);
+    if (a.has_weight) store(a.weight, DType::kBF16, i, a.master[i]);
   });
 }
 
@@ -48,12 +48,12 @@ void sgd(const SgdArgs& a, Stream& stream) {
   parallel_for(stream, a.n, [&](std::int64_t i) {
     double step = static_cast<double>(load(a.grad, a.grad_dtype, i)) * s.clip_factor +
                   static_cast<double>(a.weight_decay) * a.master[i];
-    if (a.momentum_buffer != nullptr) {
+    if (a.momentum != 0) {
       if (!a.first) step += static_cast<double>(a.momentum) * a.momentum_buffer[i];
       a.momentum_buffer[i] = static_cast<float>(step);
     }
     a.master[i] = static_cast<float>(a.master[i] - a.rate_scale * s.learning_rate * step);
-    if (a.weight != nullptr) store(a.weight, DType::kBF16, i, a.master[i]);
+    if (a.has_weight) store(a.weight, DType::kBF16, i, a.master[i]);
   });
 }
 

@@ -55,9 +55,9 @@ void router_grad(const RouterGradArgs& a, Stream& stream) {
     const float* p = a.probabilities + token * a.experts;
     const std::int32_t* chosen = a.experts_of + token * a.top_k;
     std::vector<double> dp(static_cast<std::size_t>(a.experts));
-    if (a.dprobability_sums != nullptr)
+    if (a.has_dprobability_sums)
       for (std::int64_t e = 0; e < a.experts; ++e) dp[static_cast<std::size_t>(e)] = a.dprobability_sums[e];
-    if (a.dweights != nullptr) {
+    if (a.has_dweights) {
       const float* w = a.weights + token * a.top_k;
       const float* dw = a.dweights + token * a.top_k;
       double sum = 1, mean = 0;  // w = p / sum: dp = (dw - <dw, w>) / sum
@@ -104,7 +104,7 @@ void load_balancing(const LoadBalancingArgs& a, Stream&) {
     }
     const double factor = n > 0 ? a.coefficient * static_cast<double>(a.experts) * count / (n * n) : 0;
     loss += factor * probability;
-    if (a.dprobability_sums != nullptr) a.dprobability_sums[e] = static_cast<float>(factor);
+    if (a.wants_dprobability_sums) a.dprobability_sums[e] = static_cast<float>(factor);
   }
   a.loss[0] = static_cast<float>(loss);
 }

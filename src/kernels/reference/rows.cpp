@@ -31,7 +31,7 @@ void row_gate(const RowGateArgs& a, Stream& stream) {
   parallel_for(stream, a.y.rows, [&](std::int64_t i) {
     const double s = sigmoid(load(a.gate, i, 0));
     for (std::int64_t j = 0; j < a.y.cols; ++j) {
-      const double residual = a.residual.data != nullptr ? load(a.residual, i, j) : 0;
+      const double residual = a.residual.given() ? load(a.residual, i, j) : 0;
       store(a.y, i, j, residual + s * load(a.x, i, j));
     }
   });
@@ -44,9 +44,9 @@ void row_gate_grad(const RowGateGradArgs& a, Stream& stream) {
     for (std::int64_t j = 0; j < a.dy.cols; ++j) {
       const double dy = load(a.dy, i, j);
       dot += dy * load(a.x, i, j);
-      if (a.dx.data != nullptr) put(a.dx, i, j, s * dy, a.accumulate_dx);
+      if (a.dx.given()) put(a.dx, i, j, s * dy, a.accumulate_dx);
     }
-    if (a.dgate.data != nullptr) store(a.dgate, i, 0, dot * s * (1 - s));
+    if (a.dgate.given()) store(a.dgate, i, 0, dot * s * (1 - s));
   });
 }
 
