@@ -100,14 +100,15 @@ Cost cost(const HeadNormRopeGradArgs& a) {
 
 Cost cost(const AttentionArgs& a) {
   const double pairs = real(a.pairs) * real(a.heads);
-  return {(4 * real(a.head_dim) + 5) * pairs,
+  return {(2 * real(a.head_dim) + 2 * real(a.value_dim()) + (a.softcap > 0 ? 8 : 5)) * pairs,
           bytes(a.q) + bytes(a.k) + bytes(a.v) + bytes(a.out) + (a.wants_lse ? lse_bytes(a) : 0), a.q.dtype};
 }
 
 Cost cost(const AttentionGradArgs& a) {
   const AttentionArgs& f = a.forward;
   const double pairs = real(f.pairs) * real(f.heads);
-  return {(10 * real(f.head_dim) + 10) * pairs,
+  return {(6 * real(f.head_dim) + 4 * real(f.value_dim()) + (f.softcap > 0 ? 15 : 10)) * pairs +
+              (a.wants_dsinks ? 2 * elements(f.out) : 0),
           bytes(f.q) + bytes(f.k) + bytes(f.v) + bytes(f.out) + lse_bytes(f) + bytes(a.dout) + bytes(a.dq) +
               bytes(a.dk) + bytes(a.dv),
           f.q.dtype};

@@ -139,26 +139,41 @@ struct HeadNormRopeGradArgs {
 /// Causal grouped-query attention over sequences of different lengths. Sequence s has queries q_offsets[s] …
 /// q_offsets[s+1]-1 and the keys key_begin[s] … key_begin[s]+key_length[s]-1; its last query sees its last
 /// key (so a cache may hold earlier keys). A query at key position p sees keys p-window+1 … p. Nothing
-/// crosses a sequence. Head h reads kv head h / (heads / kv_heads).
+/// crosses a sequence. Head h reads kv head h / (heads / kv_heads). A score is scale * q k, or with a softcap
+/// softcap * tanh(scale * q k / softcap) (Gemma 2). A sink is one more score of every query of its head, of a
+/// key without a value (gpt-oss): its exponential is part of the softmax's sum; -infinity is no sink.
 struct AttentionArgs {
-  Matrix q;              // (tokens, heads * head_dim) T
-  Matrix k, v;           // (key tokens, kv_heads * head_dim) T
-  Matrix out;            // (tokens, heads * head_dim) T
-  float* lse = nullptr;  // (tokens, heads): log of the sum of exp of the scaled scores
+  Matrix q;                     // (tokens, heads * head_dim) T
+  Matrix k;                     // (key tokens, kv_heads * head_dim) T
+  Matrix v;                     // (key tokens, kv_heads * value_dim()) T
+  const void* sinks = nullptr;  // (heads) T
+  bool has_sinks = false;
+  Matrix out;            // (tokens, heads * value_dim()) T
+  float* lse = nullptr;  // (tokens, heads): log of the sum of exp of the scores, the sink's too
   bool wants_lse = false;
   const std::int32_t* q_offsets = nullptr;   // (sequences + 1)
   const std::int32_t* key_begin = nullptr;   // (sequences)
   const std::int32_t* key_length = nullptr;  // (sequences), each at least the sequence's query count
   std::int64_t sequences = 0, heads = 0, kv_heads = 0, head_dim = 0;
-  std::int64_t window = 0;  // 0: none
+  std::int64_t v_head_dim = 0;  // of v and out, where it is not head_dim; 0: it is
+  std::int64_t window = 0;      // 0: none
   float scale = 1;
+  float softcap = 0;       // 0: none
   std::int64_t pairs = 0;  // attended_pairs of all sequences; for cost, which cannot read their lengths
+
+  std::int64_t value_dim() const { return v_head_dim > 0 ? v_head_dim : head_dim; }
 };
 
+/// A key may be of no query, as where queries are of one part of a sequence only: its gradients are 0. No key
+/// is of two sequences; the rows of dk and dv of a key of none are left alone.
 struct AttentionGradArgs {
-  AttentionArgs forward;  // as it was called, out and lse filled; every key belongs to a query (no cache)
-  Matrix dout;            // (tokens, heads * head_dim) T
-  Matrix dq, dk, dv;      // as q, k, v; T; overwritten
+  AttentionArgs forward;   // as it was called, out and lse filled
+  Matrix dout;             // as out
+  Matrix dq, dk, dv;       // as q, k, v; T; overwritten
+  void* dsinks = nullptr;  // (heads) f32 or bf16
+  bool wants_dsinks = false;
+  DType dsinks_dtype = DType::kF32;
+  bool accumulate_dsinks = false;
 };
 
 /// y = silu(gate) * up. In place: y may be gate or up.

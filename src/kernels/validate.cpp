@@ -218,12 +218,14 @@ void validate(const AttentionArgs& a) {
   check.same("out", a.out.dtype, a.q.dtype);
   check.sizes({a.sequences, a.window});
   check.holds(a.kv_heads > 0 && a.heads % a.kv_heads == 0, "heads are no multiple of kv_heads");
-  check.holds(a.heads > 0 && a.head_dim > 0, "no heads");
+  check.holds(a.heads > 0 && a.head_dim > 0 && a.v_head_dim >= 0, "no heads");
   check.holds(std::isfinite(a.scale), "scale is not finite");
+  check.holds(std::isfinite(a.softcap) && a.softcap >= 0, "softcap is negative or not finite");
   check.shape("q", a.q, a.q.rows, a.heads * a.head_dim);
   check.shape("k", a.k, a.k.rows, a.kv_heads * a.head_dim);
-  check.as("v", a.v, a.k);
-  check.as("out", a.out, a.q);
+  check.shape("v", a.v, a.k.rows, a.kv_heads * a.value_dim());
+  check.shape("out", a.out, a.q.rows, a.heads * a.value_dim());
+  check.flagged("sinks", a.has_sinks, a.sinks, a.q.data);
   check.flagged("lse", a.wants_lse, a.lse, a.q.data);
   check.holds(a.pairs >= a.q.rows && a.pairs <= a.q.rows * a.k.rows, "pairs are not those of the sequences");
   check.apart({"out", a.out}, {{"q", a.q}, {"k", a.k}, {"v", a.v}});
@@ -239,10 +241,13 @@ void validate(const AttentionGradArgs& a) {
   check.same("dq", a.dq.dtype, t);
   check.same("dk", a.dk.dtype, t);
   check.same("dv", a.dv.dtype, t);
-  check.as("dout", a.dout, f.q);
+  check.stored("dsinks", a.dsinks_dtype);
+  check.holds(!a.wants_dsinks || f.has_sinks, "dsinks is wanted, but there are no sinks");
+  check.flagged("dsinks", a.wants_dsinks, a.dsinks, f.q.data);
+  check.as("dout", a.dout, f.out);
   check.as("dq", a.dq, f.q);
   check.as("dk", a.dk, f.k);
-  check.as("dv", a.dv, f.k);
+  check.as("dv", a.dv, f.v);
   for (const Named& out : {Named{"dq", a.dq}, Named{"dk", a.dk}, Named{"dv", a.dv}})
     check.apart(out, {{"q", f.q}, {"k", f.k}, {"v", f.v}, {"out", f.out}, {"dout", a.dout}});
   check.apart({"dq", a.dq}, {{"dk", a.dk}, {"dv", a.dv}});

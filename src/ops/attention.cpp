@@ -1,5 +1,7 @@
 #include "ops/attention.h"
 
+#include <numeric>
+
 #include "ops/launch.h"
 #include "ops/matrix.h"
 #include "ops/saved.h"
@@ -11,15 +13,25 @@ namespace {
 constexpr std::string_view kAttentionOp = "ops.attention";
 
 void check(const Context& context, const Tensor& q, const Tensor& k, const Tensor& v,
-           const SequenceLayout& layout, std::int64_t head_dim, std::int64_t window) {
+           const SequenceLayout& layout, std::int64_t head_dim, std::int64_t window,
+           const AttentionOptions& options) {
   check_argument(context, kAttentionOp, "q", q, 2, kComputeTypes);
   check_argument(context, kAttentionOp, "k", k, 2, {q.dtype()});
   check_argument(context, kAttentionOp, "v", v, 2, {q.dtype()});
-  HONE_CHECK(k.shape() == v.shape(), "[ops.attention] k is {}, v {}", k.shape().str(), v.shape().str());
   HONE_CHECK(head_dim > 0 && q.size(1) % head_dim == 0 && k.size(1) % head_dim == 0 && k.size(1) > 0 &&
                  q.size(1) % k.size(1) == 0,
              "[ops.attention] q {} and k {} do not make heads of {} in whole groups", q.shape().str(),
              k.shape().str(), head_dim);
+  const std::int64_t v_head_dim = options.v_head_dim > 0 ? options.v_head_dim : head_dim;
+  HONE_CHECK(v.size(0) == k.size(0) && v.size(1) == k.size(1) / head_dim * v_head_dim,
+             "[ops.attention] k is {}, v {}, heads of v are {}", k.shape().str(), v.shape().str(),
+             v_head_dim);
+  HONE_CHECK(options.softcap >= 0, "[ops.attention] softcap is {}", options.softcap);
+  if (options.sinks.defined()) {
+    check_dense_argument(context, kAttentionOp, "sinks", options.sinks, 1, {q.dtype()});
+    HONE_CHECK(options.sinks.size(0) == q.size(1) / head_dim, "[ops.attention] {} sinks, {} heads",
+               options.sinks.size(0), q.size(1) / head_dim);
+  }
   check_argument(context, kAttentionOp, "q_offsets", layout.q_offsets, 1, {DType::kI32});
   check_argument(context, kAttentionOp, "key_begin", layout.key_begin, 1, {DType::kI32});
   check_argument(context, kAttentionOp, "key_length", layout.key_length, 1, {DType::kI32});
@@ -34,15 +46,17 @@ void check(const Context& context, const Tensor& q, const Tensor& k, const Tenso
 
 /// What the kernel is given, forward and backward.
 struct Call {
-  Tensor q, k, v, out, lse;
+  Tensor q, k, v, sinks, out, lse;
   SequenceLayout layout;
-  std::int64_t head_dim = 0, window = 0;
-  float scale = 1;
+  std::int64_t head_dim = 0, v_head_dim = 0, window = 0;
+  float scale = 1, softcap = 0;
 
   kernels::AttentionArgs args() const {
     return {.q = as_matrix(q),
             .k = as_matrix(k),
             .v = as_matrix(v),
+            .sinks = sinks.defined() ? sinks.data() : nullptr,
+            .has_sinks = sinks.defined(),
             .out = as_matrix(out),
             .lse = lse.defined() ? lse.as<float>() : nullptr,
             .wants_lse = lse.defined(),
@@ -53,8 +67,10 @@ struct Call {
             .heads = q.size(1) / head_dim,
             .kv_heads = k.size(1) / head_dim,
             .head_dim = head_dim,
+            .v_head_dim = v_head_dim,
             .window = window,
             .scale = scale,
+            .softcap = softcap,
             .pairs = layout.pairs(window)};
   }
 };
@@ -65,12 +81,18 @@ void backward(Backward& b, const Call& call) {
   Tensor dq = context.empty(call.q.shape(), call.q.dtype());
   Tensor dk = context.empty(call.k.shape(), call.k.dtype());
   Tensor dv = context.empty(call.v.shape(), call.v.dtype());
+  const bool wants_dsinks = call.sinks.defined() && b.wants(3);
+  const GradTarget dsinks = wants_dsinks ? b.target(3) : GradTarget();
   launch(context, "ops.attention gradient", context.kernels().attention_grad,
          {.forward = call.args(),
           .dout = as_matrix(dout),
           .dq = as_matrix(dq),
           .dk = as_matrix(dk),
-          .dv = as_matrix(dv)});
+          .dv = as_matrix(dv),
+          .dsinks = wants_dsinks ? dsinks.grad.data() : nullptr,
+          .wants_dsinks = wants_dsinks,
+          .dsinks_dtype = wants_dsinks ? dsinks.grad.dtype() : DType::kF32,
+          .accumulate_dsinks = dsinks.accumulate});
   b.give(0, std::move(dq));
   b.give(1, std::move(dk));
   b.give(2, std::move(dv));
@@ -113,27 +135,37 @@ std::int64_t SequenceLayout::pairs(std::int64_t window) const {
 }
 
 Tensor attention(Context& context, const Tensor& q, const Tensor& k, const Tensor& v,
-                 const SequenceLayout& layout, std::int64_t head_dim, std::int64_t window, float scale) {
-  check(context, q, k, v, layout, head_dim, window);
-  const bool recording = needs_grad(context, {&q, &k, &v});
-  HONE_CHECK(!recording || q.size(0) == k.size(0),
-             "[ops.attention] {} queries and {} keys: no gradient through a cache", q.size(0), k.size(0));
-  Tensor out = context.empty(q.shape(), q.dtype());
+                 const SequenceLayout& layout, std::int64_t head_dim, std::int64_t window, float scale,
+                 const AttentionOptions& options) {
+  check(context, q, k, v, layout, head_dim, window, options);
+  const Tensor& sinks = options.sinks;
+  const bool recording = needs_grad(context, {&q, &k, &v, &sinks});
+  const std::int64_t keys = std::accumulate(layout.num_keys.begin(), layout.num_keys.end(), std::int64_t{0});
+  HONE_CHECK(!recording || keys == k.size(0),
+             "[ops.attention] {} rows of keys, {} keys of sequences: no gradient through a cache", k.size(0),
+             keys);
+  const std::int64_t heads = q.size(1) / head_dim;
+  Tensor out =
+      context.empty({q.size(0), heads * (options.v_head_dim > 0 ? options.v_head_dim : head_dim)}, q.dtype());
   Call call{.q = q.detach(),
             .k = k.detach(),
             .v = v.detach(),
+            .sinks = sinks.defined() ? sinks.detach() : Tensor(),
             .out = out,
             .lse = {},
             .layout = layout,
             .head_dim = head_dim,
+            .v_head_dim = options.v_head_dim,
             .window = window,
-            .scale = scale};
-  if (recording && context.tape()->keeps())
-    call.lse = context.empty({q.size(0), q.size(1) / head_dim}, DType::kF32);
+            .scale = scale,
+            .softcap = options.softcap};
+  if ((recording && context.tape()->keeps()) || options.lse != nullptr)
+    call.lse = context.empty({q.size(0), heads}, DType::kF32);
   launch(context, kAttentionOp, context.kernels().attention, call.args());
+  if (options.lse != nullptr) *options.lse = call.lse;
   if (!recording) return out;
   call.q = call.k = call.v = Tensor();
-  record(context, kAttentionOp, {&q, &k, &v}, {&out},
+  record(context, kAttentionOp, {&q, &k, &v, &sinks}, {&out},
          [call = std::move(call), q = Saved(q), k = Saved(k), v = Saved(v)](Backward& b) {
            Call again = call;
            again.q = q.get(b.context());

@@ -31,6 +31,16 @@ inline std::vector<std::pair<std::string, KernelTable>> matrix_tables() {
   return tables;
 }
 
+/// The tables of this processor's instruction sets.
+inline std::vector<std::pair<std::string, KernelTable>> fast_tables() {
+  using kernels::CpuIsa;
+  std::vector<std::pair<std::string, KernelTable>> tables;
+  for (const CpuIsa isa : kernels::available_cpu_isas())
+    if (isa != CpuIsa::kReference) tables.emplace_back(kernels::name_of(isa), kernels::cpu_kernels(isa));
+  if (can_emulate_amx()) tables.emplace_back("emulated_amx", emulated_amx_kernels());
+  return tables;
+}
+
 /// Calls a kernel once: makes its arguments in the arena, runs it from the table.
 using Case = std::function<void(Arena&, const KernelTable&, Stream&)>;
 

@@ -14,9 +14,16 @@ struct Shape {
   std::vector<std::int32_t> queries;  // of each sequence
   std::vector<std::int32_t> earlier;  // keys before the first query; empty: none
   std::int64_t heads, kv_heads, head_dim, window;
+  std::int64_t v_head_dim = 0;
+  float softcap = 0;
+  bool sinks = false;
+
+  std::int64_t value_dim() const { return v_head_dim > 0 ? v_head_dim : head_dim; }
+  std::int64_t widest() const { return std::max(head_dim, value_dim()); }
 };
 
-std::int64_t set_layout(Arena& arena, kernels::AttentionArgs& a, const Shape& s) {
+/// A cache has room left between sequences: `gap` keys.
+std::int64_t set_layout(Arena& arena, kernels::AttentionArgs& a, const Shape& s, std::int32_t gap) {
   std::vector<std::int32_t> offsets{0}, begin, length;
   std::int32_t keys = 0;
   for (std::size_t i = 0; i < s.queries.size(); ++i) {
@@ -24,7 +31,7 @@ std::int64_t set_layout(Arena& arena, kernels::AttentionArgs& a, const Shape& s)
     begin.push_back(keys);
     length.push_back(s.queries[i] + (s.earlier.empty() ? 0 : s.earlier[i]));
     a.pairs += kernels::attended_pairs(s.queries[i], length.back(), s.window);
-    keys += length.back() + (s.earlier.empty() ? 0 : 3);  // a cache has room left between sequences
+    keys += length.back() + (s.earlier.empty() ? 0 : gap);
   }
   a.q_offsets = arena.integers(offsets);
   a.key_begin = arena.integers(begin);
@@ -34,6 +41,8 @@ std::int64_t set_layout(Arena& arena, kernels::AttentionArgs& a, const Shape& s)
   a.kv_heads = s.kv_heads;
   a.head_dim = s.head_dim;
   a.window = s.window;
+  a.v_head_dim = s.v_head_dim;
+  a.softcap = s.softcap;
   a.scale = 1 / std::sqrt(static_cast<float>(s.head_dim));
   return keys;
 }
@@ -45,17 +54,24 @@ std::int64_t longest(const Shape& s) {
   return most;
 }
 
+void set_sinks(Arena& arena, kernels::AttentionArgs& a, const Shape& s, DType dtype) {
+  a.has_sinks = s.sinks;
+  if (!s.sinks) return;
+  a.sinks = arena.input(1, s.heads, dtype, 0, 3).data;
+}
+
 Outputs run_attention(const KernelTable& table, Stream& stream, const Shape& s, DType dtype, bool lse) {
   Arena arena;
   kernels::AttentionArgs a;
-  const std::int64_t keys = set_layout(arena, a, s);
+  const std::int64_t keys = set_layout(arena, a, s, 3);
   std::int64_t tokens = 0;
   for (const auto n : s.queries) tokens += n;
   a.q = arena.input(tokens, s.heads * s.head_dim, dtype, 2, 1.5);
   a.k = arena.input(keys, s.kv_heads * s.head_dim, dtype, 4);
-  a.v = arena.input(keys, s.kv_heads * s.head_dim, dtype);
-  const std::int64_t length = longest(s) + s.head_dim;
-  a.out = arena.output("out", tokens, s.heads * s.head_dim, dtype, false, tolerance(dtype, length), 6);
+  a.v = arena.input(keys, s.kv_heads * s.value_dim(), dtype);
+  set_sinks(arena, a, s, dtype);
+  const std::int64_t length = longest(s) + s.widest();
+  a.out = arena.output("out", tokens, s.heads * s.value_dim(), dtype, false, tolerance(dtype, length), 6);
   a.wants_lse = lse;
   if (lse)
     a.lse = static_cast<float*>(
@@ -68,22 +84,30 @@ Outputs run_attention_grad(const KernelTable& table, Stream& stream, const Shape
   Arena forward;
   kernels::AttentionGradArgs g;
   kernels::AttentionArgs& a = g.forward;
-  const std::int64_t keys = set_layout(forward, a, s);
-  const std::int64_t length = longest(s) + s.head_dim, cols = s.heads * s.head_dim;
-  a.q = forward.input(keys, cols, dtype, 2, 1.5);
+  const std::int64_t keys = set_layout(forward, a, s, 0);
+  const std::int64_t length = longest(s) + s.widest(), cols = s.heads * s.value_dim();
+  const std::int64_t tokens = a.q_offsets[a.sequences];
+  a.q = forward.input(tokens, s.heads * s.head_dim, dtype, 2, 1.5);
   a.k = forward.input(keys, s.kv_heads * s.head_dim, dtype, 4);
-  a.v = forward.input(keys, s.kv_heads * s.head_dim, dtype);
-  a.out = forward.output("out", keys, cols, dtype, false, 1);
+  a.v = forward.input(keys, s.kv_heads * s.value_dim(), dtype);
+  set_sinks(forward, a, s, dtype);
+  a.out = forward.output("out", tokens, cols, dtype, false, 1);
   a.wants_lse = true;
-  a.lse = static_cast<float*>(forward.output("lse", keys, s.heads, DType::kF32, false, 1).data);
+  a.lse = static_cast<float*>(forward.output("lse", tokens, s.heads, DType::kF32, false, 1).data);
   kernels::cpu_kernels(kernels::CpuIsa::kReference).attention(a, stream);
   Arena arena(2);
-  g.dout = arena.input(keys, cols, dtype, 1);
+  g.dout = arena.input(tokens, cols, dtype, 1);
   // bf16: probabilities and their gradients are stored in bf16 on the way, and dout - mean cancels
   const double tol = (dtype == DType::kBF16 ? 2 : 1) * tolerance(dtype, 4 * length);
-  g.dq = arena.output("dq", keys, cols, dtype, false, tol, 3);
+  g.dq = arena.output("dq", tokens, s.heads * s.head_dim, dtype, false, tol, 3);
   g.dk = arena.output("dk", keys, s.kv_heads * s.head_dim, dtype, false, tol);
-  g.dv = arena.output("dv", keys, s.kv_heads * s.head_dim, dtype, false, tol, 5);
+  g.dv = arena.output("dv", keys, s.kv_heads * s.value_dim(), dtype, false, tol, 5);
+  g.wants_dsinks = s.sinks;
+  if (s.sinks) {
+    g.dsinks_dtype = tokens % 2 == 0 ? dtype : DType::kF32;
+    g.accumulate_dsinks = tokens % 3 == 0;
+    g.dsinks = arena.output("dsinks", 1, s.heads, g.dsinks_dtype, g.accumulate_dsinks, tol).data;
+  }
   table.attention_grad(g, stream);
   return arena.outputs();
 }
@@ -127,21 +151,52 @@ std::vector<Case> attention_cases() {
                           {{1}, {1300}, 3, 3, 80, 0},
                           {{1, 4}, {40000, 600}, 1, 1, 8, 0},
                           {{130, 6}, {450, 1000}, 2, 1, 32, 0},
-                          {{130, 6}, {450, 1000}, 2, 1, 32, 200}};
+                          {{130, 6}, {450, 1000}, 2, 1, 32, 200},
+                          // keys of no query: of no query here, or outside every window
+                          {{0, 5, 0}, {70, 3, 1}, 2, 1, 16, 0},
+                          {{9, 2}, {300, 513}, 2, 2, 16, 20},
+                          {{70}, {700}, 4, 2, 128, 65},
+                          {{600}, {1100}, 1, 1, 8, 0},
+                          // heads of v of another size: DeepSeek's, wider ones, odd ones
+                          {{33, 80}, {}, 2, 2, 192, 0, 128},
+                          {{70, 3}, {40, 530}, 4, 1, 24, 0, 16},
+                          {{150}, {}, 2, 1, 7, 33, 20},
+                          {{1, 40}, {}, 2, 1, 16, 0, 1},
+                          {{1100}, {}, 1, 1, 10, 0, 130},
+                          {{520}, {}, 2, 1, 130, 0, 10},
+                          // sinks
+                          {{17, 64, 1, 40}, {}, 4, 2, 64, 0, 0, 0, true},
+                          // (no window of 1 beside a sink: of dout v less out dout only the sink's share is
+                          // left, and in bf16 out is rounded, however it was made)
+                          {{129, 3}, {}, 2, 1, 64, 9, 0, 0, true},
+                          {{1100}, {}, 1, 1, 8, 128, 0, 0, true},
+                          {{1, 2, 3, 4, 5, 0}, {511, 510, 513, 1500, 600, 9}, 4, 2, 16, 0, 0, 0, true},
+                          {{64, 65}, {}, 34, 2, 8, 0, 0, 0, true},
+                          {{0}, {}, 2, 1, 16, 0, 0, 0, true},
+                          // softcap, well within and well below the scores
+                          {{17, 64, 1, 40}, {}, 4, 2, 64, 0, 0, 50, false},
+                          {{129, 3}, {}, 2, 1, 20, 7, 0, 0.5F, false},
+                          {{600, 2}, {}, 2, 1, 16, 130, 0, 2, false},
+                          {{1, 2, 3, 4, 5, 0}, {511, 510, 513, 1500, 600, 9}, 4, 2, 16, 0, 0, 2, false},
+                          // all of it
+                          {{90, 1, 5}, {30, 700, 9}, 6, 2, 24, 40, 17, 3, true},
+                          {{700}, {}, 2, 1, 20, 0, 36, 3, true}};
   std::vector<Case> cases;
   for (const Shape& s : shapes)
     for (const DType dtype : kBothDtypes) {
       const auto name = fmt::format("{} sequences, longest {}, {}/{} heads of {}, window {}{}, {}",
                                     s.queries.size(), longest(s), s.heads, s.kv_heads, s.head_dim, s.window,
-                                    s.earlier.empty() ? "" : ", cache", name_of(dtype));
+                                    s.earlier.empty() ? "" : ", cache", name_of(dtype)) +
+                        (s.v_head_dim > 0 ? fmt::format(", heads of v {}", s.v_head_dim) : "") +
+                        (s.softcap > 0 ? fmt::format(", softcap {}", s.softcap) : "") +
+                        (s.sinks ? ", sinks" : "");
       for (const bool lse : {false, true})
         cases.push_back(
             {"attention", "attention " + name + (lse ? " lse" : ""),
              [=](const KernelTable& t, Stream& st) { return run_attention(t, st, s, dtype, lse); }});
-      if (s.earlier.empty())
-        cases.push_back({"attention_grad", "attention_grad " + name, [=](const KernelTable& t, Stream& st) {
-                           return run_attention_grad(t, st, s, dtype);
-                         }});
+      cases.push_back({"attention_grad", "attention_grad " + name, [=](const KernelTable& t, Stream& st) {
+                         return run_attention_grad(t, st, s, dtype);
+                       }});
     }
   return cases;
 }

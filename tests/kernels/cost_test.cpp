@@ -49,6 +49,9 @@ TEST(Cost, OfAttentionCountsTheScoresThatAreComputed) {
         a.window = window;
         a.pairs = pairs * sequences;
         EXPECT_DOUBLE_EQ(cost(a).flops, static_cast<double>(pairs * sequences * heads * (4 * dim + 5)));
+        a.v_head_dim = 3;
+        EXPECT_DOUBLE_EQ(cost(a).flops,
+                         static_cast<double>(pairs * sequences * heads * (2 * dim + 2 * 3 + 5)));
       }
 }
 

@@ -114,7 +114,7 @@ Parts parts(HeadNormRopeGradArgs& a) {
   return p;
 }
 Parts parts(AttentionArgs& a) {
-  return {{&a.q, &a.k, &a.v, &a.out}, {}, {&a.sequences, &a.heads, &a.kv_heads, &a.head_dim, &a.window}};
+  return {{&a.q, &a.k, &a.v, &a.out}, {}, {&a.sequences, &a.heads, &a.kv_heads, &a.head_dim, &a.v_head_dim, &a.window}};
 }
 Parts parts(AttentionGradArgs& a) {
   Parts p = parts(a.forward);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cmath>
 #include <deque>
 
 #include "base/error.h"
@@ -118,6 +119,46 @@ TEST(KernelArguments, AgreeWithTheirFlags) {
   EXPECT_THROW(validate(a), Error) << "wanted, but nowhere to go";
   a.x.data = a.y.data = nullptr;
   EXPECT_NO_THROW(validate(a)) << "on the meta device";
+}
+
+TEST(KernelArguments, OfAttentionHaveHeadsOfTheSizesTold) {
+  AttentionGradArgs g;
+  AttentionArgs& a = g.forward;
+  a.q = matrix(kF, 2, 8);
+  a.k = matrix(kF, 2, 4);
+  a.v = matrix(kF, 2, 3);
+  a.out = matrix(kF, 2, 6);
+  g.dq = matrix(kF, 2, 8);
+  g.dk = matrix(kF, 2, 4);
+  g.dv = matrix(kF, 2, 3);
+  g.dout = matrix(kF, 2, 6);
+  a.heads = 2;
+  a.kv_heads = a.sequences = 1;
+  a.head_dim = 4;
+  a.pairs = 3;
+  float lse[4];
+  a.lse = lse;
+  a.wants_lse = true;
+  EXPECT_THROW(validate(g), Error) << "v's are as k's";
+  a.v_head_dim = 3;
+  EXPECT_NO_THROW(validate(g));
+  g.dout = matrix(kF, 2, 8);
+  EXPECT_THROW(validate(g), Error) << "dout is as q";
+  g.dout = matrix(kF, 2, 6);
+  for (const float cap : {-1.0F, INFINITY, NAN}) {
+    a.softcap = cap;
+    EXPECT_THROW(validate(g), Error) << cap;
+  }
+  a.softcap = 2;
+  float sinks[2], dsinks[2];
+  g.dsinks = dsinks;
+  g.wants_dsinks = true;
+  EXPECT_THROW(validate(g), Error) << "of no sinks";
+  a.sinks = sinks;
+  a.has_sinks = true;
+  EXPECT_NO_THROW(validate(g));
+  g.dsinks_dtype = DType::kI32;
+  EXPECT_THROW(validate(g), Error);
 }
 
 TEST(KernelArguments, OfARouterChooseAmongItsExperts) {

@@ -108,7 +108,7 @@ TEST_F(Arguments, AttentionArgumentsAreChecked) {
     return message_of([&] { attention(context_, q, k, v, l, 4, 0, 1); });
   };
   EXPECT_THAT(attend(f32({2, 8}), f32({2, 8}), f32({2, 4}), layout),
-              StartsWith("[ops.attention] k is (2, 8), v (2, 4)"));
+              StartsWith("[ops.attention] k is (2, 8), v (2, 4), heads of v are 4"));
   EXPECT_THAT(attend(f32({2, 12}), f32({2, 8}), f32({2, 8}), layout),
               StartsWith("[ops.attention] q (2, 12) and k (2, 8) do not make heads of 4 in whole groups"));
   EXPECT_THAT(
@@ -122,7 +122,7 @@ TEST_F(Arguments, AttentionArgumentsAreChecked) {
   Tape tape;
   const TapeScope scope(context_, &tape);
   EXPECT_THAT(attend(f32({2, 8}), k, f32({3, 8}), layout),
-              StartsWith("[ops.attention] 2 queries and 3 keys: no gradient through a cache"));
+              StartsWith("[ops.attention] 3 rows of keys, 2 keys of sequences: no gradient through a cache"));
 }
 
 TEST_F(Arguments, TypesThatDoNotFitAreNamed) {

@@ -137,6 +137,25 @@ TEST(Attention, GradMatchesFiniteDifferenceWithAWindow) {
   check_attention(2, 1, 4, 2);
 }
 
+TEST(Attention, GradMatchesFiniteDifferenceWithSinksASoftcapAndNarrowValues) {
+  constexpr std::int64_t kTokens = 9;
+  check_op({.inputs = {activation("q", {kTokens, 4 * 5}), activation("k", {kTokens, 2 * 5}),
+                       activation("v", {kTokens, 2 * 3}), weight("sinks", {4})},
+            .program = [](Context& c, const Tensors& in) -> Tensors {
+              return {attention(c, in[0], in[1], in[2], SequenceLayout::make(c, {5, 1, 3}), 5, 3, 0.7F,
+                                {.v_head_dim = 3, .softcap = 1.5F, .sinks = in[3]})};
+            },
+            .kept_bytes = kTokens * (4 * 5 + 2 * 5 + 2 * 3 + 4 * 3 + 4) * kFloat});
+}
+TEST(Attention, GradMatchesFiniteDifferenceWhereKeysAreOfNoQuery) {
+  check_op({.inputs = {activation("q", {5, 8}), activation("k", {12, 4}), activation("v", {12, 4})},
+            .program = [](Context& c, const Tensors& in) -> Tensors {
+              return {attention(c, in[0], in[1], in[2],
+                                SequenceLayout::make(c, {2, 3, 0}, {0, 6, 10}, {6, 4, 2}), 4, 3, 0.7F)};
+            },
+            .kept_bytes = (5 * 8 + 2 * 12 * 4 + 5 * 8 + 5 * 2) * kFloat});
+}
+
 TEST(SiluMul, GradMatchesFiniteDifference) {
   check_op({.inputs = {activation("gate", {5, 7}), activation("up", {5, 7})},
             .program = [](Context& c, const Tensors& in) -> Tensors { return {silu_mul(c, in[0], in[1])}; },

@@ -182,6 +182,30 @@ TEST(Values, AttentionReadsKeysFromACache) {
   });
 }
 
+TEST(Values, AttentionTellsTheLogOfItsSumsWhereAsked) {
+  for_each([](Context& c, DType dtype) {
+    const Tensor q = input(c, {7, 2 * 4}, 1, dtype), k = input(c, {7, 4}, 2, dtype);
+    const Tensor v = input(c, {7, 4}, 3, dtype), sinks = input(c, {2}, 4, dtype);
+    Tensor lse;
+    attention(c, q, k, v, SequenceLayout::make(c, {7}), 4, 0, 0.4F,
+              {.softcap = 0.8F, .sinks = sinks, .lse = &lse});
+    ASSERT_EQ(lse.shape(), (Shape{7, 2}));
+    const Values qs = values_of(q), ks = values_of(k), sink = values_of(sinks);
+    Values wanted;
+    for (std::size_t i = 0; i < 7; ++i)
+      for (std::size_t h = 0; h < 2; ++h) {
+        double sum = std::exp(sink[h]);
+        for (std::size_t j = 0; j <= i; ++j) {
+          double score = 0;
+          for (std::size_t d = 0; d < 4; ++d) score += qs[(i * 2 + h) * 4 + d] * ks[j * 4 + d];
+          sum += std::exp(0.8 * std::tanh(score * 0.4 / 0.8));
+        }
+        wanted.push_back(std::log(sum));
+      }
+    EXPECT_LT(test::relative_distance(values_of(lse), wanted), test::tolerance(DType::kF32, 8));
+  });
+}
+
 TEST(Values, ElementwiseOperationsAreTheirFormulas) {
   for_each([](Context& c, DType dtype) {
     const Tensor a = input(c, {3, 19}, 1, dtype);

@@ -59,8 +59,38 @@ double total_cost(const std::vector<AttentionPiece>& pieces) {
 
 /// The threads that so many pairs of a query and a key, for `heads` heads, are worth.
 int threads_for(double pairs, const AttentionArgs& a, const Stream& stream) {
-  const std::int64_t width = a.heads / a.kv_heads * a.head_dim;
+  const std::int64_t width = a.heads / a.kv_heads * widest_head(a);
   return pairs * static_cast<double>(width) < 1 << 16 ? 1 : stream.num_threads();
+}
+
+/// The gradient of the sinks, in f64: pieces of kSinkQueries queries, then these in order.
+void sinks_grad(const AttentionFunctions& code, const AttentionGradArgs& g, Stream& stream) {
+  const AttentionArgs& a = g.forward;
+  const Index first = a.q_offsets[0], end = a.q_offsets[a.sequences];
+  const Index pieces = ceil_div(end - first, kSinkQueries);
+  const Index floats = round_up(a.heads, 16);
+  auto* sums = static_cast<double*>(
+      stream.shared_workspace(static_cast<std::size_t>(pieces * a.heads) * sizeof(double)));
+  const double work = static_cast<double>(end - first) * static_cast<double>(a.out.cols);
+  over_pieces(pieces, floats, work < 1 << 16 ? 1 : stream.num_threads(), stream,
+              [&](std::size_t i, float* scratch) {
+                const Index begin = first + static_cast<Index>(i) * kSinkQueries;
+                code.sink_sums(g, begin, least(begin + kSinkQueries, end),
+                               sums + static_cast<Index>(i) * a.heads, scratch);
+              });
+  if (stream.is_meta()) return;
+  for (Index h = 0; h < a.heads; h++) {
+    float before = 0;
+    if (g.accumulate_dsinks) {
+      convert(g.dsinks_dtype, static_cast<char*>(g.dsinks) + h * size_of(g.dsinks_dtype), DType::kF32,
+              &before, 1);
+    }
+    double sum = 0;
+    for (Index i = 0; i < pieces; i++) sum += sums[i * a.heads + h];
+    const auto gradient = static_cast<float>(static_cast<double>(before) - sum);
+    convert(DType::kF32, &gradient, g.dsinks_dtype,
+            static_cast<char*>(g.dsinks) + h * size_of(g.dsinks_dtype), 1);
+  }
 }
 
 }  // namespace
@@ -95,6 +125,7 @@ void attention_grad(const AttentionFunctions& code, const AttentionGradArgs& g, 
   for (const AttentionPiece& piece : pieces) floats = std::max(floats, code.backward_scratch(g, piece));
   over_pieces(static_cast<Index>(pieces.size()), floats, threads_for(total_cost(pieces), g.forward, stream),
               stream, [&](std::size_t i, float* scratch) { code.backward(g, pieces[i], scratch); });
+  if (g.wants_dsinks) sinks_grad(code, g, stream);
 }
 
 }  // namespace hone::kernels::cpu

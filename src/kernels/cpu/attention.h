@@ -15,6 +15,7 @@ struct AttentionFunctions {
   Index (*few_scratch)(const AttentionArgs& a);
   void (*backward)(const AttentionGradArgs& g, const AttentionPiece& piece, float* scratch);
   Index (*backward_scratch)(const AttentionGradArgs& g, const AttentionPiece& piece);
+  void (*sink_sums)(const AttentionGradArgs& g, Index begin, Index end, double* sums, float* scratch);
 };
 
 void attention(const AttentionFunctions& code, const AttentionArgs& a, Stream& stream);

@@ -70,6 +70,36 @@ template <class Isa>
   return Isa::blend(Isa::zero(), v, most(0, least(begin, Isa::kLanes)));
 }
 
+/// tanh(x), and its slope 1 - tanh(x)^2 without the cancellation. Small ones by the polynomial of Cephes'
+/// tanhf, whose relative error is small near 0 too. NaN stays NaN.
+template <class Isa>
+struct Tanh {
+  typename Isa::Vec value, slope;
+  [[gnu::always_inline]] explicit Tanh(typename Isa::Vec x) {
+    using Vec = typename Isa::Vec;
+    const Vec one = Isa::set(1.0F), size = Isa::max(x, Isa::zero() - x), square = x * x;
+    Vec p = Isa::set(-5.70498872745e-3F);
+    p = Isa::fma(p, square, Isa::set(2.06390887954e-2F));
+    p = Isa::fma(p, square, Isa::set(-5.37397155531e-2F));
+    p = Isa::fma(p, square, Isa::set(1.33314422036e-1F));
+    p = Isa::fma(p, square, Isa::set(-3.33332819422e-1F));
+    const Vec small = Isa::fma(p * square, x, x);
+    const Vec e = Isa::exp(Isa::set(-2.0F) * size), inverse = one / (one + e);
+    const Vec large = Isa::fnma(e + e, inverse, one);
+    const auto is_small = size < Isa::set(0.625F);
+    value = is_small ? small : (x < Isa::zero() ? Isa::zero() - large : large);
+    slope = is_small ? Isa::fnma(small, small, one) : Isa::set(4.0F) * e * inverse * inverse;
+  }
+};
+
+/// s[seen] = cap * tanh(scale * s / cap), in whole vectors.
+template <class Isa>
+[[gnu::noinline]] void cap_row(float* s, Range seen, float scale, float cap) {
+  const typename Isa::Vec factor = Isa::set(scale / cap), most = Isa::set(cap);
+  for (Index j = seen.begin / Isa::kLanes * Isa::kLanes; j < seen.end; j += Isa::kLanes)
+    Isa::store(s + j, Tanh<Isa>(Isa::load(s + j) * factor).value * most);
+}
+
 /// The running softmax of a row.
 struct RowState {
   float max = -__FLT_MAX__;  // of the scaled scores so far
@@ -79,6 +109,23 @@ struct RowState {
 /// log(sum of exp(score)), rounded once: its error makes every probability of the row wrong by one factor.
 inline float log_sum_exp(const RowState& state) {
   return static_cast<float>(static_cast<double>(state.max) + __builtin_log(static_cast<double>(state.sum)));
+}
+
+/// Takes a score without a value into a row. Returns what the row's sums have to be multiplied by.
+inline float add_sink(float sink, RowState& state) {
+  const auto score = static_cast<double>(sink), before = static_cast<double>(state.max);
+  const double max = before > score ? before : score;
+  const double correction = __builtin_exp(before - max);
+  state.sum = static_cast<float>(static_cast<double>(state.sum) * correction + __builtin_exp(score - max));
+  state.max = static_cast<float>(max);
+  return static_cast<float>(correction);
+}
+/// Ends a row of a head: what its sums have to be multiplied by.
+template <class Isa, class T>
+[[gnu::always_inline]] inline float end_row(const AttentionArgs& a, Index head, RowState& state) {
+  if (!a.has_sinks) return 1 / state.sum;
+  const float correction = add_sink(Isa::load(static_cast<const T*>(a.sinks) + head, 1)[0], state);
+  return correction / state.sum;
 }
 
 /// Turns the scores s[seen] of a row into exp(scale * score - maximum so far), stored as E where they were,

@@ -53,6 +53,14 @@ inline constexpr Index kBackwardKeys = 64;   // backward: keys of a block
 /// on from the sum of those before it, a group is a chain of 256 additions of 32 products each, at most.
 inline constexpr Index kGroupBlocks = 16;
 
+/// The wider of q's and k's heads and v's.
+[[gnu::always_inline]] inline Index widest_head(const AttentionArgs& a) {
+  return most(a.head_dim, a.value_dim());
+}
+
+/// The gradient of sinks: queries whose terms are added up one after another.
+inline constexpr Index kSinkQueries = 64;
+
 /// Backward: the keys whose gradients are summed at once, so that they and what they need stay in L2.
 [[gnu::always_inline]] constexpr Index backward_chunk(Index head_dim) {
   return most(1, 65536 / most(head_dim, 128) / kBackwardKeys) * kBackwardKeys;
@@ -82,6 +90,9 @@ struct AttentionCode {
   /// dq gives all keys, and whoever asks for dk and dv all queries.
   static void backward(const AttentionGradArgs& g, const AttentionPiece& piece, float* scratch);
   static Index backward_scratch(const AttentionGradArgs& g, const AttentionPiece& piece);
+  /// sums[head] = the sum over rows [begin, end) of q of the sink's probability times the product of out and
+  /// dout: less what these add to its gradient. Scratch: whole vectors of heads.
+  static void sink_sums(const AttentionGradArgs& g, Index begin, Index end, double* sums, float* scratch);
 };
 
 }  // namespace hone::kernels::cpu

@@ -14,7 +14,12 @@ class AttentionFew {
 
  public:
   AttentionFew(const AttentionArgs& a, const AttentionPiece& piece, float* partials, float* memory)
-      : a_(a), piece_(piece), span_(a, piece.sequence), group_(a.heads / a.kv_heads), dim_(a.head_dim) {
+      : a_(a),
+        piece_(piece),
+        span_(a, piece.sequence),
+        group_(a.heads / a.kv_heads),
+        dim_(a.head_dim),
+        v_dim_(a.value_dim()) {
     width_ = row_width(a);
     rows_ = group_ * span_.queries;
     carve(memory);
@@ -53,11 +58,15 @@ class AttentionFew {
 
  private:
   explicit AttentionFew(const AttentionArgs& a)
-      : a_(a), group_(a.heads / a.kv_heads), dim_(a.head_dim), rows_(group_ * kFewQueries) {
+      : a_(a),
+        group_(a.heads / a.kv_heads),
+        dim_(a.head_dim),
+        v_dim_(a.value_dim()),
+        rows_(group_ * kFewQueries) {
     width_ = row_width(a);
   }
   /// A row's sums in whole vectors, and its state at the end.
-  static Index row_width(const AttentionArgs& a) { return round_up(a.head_dim, 16) + 16; }
+  static Index row_width(const AttentionArgs& a) { return round_up(a.value_dim(), 16) + 16; }
   Index carve(float* memory) {
     Carver c(memory);
     queries_ = c.take<T>(rows_ * query_stride());
@@ -105,18 +114,21 @@ class AttentionFew {
     for (Index i = 0; i < kRows; i++) {
       const Index p = span_.position((r + i) / group_);
       const Range seen{most(0, first_seen(a_.window, p) - keys.begin), least(p + 1, keys.end) - keys.begin};
-      const float correction = softmax_row<Isa, float>(
-          scores_ + i * kScoreStride, {0, round_up(keys.size(), kLanes)}, seen, a_.scale, state(r + i));
+      float* scores = scores_ + i * kScoreStride;
+      if (a_.softcap > 0) cap_row<Isa>(scores, seen, a_.scale, a_.softcap);
+      const float correction = softmax_row<Isa, float>(scores, {0, round_up(keys.size(), kLanes)}, seen,
+                                                       a_.softcap > 0 ? 1 : a_.scale, state(r + i));
       if (correction != 1) store_scaled<Isa>(sums(r + i), correction, width_ - 16, sums(r + i));
     }
-    const T* v = row(a_.v, keys.begin);
-    for (Index d = 0; d < dim_; d += 4 * kLanes) {
-      gather<kRows>(v + d, keys.size(), least(4 * kLanes, dim_ - d), sums(r) + d);
+    const T* v =
+        static_cast<const T*>(a_.v.data) + (span_.key + keys.begin) * a_.v.stride + piece_.kv_head * v_dim_;
+    for (Index d = 0; d < v_dim_; d += 4 * kLanes) {
+      gather<kRows>(v + d, keys.size(), least(4 * kLanes, v_dim_ - d), sums(r) + d);
     }
   }
 
-  const T* row(const Matrix& m, Index position) const {
-    return static_cast<const T*>(m.data) + (span_.key + position) * m.stride + piece_.kv_head * dim_;
+  const T* key(Index position) const {
+    return static_cast<const T*>(a_.k.data) + (span_.key + position) * a_.k.stride + piece_.kv_head * dim_;
   }
 
   template <int kRows>
@@ -125,8 +137,8 @@ class AttentionFew {
     for (Index k = 0; k < keys.size(); k += 4) {
       const T* four[4];
       for (Index i = 0; i < 4; i++) {
-        four[i] = row(a_.k, least(keys.begin + k + i, keys.end - 1));
-        prefetch_row(row(a_.k, least(keys.begin + k + i + kFewAhead, keys.end - 1)), dim_);
+        four[i] = key(least(keys.begin + k + i, keys.end - 1));
+        prefetch_row(key(least(keys.begin + k + i + kFewAhead, keys.end - 1)), dim_);
       }
       multiply_four_keys<Isa, T, kRows>(q, query_stride(), four, dim_, scores_ + k, kScoreStride);
     }
@@ -150,8 +162,8 @@ class AttentionFew {
   void store() {
     for (Index r = 0; r < rows_; r++) {
       const Index query = span_.query + r / group_, h = piece_.kv_head * group_ + r % group_;
-      store_scaled<Isa>(sums(r), 1 / state(r).sum, dim_,
-                        static_cast<T*>(a_.out.data) + query * a_.out.stride + h * dim_);
+      store_scaled<Isa>(sums(r), end_row<Isa, T>(a_, h, state(r)), v_dim_,
+                        static_cast<T*>(a_.out.data) + query * a_.out.stride + h * v_dim_);
       if (a_.wants_lse) a_.lse[query * a_.heads + h] = log_sum_exp(state(r));
     }
   }
@@ -159,7 +171,7 @@ class AttentionFew {
   const AttentionArgs& a_;
   const AttentionPiece piece_{};
   const AttentionSpan span_;
-  const Index group_, dim_;
+  const Index group_, dim_, v_dim_;
   Index width_ = 0, rows_ = 0;
   T* queries_ = nullptr;
   float *scores_ = nullptr, *rows_memory_ = nullptr;

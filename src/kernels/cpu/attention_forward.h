@@ -16,7 +16,12 @@ class AttentionForward {
 
  public:
   AttentionForward(const AttentionArgs& a, const AttentionPiece& piece, float* memory)
-      : a_(a), piece_(piece), span_(a, piece.sequence), group_(a.heads / a.kv_heads), dim_(a.head_dim) {
+      : a_(a),
+        piece_(piece),
+        span_(a, piece.sequence),
+        group_(a.heads / a.kv_heads),
+        dim_(a.head_dim),
+        v_dim_(a.value_dim()) {
     queries_ = piece.query_end - piece.query_begin;
     position_ = span_.position(piece.query_begin);
     carve(memory);
@@ -54,12 +59,12 @@ class AttentionForward {
   };
 
   AttentionForward(const AttentionArgs& a, Index queries)
-      : a_(a), group_(a.heads / a.kv_heads), dim_(a.head_dim), queries_(queries) {}
+      : a_(a), group_(a.heads / a.kv_heads), dim_(a.head_dim), v_dim_(a.value_dim()), queries_(queries) {}
 
   Index carve(float* memory) {
     words_ = words_of<Isa, E>(dim_);
     left_stride_ = padded(words_);
-    panels_ = ceil_div(dim_, kWidth);
+    panels_ = ceil_div(v_dim_, kWidth);
     Carver c(memory);
     left_ = c.take<float>(rows() * left_stride_);
     for (Sums* s : {&group_sums_, &before_}) {
@@ -116,11 +121,11 @@ class AttentionForward {
   }
 
   void load_keys() {
-    const Index row = span_.key + keys_.begin, column = piece_.kv_head * dim_;
-    pack_along<Isa, E>(static_cast<const T*>(a_.k.data) + row * a_.k.stride + column, a_.k.stride,
-                       keys_.size(), dim_, keys_packed_);
-    pack_across<Isa, E>(static_cast<const T*>(a_.v.data) + row * a_.v.stride + column, a_.v.stride, dim_,
-                        keys_.size(), values_packed_);
+    const Index row = span_.key + keys_.begin;
+    pack_along<Isa, E>(static_cast<const T*>(a_.k.data) + row * a_.k.stride + piece_.kv_head * dim_,
+                       a_.k.stride, keys_.size(), dim_, keys_packed_);
+    pack_across<Isa, E>(static_cast<const T*>(a_.v.data) + row * a_.v.stride + piece_.kv_head * v_dim_,
+                        a_.v.stride, v_dim_, keys_.size(), values_packed_);
   }
 
   void block(Range r) {
@@ -131,7 +136,9 @@ class AttentionForward {
     const Range whole{all.begin / kWhole * kWhole, square_end<Isa, E>(all.end)};
     for (Index i = r.begin; i < r.end; i++) {
       float* row = scores_ + (i - r.begin) * kScoreStride;
-      const float correction = softmax_row<Isa, E>(row, whole, seen(i), a_.scale, group_sums_.state[i]);
+      if (a_.softcap > 0) cap_row<Isa>(row, seen(i), a_.scale, a_.softcap);
+      const float correction =
+          softmax_row<Isa, E>(row, whole, seen(i), a_.softcap > 0 ? 1 : a_.scale, group_sums_.state[i]);
       if (correction != 1) {
         float* sums = group_sums_.sums + i * panels_ * kWidth;
         store_scaled<Isa>(sums, correction, panels_ * kWidth, sums);
@@ -167,10 +174,11 @@ class AttentionForward {
   void store(const Sums& of) {
     for (Index i = 0; i < queries_; i++) {
       const Index query = query_row(i);
-      T* out = static_cast<T*>(a_.out.data) + query * a_.out.stride + head() * dim_;
-      prefetch_row(out + 8 * a_.out.stride, i + 8 < queries_ ? group_ * dim_ : 0);
+      T* out = static_cast<T*>(a_.out.data) + query * a_.out.stride + head() * v_dim_;
+      prefetch_row(out + 8 * a_.out.stride, i + 8 < queries_ ? group_ * v_dim_ : 0);
       for (Index h = 0, r = i; h < group_; h++, r += queries_) {
-        store_scaled<Isa>(of.sums + r * panels_ * kWidth, 1 / of.state[r].sum, dim_, out + h * dim_);
+        const float factor = end_row<Isa, T>(a_, head() + h, of.state[r]);
+        store_scaled<Isa>(of.sums + r * panels_ * kWidth, factor, v_dim_, out + h * v_dim_);
         if (a_.wants_lse) a_.lse[query * a_.heads + head() + h] = log_sum_exp(of.state[r]);
       }
     }
@@ -179,10 +187,11 @@ class AttentionForward {
   const AttentionArgs& a_;
   const AttentionPiece piece_{};
   const AttentionSpan span_;
-  const Index group_, dim_;
+  const Index group_, dim_, v_dim_;
   Index queries_ = 0;   // of the piece
   Index position_ = 0;  // of the first
-  Index words_ = 0, left_stride_ = 0, panels_ = 0;
+  Index words_ = 0, left_stride_ = 0;
+  Index panels_ = 0;              // of values
   Range keys_{0, 0};              // positions of the chunk
   Sums group_sums_{}, before_{};  // of the group of chunks, and of all groups before it
   float *left_ = nullptr, *keys_packed_ = nullptr, *values_packed_ = nullptr, *scores_ = nullptr;

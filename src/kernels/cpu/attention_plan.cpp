@@ -93,10 +93,11 @@ std::vector<AttentionPiece> whole_pieces(const AttentionArgs& a) {
   piece.dq = piece.dkv = true;
   for (piece.sequence = 0; piece.sequence < a.sequences; piece.sequence++) {
     const AttentionSpan span(a, piece.sequence);
-    if (span.queries == 0) continue;
+    if (span.queries == 0 && span.keys == 0) continue;
     piece.query_end = span.queries;
     piece.key_end = span.keys;
-    piece.cost = kBoth * pairs(a, span, 0, span.queries);
+    // Keys without queries have gradients of 0, which somebody must write.
+    piece.cost = span.queries > 0 ? kBoth * pairs(a, span, 0, span.queries) : 0;
     for (piece.kv_head = 0; piece.kv_head < a.kv_heads; piece.kv_head++) pieces.push_back(piece);
   }
   return pieces;
@@ -105,7 +106,7 @@ std::vector<AttentionPiece> whole_pieces(const AttentionArgs& a) {
 /// Cuts a whole piece into pieces for dk and dv by keys, and pieces for dq by queries: seven products.
 void cut(const AttentionArgs& a, const AttentionPiece& whole, std::vector<AttentionPiece>& pieces) {
   const AttentionSpan span(a, whole.sequence);
-  const Index chunk = backward_chunk(a.head_dim), queries = 2 * kBackwardRows;
+  const Index chunk = backward_chunk(widest_head(a)), queries = 2 * kBackwardRows;
   const Index length = std::min(chunk, round_up(ceil_div(span.keys, 8), kBackwardKeys));
   AttentionPiece piece = whole;
   piece.dq = false;
@@ -143,7 +144,7 @@ std::vector<AttentionPiece> plan_backward(const AttentionArgs& a, int threads) {
   // A thread's share if everything is cut; whole pieces longer than that would keep the others waiting.
   const double share = total * (kOnlyDkv + kOnlyDq) / kBoth / threads;
   for (const AttentionPiece& piece : whole) {
-    const bool fits = piece.key_end <= backward_chunk(a.head_dim) ||
+    const bool fits = piece.key_end <= backward_chunk(widest_head(a)) ||
                       a.heads / a.kv_heads * piece.query_end * a.head_dim <= kMaxDqFloats;
     if (!fits || (piece.cost > share && piece.key_end > kBackwardKeys))
       cut(a, piece, pieces);

@@ -26,8 +26,9 @@ void multiply_columns(const float* x, const float* y, Index words, Index columns
 }
 
 /// kLanes keys times kLanes queries: scores and gradients of probabilities in, p = exp(scale * score - lse)
-/// and ds = p * (gradient - mean) out as E, in the same rows. A row holds more queries than these, and what
-/// was in front of them is E already: an element is never written before it was read.
+/// and ds = p * (gradient - mean) out as E, in the same rows; with a softcap, of the score capped. A row
+/// holds more queries than these, and what was in front of them is E already: an element is never written
+/// before it was read.
 template <class Isa, class E>
 struct SoftmaxSquare {
   using Vec = typename Isa::Vec;
@@ -40,7 +41,8 @@ struct SoftmaxSquare {
   Index ds_stride = 0;
 
   struct Queries {
-    float scale;
+    float scale;  // with a softcap: divided by it
+    float softcap;
     const float *lse, *mean;
   };
   /// What a square in which not everyone sees everyone needs to know: the first key's position less the first
@@ -53,15 +55,22 @@ struct SoftmaxSquare {
     }
   };
 
-  template <bool kMasked>
+  template <bool kMasked, bool kCapped>
   void compute(const Queries& of, const Edge& edge) const {
     const Vec scale = Isa::set(of.scale), lse = Isa::load(of.lse), mean = Isa::load(of.mean);
     float *from = score, *dfrom = dscore;
     Vec square[kLanes];
 #pragma GCC unroll 16
     for (Index r = 0; r < kLanes; r++, from += stride, dfrom += stride) {
-      Vec p = Isa::exp(Isa::load(from + query) * scale - lse);
-      Vec d = p * (Isa::load(dfrom + query) - mean);
+      Vec p, d;
+      if constexpr (kCapped) {
+        const Tanh<Isa> capped(Isa::load(from + query) * scale);
+        p = Isa::exp(capped.value * Isa::set(of.softcap) - lse);
+        d = p * (Isa::load(dfrom + query) - mean) * capped.slope;
+      } else {
+        p = Isa::exp(Isa::load(from + query) * scale - lse);
+        d = p * (Isa::load(dfrom + query) - mean);
+      }
       if constexpr (kMasked) {
         const Range lanes = edge.seeing(r);
         p = keep<Isa>(p, lanes.begin, lanes.end);

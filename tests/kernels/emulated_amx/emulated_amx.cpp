@@ -27,8 +27,9 @@ kernels::KernelTable emulated_amx_kernels() {
   using Code = kernels::cpu::AttentionCode<EmulatedAmx>;
   using Matrices = kernels::cpu::MatrixKernels<EmulatedAmx>;
   static constexpr kernels::cpu::AttentionFunctions kTiles{
-      Code::forward,     Code::forward_scratch, Code::few,      Code::join_few,
-      Code::few_partial, Code::few_scratch,     Code::backward, Code::backward_scratch};
+      Code::forward,  Code::forward_scratch,  Code::few,
+      Code::join_few, Code::few_partial,      Code::few_scratch,
+      Code::backward, Code::backward_scratch, Code::sink_sums};
   kernels::KernelTable table = kernels::cpu_kernels(CpuIsa::kAvx512Bf16);
   table.matmul = Matrices::matmul;
   table.experts = Matrices::experts;
