@@ -96,8 +96,8 @@ inline constexpr std::int64_t kPairwiseBlock = 128;
 inline std::int64_t pairwise_block = kPairwiseBlock;
 
 /// For sums of products: blocks twice as long as a kernel's longest chain (128 words, pairs in bf16), so that
-/// what a chain loses is not decided by where it begins. Beside blocks as long as the chains no ratio of long
-/// sums is above 1.15, but for AMX tiles.
+/// what a chain loses is not decided by where it begins. Beside blocks as long as the chains the largest
+/// ratio is 1.2 (attention over 700 keys, whose chains are as long), but for AMX tiles.
 class ProductBlocks {
  public:
   explicit ProductBlocks(DType dtype) { pairwise_block = dtype == DType::kBF16 ? 512 : 256; }
