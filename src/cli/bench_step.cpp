@@ -40,6 +40,7 @@ model::TokenBatch random_batch(const BenchStepOptions& options, std::int64_t voc
 void bench_step(const BenchStepOptions& options) {
   const auto description = model::describe(options.config);
   const auto& spec = description.spec;
+  model::check_runs(spec);
   model::check_context(spec, options.seq, fmt::format("--seq {}", options.seq));
   auto context = options.compute.context();
   const DType dtype = options.compute.compute_dtype().value_or(DType::kF32);

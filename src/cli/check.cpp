@@ -149,9 +149,11 @@ CheckPlan plan_of(const CheckOptions& options) {
   std::int64_t context = 2048;
   if (std::filesystem::exists(plan.model / "config.json")) {
     const auto spec = model::describe(plan.model).spec;
-    plan.reading.vocab = spec.vocab;
-    context = std::min(context, spec.context_length());
-    model::check_context(spec, seq_len, fmt::format("--seq-len {}", seq_len));
+    if (!spec.layers.empty()) {  // else a family that hone does not know: its data can be looked at
+      plan.reading.vocab = spec.vocab;
+      context = std::min(context, spec.context_length());
+      model::check_context(spec, seq_len, fmt::format("--seq-len {}", seq_len));
+    }
   }
   if (seq_len == 0) seq_len = context;
   return plan;

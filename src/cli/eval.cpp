@@ -33,6 +33,7 @@ train::EvalProgress show(Progress& progress) {
 
 void run(const EvalOptions& options) {
   const auto spec = model::describe(options.model).spec;
+  model::check_runs(spec);
   const std::int64_t longest = options.seq_len > 0 ? options.seq_len : spec.context_length();
   model::check_context(spec, longest, fmt::format("--seq-len {}", longest));
   const auto tokenizer = text::PretrainedTokenizer::from_pretrained(options.model);

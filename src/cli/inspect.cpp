@@ -3,16 +3,18 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <vector>
 
 #include "base/console.h"
 #include "base/error.h"
 #include "cli/options.h"
 #include "cli/verbs.h"
 #include "model/causal_lm.h"
-#include "train/start_card.h"
+#include "train/forecast.h"
 
 namespace hone::cli {
 
@@ -26,14 +28,15 @@ struct InspectOptions {
 };
 
 ordered_json describe_spec(const model::DecoderSpec& spec) {
-  ordered_json result{{"model_type", spec.model_type},
-                      {"layers", spec.layers.size()},
-                      {"hidden", spec.hidden},
-                      {"vocab", spec.vocab},
-                      {"max_position_embeddings", spec.max_positions},
-                      {"rope", spec.ropes.front().type},
-                      {"rope_theta", spec.ropes.front().theta},
-                      {"tied", spec.tied}};
+  ordered_json result{{"model_type", spec.model_type}};
+  if (spec.layers.empty()) return result;  // an unknown family
+  result["layers"] = spec.layers.size();
+  result["hidden"] = spec.hidden;
+  result["vocab"] = spec.vocab;
+  result["max_position_embeddings"] = spec.max_positions;
+  result["rope"] = spec.ropes.front().type;
+  result["rope_theta"] = spec.ropes.front().theta;
+  result["tied"] = spec.tied;
   for (const auto& layer : spec.layers) {
     for (const auto& branch : layer.branches) {
       if (const auto* a = std::get_if<model::AttentionSpec>(&branch.mixer)) {
@@ -46,19 +49,38 @@ ordered_json describe_spec(const model::DecoderSpec& spec) {
         result["experts_per_token"] = m->top_k;
         result["expert_ffn"] = m->ffn;
         result["moe_layers"] = spec.num_moe_layers();
-      } else {
-        result["ffn"] = std::get<model::DenseSpec>(branch.mixer).ffn;
+      } else if (const auto* dense = std::get_if<model::DenseSpec>(&branch.mixer)) {
+        result["ffn"] = dense->ffn;
       }
     }
   }
   return result;
 }
 
-/// Parameters by group.
-std::map<std::string, std::int64_t> groups(const model::DecoderSpec& spec) {
-  std::map<std::string, std::int64_t> result;
-  for (const auto& p : model::list_parameters(spec)) result[std::string(name_of(p.role))] += p.shape.numel();
-  return result;
+/// What a full fine-tune with AdamW holds: one document a step, in the dtype of config.json (f32 where it
+/// names none that hone computes in).
+ordered_json describe_memory(const model::ModelDescription& description, bool untied_head) {
+  const auto& spec = description.spec;
+  const std::int64_t tokens = std::min<std::int64_t>(2048, spec.context_length());
+  const DType dtype = description.config.dtype() == DType::kBF16 ? DType::kBF16 : DType::kF32;
+  const std::vector<std::int32_t> ids(static_cast<std::size_t>(tokens), 0);
+  std::vector<model::TokenBatch> batches(1);
+  batches[0].add(ids, ids);
+  const auto memory =
+      train::forecast_steps(spec, dtype, batches,
+                            {.aux_coefficient = spec.output_router_logits ? spec.aux_coefficient : 0.0,
+                             .untied_head = untied_head,
+                             .gradient_dtype = dtype,
+                             .threads = device::available_cores()})
+          .memory;
+  return {{"tokens", tokens},
+          {"dtype", name_of(dtype)},
+          {"weights", memory.weights},
+          {"optimizer", memory.optimizer},
+          {"gradients", memory.gradients},
+          {"activations", memory.activations},
+          {"reserve", memory.reserve},
+          {"total", memory.total()}};
 }
 
 ordered_json describe_weights(const hub::Checkpoint& checkpoint, bool tensors) {
@@ -78,19 +100,36 @@ ordered_json describe_weights(const hub::Checkpoint& checkpoint, bool tensors) {
   return result;
 }
 
+std::string bytes_of(const ordered_json& row, const char* key) {
+  return bytes_text(row[key].get<double>());
+}
+
 void print(const ordered_json& row, const model::ModelDescription& description) {
+  const auto& spec = description.spec;
   Card card;
-  card.row("model", fmt::format("{}  {} parameters, {} active", description.spec.model_type,
-                                short_count(row["parameters"].get<double>()),
-                                short_count(row["active_parameters"].get<double>())));
-  std::string config;
-  for (const auto& [key, value] : row["config"].items())
-    if (key != "model_type") config += (config.empty() ? "" : ", ") + key + " " + value.dump();
-  card.row("config", config);
-  std::string parts;
-  for (const auto& [key, value] : row["groups"].items())
-    parts += fmt::format("{}{} {}", parts.empty() ? "" : ", ", key, short_count(value.get<double>()));
-  card.row("groups", parts);
+  if (spec.layers.empty()) {
+    card.row("model", spec.model_type);
+  } else {
+    card.row("model", fmt::format("{}  {} parameters, {} active", spec.model_type,
+                                  short_count(row["parameters"].get<double>()),
+                                  short_count(row["active_parameters"].get<double>())));
+    std::string config;
+    for (const auto& [key, value] : row["config"].items())
+      if (key != "model_type") config += (config.empty() ? "" : ", ") + key + " " + value.dump();
+    card.row("config", config);
+    std::string parts;
+    for (const auto& [key, value] : row["groups"].items())
+      parts += fmt::format("{}{} {}", parts.empty() ? "" : ", ", key, short_count(value.get<double>()));
+    card.row("groups", parts);
+    const auto& m = row["memory"];
+    card.row(
+        "memory",
+        fmt::format("{} to train it whole with AdamW, {} tokens a step in {}: weights {} + optimizer {} + "
+                    "gradients {} + activations {} + reserve {}",
+                    bytes_of(m, "total"), with_commas(m["tokens"].get<std::int64_t>()),
+                    m["dtype"].get<std::string>(), bytes_of(m, "weights"), bytes_of(m, "optimizer"),
+                    bytes_of(m, "gradients"), bytes_of(m, "activations"), bytes_of(m, "reserve")));
+  }
   if (row.contains("weights")) {
     const auto& w = row["weights"];
     std::string dtypes;
@@ -104,6 +143,8 @@ void print(const ordered_json& row, const model::ModelDescription& description) 
   if (!description.unknown_keys.empty())
     card.row("unknown",
              fmt::format("config keys without effect: {}", fmt::join(description.unknown_keys, ", ")));
+  for (const auto& line : spec.left_out) card.row("left out", line);
+  for (const auto& line : spec.refusals) card.row("not run", line);
   fmt::print("{}", card.str());
   if (row.contains("weights") && row["weights"].contains("tensors"))
     for (const auto& t : row["weights"]["tensors"])
@@ -119,18 +160,21 @@ void run(const InspectOptions& options) {
       std::filesystem::exists(directory / "model.safetensors.index.json"))
     checkpoint = hub::Checkpoint::open(directory);
   model::DecoderSpec spec = description.spec;
-  if (checkpoint && model::has_untied_head(spec, *checkpoint)) spec.tied = false;
+  const bool untied_head = checkpoint && model::has_untied_head(spec, *checkpoint);
+  if (untied_head) spec.tied = false;
 
   ordered_json row{{"config", describe_spec(spec)}};
-  std::int64_t total = 0;
-  for (const auto& [group, n] : groups(spec)) {
-    row["groups"][group] = n;
-    total += n;
+  if (!spec.layers.empty()) {
+    const auto counts = model::count_parameters(spec);
+    for (const auto& [role, n] : counts.by_role) row["groups"][std::string(name_of(role))] = n;
+    row["parameters"] = counts.total;
+    row["active_parameters"] = counts.active;
+    row["memory"] = describe_memory(description, untied_head);
   }
-  row["parameters"] = total;
-  row["active_parameters"] = train::active_parameters(spec);
   if (checkpoint) row["weights"] = describe_weights(*checkpoint, options.tensors);
   row["unknown_config_keys"] = description.unknown_keys;
+  row["left_out"] = spec.left_out;
+  row["refusals"] = spec.refusals;
   if (options.json)
     print_json(row);
   else
@@ -142,7 +186,8 @@ void run(const InspectOptions& options) {
 void add_inspect(CLI::App& app) {
   auto options = std::make_shared<InspectOptions>();
   CLI::App* verb = app.add_subcommand(
-      "inspect", "show a checkpoint's configuration, parameters by group, dtypes and shards");
+      "inspect",
+      "show a checkpoint's configuration, parameters by group, the memory to train it, dtypes and shards");
   verb->add_option(
           "MODEL", options->model,
           "a Hugging Face checkpoint directory, or one with only a config.json, or a hub name that is cached")

@@ -41,6 +41,7 @@ void run(const LogitsOptions& options) {
   auto context = options.compute.context();
   // The rows are checked against config.json before the weights are read.
   const auto spec = model::describe(options.model).spec;
+  model::check_runs(spec);
   const auto rows = read_token_rows(options.ids, spec);
   auto model = options.compute.load(context, options.model);
 

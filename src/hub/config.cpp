@@ -244,19 +244,30 @@ std::vector<std::string> ConfigSection::unread_below(const JsonNode& node) const
 ModelConfig::ModelConfig(JsonNode node) : ConfigSection(std::move(node), std::make_shared<ReadKeys>()) {
   if (!node_.is_object()) node_.fail_expected("an object");
   model_type_ = string("model_type");
+}
+
+std::vector<std::string> ModelConfig::nested_models() const {
+  std::vector<std::string> nested;
   for (const char* key : kNestedModels)
-    if (const auto nested = node_.find(key); nested && nested->is_object())
-      fail(
-          "{}: {}: model_type {} nests its language model in a larger one; only plain text models can be "
-          "trained",
-          file(), key, shown(model_type_));
+    if (const auto node = node_.find(key); node && node->is_object()) nested.emplace_back(key);
+  return nested;
+}
+
+std::optional<ModelConfig> ModelConfig::text_config() const {
+  const auto node = node_.find("text_config");
+  if (!node || !node->is_object() || !node->has("model_type")) return std::nullopt;
+  return ModelConfig(*node);
+}
+
+std::optional<ModelConfig::Quantization> ModelConfig::quantization() const {
   for (const char* key : {"quantization_config", "compression_config"}) {
     const auto quantised = node_.find(key);
     if (!quantised || quantised->is_null()) continue;
     const auto method = quantised->is_object() ? quantised->find("quant_method") : std::nullopt;
-    fail("{}: {}: the weights are quantised ({}), which cannot be trained; take the unquantised checkpoint",
-         file(), key, method ? method->text() : "unknown method");
+    return Quantization{
+        key, method ? shown(method->is_string() ? method->as_string() : method->text()) : "unknown method"};
   }
+  return std::nullopt;
 }
 
 ModelConfig ModelConfig::read(const std::filesystem::path& path) {
@@ -345,10 +356,12 @@ RopeConfig ModelConfig::rope_of(std::string_view layer_type) const {
 }
 
 std::vector<std::string> ModelConfig::unread_keys() const {
+  std::set<std::string> inert;  // as paths: this may be the text_config of another
+  for (const auto& key : node_.keys())
+    if (std::find(kInertKeys.begin(), kInertKeys.end(), key) != kInertKeys.end())
+      inert.insert(node_.at(key).key_path());
   auto unread = unread_below(node_);
-  std::erase_if(unread, [](const std::string& key) {
-    return std::find(kInertKeys.begin(), kInertKeys.end(), key) != kInertKeys.end();
-  });
+  std::erase_if(unread, [&](const std::string& path) { return inert.contains(path); });
   return unread;
 }
 

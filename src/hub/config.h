@@ -101,13 +101,24 @@ struct RopeConfig {
 class ModelConfig : public ConfigSection {
  public:
   /// Reads `path`, a config.json or the directory that holds one. Throws Error(kUser) for a file that is
-  /// missing or not JSON, has no model_type, nests its text model (`text_config` …: multimodal models), or is
-  /// quantised (`quantization_config`).
+  /// missing or not JSON, or has no model_type. What a model nests or how it is quantised is no matter here.
   static ModelConfig read(const std::filesystem::path& path);
   /// The same from text; `name` stands for the file.
   static ModelConfig parse(std::string_view text, const std::string& name);
 
   const std::string& model_type() const { return model_type_; }
+  /// The keys of models within this one ("text_config", "vision_config" …: a multimodal model); empty for a
+  /// plain text model.
+  std::vector<std::string> nested_models() const;
+  /// What `text_config` holds, as a configuration of its own; nullopt where there is none, or it names no
+  /// model_type.
+  std::optional<ModelConfig> text_config() const;
+  /// The key under which the weights are said to be quantised ("quantization_config"), and by which method
+  /// ("mxfp4", or as it stands there); nullopt where they are not.
+  struct Quantization {
+    std::string key, method;
+  };
+  std::optional<Quantization> quantization() const;
   /// `dtype` (v5) or `torch_dtype` (v4), "auto" and null as nullopt. Throws for a name that is not a dtype.
   std::optional<DType> dtype() const;
   /// Throws Error(kUser) for rotary parameters that differ by layer type.

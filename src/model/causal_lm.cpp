@@ -1,10 +1,13 @@
 #include "model/causal_lm.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/message.h"
 #include "json/node.h"
 #include "model/families/family.h"
 
@@ -47,9 +50,36 @@ std::string with_dtype(const hub::OtherFiles& files, DType dtype) {
 
 ModelDescription describe(const std::filesystem::path& directory) {
   auto config = hub::ModelConfig::read(directory);
-  DecoderSpec spec = find_family(config).spec(config);
-  auto unknown = config.unread_keys();
+  std::vector<std::string> refusals;
+  if (const auto nested = config.nested_models(); !nested.empty())
+    refusals.push_back(fmt::format(
+        "{}: {}: model_type {} nests its language model in a larger one; only plain text models are run",
+        config.file(), nested.front(), shown(config.model_type())));
+  if (const auto quantised = config.quantization())
+    refusals.push_back(
+        fmt::format("{}: {}: the weights are quantised ({}), which hone does not run; take the unquantised "
+                    "checkpoint",
+                    config.file(), quantised->key, quantised->method));
+  if (auto text = config.text_config(); text && find_family(text->model_type()) != nullptr)
+    config = *std::move(text);
+
+  DecoderSpec spec;
+  if (const Family* family = find_family(config.model_type())) {
+    spec = family->spec(config);
+  } else {
+    spec.model_type = config.model_type();
+    std::vector<std::string> known;
+    for (const auto& f : families()) known.push_back(f.model_type);
+    spec.refusals.push_back(fmt::format("{}: model_type is {}, which hone does not know; known: {}",
+                                        config.file(), shown(spec.model_type), fmt::join(known, ", ")));
+  }
+  spec.refusals.insert(spec.refusals.begin(), refusals.begin(), refusals.end());
+  auto unknown = spec.layers.empty() ? std::vector<std::string>() : config.unread_keys();
   return {std::move(config), std::move(spec), std::move(unknown)};
+}
+
+void check_runs(const DecoderSpec& spec) {
+  if (!spec.refusals.empty()) fail("{}", spec.refusals.front());
 }
 
 bool has_untied_head(const DecoderSpec& spec, const hub::Checkpoint& checkpoint) {
@@ -60,8 +90,9 @@ CausalLM CausalLM::open(ops::Context& context, const std::filesystem::path& dire
                         std::optional<DType> dtype) {
   ModelDescription description = describe(directory);
   const DecoderSpec& spec = description.spec;
+  check_runs(spec);
   const hub::Checkpoint checkpoint = hub::Checkpoint::open(directory);
-  hub::WeightRules rules = find_family(description.config).rules(spec);
+  hub::WeightRules rules = find_family(spec.model_type)->rules(spec);
   const bool untied_head = has_untied_head(spec, checkpoint);
   if (spec.tied && !untied_head) rules.tie(kHead, kEmbedding);
   hub::WeightPlan plan = rules.plan(checkpoint, wanted_parameters(spec, untied_head));
@@ -102,8 +133,9 @@ CausalLM CausalLM::from_config(ops::Context& context, const std::filesystem::pat
                                std::uint64_t seed) {
   ModelDescription description = describe(directory);
   const DecoderSpec& spec = description.spec;
+  check_runs(spec);
   hub::WeightPlan plan =
-      find_family(description.config).rules(spec).fresh_plan(wanted_parameters(spec, false), dtype);
+      find_family(spec.model_type)->rules(spec).fresh_plan(wanted_parameters(spec, false), dtype);
   Decoder decoder(spec, context, dtype);
   decoder.parameters().initialize(spec, seed);
   auto others = std::filesystem::is_directory(directory) ? hub::OtherFiles::list(directory)

@@ -25,14 +25,18 @@ struct LoadOptions {
   std::function<float*(const Parameter&)> master = nullptr;
 };
 
-/// A family checked against a config.json, before any weight is opened.
+/// What a config.json says, before any weight is opened.
 struct ModelDescription {
-  hub::ModelConfig config;
-  DecoderSpec spec;
+  hub::ModelConfig config;                // of a multimodal model: its text_config, where hone knows that
+  DecoderSpec spec;                       // without layers where hone does not know the family
   std::vector<std::string> unknown_keys;  // of config.json: nobody asked for them
 };
-/// Reads DIR/config.json (or the file itself). Throws Error(kUser) as the families do.
+/// Reads DIR/config.json (or the file itself): any, so that a model can be inspected and its memory be
+/// forecast though hone does not run it; why not is in spec.refusals. Throws Error(kUser) as the families do
+/// for what is missing, of the wrong type or impossible.
 ModelDescription describe(const std::filesystem::path& directory);
+/// Throws Error(kUser), the first of spec.refusals, where there is one. Whoever loads a model calls it.
+void check_runs(const DecoderSpec& spec);
 
 /// Whether a checkpoint holds an lm_head of its own although its config.json ties it to the embedding: such a
 /// model stays untied, as in Transformers.

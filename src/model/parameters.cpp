@@ -59,6 +59,21 @@ std::string_view name_of(Role role) {
   return "";
 }
 
+ParameterCounts count_parameters(const DecoderSpec& spec, bool untied_head) {
+  ParameterCounts counts;
+  for (const auto& p : list_parameters(spec, untied_head)) {
+    const std::int64_t n = p.shape.numel();
+    counts.total += n;
+    counts.by_role[p.role] += n;
+    counts.active += n;
+    if (p.role != Role::kExpert) continue;
+    for (const auto& branch : spec.layers[static_cast<std::size_t>(p.layer)].branches)
+      if (const auto* moe = std::get_if<MoeSpec>(&branch.mixer))
+        counts.active -= n / moe->experts * (moe->experts - moe->top_k);
+  }
+  return counts;
+}
+
 void ParameterList::add(const std::string& name, Shape shape, Role role) {
   list_.push_back({.name = name,
                    .shape = std::move(shape),

@@ -2,6 +2,7 @@
 // checkpoints all read.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -34,6 +35,14 @@ std::string layer_prefix(std::size_t layer);
 /// All parameters of a model in Transformers' order. A tied lm_head has none of its own, unless `untied_head`
 /// (a stored one differs).
 std::vector<ParameterSpec> list_parameters(const DecoderSpec& spec, bool untied_head = false);
+
+/// How many elements a model's parameters have: in all, those that act on one token (of the experts its own),
+/// and by role.
+struct ParameterCounts {
+  std::int64_t total = 0, active = 0;
+  std::map<Role, std::int64_t> by_role;
+};
+ParameterCounts count_parameters(const DecoderSpec& spec, bool untied_head = false);
 
 /// Collects a model's parameters, in Transformers' order.
 class ParameterList {

@@ -16,6 +16,13 @@ std::int64_t DecoderSpec::num_moe_layers() const {
   });
 }
 
+const MoeSpec* DecoderSpec::first_moe() const {
+  for (const auto& layer : layers)
+    for (const auto& branch : layer.branches)
+      if (const auto* moe = std::get_if<MoeSpec>(&branch.mixer)) return moe;
+  return nullptr;
+}
+
 namespace {
 
 constexpr std::int64_t kAnyLength = std::int64_t{1} << 31;

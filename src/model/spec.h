@@ -45,8 +45,15 @@ struct DecoderSpec {
   bool output_router_logits = false;
   double aux_coefficient = 0;  // router_aux_loss_coef
   double initializer_range = 0.02;
+  /// Why hone does not run this model, each a whole message ("config.json: hidden_act is …"): it can be
+  /// described, and its memory forecast, all the same. Empty for one that it runs.
+  std::vector<std::string> refusals;
+  /// What Transformers would do in training and hone does not, each a line for the start card.
+  std::vector<std::string> left_out;
 
   std::int64_t num_moe_layers() const;
+  /// The first mixture of experts; null where there is none.
+  const MoeSpec* first_moe() const;
   /// Tokens a document may have: max_positions (max_position_embeddings), unless the rope was stretched and
   /// that number left at the trained length, as model cards advise. Then it is what the stretching reaches:
   ///   yarn, longrope   original_max_positions x factor

@@ -28,6 +28,7 @@ model::ModelDescription check_recipe(const Recipe& recipe) {
   check_paths(recipe);
   for (const auto& note : recipe.notes) log_warning("{}", note);
   auto description = model::describe(recipe.model_path);
+  model::check_runs(description.spec);
   const std::int64_t seq_len = seq_len_of(recipe, description.spec);
   model::check_context(description.spec, seq_len,
                        fmt::format("{} is {}", recipe.place("data.seq_len"), seq_len));

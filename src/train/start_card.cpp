@@ -23,16 +23,11 @@ std::string model_text(const StartCardFacts& f) {
   const auto total = f.model->decoder().parameters().num_elements();
   std::string text = fmt::format("{}  {} layers, hidden {}, vocabulary {}", spec.model_type,
                                  spec.layers.size(), spec.hidden, with_commas(spec.vocab));
-  for (const auto& layer : spec.layers) {
-    const auto* moe =
-        layer.branches.size() > 1 ? std::get_if<model::MoeSpec>(&layer.branches[1].mixer) : nullptr;
-    if (moe == nullptr) continue;
+  if (const model::MoeSpec* moe = spec.first_moe())
     text += fmt::format(", {} experts top-{} in {} layers", moe->experts, moe->top_k, spec.num_moe_layers());
-    break;
-  }
   return text + fmt::format("  {} parameters, {} active  computed in {}",
                             short_count(static_cast<double>(total)),
-                            short_count(static_cast<double>(active_parameters(spec))),
+                            short_count(static_cast<double>(model::count_parameters(spec).active)),
                             name_of(f.model->decoder().dtype()));
 }
 
@@ -137,18 +132,6 @@ std::string history_text(const StartCardFacts& f) {
 
 }  // namespace
 
-std::int64_t active_parameters(const model::DecoderSpec& spec) {
-  std::int64_t active = 0;
-  for (const auto& p : model::list_parameters(spec)) active += p.shape.numel();
-  for (const auto& layer : spec.layers) {
-    for (const auto& branch : layer.branches) {
-      const auto* moe = std::get_if<model::MoeSpec>(&branch.mixer);
-      if (moe != nullptr) active -= (moe->experts - moe->top_k) * 3 * moe->ffn * spec.hidden;
-    }
-  }
-  return active;
-}
-
 std::string start_card(const StartCardFacts& f) {
   Card card;
   card.row("hone", model_text(f));
@@ -186,6 +169,7 @@ std::string start_card(const StartCardFacts& f) {
   if (!passed.empty())
     card.row("passes",
              fmt::format("{} tensors hone does not compute with: {}", passed.size(), list_names(passed)));
+  for (const auto& line : f.model->spec().left_out) card.row("config", line);
   const auto& unknown = f.model->description().unknown_keys;
   if (!unknown.empty()) card.row("config", "keys without effect here: " + list_names(unknown));
   return card.str();

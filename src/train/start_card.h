@@ -33,7 +33,4 @@ struct StartCardFacts {
 /// tensors and unknown config keys by name.
 std::string start_card(const StartCardFacts& facts);
 
-/// Parameters that a token passes through: all but the experts it is not routed to.
-std::int64_t active_parameters(const model::DecoderSpec& spec);
-
 }  // namespace hone::train

@@ -210,16 +210,46 @@ TEST_F(BadCheckpoint, UnknownRopeType) {
   expect_logits_refused({"config.json", "rope_type", "spiral", "yarn"});
 }
 
-TEST_F(BadCheckpoint, AttentionDropoutIsRefusedByName) {
-  change_config("attention_dropout", 0.1);
-  expect_logits_refused({"config.json", "attention_dropout", "0.1"});
+// What hone does not run can be inspected, and what it would take to train it is said, all the same.
+TEST_F(BadCheckpoint, InspectDescribesWhatIsNotRun) {
+  const auto inspect = [&] { return workspace_.succeed({"inspect", "model", "--json"}).json(); };
+  const std::string good = read(config_path());
+  const Json whole = inspect();
+  EXPECT_TRUE(whole["refusals"].empty());
+
+  change_config("hidden_act", "mish");
+  expect_logits_refused({"config.json", "hidden_act", "mish"});
+  Json row = inspect();
+  EXPECT_THAT(row["refusals"].dump(), testing::HasSubstr("hidden_act"));
+  for (const char* key : {"parameters", "memory", "weights"}) EXPECT_EQ(row[key], whole[key]) << key;
+
+  const Json plain = Json::parse(good);
+  Json nested{{"model_type", "some_vision_model"}, {"text_config", plain}, {"vision_config", Json::object()}};
+  write(config_path(), nested.dump());
+  expect_logits_refused({"config.json", "text_config", "some_vision_model"});
+  row = inspect();
+  EXPECT_EQ(row["config"], whole["config"]);
+  EXPECT_EQ(row["memory"], whole["memory"]);
+  EXPECT_EQ(row["unknown_config_keys"], whole["unknown_config_keys"]);
+
+  write(config_path(), Json{{"model_type", "gpt_neox"}, {"hidden_size", 64}}.dump());
+  row = inspect();
+  EXPECT_EQ(row["config"]["model_type"], "gpt_neox");
+  EXPECT_EQ(row["weights"], whole["weights"]);
+  EXPECT_FALSE(row.contains("memory"));
+  EXPECT_THAT(workspace_.succeed({"inspect", "model"}).out, testing::HasSubstr("gpt_neox"));
 }
 
-TEST_F(BadCheckpoint, RouterJitterIsRefusedByName) {
+// Noise that Transformers adds in training alone is left out, and the start card says so.
+TEST_F(BadCheckpoint, NoiseIsLeftOutByName) {
+  change_config("attention_dropout", 0.1);
+  EXPECT_THAT(workspace_.succeed({"inspect", "model"}).out,
+              testing::HasSubstr("attention_dropout 0.1: not applied"));
   std::filesystem::remove_all(workspace_ / "model");
   workspace_.golden("mixtral-default");
   change_config("router_jitter_noise", 0.25);
-  expect_logits_refused({"config.json", "router_jitter_noise", "0.25"});
+  EXPECT_EQ(workspace_.succeed({"inspect", "model", "--json"}).json()["left_out"],
+            Json({"router_jitter_noise 0.25: not applied, hone trains without noise"}));
 }
 
 TEST_F(BadCheckpoint, ConfigThatIsNotJsonNamesTheLine) {

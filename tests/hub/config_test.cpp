@@ -145,12 +145,23 @@ TEST(ModelConfig, RefusesWhatItCannotMean) {
                   "config.json: no key model_type");
   EXPECT_CONTAINS(error_of([] { ModelConfig::parse("[]", "config.json"); }),
                   "config.json: the document is [], expected an object");
-  EXPECT_CONTAINS(error_of([] { parse(R"("text_config": {"model_type": "x"})"); }),
-                  "config.json: text_config: model_type qwen3_moe nests");
-  EXPECT_CONTAINS(error_of([] { parse(R"("quantization_config": {"quant_method": "fp8"})"); }),
-                  "config.json: quantization_config: the weights are quantised (\"fp8\")");
   EXPECT_EQ(error_of([] { parse(R"("attention_dropout": 0.1)").refuse("attention_dropout", "not done"); }),
             "config.json: attention_dropout is 0.1: not done");
+}
+
+TEST(ModelConfig, SaysWhatItNestsAndHowItIsQuantised) {
+  const auto plain = parse("");
+  EXPECT_TRUE(plain.nested_models().empty());
+  EXPECT_FALSE(plain.text_config());
+  EXPECT_FALSE(plain.quantization());
+  const auto nested =
+      parse(R"("text_config": {"model_type": "x", "use_cache": true, "a": 1}, "vision_config": {})");
+  EXPECT_EQ(nested.nested_models(), (std::vector<std::string>{"text_config", "vision_config"}));
+  EXPECT_EQ(nested.text_config()->model_type(), "x");
+  EXPECT_EQ(nested.text_config()->unread_keys(), std::vector<std::string>{"text_config.a"});
+  const auto quantised = parse(R"("quantization_config": {"quant_method": "fp8"})").quantization();
+  EXPECT_EQ(quantised->key, "quantization_config");
+  EXPECT_EQ(quantised->method, "fp8");
 }
 
 TEST(ModelConfig, ReadsInfinitiesAsTransformersWritesThem) {

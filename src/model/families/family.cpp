@@ -1,8 +1,5 @@
 #include "model/families/family.h"
 
-#include "base/error.h"
-#include "base/suggest.h"
-
 namespace hone::model {
 
 const std::vector<Family>& families() {
@@ -13,16 +10,10 @@ const std::vector<Family>& families() {
   return kFamilies;
 }
 
-const Family& find_family(const hub::ModelConfig& config) {
-  std::vector<std::string> known;
-  for (const auto& family : families()) {
-    if (family.model_type == config.model_type()) return family;
-    known.push_back(family.model_type);
-  }
-  std::string list;
-  for (const auto& name : known) list += (list.empty() ? "" : ", ") + name;
-  fail("{}: model_type is '{}', which hone does not know; known: {}", config.file(), config.model_type(),
-       list);
+const Family* find_family(const std::string& model_type) {
+  for (const auto& family : families())
+    if (family.model_type == model_type) return &family;
+  return nullptr;
 }
 
 }  // namespace hone::model

@@ -14,7 +14,7 @@ namespace hone::model {
 struct Family {
   std::string model_type;
   /// Reads config.json. Throws Error(kUser) with the key path for what is missing, of the wrong type or
-  /// impossible, and by name for what would act in training and hone does not do.
+  /// impossible. What would act and hone does not compute goes into the spec's refusals.
   DecoderSpec (*spec)(const hub::ModelConfig& config);
   /// How the hub's tensors make up the parameters. The tie of lm_head is not in it.
   hub::WeightRules (*rules)(const DecoderSpec& spec);
@@ -22,8 +22,8 @@ struct Family {
 
 /// All families, by model_type.
 const std::vector<Family>& families();
-/// Throws Error(kUser) that lists the known ones.
-const Family& find_family(const hub::ModelConfig& config);
+/// Null for a model_type that hone does not know.
+const Family* find_family(const std::string& model_type);
 
 const Family& llama_family();
 const Family& mistral_family();

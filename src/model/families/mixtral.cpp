@@ -17,9 +17,8 @@ DecoderSpec mixtral_spec(const hub::ModelConfig& config) {
                                    .max_position_embeddings = 4096 * 32,
                                    .rms_norm_eps = 1e-5,
                                    .rope_theta = 1e6});
-  if (config.number_or_null("router_jitter_noise", 0.0).value_or(0.0) != 0.0)
-    config.refuse("router_jitter_noise", "hone trains without router jitter; set it to 0.0");
   DecoderSpec spec = reader.base();
+  reader.leave_out_noise("router_jitter_noise", spec);
   AttentionSpec attention = reader.attention();
   attention.window = reader.window(std::nullopt);
   MoeSpec moe = reader.moe(spec, {"num_local_experts", "num_experts"}, 8, 2, 0.001);

@@ -19,8 +19,6 @@ DecoderSpec phi3_spec(const hub::ModelConfig& config) {
                                    .original_max_position_embeddings = 4096,
                                    .partial_rotary = true,
                                    .ropes_by_layer = true});
-  if (config.number("resid_pdrop", 0.0) != 0.0)
-    config.refuse("resid_pdrop", "hone trains without dropout; set it to 0.0");
   config.ignore({"embd_pdrop", "attention_bias", "full_attn_mod", "interpolate_factor", "lm_head_bias",
                  "mlp_bias", "original_max_position_embeddings"});
   hub::RopeConfig rope = config.rope();
@@ -28,6 +26,7 @@ DecoderSpec phi3_spec(const hub::ModelConfig& config) {
   if (rope.type != "default" && rope.type != "longrope")
     config.refuse({"rope_scaling", "rope_parameters"}, "phi3 knows rope_type default and longrope");
   DecoderSpec spec = reader.base();
+  reader.leave_out_noise("resid_pdrop", spec);
   spec.ropes = {reader.rope(rope)};
   spec.restarts_at_longrope = rope.type == "longrope";  // Phi3ForCausalLM.prepare_inputs_for_generation
   AttentionSpec attention = reader.attention();

@@ -4,15 +4,17 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/message.h"
 
 namespace hone::model {
 
 SpecReader::SpecReader(const hub::ModelConfig& config, const ConfigDefaults& defaults)
     : config_(config), defaults_(defaults) {
-  if (config.number_or_null("attention_dropout", 0.0).value_or(0.0) != 0.0)
-    config.refuse("attention_dropout", "hone trains without attention dropout; set it to 0.0");
+  leave_out_noise("attention_dropout", base_);
   const std::string activation = config.string("hidden_act", "silu");
-  if (activation != "silu" && activation != "swish") config.refuse("hidden_act", "hone computes silu only");
+  if (activation != "silu" && activation != "swish")
+    base_.refusals.push_back(
+        fmt::format("{}: hidden_act is '{}': hone computes silu only", config.file(), shown(activation)));
   base_.model_type = config.model_type();
   base_.vocab = count("vocab_size", defaults.vocab_size, kMostLong);
   base_.hidden = count("hidden_size", defaults.hidden_size);
@@ -52,6 +54,13 @@ SpecReader::SpecReader(const hub::ModelConfig& config, const ConfigDefaults& def
     fail("{}: head_dim is {}; rotary position embedding needs an even one", config.file(),
          attention_.head_dim);
   if (!defaults.ropes_by_layer) base_.ropes = {rope(config.rope())};
+}
+
+void SpecReader::leave_out_noise(const hub::ConfigKey& key, DecoderSpec& spec) const {
+  const double share = config_.number_or_null(key, 0.0).value_or(0.0);
+  if (share != 0.0)
+    spec.left_out.push_back(
+        fmt::format("{} {}: not applied, hone trains without noise", key.spellings().front(), share));
 }
 
 std::int64_t SpecReader::count(const hub::ConfigKey& key, std::int64_t if_absent, std::int64_t most) const {

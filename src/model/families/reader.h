@@ -35,7 +35,7 @@ class SpecReader {
   static constexpr std::int64_t kMostLong = std::int64_t{1} << 31;     // vocabulary, positions
   static constexpr std::int64_t kMostMany = std::int64_t{1} << 14;     // layers, heads, experts of a layer
   static constexpr std::int64_t kMostExperts = std::int64_t{1} << 20;  // of all layers
-  /// Refuses what would act in training and hone does not do (attention_dropout, another hidden_act …).
+  /// Refuses what would act and hone does not compute (another hidden_act …).
   SpecReader(const hub::ModelConfig& config, const ConfigDefaults& defaults);
 
   const hub::ModelConfig& config() const { return config_; }
@@ -48,6 +48,9 @@ class SpecReader {
 
   /// What config.json's rotary parameters say, checked.
   RopeSpec rope(const hub::RopeConfig& config) const;
+  /// `key` is the share of a noise that Transformers adds in training only (attention_dropout): hone leaves
+  /// it out, and says so in spec.left_out where it is not 0.
+  void leave_out_noise(const hub::ConfigKey& key, DecoderSpec& spec) const;
   /// A finite number of at least 0.
   double non_negative(const hub::ConfigKey& key, double if_absent) const;
   /// A finite number above 0.
