@@ -39,7 +39,7 @@ bench: configure
 	@cmake --build $(BUILD) --target hone
 	@scripts/bench.sh $(BUILD)/hone
 
-## A training step side by side with Transformers (PYTHON names an interpreter that has torch and transformers).
+## Training steps of the models in bench/ side by side with Transformers (PYTHON names an interpreter that has torch and transformers).
 bench-hf: configure
 	@cmake --build $(BUILD) --target hone
 	@$(PYTHON) tools/bench_hf.py --hone $(BUILD)/hone
