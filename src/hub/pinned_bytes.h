@@ -21,7 +21,7 @@ class PinnedBytes {
   static constexpr std::size_t kPiece = std::size_t{1} << 20;
   static constexpr std::size_t kHeld = std::size_t{1} << 16;
 
-  /// Nothing is read yet: each piece must be given to pin() once.
+  /// Nothing is read yet: each piece is to be given to pin() once; one that is not is handed out as it is.
   PinnedBytes(std::shared_ptr<const OpenFile> file, std::uint64_t offset, std::uint64_t size_bytes);
   /// Reads and pins all of it.
   static PinnedBytes read(std::shared_ptr<const OpenFile> file, std::uint64_t offset,
@@ -45,8 +45,8 @@ class PinnedBytes {
   std::shared_ptr<const OpenFile> file_;
   std::uint64_t offset_ = 0;
   std::uint64_t size_bytes_ = 0;
-  std::vector<std::uint64_t> hashes_;
-  std::vector<std::byte> held_;  // all of it, and file_ is null
+  std::vector<std::uint64_t> hashes_;  // 0: not pinned
+  std::vector<std::byte> held_;        // all of it, and file_ is null
 };
 
 }  // namespace hone::hub

@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/message.h"
-#include "hub/weight_rules.h"
+#include "hub/weight_plan.h"
 
 namespace hone::hub {
 
@@ -40,44 +40,111 @@ bool any_nonfinite(DType dtype, const std::byte* values, std::size_t n) {
   }
 }
 
+/// A parameter that a tensor of the checkpoint is read for.
+struct Use {
+  const WeightPiece* piece = nullptr;
+  std::size_t parameter = 0;
+  Destination to;
+  MapWalk walk;  // over the destination's memory
+
+  void set(const Destination& destination) {
+    to = destination;
+    if (to.data != nullptr) walk = MapWalk(piece->map, to.region);
+  }
+};
+
 /// A tensor of the checkpoint being read: where to, and what was found in it.
 struct Reading {
   const CheckpointTensor* tensor = nullptr;
   PinnedBytes* pinned = nullptr;
-  const WeightPiece* piece = nullptr;  // null: of no parameter, only pinned
-  std::size_t parameter = 0;
-  Destination to;
+  std::vector<Use> uses;              // none: of no parameter, only pinned
   std::int64_t nonfinite_piece = -1;  // any piece of its bytes that holds NaN or an infinity
 
-  bool is_wanted() const { return piece == nullptr || to.data != nullptr; }
+  bool is_wanted() const {
+    return uses.empty() ||
+           std::any_of(uses.begin(), uses.end(), [](const Use& use) { return use.to.data != nullptr; });
+  }
+  DType dtype() const { return is_weight_type(tensor->type()) ? *tensor->type().dtype : DType::kU8; }
+  /// Elements of one piece of its bytes, and the first of them.
+  std::int64_t elements_of(std::size_t index) const {
+    return static_cast<std::int64_t>(pinned->size_of_piece(index) / size_of(dtype()));
+  }
+  std::int64_t first_of(std::size_t index) const {
+    return static_cast<std::int64_t>(index * (PinnedBytes::kPiece / size_of(dtype())));
+  }
+  bool wants(std::size_t index) const {
+    return uses.empty() || std::any_of(uses.begin(), uses.end(), [&](const Use& use) {
+             return use.to.data != nullptr && use.walk.touches(first_of(index), elements_of(index));
+           });
+  }
 };
 
-/// Reads one piece of a tensor's bytes and converts it into its place; one that is stored as it is computed
-/// with is read straight to it. `buffer` holds PinnedBytes::kPiece.
-void read_piece(Reading& reading, std::size_t index, std::byte* buffer) {
-  const StoredType& type = reading.tensor->type();
-  const bool is_weight = is_weight_type(type);
-  const DType from = is_weight ? *type.dtype : DType::kU8;
-  const std::size_t size = reading.pinned->size_of_piece(index);
-  const std::size_t n = size / size_of(from);
-  const auto place = [&](void* data, DType dtype) {
-    const std::size_t first =
-        static_cast<std::size_t>(reading.piece->offset) + index * PinnedBytes::kPiece / size_of(from);
-    return static_cast<std::byte*>(data) + first * size_of(dtype);
-  };
-  const bool is_placed = is_weight && reading.piece != nullptr && reading.to.dtype == from;
-  const std::span<std::byte> bytes(is_placed ? place(reading.to.data, from) : buffer, size);
+/// What a thread reads into, aligned for every type.
+struct Scratch {
+  std::vector<std::uint64_t> piece = std::vector<std::uint64_t>(PinnedBytes::kPiece / sizeof(std::uint64_t));
+  std::vector<std::uint64_t> run;
+};
+
+template <typename Bits>
+void scatter(const std::byte* from, std::byte* to, const std::int64_t* offsets, std::int64_t n) {
+  const auto* values = reinterpret_cast<const Bits*>(from);
+  auto* memory = reinterpret_cast<Bits*>(to);
+  for (std::int64_t i = 0; i < n; ++i) memory[offsets[i]] = values[i];
+}
+
+/// Writes `count` values to `memory`, in another dtype, where a run says.
+void put(DType from, const std::byte* values, DType to, std::byte* memory, const MapWalk::Run& run,
+         Scratch& scratch) {
+  const auto count = static_cast<std::size_t>(run.count);
+  memory += static_cast<std::size_t>(run.memory) * size_of(to);
+  if (run.offsets == nullptr) return convert(from, values, to, memory, count);
+  if (from != to) {
+    scratch.run.resize((count * size_of(to) + 7) / 8);
+    convert(from, values, to, scratch.run.data(), count);
+    values = reinterpret_cast<const std::byte*>(scratch.run.data());
+  }
+  switch (size_of(to)) {
+    case 2:
+      return scatter<std::uint16_t>(values, memory, run.offsets, run.count);
+    case 4:
+      return scatter<std::uint32_t>(values, memory, run.offsets, run.count);
+    default:
+      return scatter<std::uint64_t>(values, memory, run.offsets, run.count);
+  }
+}
+
+/// Reads one piece of a tensor's bytes and brings its values to their places; what is stored as it is
+/// computed with is read straight to it.
+void read_piece(Reading& reading, std::size_t index, Scratch& scratch) {
+  const DType from = reading.dtype();
+  const std::int64_t first = reading.first_of(index);
+  const std::int64_t n = reading.elements_of(index);
+  const Use* straight = nullptr;
+  if (reading.uses.size() == 1 && reading.uses[0].walk.is_one_run() && reading.uses[0].to.dtype == from)
+    straight = &reading.uses[0];
+  std::span<std::byte> bytes(reinterpret_cast<std::byte*>(scratch.piece.data()),
+                             reading.pinned->size_of_piece(index));
+  if (straight != nullptr)
+    straight->walk.for_each_run(first, n, [&](const MapWalk::Run& run) {
+      bytes = {
+          static_cast<std::byte*>(straight->to.data) + static_cast<std::size_t>(run.memory) * size_of(from),
+          bytes.size()};
+    });
   reading.pinned->pin(index, bytes);
-  if (!is_weight) return;
-  if (any_nonfinite(from, bytes.data(), n))
+  if (!is_weight_type(reading.tensor->type())) return;
+  if (any_nonfinite(from, bytes.data(), static_cast<std::size_t>(n)))
     std::atomic_ref(reading.nonfinite_piece)
         .store(static_cast<std::int64_t>(index), std::memory_order_relaxed);
-  if (reading.piece == nullptr) return;
-  const auto convert_to = [&](void* data, DType dtype) {
-    convert(from, bytes.data(), dtype, place(data, dtype), n);
-  };
-  if (!is_placed) convert_to(reading.to.data, reading.to.dtype);
-  if (reading.to.master != nullptr) convert_to(reading.to.master, DType::kF32);
+  for (const auto& use : reading.uses) {
+    if (use.to.data == nullptr) continue;
+    use.walk.for_each_run(first, n, [&](const MapWalk::Run& run) {
+      const std::byte* values = bytes.data() + static_cast<std::size_t>(run.stored - first) * size_of(from);
+      if (straight == nullptr)
+        put(from, values, use.to.dtype, static_cast<std::byte*>(use.to.data), run, scratch);
+      if (use.to.master != nullptr)
+        put(from, values, DType::kF32, reinterpret_cast<std::byte*>(use.to.master), run, scratch);
+    });
+  }
 }
 
 /// Reads some tensors with all threads. Exceptions come out on this one.
@@ -85,17 +152,17 @@ void read_all(std::span<Reading> readings) {
   std::vector<std::pair<std::size_t, std::size_t>> pieces;
   for (std::size_t r = 0; r < readings.size(); ++r)
     for (std::size_t i = 0; readings[r].is_wanted() && i < readings[r].pinned->num_pieces(); ++i)
-      pieces.emplace_back(r, i);
+      if (readings[r].wants(i)) pieces.emplace_back(r, i);
   const auto count = static_cast<std::int64_t>(pieces.size());
   std::exception_ptr failure;
 #pragma omp parallel if (count > 1)
   {
-    std::vector<std::uint64_t> buffer(PinnedBytes::kPiece / sizeof(std::uint64_t));  // aligned for every type
+    Scratch scratch;
 #pragma omp for schedule(dynamic, 1)
     for (std::int64_t i = 0; i < count; ++i) {
       const auto [r, piece] = pieces[static_cast<std::size_t>(i)];
       try {
-        read_piece(readings[r], piece, reinterpret_cast<std::byte*>(buffer.data()));
+        read_piece(readings[r], piece, scratch);
       } catch (...) {
 #pragma omp critical(hone_hub_read_all)
         failure = std::current_exception();
@@ -127,7 +194,7 @@ void check_finite(const Reading& reading) {
   if (reading.nonfinite_piece < 0) return;
   const std::string what = fmt::format("{}: {} holds {}", reading.pinned->path().string(),
                                        shown(reading.tensor->name()), describe_nonfinite(reading));
-  if (reading.piece != nullptr)
+  if (!reading.uses.empty())
     fail("{}; a model with such a weight computes NaN: take an intact copy of the checkpoint", what);
   log_warning("{}; hone does not compute with this tensor and writes it back as it is", what);
 }
@@ -137,53 +204,58 @@ void check_finite(const Reading& reading) {
 void WeightPlan::load(const std::function<Destination(std::size_t)>& destination,
                       const std::function<void(std::size_t)>& done) const {
   std::vector<Reading> readings;
+  std::unordered_map<const CheckpointTensor*, std::size_t> reading_of;
   pins_->clear();
-  const auto add = [&](const CheckpointTensor* tensor, const WeightPiece* piece, std::size_t parameter) {
-    auto& pinned = pins_->emplace(tensor, checkpoint_->to_pin(*tensor)).first->second;
-    readings.push_back(
-        {.tensor = tensor, .pinned = &pinned, .piece = piece, .parameter = parameter, .to = {}});
+  const auto add = [&](const CheckpointTensor* tensor) -> Reading& {
+    const auto [at, is_new] = reading_of.emplace(tensor, readings.size());
+    if (is_new) {
+      auto& pinned = pins_->emplace(tensor, checkpoint_->to_pin(*tensor)).first->second;
+      readings.push_back({.tensor = tensor, .pinned = &pinned, .uses = {}});
+    }
+    return readings[at->second];
   };
   for (std::size_t p = 0; p < parameters_.size(); ++p)
     for (const auto& piece : parameters_[p].pieces) {
       HONE_CHECK(piece.source != nullptr && checkpoint_, "{} was read from nowhere", piece.hub.name);
-      add(piece.source, &piece, p);
+      add(piece.source).uses.push_back({.piece = &piece, .parameter = p, .to = {}, .walk = {}});
     }
-  for (const auto& copy : tied_copies_) add(copy.source, nullptr, 0);
-  for (const auto* tensor : passed_through_) add(tensor, nullptr, 0);
-  for (const auto* tensor : silent_) add(tensor, nullptr, 0);
+  for (const auto& copy : tied_copies_) add(copy.source);
+  for (const auto* tensor : passed_through_) add(tensor);
+  for (const auto* tensor : silent_) add(tensor);
   const auto place = [](const Reading& r) {
-    return std::tuple(r.tensor->shard, r.tensor->stored->begin, r.parameter);
+    return std::tuple(r.tensor->shard, r.tensor->stored->begin, r.uses.empty() ? 0 : r.uses[0].parameter);
   };
   std::sort(readings.begin(), readings.end(),
             [&](const Reading& a, const Reading& b) { return place(a) < place(b); });
 
   struct Open {
     Destination to;
-    std::size_t tensors_left = 0;
+    std::size_t pieces_left = 0;
   };
   std::unordered_map<std::size_t, Open> open;
   for (std::size_t begin = 0, end = 0; begin < readings.size(); begin = end) {
     std::uint64_t bytes = 0;
     for (; end < readings.size() && (end == begin || bytes + readings[end].pinned->size_bytes() <= kWindow);
          ++end) {
-      auto& reading = readings[end];
-      bytes += reading.pinned->size_bytes();
-      if (reading.piece == nullptr) continue;
-      const auto [at, is_new] = open.try_emplace(reading.parameter);
-      if (is_new) at->second = {destination(reading.parameter), parameters_[reading.parameter].pieces.size()};
-      reading.to = at->second.to;
+      bytes += readings[end].pinned->size_bytes();
+      for (auto& use : readings[end].uses) {
+        const auto [at, is_new] = open.try_emplace(use.parameter);
+        if (is_new) at->second = {destination(use.parameter), parameters_[use.parameter].pieces.size()};
+        use.set(at->second.to);
+      }
     }
     if (end < readings.size()) readings[end].pinned->will_need();
     const auto window = std::span(readings).subspan(begin, end - begin);
     read_all(window);
-    for (const auto& reading : window) {
+    for (auto& reading : window) {
       check_finite(reading);
-      if (reading.piece == nullptr) continue;
       if (!reading.is_wanted()) pins_->erase(reading.tensor);
-      const auto at = open.find(reading.parameter);
-      if (--at->second.tensors_left > 0) continue;
-      open.erase(at);
-      if (done) done(reading.parameter);
+      for (const auto& use : std::exchange(reading.uses, {})) {
+        const auto at = open.find(use.parameter);
+        if (--at->second.pieces_left > 0) continue;
+        open.erase(at);
+        if (done) done(use.parameter);
+      }
     }
   }
 }
@@ -196,7 +268,9 @@ void WeightPlan::load_parameter(std::size_t parameter, const Destination& destin
   for (const auto& piece : pieces) {
     HONE_CHECK(piece.source != nullptr && checkpoint_, "{} was read from nowhere", piece.hub.name);
     pinned.push_back(checkpoint_->to_pin(*piece.source));
-    readings.push_back({piece.source, &pinned.back(), &piece, parameter, destination});
+    readings.push_back({.tensor = piece.source, .pinned = &pinned.back(), .uses = {}});
+    readings.back().uses.push_back({.piece = &piece, .parameter = parameter, .to = {}, .walk = {}});
+    readings.back().uses.back().set(destination);
   }
   read_all(readings);
 }

@@ -18,8 +18,8 @@ namespace {
 struct Expected {
   std::string key;
   Shape shape;
-  std::int64_t offset = 0;
-  int part = 0;  // which source pattern
+  WeightMap map;
+  int part = 0;  // which of the layout's patterns
 };
 
 /// One way in which a parameter may be stored.
@@ -41,6 +41,37 @@ std::string_view block_of(std::string_view key) {
   return "";
 }
 
+/// What `stored` expects of a parameter. index: of `stored.stacked`.
+Expected expect(const Stored& stored, std::string key, const Shape& parameter, std::int64_t index, int part) {
+  std::vector<StoredDim> dims = stored.dims;
+  if (dims.empty())
+    for (int d = 0; d < parameter.rank(); ++d)
+      if (d != stored.stacked) dims.push_back({.dim = d});
+  std::vector<WeightMap::Axis> axes;
+  std::vector<std::int64_t> origin(parameter.dims().size(), 0);
+  std::vector<std::int64_t> shape;
+  if (stored.stacked >= 0) origin.at(static_cast<std::size_t>(stored.stacked)) = index;
+  for (const auto& d : dims) {
+    const std::int64_t all = parameter[d.dim];
+    HONE_CHECK(all % d.parts == 0, "dimension {} of {} is not {} parts", d.dim, parameter.str(), d.parts);
+    const std::int64_t size = all / d.parts;
+    origin[static_cast<std::size_t>(d.dim)] = d.part * size;
+    shape.push_back(d.extent > 0 ? d.extent : size);
+    if (d.interleaved > 1) {
+      HONE_CHECK(d.extent == 0 && size % d.interleaved == 0, "{} elements of {} do not alternate in {} parts",
+                 size, key, d.interleaved);
+      const std::int64_t each = size / d.interleaved;
+      axes.push_back({.extent = each, .begin = 0, .size = each, .dim = d.dim, .step = 1});
+      axes.push_back(
+          {.extent = d.interleaved, .begin = 0, .size = d.interleaved, .dim = d.dim, .step = each});
+    } else {
+      axes.push_back({.extent = shape.back(), .begin = d.begin, .size = size, .dim = d.dim, .step = 1});
+    }
+  }
+  return {std::move(key), Shape(std::move(shape)), WeightMap(parameter, std::move(axes), std::move(origin)),
+          part};
+}
+
 }  // namespace
 
 /// Matches the wanted parameters of one model; makes one WeightPlan.
@@ -60,6 +91,9 @@ class PlanBuilder {
     for (const auto& parameter : wanted_) match(parameter);
     if (!missing_.empty()) fail_missing();
     for (const auto& tie : rules_.ties_) place_copy(tie);
+    for (const auto& [tensor, elements] : taken_)
+      HONE_CHECK(elements == tensor->shape().numel(), "the parameters take {} elements of {} {}", elements,
+                 tensor->name(), tensor->shape().str());
     for (const auto& tensor : checkpoint.tensors()) place_rest(tensor);
     warn_of_wrapped_names();
     return std::move(plan_);
@@ -75,11 +109,8 @@ class PlanBuilder {
       for (const auto& expected : layout) {
         const int piece_group = layout.size() > 1 ? group + 1 + expected.part : 0;
         parts = std::max(parts, expected.part + 1);
-        planned.pieces.push_back({{expected.key, &stored_type(dtype), expected.shape},
-                                  nullptr,
-                                  expected.offset,
-                                  expected.shape.numel(),
-                                  piece_group});
+        planned.pieces.push_back(
+            {{expected.key, &stored_type(dtype), expected.shape}, nullptr, expected.map, piece_group});
       }
       group += parts;
       plan_.write_order_.push_back(plan_.parameters_.size());
@@ -107,28 +138,35 @@ class PlanBuilder {
       const auto captures = rule.logical.match(wanted.name);
       if (!captures) continue;
       std::vector<Layout> layouts;
-      if (!rule.sources.empty()) layouts.push_back(expert_layout(rule, *captures, wanted));
-      for (const auto& key : rule.whole) layouts.push_back({{key.expand(*captures), wanted.shape, 0, 0}});
+      for (const auto& layout : rule.layouts) layouts.push_back(expected_of(layout, *captures, wanted));
       return layouts;
     }
-    return {{{wanted.name, wanted.shape, 0, 0}}};
+    return {{expect({wanted.name, {}, -1}, wanted.name, wanted.shape, 0, 0)}};
   }
 
-  Layout expert_layout(const WeightRules::Rule& rule, KeyPattern::Captures captures,
-                       const WantedParameter& wanted) const {
-    const auto parts = static_cast<std::int64_t>(rule.sources.size());
-    HONE_CHECK(wanted.shape.rank() == 3 && wanted.shape[0] > 0 && wanted.shape[1] % parts == 0,
-               "{} of shape {} is not {} parts per expert", wanted.name, wanted.shape.str(), parts);
-    const Shape shape{wanted.shape[1] / parts, wanted.shape[2]};
+  static Layout expected_of(const std::vector<Stored>& stored, KeyPattern::Captures captures,
+                            const WantedParameter& wanted) {
+    std::int64_t tensors = 1;  // of the stacked patterns
+    for (const auto& s : stored)
+      if (s.stacked >= 0) tensors = wanted.shape[s.stacked];
+    const std::vector<KeyPattern> keys = [&] {
+      std::vector<KeyPattern> patterns;
+      for (const auto& s : stored) patterns.emplace_back(s.key);
+      return patterns;
+    }();
     Layout layout;
-    std::int64_t offset = 0;
-    for (std::int64_t expert = 0; expert < wanted.shape[0]; ++expert) {
-      captures.insert_or_assign("e", std::to_string(expert));
-      for (std::size_t part = 0; part < rule.sources.size(); ++part) {
-        layout.push_back({rule.sources[part].expand(captures), shape, offset, static_cast<int>(part)});
-        offset += shape.numel();
+    std::int64_t elements = 0;
+    for (std::int64_t i = 0; i < tensors; ++i) {
+      captures.insert_or_assign("e", std::to_string(i));
+      for (std::size_t part = 0; part < stored.size(); ++part) {
+        if (i > 0 && stored[part].stacked < 0) continue;
+        layout.push_back(
+            expect(stored[part], keys[part].expand(captures), wanted.shape, i, static_cast<int>(part)));
+        elements += layout.back().map.elements();
       }
     }
+    HONE_CHECK(elements == wanted.shape.numel(), "a layout of {} gives {} elements of {}", wanted.name,
+               elements, wanted.shape.str());
     return layout;
   }
 
@@ -137,7 +175,7 @@ class PlanBuilder {
     auto layouts = layouts_of(wanted);
     for (const auto& tie : rules_.ties_)  // a checkpoint may hold only the copy of a tied pair
       if (tie.original == wanted.name && find_tolerant(*checkpoint_, wanted.name) == nullptr)
-        layouts.push_back({{tie.copy, wanted.shape, 0, 0}});
+        layouts.push_back({expect({tie.copy, {}, -1}, tie.copy, wanted.shape, 0, 0)});
     std::optional<std::size_t> chosen;
     const CheckpointTensor* chosen_tensor = nullptr;
     std::size_t chosen_count = 0;
@@ -177,7 +215,8 @@ class PlanBuilder {
              wanted.name);
       check(*tensor, expected.shape);
       use(*tensor);
-      planned.pieces.push_back({tensor->stored->spec, tensor, expected.offset, expected.shape.numel(), 0});
+      taken_[tensor] += expected.map.elements();
+      planned.pieces.push_back({tensor->stored->spec, tensor, expected.map, 0});
     }
     plan_.parameters_.push_back(std::move(planned));
   }
@@ -278,15 +317,19 @@ class PlanBuilder {
       return " (it belongs to an adapter that was not merged: PEFT's merge_and_unload(), then "
              "save_pretrained())";
     for (const auto& rule : rules_.rules_)
-      for (const auto& source : rule.sources) {
-        auto captures = source.match(name);
-        if (!captures) captures = source.match("model." + plain_name(name));
-        if (!captures) captures = source.match(plain_name(name));
-        if (!captures) continue;
-        const auto wanted = plan_.index_of_.find(rule.logical.expand(*captures));
-        if (wanted != plan_.index_of_.end())
-          return fmt::format(" (it gives {} experts)", plan_.parameters_[wanted->second].shape[0]);
-      }
+      for (const auto& layout : rule.layouts)
+        for (const auto& stored : layout) {
+          if (stored.stacked < 0) continue;
+          const KeyPattern source(stored.key);
+          auto captures = source.match(name);
+          if (!captures) captures = source.match("model." + plain_name(name));
+          if (!captures) captures = source.match(plain_name(name));
+          if (!captures) continue;
+          const auto wanted = plan_.index_of_.find(rule.logical.expand(*captures));
+          if (wanted != plan_.index_of_.end())
+            return fmt::format(" (it gives {} experts)",
+                               plan_.parameters_[wanted->second].shape[stored.stacked]);
+        }
     return "";
   }
 
@@ -300,27 +343,38 @@ class PlanBuilder {
   std::size_t last_layout_ =
       0;  // what the parameters with a choice are stored as, for the name of a missing one
   std::unordered_set<const CheckpointTensor*> used_;
+  std::unordered_map<const CheckpointTensor*, std::int64_t> taken_;  // elements of it, by parameters
   std::set<std::string, std::less<>> computed_modules_;
   std::set<std::string, std::less<>> computed_blocks_;
 };
 
 WeightRules& WeightRules::rename(std::string_view logical, std::vector<std::string> hub_keys) {
-  HONE_CHECK(!hub_keys.empty(), "{} is stored under no key", logical);
-  Rule rule{KeyPattern(logical), {}, {}};
-  for (const auto& key : hub_keys) rule.whole.emplace_back(key);
-  rules_.push_back(std::move(rule));
-  return *this;
+  std::vector<std::vector<Stored>> layouts;
+  for (auto& key : hub_keys) layouts.push_back({{.key = std::move(key), .dims = {}, .stacked = -1}});
+  return stored(logical, std::move(layouts));
 }
 
 WeightRules& WeightRules::expert_stack(std::string_view logical, std::vector<std::string> sources,
                                        std::string_view fused) {
-  HONE_CHECK(!sources.empty(), "{} has no sources", logical);
-  Rule rule{KeyPattern(logical), {KeyPattern(fused)}, {}};
-  for (const auto& source : sources) {
-    HONE_CHECK(source.find("{e}") != std::string::npos, "source {} of {} has no {{e}}", source, logical);
-    rule.sources.emplace_back(source);
+  std::vector<Stored> stack;
+  const auto parts = static_cast<std::int64_t>(sources.size());
+  for (auto& source : sources)
+    stack.push_back(
+        {.key = std::move(source),
+         .dims = {{.dim = 1, .part = static_cast<std::int64_t>(stack.size()), .parts = parts}, {.dim = 2}},
+         .stacked = 0});
+  return stored(logical, {std::move(stack), {{.key = std::string(fused), .dims = {}, .stacked = -1}}});
+}
+
+WeightRules& WeightRules::stored(std::string_view logical, std::vector<std::vector<Stored>> layouts) {
+  HONE_CHECK(!layouts.empty(), "{} is stored under no key", logical);
+  for (const auto& layout : layouts) {
+    HONE_CHECK(!layout.empty(), "a layout of {} has no tensors", logical);
+    for (const auto& s : layout)
+      HONE_CHECK((s.key.find("{e}") != std::string::npos) == (s.stacked >= 0),
+                 "{{e}} in {} of {} counts dimension {}", s.key, logical, s.stacked);
   }
-  rules_.push_back(std::move(rule));
+  rules_.push_back({KeyPattern(logical), std::move(layouts)});
   return *this;
 }
 

@@ -2,135 +2,39 @@
 //
 // A family declares patterns; plan() matches them against a checkpoint and decides, per parameter, which of
 // the accepted layouts is there (per-expert hub layout, or fused as Transformers 5 keeps it in memory). The
-// plan lists pieces: this hub tensor is those consecutive elements of that parameter. Loading and saving walk
-// the same pieces in opposite directions, so what was read is written back under its own key, layout, dtype
-// and shard.
+// plan lists pieces: the elements of this hub tensor are those of that parameter (weight_map.h).
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
-#include <functional>
-#include <memory>
-#include <optional>
-#include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
-#include "base/dtype.h"
-#include "base/shape.h"
-#include "hub/checkpoint.h"
-#include "hub/checkpoint_writer.h"
 #include "hub/key_pattern.h"
+#include "hub/weight_plan.h"
 
 namespace hone::hub {
 
-/// A parameter that the model computes with, named as Transformers 5 names it in memory
-/// ("model.layers.0.mlp.experts.gate_up_proj").
-struct WantedParameter {
-  std::string name;
-  Shape shape;
+/// One dimension of a stored tensor.
+struct StoredDim {
+  int dim = 0;  ///< of the parameter, along which it runs
+  /// It has only the `part`th of `parts` equal parts of that dimension (several tensors joined: gate, up).
+  std::int64_t part = 0, parts = 1;
+  /// As many equal parts of that dimension alternate in it: gate 0, up 0, gate 1, up 1 …
+  std::int64_t interleaved = 1;
+  /// Those elements begin here in a stored dimension of this extent, of which other parameters have the rest
+  /// (a fused projection that is cut); 0: nothing else is there.
+  std::int64_t begin = 0, extent = 0;
 };
 
-/// One hub tensor as a run of consecutive elements of a parameter (row-major).
-struct WeightPiece {
-  TensorSpec hub;                            ///< key, type and shape in the file
-  const CheckpointTensor* source = nullptr;  ///< where it was found; nullptr in a fresh plan
-  std::int64_t offset = 0;                   ///< of its first element in the parameter
-  std::int64_t count = 0;                    ///< elements
-  int group = 0;                             ///< of a fresh plan: see NewTensor::group
-};
-
-/// A parameter and the hub tensors that fill it, in the order of their offsets.
-struct PlannedParameter {
-  std::string name;
-  Shape shape;
-  std::vector<WeightPiece> pieces;
-};
-
-/// A stored copy of a parameter (a tied lm_head that is in the file although equal to the embedding): written
-/// on save.
-struct TiedCopy {
-  TensorSpec hub;
-  const CheckpointTensor* source = nullptr;
-  std::size_t parameter = 0;  ///< index into parameters()
-};
-
-/// Where a parameter's values go (load) or come from (save): all of it, row-major, contiguous, host memory.
-struct Destination {
-  void* data = nullptr;
-  DType dtype = DType::kF32;
-  float* master = nullptr;  ///< where not null, the values once more, unrounded
-};
-struct Source {
-  const void* data = nullptr;
-  DType dtype = DType::kF32;
-};
-
-/// What a save has to report.
-struct SaveReport {
-  /// "key: value" of tensors stored as F16 whose values left its range (|x| > 65504) and were written as
-  /// infinities.
-  std::vector<std::string> overflowed;
-};
-
-/// The matching of one model against one checkpoint, or of a fresh model against no checkpoint.
-class WeightPlan {
- public:
-  /// In the order they were asked for.
-  const std::vector<PlannedParameter>& parameters() const { return parameters_; }
-  /// Index of a parameter by name. Throws Error(kInternal) for an unknown one.
-  std::size_t index_of(std::string_view name) const;
-  const std::vector<TiedCopy>& tied_copies() const { return tied_copies_; }
-  /// Tensors that no parameter takes, to be named to the user; they are written back byte for byte.
-  const std::vector<const CheckpointTensor*>& passed_through() const { return passed_through_; }
-  /// The same, but of no interest (rotary_emb.inv_freq).
-  const std::vector<const CheckpointTensor*>& silently_passed_through() const { return silent_; }
-
-  /// Fills parameters from the checkpoint, converting to each destination's dtype. Pieces of 1 MiB are read
-  /// in the order they lie in the files, by all threads of OpenMP, kWindow bytes at a time: host memory stays
-  /// below a window plus a piece a thread. All bytes are pinned (pinned_bytes.h), those of no parameter too:
-  /// save() writes them again. `destination` is asked once per parameter before its first piece; a null
-  /// `data` skips the parameter (meta), and reads none of it. `done`, where given, is called when a parameter
-  /// is complete (to move it to a device and free the host copy). Calls are made from this thread only.
-  /// Throws Error(kUser) that names the tensor and its file where a parameter holds NaN or an infinity; a
-  /// tensor of no parameter that does is warned of.
-  void load(const std::function<Destination(std::size_t parameter)>& destination,
-            const std::function<void(std::size_t parameter)>& done = nullptr) const;
-  static constexpr std::uint64_t kWindow = std::uint64_t{64} << 20;
-  /// One parameter alone, after load() or without.
-  void load_parameter(std::size_t parameter, const Destination& destination) const;
-
-  /// Writes every parameter, tied copy and passed-through tensor to `writer`, made by writer(). `source`
-  /// gives a parameter's values; nullopt means unchanged since it was read (frozen): its bytes are copied.
-  /// Throws Error(kUser) where bytes to copy are no longer those that load() read. Does not publish.
-  SaveReport save(CheckpointWriter& writer,
-                  const std::function<std::optional<Source>(std::size_t parameter)>& source) const;
-  /// A writer for this plan: like the checkpoint it was made from, or for a fresh plan a new one
-  /// (`max_shard_bytes`).
-  CheckpointWriter writer(const std::filesystem::path& target, IfExists if_exists = IfExists::kRefuse,
-                          std::uint64_t max_shard_bytes = kDefaultMaxShardBytes) const;
-  /// From now on save() stores every parameter and tied copy as `dtype` (f32, bf16, f16), under the keys and
-  /// in the shards it was read from; tensors that pass through stay as they are. Values that a type cannot
-  /// hold are rounded, to nearest even.
-  void store_as(DType dtype);
-  /// Bytes that save() writes.
-  std::uint64_t total_bytes() const;
-
- private:
-  friend class WeightRules;
-  friend class PlanBuilder;
-  using Pins = std::unordered_map<const CheckpointTensor*, PinnedBytes>;
-  std::optional<Checkpoint> checkpoint_;
-  std::shared_ptr<Pins> pins_ = std::make_shared<Pins>();  // what load() has read, of every tensor
-  std::vector<PlannedParameter> parameters_;
-  std::unordered_map<std::string, std::size_t> index_of_;
-  std::vector<std::size_t> write_order_;  // of a fresh plan: the order in which Transformers would shard
-  std::vector<TiedCopy> tied_copies_;
-  std::vector<const CheckpointTensor*> passed_through_;
-  std::vector<const CheckpointTensor*> silent_;
-  StoredTypes stored_types_;  // that differ from the checkpoint's, by store_as()
+/// A stored tensor that makes up a parameter, or a part of it. StoredDims without a key's tensor having all
+/// dimensions: see `stacked`.
+struct Stored {
+  std::string key;              ///< a pattern
+  std::vector<StoredDim> dims;  ///< outermost first; empty: those of the parameter, in order
+  /// The dimension of the parameter that {e} in the key counts, one tensor for each of its elements; such a
+  /// tensor does not have that dimension. -1: the key has no {e}.
+  int stacked = -1;
 };
 
 /// How a stored copy of a tensor relates to the tensor it may be tied to.
@@ -160,6 +64,9 @@ class WeightRules {
   WeightRules& expert_stack(std::string_view logical, std::vector<std::string> sources,
                             std::string_view fused);
 
+  /// Any other layout: parameter `logical` is made of the tensors of the first of `layouts` that is there.
+  WeightRules& stored(std::string_view logical, std::vector<std::vector<Stored>> layouts);
+
   /// Stored copies of parameter `original` under key `copy` (a tied lm_head): written back with it. A
   /// checkpoint that has only the copy fills `original` from it. Declare only where tie_state() is not
   /// kDifferent; plan() refuses otherwise.
@@ -183,8 +90,7 @@ class WeightRules {
   friend class PlanBuilder;
   struct Rule {
     KeyPattern logical;
-    std::vector<KeyPattern> whole;    // keys that hold the parameter whole, preferred first
-    std::vector<KeyPattern> sources;  // per-expert keys; empty for rename()
+    std::vector<std::vector<Stored>> layouts;  // preferred first
   };
   struct Tie {
     std::string copy;

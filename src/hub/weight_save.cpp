@@ -3,6 +3,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <unordered_set>
 #include <utility>
 
 #include "base/error.h"
@@ -44,6 +45,30 @@ std::optional<float> overflow_to_f16(DType from, const std::byte* values, std::s
   return std::nullopt;
 }
 
+template <typename Bits>
+void gather(const std::byte* from, const std::int64_t* offsets, std::byte* to, std::int64_t n) {
+  const auto* memory = reinterpret_cast<const Bits*>(from);
+  auto* values = reinterpret_cast<Bits*>(to);
+  for (std::int64_t i = 0; i < n; ++i) values[i] = memory[offsets[i]];
+}
+
+/// The values of a run, one after another.
+void get(DType dtype, const std::byte* memory, const MapWalk::Run& run, std::byte* values) {
+  memory += static_cast<std::size_t>(run.memory) * size_of(dtype);
+  if (run.offsets == nullptr) {
+    std::memcpy(values, memory, static_cast<std::size_t>(run.count) * size_of(dtype));
+    return;
+  }
+  switch (size_of(dtype)) {
+    case 2:
+      return gather<std::uint16_t>(memory, run.offsets, values, run.count);
+    case 4:
+      return gather<std::uint32_t>(memory, run.offsets, values, run.count);
+    default:
+      return gather<std::uint64_t>(memory, run.offsets, values, run.count);
+  }
+}
+
 /// One save under way.
 class Saver {
  public:
@@ -51,29 +76,76 @@ class Saver {
   Saver(CheckpointWriter& writer, const std::optional<Checkpoint>& checkpoint, const Pins& pins)
       : writer_(writer), checkpoint_(checkpoint), pins_(pins) {}
 
-  /// `values`: the tensor's elements in another dtype.
-  void write(const TensorSpec& hub, DType from, const std::byte* values) {
-    const auto n = static_cast<std::size_t>(hub.shape.numel());
-    if (n == 0) writer_.write(hub.name, {});
-    write_part(hub, from, values, 0, n);
+  /// A parameter's values, or those of the region that `source` has.
+  void write(const TensorSpec& hub, const WeightMap& map, const Source& source) {
+    const DType from = source.dtype;
+    const auto* memory = static_cast<const std::byte*>(source.data);
+    const std::int64_t all = map.stored_elements();
+    const MapWalk walk(map, source.region);
+    if (all == 0) writer_.write(hub.name, {});
+    if (walk.is_one_run())
+      return walk.for_each_run(0, all, [&](const MapWalk::Run& run) {
+        write_part(hub, from, memory + static_cast<std::size_t>(run.memory) * size_of(from), 0,
+                   static_cast<std::size_t>(all));
+      });
+    gathered_.resize(kChunk * size_of(from));
+    constexpr auto kStep = static_cast<std::int64_t>(kChunk);
+    for (std::int64_t first = 0; first < all; first += kStep) {
+      const std::int64_t n = std::min(kStep, all - first);
+      write_intervals(hub, walk, from, gathered_.data(), first, n, [&](const MapWalk::Run& run) {
+        get(from, memory, run,
+            gathered_.data() + static_cast<std::size_t>(run.stored - first) * size_of(from));
+      });
+    }
   }
 
-  void copy(const CheckpointTensor* source, const TensorSpec& hub) {
+  /// The bytes that were read.
+  void copy(const CheckpointTensor* source, const TensorSpec& hub, const WeightMap& map) {
     HONE_CHECK(source != nullptr && checkpoint_.has_value(), "{} was read from nowhere and has no value",
                hub.name);
     const DType from = source->type().dtype.value_or(DType::kU8);
     const bool same = &source->type() == hub.type;  // else WeightPlan::store_as
     if (source->stored->size_bytes == 0) writer_.write(hub.name, {});
+    const bool all = map.takes_all();
+    const MapWalk walk = all ? MapWalk() : MapWalk(map);
     for_each_piece(*source, [&](std::uint64_t offset, std::span<const std::byte> bytes) {
-      if (same) return writer_.write_part(hub.name, offset, bytes);
+      if (all && same) return writer_.write_part(hub.name, offset, bytes);
       const std::size_t n = bytes.size() / size_of(from);
-      write_part(hub, from, bytes.data(), offset / size_of(from), n);
+      const std::size_t first = offset / size_of(from);
+      if (all) return write_part(hub, from, bytes.data(), first, n);
+      write_intervals(hub, walk, from, bytes.data(), static_cast<std::int64_t>(first),
+                      static_cast<std::int64_t>(n), [](const MapWalk::Run&) {});
     });
+  }
+  void copy(const CheckpointTensor* source, const TensorSpec& hub) {
+    copy(source, hub, WeightMap::whole(hub.shape));
   }
 
   SaveReport take_report() { return std::move(report_); }
 
  private:
+  /// Of the stored elements [first, first + n), whose values begin at `values`, those that the walk has:
+  /// `visit` sees each run before it is written.
+  template <typename F>
+  void write_intervals(const TensorSpec& hub, const MapWalk& walk, DType from, const std::byte* values,
+                       std::int64_t first, std::int64_t n, F&& visit) {
+    std::int64_t begin = first, end = first;
+    const auto flush = [&] {
+      if (begin < end)
+        write_part(hub, from, values + static_cast<std::size_t>(begin - first) * size_of(from),
+                   static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
+    };
+    walk.for_each_run(first, n, [&](const MapWalk::Run& run) {
+      if (run.stored != end) {
+        flush();
+        begin = run.stored;
+      }
+      visit(run);
+      end = run.stored + run.count;
+    });
+    flush();
+  }
+
   /// Elements `first` to `first` + `n`, of another dtype than the file's.
   void write_part(const TensorSpec& hub, DType from, const std::byte* values, std::size_t first,
                   std::size_t n) {
@@ -110,7 +182,7 @@ class Saver {
   const std::optional<Checkpoint>& checkpoint_;
   const Pins& pins_;
   SaveReport report_;
-  std::vector<std::byte> buffer_;
+  std::vector<std::byte> buffer_, gathered_;
 };
 
 bool same_values(const Checkpoint& checkpoint, const CheckpointTensor& a, const CheckpointTensor& b) {
@@ -158,19 +230,17 @@ SaveReport WeightPlan::save(CheckpointWriter& writer,
   Saver saver(writer, checkpoint_, *pins_);
   for (std::size_t p = 0; p < parameters_.size(); ++p) {
     const auto from = source(p);
-    const auto* values = from ? static_cast<const std::byte*>(from->data) : nullptr;
     for (const auto& piece : parameters_[p].pieces) {
       if (from) {
-        saver.write(piece.hub, from->dtype,
-                    values + static_cast<std::size_t>(piece.offset) * size_of(from->dtype));
+        saver.write(piece.hub, piece.map, *from);
       } else {
-        saver.copy(piece.source, piece.hub);
+        saver.copy(piece.source, piece.hub, piece.map);
       }
     }
     for (const auto& copy : tied_copies_) {
       if (copy.parameter != p) continue;
       if (from) {
-        saver.write(copy.hub, from->dtype, values);
+        saver.write(copy.hub, WeightMap::whole(copy.hub.shape), *from);
       } else {
         saver.copy(copy.source, copy.hub);
       }
@@ -181,13 +251,28 @@ SaveReport WeightPlan::save(CheckpointWriter& writer,
   return saver.take_report();
 }
 
+SaveReport WeightPlan::save_parameter(CheckpointWriter& writer, std::size_t parameter,
+                                      const Source& source) const {
+  Saver saver(writer, checkpoint_, *pins_);
+  for (const auto& piece : parameters_.at(parameter).pieces) saver.write(piece.hub, piece.map, source);
+  for (const auto& copy : tied_copies_)
+    if (copy.parameter == parameter) saver.write(copy.hub, WeightMap::whole(copy.hub.shape), source);
+  return saver.take_report();
+}
+
+std::vector<NewTensor> WeightPlan::new_tensors() const {
+  std::vector<NewTensor> tensors;
+  std::unordered_set<std::string> names;
+  for (const std::size_t p : write_order_)
+    for (const auto& piece : parameters_[p].pieces)
+      if (names.insert(piece.hub.name).second) tensors.push_back({piece.hub, piece.group});
+  return tensors;
+}
+
 CheckpointWriter WeightPlan::writer(const std::filesystem::path& target, IfExists if_exists,
                                     std::uint64_t max_shard_bytes) const {
   if (checkpoint_) return CheckpointWriter::like(*checkpoint_, target, if_exists, stored_types_);
-  std::vector<NewTensor> tensors;
-  for (const std::size_t p : write_order_)
-    for (const auto& piece : parameters_[p].pieces) tensors.push_back({piece.hub, piece.group});
-  return CheckpointWriter::fresh(tensors, target, if_exists, max_shard_bytes);
+  return CheckpointWriter::fresh(new_tensors(), target, if_exists, max_shard_bytes);
 }
 
 void WeightPlan::store_as(DType dtype) {
@@ -204,8 +289,7 @@ void WeightPlan::store_as(DType dtype) {
 std::uint64_t WeightPlan::total_bytes() const {
   if (checkpoint_) return CheckpointWriter::size_bytes(*checkpoint_, stored_types_);
   std::uint64_t total = 0;
-  for (const auto& parameter : parameters_)
-    for (const auto& piece : parameter.pieces) total += piece.hub.size_bytes();
+  for (const auto& tensor : new_tensors()) total += tensor.spec.size_bytes();
   return total;
 }
 
