@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "tests/temporary_directory.h"
 
 namespace hone {
 namespace {
@@ -22,19 +23,12 @@ namespace fs = std::filesystem;
 
 class OutputFileTest : public ::testing::Test {
  protected:
-  OutputFileTest() {
-    std::string name = testing::TempDir() + "hone-base-XXXXXX";
-    directory_ = ::mkdtemp(name.data());
-  }
-  ~OutputFileTest() override {
-    std::error_code ignored;
-    fs::remove_all(directory_, ignored);
-  }
   std::size_t entries() const {
     return static_cast<std::size_t>(
         std::distance(fs::directory_iterator(directory_), fs::directory_iterator()));
   }
-  fs::path directory_;
+  const test::TemporaryDirectory temporary_;
+  const fs::path& directory_ = temporary_.path();
 };
 
 std::span<const std::byte> bytes_of(const std::string& text) {

@@ -17,6 +17,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/temporary_directory.h"
+
 extern char** environ;
 
 namespace hone::test {
@@ -59,18 +61,6 @@ struct Outcome {
 /// A directory that vanishes at the end, and the program run in it.
 class Workspace {
  public:
-  Workspace() {
-    std::string name = testing::TempDir() + "hone-cli-XXXXXX";
-    if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp: " + name);
-    root_ = name;
-  }
-  ~Workspace() {
-    std::error_code ignored;
-    std::filesystem::remove_all(root_, ignored);
-  }
-  Workspace(const Workspace&) = delete;
-  Workspace& operator=(const Workspace&) = delete;
-
   Path operator/(const std::string& name) const { return root_ / name; }
 
   /// Starts `hone ARGS` here, its output in the files `NAME.out` and `NAME.err`. `shell` is put before it,
@@ -146,7 +136,8 @@ class Workspace {
   }
 
  private:
-  Path root_;
+  TemporaryDirectory directory_;
+  const Path& root_ = directory_.path();
 };
 
 /// A safetensors file taken apart: its header as JSON and the bytes behind it.

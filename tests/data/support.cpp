@@ -149,24 +149,6 @@ std::vector<std::string> learnt_runs(const std::vector<std::int32_t>& ids,
   return runs;
 }
 
-TemporaryDirectory::TemporaryDirectory() {
-  static std::atomic<int> count{0};
-  path_ = std::filesystem::temp_directory_path() /
-          ("hone-data-test-" + std::to_string(::getpid()) + "-" + std::to_string(count++));
-  std::filesystem::create_directories(path_);
-}
-
-TemporaryDirectory::~TemporaryDirectory() {
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
-}
-
-std::string TemporaryDirectory::write(const std::string& name, const std::string& content) const {
-  const auto file = path_ / name;
-  std::ofstream(file, std::ios::binary) << content;
-  return file.string();
-}
-
 std::string chat_template_text(const std::string& name) {
   return read_file(std::filesystem::path(HONE_TEST_DATA) / "chats" / (name + ".jinja"));
 }

@@ -8,9 +8,12 @@
 #include <vector>
 
 #include "data/dataset.h"
+#include "tests/temporary_directory.h"
 #include "text/tokenizer.h"
 
 namespace hone::data::test {
+
+using hone::test::TemporaryDirectory;
 
 using Json = nlohmann::ordered_json;
 
@@ -24,22 +27,6 @@ std::int32_t id_of(const std::string& token);
 /// The runs of learnt tokens, each as text.
 std::vector<std::string> learnt_runs(const std::vector<std::int32_t>& ids,
                                      const std::vector<std::int32_t>& labels);
-
-/// A directory that vanishes with the object.
-class TemporaryDirectory {
- public:
-  TemporaryDirectory();
-  ~TemporaryDirectory();
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
-  std::string path() const { return path_.string(); }
-  /// Writes a file and returns its path.
-  std::string write(const std::string& name, const std::string& content) const;
-
- private:
-  std::filesystem::path path_;
-};
 
 /// The text of tests/data/chats/NAME.jinja.
 std::string chat_template_text(const std::string& name);

@@ -293,7 +293,7 @@ TEST(DatasetWeights, AreSaidWithTheirRange) {
   const auto dataset = load(dir.write("rows.jsonl", rows), {});
   const auto lines = describe(dataset.statistics().report, Severity::kNotice);
   EXPECT_THAT(lines, Contains("2 rows whose tokens count 0.5 to 2 in the loss, by 'weight'; first " +
-                              (dir / "rows.jsonl") + ":2"));
+                              (dir / "rows.jsonl").string() + ":2"));
   EXPECT_THAT(lines,
               Contains(HasSubstr("1 row left out, with no token to learn from: its weight is 0; first ")));
   EXPECT_EQ(dataset.statistics().without_target, 1);

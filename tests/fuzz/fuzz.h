@@ -33,25 +33,6 @@ class MemoryFile {
   int fd_;
 };
 
-/// A directory of files that vanishes with the object.
-class Directory {
- public:
-  Directory() {
-    std::string pattern = (std::filesystem::path(::testing::TempDir()) / "hone-fuzz-XXXXXX").string();
-    path_ = ::mkdtemp(pattern.data());
-  }
-  ~Directory() { std::filesystem::remove_all(path_); }
-  Directory(const Directory&) = delete;
-  Directory& operator=(const Directory&) = delete;
-  void write(const std::string& name, const std::string& content) const {
-    std::ofstream(path_ / name, std::ios::binary) << content;
-  }
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
-
 /// Words of a JSON file's content, and behind them what breaks JSON: its punctuation, escapes, bytes that are
 /// no UTF-8.
 inline std::vector<std::string> with_json_punctuation(std::vector<std::string> words) {

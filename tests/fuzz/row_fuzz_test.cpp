@@ -8,6 +8,7 @@
 
 #include "data/dataset.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/temporary_directory.h"
 #include "text/pretrained_tokenizer.h"
 #include "text/unicode.h"
 
@@ -15,7 +16,6 @@ namespace hone::data {
 namespace {
 
 using Json = nlohmann::ordered_json;
-using fuzz::Directory;
 
 constexpr std::int64_t kVocab = 264;
 
@@ -158,7 +158,7 @@ constexpr const char* kGeneration = R"j({%- for message in messages %}
 )j";
 
 struct Checkpoint {
-  Directory directory;
+  test::TemporaryDirectory directory;
   std::optional<text::PretrainedTokenizer> tokenizer;
 };
 
@@ -333,9 +333,9 @@ TEST(RowFuzz, EveryMutatedFileOfRowsIsLoadedOrRefused) {
   write_checkpoint(checkpoints[0], kReasoning, "<|im_end|>");
   write_checkpoint(checkpoints[1], kHeaders, "<|eot_id|>");
   write_checkpoint(checkpoints[2], kGeneration, "<|im_end|>");
-  const Directory data;
+  const test::TemporaryDirectory data;
   data.write("good.jsonl", kGoodRow + "\n" + kGoodRow);
-  std::optional<Directory> cache;
+  std::optional<test::TemporaryDirectory> cache;
   std::mt19937_64 random(3);
   int ran = 0, cached = 0;
   for (std::size_t i = 0; i < 20'000 && !::testing::Test::HasFailure(); ++i) {

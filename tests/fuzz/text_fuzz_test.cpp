@@ -12,13 +12,13 @@
 #include "hub/checkpoint.h"
 #include "hub/config.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/temporary_directory.h"
 #include "text/pretrained_tokenizer.h"
 
 namespace hone {
 namespace {
 
 namespace fs = std::filesystem;
-using fuzz::Directory;
 using fuzz::mutate;
 using fuzz::survives;
 
@@ -136,7 +136,7 @@ const std::vector<std::pair<std::string, std::string>> kFiles{
 TEST(TextFuzz, EveryMutatedFileBesideATokenizerIsReadOrRefused) {
   std::mt19937_64 random(2);
   int ran = 0;
-  const Directory directory;
+  const test::TemporaryDirectory directory;
   directory.write("chat_template.jinja", kTemplate);
   for (int i = 0; i < 5'000; ++i) {
     const auto& [name, content] = kFiles[static_cast<std::size_t>(i) % kFiles.size()];
@@ -161,7 +161,7 @@ TEST(TextFuzz, EveryMutatedConfigAndIndexIsReadOrRefused) {
   const std::string index =
       R"({"metadata":{"total_size":24},"weight_map":{"model.a":"model-00001-of-00002.safetensors",)"
       R"("model.b":"model-00002-of-00002.safetensors"}})";
-  const Directory directory;
+  const test::TemporaryDirectory directory;
   const std::string header = R"({"model.a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})";
   const std::uint64_t length = header.size();
   directory.write("model-00001-of-00002.safetensors",

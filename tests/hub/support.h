@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "tests/temporary_directory.h"
 
 namespace hone::hub {
 namespace fs = std::filesystem;
@@ -24,26 +25,7 @@ namespace fs = std::filesystem;
 
 namespace hone::hub::test {
 
-/// An empty directory that is removed at the end.
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() : TemporaryDirectory(::testing::TempDir()) {}
-  explicit TemporaryDirectory(const fs::path& parent) {
-    std::string name = (parent / "hone-hub-XXXXXX").string();
-    path_ = ::mkdtemp(name.data());
-  }
-  ~TemporaryDirectory() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-  const fs::path& path() const { return path_; }
-  fs::path operator/(const std::string& name) const { return path_ / name; }
-
- private:
-  fs::path path_;
-};
+using hone::test::TemporaryDirectory;
 
 inline void write_text(const fs::path& path, std::string_view content) {
   fs::create_directories(path.parent_path());

@@ -11,6 +11,8 @@
 #include <map>
 #include <stdexcept>
 
+#include "tests/temporary_directory.h"
+
 namespace hone {
 namespace {
 
@@ -20,15 +22,10 @@ const std::string kGolden = std::string(HONE_TEST_DATA) + "/golden/";
 
 class Library : public testing::Test {
  protected:
-  Library() {
-    std::string name = testing::TempDir() + "hone-library-XXXXXX";
-    directory_ = ::mkdtemp(name.data());
-  }
-  ~Library() override { fs::remove_all(directory_); }
   std::string path(const std::string& name) const { return (directory_ / name).string(); }
 
  private:
-  fs::path directory_;
+  test::TemporaryDirectory directory_;
 };
 
 AutoModelForCausalLM load(const std::string& golden, const std::string& dtype = "f32") {

@@ -1,6 +1,7 @@
 // Tokenizer directories against what Transformers' AutoTokenizer made of them
 // (tools/goldens/pretrained_cases.py).
 #include "text/pretrained_tokenizer.h"
+#include "tests/temporary_directory.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -27,26 +28,12 @@ const Json& golden() {
 }
 
 /// A directory that holds the golden tokenizer.json and the given files, and vanishes with the object.
-class Directory {
+class Directory : public test::TemporaryDirectory {
  public:
   explicit Directory(const Json& files) {
-    std::string pattern = (fs::path(testing::TempDir()) / "hone-text-XXXXXX").string();
-    path_ = mkdtemp(pattern.data());
-    write("tokenizer.json", golden()["tokenizer.json"]);
-    for (const auto& [name, text] : files.items()) write(name, text);
+    write("tokenizer.json", golden()["tokenizer.json"].get<std::string>());
+    for (const auto& [name, text] : files.items()) write(name, text.get<std::string>());
   }
-  ~Directory() { fs::remove_all(path_); }
-  Directory(const Directory&) = delete;
-  Directory& operator=(const Directory&) = delete;
-
-  void write(const std::string& name, const std::string& text) const {
-    fs::create_directories((path_ / name).parent_path());
-    std::ofstream(path_ / name) << text;
-  }
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
 };
 
 std::string error_of(const std::function<void()>& action) {

@@ -1,6 +1,7 @@
 // Tokenizer directories of many kinds, held against what Transformers' AutoTokenizer makes of them
 // (tools/goldens/tokenizer_class_cases.py): classes that overrule tokenizer.json, and the files beside it.
 #include "text/tokenizer_class.h"
+#include "tests/temporary_directory.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -21,24 +22,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 using testing::HasSubstr;
 namespace fs = std::filesystem;
-
-class Directory {
- public:
-  Directory() {
-    std::string pattern = (fs::path(testing::TempDir()) / "hone-class-XXXXXX").string();
-    path_ = mkdtemp(pattern.data());
-  }
-  ~Directory() { fs::remove_all(path_); }
-  Directory(const Directory&) = delete;
-  Directory& operator=(const Directory&) = delete;
-  void write(const std::string& name, const Json& content) const {
-    std::ofstream(path_ / name) << content.dump();
-  }
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
 
 const Json& golden() {
   static const Json kGolden = [] {
@@ -62,9 +45,9 @@ TEST(TokenizerClass, GivesWhatAutoTokenizerGives) {
   for (const Json& test : golden()["cases"]) {
     const std::string label = fmt::format("case {}: {} {} {}", number++, test["base"].dump(),
                                           test["class"].dump(), test["files"].dump());
-    const Directory directory;
-    directory.write("tokenizer.json", tokenizer_of(test));
-    for (const auto& [name, content] : test["files"].items()) directory.write(name, content);
+    const test::TemporaryDirectory directory;
+    directory.write("tokenizer.json", tokenizer_of(test).dump());
+    for (const auto& [name, content] : test["files"].items()) directory.write(name, content.dump());
     const auto tokenizer = PretrainedTokenizer::from_pretrained(directory.path());
     const Json& ids = golden()["encodings"][test["ids"].get<std::size_t>()];
     const Json& plain_ids = golden()["encodings"][test["plain_ids"].get<std::size_t>()];

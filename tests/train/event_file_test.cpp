@@ -1,5 +1,6 @@
 // TensorBoard's event files, read back record by record.
 #include "train/event_file.h"
+#include "tests/temporary_directory.h"
 
 #include <gmock/gmock.h>
 #include <unistd.h>
@@ -82,11 +83,6 @@ std::uint64_t number_in(std::string_view message, std::uint64_t field) {
 
 class EventFileTest : public testing::Test {
  protected:
-  EventFileTest() {
-    std::string name = testing::TempDir() + "hone-events-XXXXXX";
-    directory_ = ::mkdtemp(name.data());
-  }
-  ~EventFileTest() override { fs::remove_all(directory_); }
   /// In the order in which TensorBoard reads them.
   std::vector<fs::path> files() const {
     std::vector<fs::path> files;
@@ -94,7 +90,8 @@ class EventFileTest : public testing::Test {
     std::sort(files.begin(), files.end());
     return files;
   }
-  fs::path directory_;
+  const test::TemporaryDirectory temporary_;
+  const fs::path& directory_ = temporary_.path();
 };
 
 TEST_F(EventFileTest, HoldsScalars) {
