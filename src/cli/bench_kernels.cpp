@@ -181,7 +181,7 @@ void Bench::experts() {
         .tokens = kTokens,
         .experts = kExperts,
         .top_k = kTopK,
-        .normalize = true,
+        .rule = {.normalize = true},
         .probabilities = probabilities.as<float>(),
         .weights = weights.as<float>(),
         .experts_of = chosen.as<std::int32_t>(),

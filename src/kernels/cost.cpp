@@ -114,6 +114,16 @@ Cost cost(const AttentionGradArgs& a) {
           f.q.dtype};
 }
 
+Cost cost(const MlaKeysValuesArgs& a) {
+  return {0, bytes(a.kv) + bytes(a.k_pe) + bytes(a.k) + bytes(a.v)};
+}
+
+Cost cost(const MlaKeysValuesGradArgs& a) {
+  return {a.dk_pe.given() ? real(a.heads) * elements(a.dk_pe) : 0,
+          bytes(a.dk) + bytes(a.dv) + written(bytes(a.dkv), a.accumulate_dkv) +
+              written(bytes(a.dk_pe), a.accumulate_dk_pe)};
+}
+
 Cost cost(const SiluMulArgs& a) {
   return {5 * elements(a.y), bytes(a.gate) + bytes(a.up) + bytes(a.y)};
 }

@@ -103,8 +103,9 @@ struct RmsNormGradArgs {
   bool accumulate_dx = false, accumulate_dweight = false;
 };
 
-/// Rotary position embedding over the first `rotary_dim` elements of every head (halves rotated:
-/// Transformers' rotate_half), after an optional RMS norm of every head (Qwen3's q_norm and k_norm). In
+/// Rotary position embedding over `rotary_dim` elements of every head from `rotary_begin` on, after an
+/// optional RMS norm of every head (Qwen3's q_norm and k_norm). Turned together are elements i and i +
+/// rotary_dim / 2 of them (Transformers' rotate_half), or where `interleaved` 2i and 2i + 1 (DeepSeek). In
 /// place without a norm: y may be x.
 struct HeadNormRopeArgs {
   Matrix x;                      // (tokens, heads * head_dim) T
@@ -115,6 +116,8 @@ struct HeadNormRopeArgs {
   const float* sin = nullptr;
   const std::int32_t* positions = nullptr;  // (tokens): the row of cos and sin
   std::int64_t heads = 0, head_dim = 0, rotary_dim = 0;
+  std::int64_t rotary_begin = 0;
+  bool interleaved = false;
   DType weight_dtype = DType::kF32;
   float eps = 0;
 };
@@ -131,6 +134,8 @@ struct HeadNormRopeGradArgs {
   const float* sin = nullptr;
   const std::int32_t* positions = nullptr;
   std::int64_t heads = 0, head_dim = 0, rotary_dim = 0;
+  std::int64_t rotary_begin = 0;
+  bool interleaved = false;
   DType weight_dtype = DType::kF32, dweight_dtype = DType::kF32;
   float eps = 0;
   bool accumulate_dx = false, accumulate_dweight = false;
@@ -237,16 +242,56 @@ struct ColumnSumArgs {
   bool accumulate = false;
 };
 
-/// Softmax over all experts in f32, then the top_k largest by logit (the lower index first among equals).
+/// Keys and values of multi-head latent attention (DeepSeek-V2, arXiv:2405.04434): head h has the key [first
+/// nope_dim elements of kv_h | k_pe], whose second part all heads share, and the other v_dim of kv_h for its
+/// value.
+struct MlaKeysValuesArgs {
+  Matrix kv;    // (tokens, heads * (nope_dim + v_dim)) T
+  Matrix k_pe;  // (tokens, rope_dim) T, turned by its position
+  Matrix k;     // (tokens, heads * (nope_dim + rope_dim)) T
+  Matrix v;     // (tokens, heads * v_dim) T
+  std::int64_t heads = 0, nope_dim = 0, rope_dim = 0, v_dim = 0;
+};
+struct MlaKeysValuesGradArgs {
+  Matrix dk, dv;      // as k and v, f32 or bf16 each; may be left out: 0
+  Matrix dkv, dk_pe;  // as kv and k_pe, f32 or bf16 each; may be left out
+  std::int64_t heads = 0, nope_dim = 0, rope_dim = 0, v_dim = 0;
+  bool accumulate_dkv = false, accumulate_dk_pe = false;
+};
+
+/// How a token's logits become the experts that it goes to and what each of them counts; all in f32. An
+/// expert is chosen by its score and what a correction_bias adds to that, but weighs by the score alone.
+struct RouterRule {
+  enum class Score : std::uint8_t {
+    kSoftmax,          // over all experts (where nothing is added, chosen by logit: the same order)
+    kSoftmaxOfChosen,  // chosen by logit; the weights are a softmax of the chosen logits (gpt-oss)
+    kSigmoid,          // of each logit (DeepSeek-V3)
+  };
+  /// Experts lie in `groups` groups of equal size, of which the top_groups best alone are chosen from. What
+  /// ranks a group: its best expert (DeepSeek-V2), or the sum of its best two (DeepSeek-V3).
+  enum class GroupScore : std::uint8_t { kMax, kTopTwoSum };
+  Score score = Score::kSoftmax;
+  GroupScore group_score = GroupScore::kMax;
+  std::int64_t groups = 1, top_groups = 1;
+  bool normalize = false;   // divide the weights by their sum + normalize_eps (norm_topk_prob)
+  float normalize_eps = 0;  // DeepSeek-V3: 1e-20
+  float scaling = 1;        // of the weights, last (routed_scaling_factor)
+};
+
+/// The top_k experts of every token by RouterRule, the lower index first among equals; NaN is below every
+/// number.
 struct RouterArgs {
   const float* logits = nullptr;  // (tokens, experts)
   std::int64_t tokens = 0, experts = 0, top_k = 0;
-  bool normalize = false;              // divide the weights by their sum (norm_topk_prob; always for mixtral)
-  float* probabilities = nullptr;      // (tokens, experts)
-  float* weights = nullptr;            // (tokens, top_k), largest first
+  RouterRule rule;
+  const float* correction_bias = nullptr;  // (experts): added to the scores for the choice; has no gradient
+  bool has_correction_bias = false;
+  float* probabilities = nullptr;      // (tokens, experts): softmax over all experts, or sigmoids
+  float* weights = nullptr;            // (tokens, top_k), best choice first
   std::int32_t* experts_of = nullptr;  // (tokens, top_k)
   float* probability_sums = nullptr;   // (experts): sum over tokens, for the auxiliary loss
 };
+/// A choice of -1 has no part in it.
 struct RouterGradArgs {
   const float* probabilities = nullptr;
   const std::int32_t* experts_of = nullptr;
@@ -257,13 +302,14 @@ struct RouterGradArgs {
   void* dlogits = nullptr;  // (tokens, experts) f32 or T, overwritten
   DType dlogits_dtype = DType::kF32;
   std::int64_t tokens = 0, experts = 0, top_k = 0;
-  bool normalize = false;
+  RouterRule rule;
 };
 
 /// Orders the (token, slot) pairs by expert: slot pair i = token * top_k + slot goes to row inverse[i], and
-/// permutation[row] = i. Stable.
+/// permutation[row] = i. Stable. A pair whose expert is -1 goes nowhere: no count, no row, inverse -1. So
+/// there are offsets[experts] rows, at most tokens * top_k; the permutation past them is left alone.
 struct MoePlanArgs {
-  const std::int32_t* experts_of = nullptr;  // (tokens, top_k)
+  const std::int32_t* experts_of = nullptr;  // (tokens, top_k): an expert, or -1
   std::int64_t tokens = 0, top_k = 0, experts = 0;
   std::int32_t* counts = nullptr;       // (experts)
   std::int32_t* offsets = nullptr;      // (experts + 1): first row of each expert
@@ -393,6 +439,8 @@ struct SgdArgs {
   X(head_norm_rope_grad, HeadNormRopeGradArgs)    \
   X(attention, AttentionArgs)                     \
   X(attention_grad, AttentionGradArgs)            \
+  X(mla_keys_values, MlaKeysValuesArgs)           \
+  X(mla_keys_values_grad, MlaKeysValuesGradArgs)  \
   X(silu_mul, SiluMulArgs)                        \
   X(silu_mul_grad, SiluMulGradArgs)               \
   X(row_gate, RowGateArgs)                        \

@@ -102,8 +102,9 @@ constexpr float kAny = INFINITY;  // above every number that is one
 template <typename Args>
 void check_heads(const Arguments& check, const Args& a, const Matrix& x) {
   check.holds(a.heads > 0 && a.head_dim > 0, "no heads");
-  check.holds(a.rotary_dim >= 0 && a.rotary_dim % 2 == 0 && a.rotary_dim <= a.head_dim,
-              "rotary_dim is odd or above head_dim");
+  check.holds(a.rotary_dim >= 0 && a.rotary_dim % 2 == 0 && a.rotary_begin >= 0 &&
+                  a.rotary_begin + a.rotary_dim <= a.head_dim,
+              "rotary_dim is odd, or rotary_begin and it are above head_dim");
   check.number("eps", a.eps, 0, kAny);
   check.shape("x", x, x.rows, a.heads * a.head_dim);
 }
@@ -112,6 +113,28 @@ template <typename Args>
 void check_choice(const Arguments& check, const Args& a) {
   check.sizes({a.tokens});
   check.holds(a.top_k > 0 && a.top_k <= a.experts, "top_k is not in 1 … experts");
+}
+
+template <typename Args>
+void check_rule(const Arguments& check, const Args& a) {
+  const RouterRule& r = a.rule;
+  check.holds(r.groups > 0 && a.experts % r.groups == 0, "experts are no multiple of groups");
+  check.holds(r.top_groups > 0 && r.top_groups <= r.groups, "top_groups is not in 1 … groups");
+  check.holds(a.top_k <= a.experts / r.groups * r.top_groups, "top_groups hold fewer experts than top_k");
+  check.holds(r.groups == 1 || r.group_score == RouterRule::GroupScore::kMax || a.experts > r.groups,
+              "a group of one expert has no best two");
+  check.holds(!r.normalize || r.score != RouterRule::Score::kSoftmaxOfChosen,
+              "a softmax of the chosen is normalized");
+  check.number("normalize_eps", r.normalize_eps, 0, kAny);
+  check.number("scaling", r.scaling, 0, kAny);
+  check.holds(r.scaling > 0, "scaling is 0");
+}
+
+/// The heads of latent attention. kv and k_pe: those of the values, or those of the gradients.
+template <typename Args>
+void check_latent(const Arguments& check, const Args& a) {
+  check.sizes({a.nope_dim, a.rope_dim});
+  check.holds(a.heads > 0 && a.v_dim > 0 && a.nope_dim + a.rope_dim > 0, "no heads");
 }
 
 }  // namespace
@@ -254,6 +277,40 @@ void validate(const AttentionGradArgs& a) {
   check.apart({"dk", a.dk}, {{"dv", a.dv}});
 }
 
+void validate(const MlaKeysValuesArgs& a) {
+  const Arguments check(a);
+  const DType t = a.kv.dtype;
+  check_latent(check, a);
+  check.stored("kv", t);
+  check.same("k_pe", a.k_pe.dtype, t);
+  check.same("k", a.k.dtype, t);
+  check.same("v", a.v.dtype, t);
+  check.shape("kv", a.kv, a.kv.rows, a.heads * (a.nope_dim + a.v_dim));
+  check.shape("k_pe", a.k_pe, a.kv.rows, a.rope_dim);
+  check.shape("k", a.k, a.kv.rows, a.heads * (a.nope_dim + a.rope_dim));
+  check.shape("v", a.v, a.kv.rows, a.heads * a.v_dim);
+  check.apart({"k", a.k}, {{"kv", a.kv}, {"k_pe", a.k_pe}, {"v", a.v}});
+  check.apart({"v", a.v}, {{"kv", a.kv}, {"k_pe", a.k_pe}});
+}
+
+void validate(const MlaKeysValuesGradArgs& a) {
+  const Arguments check(a);
+  check_latent(check, a);
+  const Matrix& any = a.dkv.given() ? a.dkv : a.dk_pe;
+  check.holds(any.given(), "no gradient is wanted");
+  const auto part = [&](std::string_view name, const Matrix& m, std::int64_t cols) {
+    if (!m.given()) return;
+    check.stored(name, m.dtype);
+    check.shape(name, m, any.rows, cols);
+  };
+  part("dk", a.dk, a.heads * (a.nope_dim + a.rope_dim));
+  part("dv", a.dv, a.heads * a.v_dim);
+  part("dkv", a.dkv, a.heads * (a.nope_dim + a.v_dim));
+  part("dk_pe", a.dk_pe, a.rope_dim);
+  check.apart({"dkv", a.dkv}, {{"dk", a.dk}, {"dv", a.dv}, {"dk_pe", a.dk_pe}});
+  check.apart({"dk_pe", a.dk_pe}, {{"dk", a.dk}, {"dv", a.dv}});
+}
+
 void validate(const SiluMulArgs& a) {
   const Arguments check(a);
   check.stored("gate", a.gate.dtype);
@@ -365,6 +422,8 @@ void validate(const ColumnSumArgs& a) {
 void validate(const RouterArgs& a) {
   const Arguments check(a);
   check_choice(check, a);
+  check_rule(check, a);
+  check.flagged("correction_bias", a.has_correction_bias, a.correction_bias, a.logits);
   check.apart({"probabilities", dense(a.probabilities, DType::kF32, a.tokens, a.experts)},
               {{"logits", dense(a.logits, DType::kF32, a.tokens, a.experts)}});
 }
@@ -373,6 +432,7 @@ void validate(const RouterGradArgs& a) {
   const Arguments check(a);
   check.stored("dlogits", a.dlogits_dtype);
   check_choice(check, a);
+  check_rule(check, a);
   check.flagged("dweights", a.has_dweights, a.dweights, a.probabilities);
   check.flagged("dprobability_sums", a.has_dprobability_sums, a.dprobability_sums, a.probabilities);
   check.apart({"dlogits", dense(a.dlogits, a.dlogits_dtype, a.tokens, a.experts)},

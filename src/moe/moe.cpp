@@ -124,12 +124,18 @@ void experts_backward(Backward& b, const ExpertsCall& kept, const Saved& x) {
 
 }  // namespace
 
-Routing route(Context& context, const Tensor& logits, std::int64_t top_k, bool normalize) {
+Routing route(Context& context, const Tensor& logits, std::int64_t top_k, const RouterRule& rule,
+              const Tensor& correction_bias) {
   constexpr std::string_view kOp = "moe.route";
   check_dense_argument(context, kOp, "logits", logits, 2, {DType::kF32});
   const std::int64_t tokens = logits.size(0);
   const std::int64_t num_experts = logits.size(1);
   HONE_CHECK(top_k >= 1 && top_k <= num_experts, "[moe.route] top_k {} of {} experts", top_k, num_experts);
+  if (correction_bias.defined()) {
+    check_dense_argument(context, kOp, "correction_bias", correction_bias, 1, {DType::kF32});
+    HONE_CHECK(correction_bias.size(0) == num_experts, "[moe.route] correction_bias is {}, logits {}",
+               correction_bias.shape().str(), logits.shape().str());
+  }
   const Tensor probabilities = context.empty(logits.shape(), DType::kF32);
   Routing r{.weights = context.empty({tokens, top_k}, DType::kF32),
             .experts_of = context.empty({tokens, top_k}, DType::kI32),
@@ -143,15 +149,16 @@ Routing route(Context& context, const Tensor& logits, std::int64_t top_k, bool n
           .tokens = tokens,
           .experts = num_experts,
           .top_k = top_k,
-          .normalize = normalize,
+          .rule = rule,
+          .correction_bias = floats_or_null(correction_bias),
+          .has_correction_bias = correction_bias.defined(),
           .probabilities = probabilities.as<float>(),
           .weights = r.weights.as<float>(),
           .experts_of = r.experts_of.as<std::int32_t>(),
           .probability_sums = r.probability_sums.as<float>()});
   plan(context, r);
   if (!ops::needs_grad(context, {&logits})) return r;
-  const auto grad_fn = [probabilities, experts_of = r.experts_of, weights = r.weights,
-                        normalize](Backward& b) {
+  const auto grad_fn = [probabilities, experts_of = r.experts_of, weights = r.weights, rule](Backward& b) {
     Tensor dlogits = b.context().empty(probabilities.shape(), DType::kF32);
     launch(b.context(), "moe.route gradient", b.context().kernels().router_grad,
            {.probabilities = probabilities.as<float>(),
@@ -166,7 +173,7 @@ Routing route(Context& context, const Tensor& logits, std::int64_t top_k, bool n
             .tokens = probabilities.size(0),
             .experts = probabilities.size(1),
             .top_k = experts_of.size(1),
-            .normalize = normalize});
+            .rule = rule});
     b.give(0, std::move(dlogits));
   };
   record(context, kOp, {&logits}, {&r.weights, &r.probability_sums}, grad_fn);

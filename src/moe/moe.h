@@ -7,6 +7,7 @@
 
 namespace hone::moe {
 
+using kernels::RouterRule;
 using ops::Context;
 
 /// The routing of one layer's tokens: made on the device, read by nobody on the host during a step.
@@ -20,10 +21,12 @@ struct Routing {
   Tensor inverse;           // (tokens * top_k) i32
 };
 
-/// logits: (tokens, experts) f32. normalize: divide the chosen weights by their sum. Keeps the probabilities
-/// (tokens, experts) f32, and the routing. (Shazeer et al., arXiv:1701.06538; exactly as Transformers'
-/// softmax routers.)
-Routing route(Context& context, const Tensor& logits, std::int64_t top_k, bool normalize);
+/// logits: (tokens, experts) f32. correction_bias: (experts) f32, added to the scores for the choice alone
+/// and without a gradient, or undefined. Keeps the probabilities (tokens, experts) f32, and the routing.
+/// (Shazeer et al., arXiv:1701.06538; DeepSeek-V3, arXiv:2412.19437, 2.1.2; exactly as Transformers'
+/// routers.)
+Routing route(Context& context, const Tensor& logits, std::int64_t top_k, const RouterRule& rule,
+              const Tensor& correction_bias = {});
 
 /// All experts in one operation with one gradient. x: (tokens, hidden) T. gate_up: (experts, 2 * ffn, hidden)
 /// T. down: (experts, hidden, ffn) T. residual: (tokens, hidden) f32 or undefined. Result: (tokens, hidden)

@@ -11,7 +11,7 @@ namespace {
 constexpr std::string_view kHeadNormRopeOp = "ops.head_norm_rope";
 
 void check(const Context& context, const Tensor& x, const Tensor& weight, const RotaryTable& table,
-           const Tensor& positions, std::int64_t head_dim) {
+           const Tensor& positions, std::int64_t head_dim, const HeadNormRopeOptions& options) {
   check_argument(context, kHeadNormRopeOp, "x", x, 2, kComputeTypes);
   HONE_CHECK(head_dim > 0 && x.size(1) % head_dim == 0,
              "[ops.head_norm_rope] last dim of x is {}, not a multiple of head_dim {}", x.size(1), head_dim);
@@ -22,16 +22,17 @@ void check(const Context& context, const Tensor& x, const Tensor& weight, const 
   }
   check_dense_argument(context, kHeadNormRopeOp, "cos", table.cos, 2, {DType::kF32});
   check_dense_argument(context, kHeadNormRopeOp, "sin", table.sin, 2, {DType::kF32});
-  HONE_CHECK(table.sin.shape() == table.cos.shape() && 2 * table.cos.size(1) <= head_dim,
-             "[ops.head_norm_rope] cos is {}, sin {}, head_dim {}", table.cos.shape().str(),
-             table.sin.shape().str(), head_dim);
+  HONE_CHECK(table.sin.shape() == table.cos.shape() && options.rotary_begin >= 0 &&
+                 options.rotary_begin + 2 * table.cos.size(1) <= head_dim,
+             "[ops.head_norm_rope] cos is {}, sin {}, from element {} on, head_dim {}",
+             table.cos.shape().str(), table.sin.shape().str(), options.rotary_begin, head_dim);
   check_argument(context, kHeadNormRopeOp, "positions", positions, 1, {DType::kI32});
   HONE_CHECK(positions.size(0) == x.size(0), "[ops.head_norm_rope] {} positions, x {}", positions.size(0),
              x.shape().str());
 }
 
 void backward(Backward& b, const Tensor& x, const Tensor& weight, const RotaryTable& table,
-              const Tensor& positions, std::int64_t head_dim, float eps) {
+              const Tensor& positions, std::int64_t head_dim, float eps, const HeadNormRopeOptions& options) {
   const bool norm = weight.defined();
   const GradTarget dweight = norm && b.wants(1) ? b.target(1) : GradTarget();
   const Tensor dy = b.take_grad();
@@ -56,6 +57,8 @@ void backward(Backward& b, const Tensor& x, const Tensor& weight, const RotaryTa
           .heads = dy.size(1) / head_dim,
           .head_dim = head_dim,
           .rotary_dim = 2 * table.cos.size(1),
+          .rotary_begin = options.rotary_begin,
+          .interleaved = options.interleaved,
           .weight_dtype = norm ? weight.dtype() : DType::kF32,
           .dweight_dtype = dweight.grad.defined() ? dweight.grad.dtype() : DType::kF32,
           .eps = eps,
@@ -70,8 +73,9 @@ void backward(Backward& b, const Tensor& x, const Tensor& weight, const RotaryTa
 }  // namespace
 
 Tensor head_norm_rope(Context& context, const Tensor& x, const Tensor& weight, const RotaryTable& table,
-                      const Tensor& positions, std::int64_t head_dim, float eps) {
-  check(context, x, weight, table, positions, head_dim);
+                      const Tensor& positions, std::int64_t head_dim, float eps,
+                      const HeadNormRopeOptions& options) {
+  check(context, x, weight, table, positions, head_dim, options);
   const bool norm = weight.defined();
   Tensor y = context.empty(x.shape(), x.dtype());
   launch(context, kHeadNormRopeOp, context.kernels().head_norm_rope,
@@ -85,18 +89,21 @@ Tensor head_norm_rope(Context& context, const Tensor& x, const Tensor& weight, c
           .heads = x.size(1) / head_dim,
           .head_dim = head_dim,
           .rotary_dim = 2 * table.cos.size(1),
+          .rotary_begin = options.rotary_begin,
+          .interleaved = options.interleaved,
           .weight_dtype = norm ? weight.dtype() : DType::kF32,
           .eps = eps});
   if (!needs_grad(context, {&x, &weight})) return y;
   const Tensor kept_x = norm ? x.detach() : Tensor();
   record(context, kHeadNormRopeOp, {&x, &weight}, {&y},
-         [kept_x, weight = weight.detach(), table, positions, head_dim, eps](Backward& b) {
-           backward(b, kept_x, weight, table, positions, head_dim, eps);
+         [kept_x, weight = weight.detach(), table, positions, head_dim, eps, options](Backward& b) {
+           backward(b, kept_x, weight, table, positions, head_dim, eps, options);
          });
   if (norm) {
-    can_remake(y, [kept_x, weight = weight.detach(), table, positions, head_dim, eps](Context& again) {
-      return head_norm_rope(again, kept_x, weight, table, positions, head_dim, eps);
-    });
+    can_remake(y,
+               [kept_x, weight = weight.detach(), table, positions, head_dim, eps, options](Context& again) {
+                 return head_norm_rope(again, kept_x, weight, table, positions, head_dim, eps, options);
+               });
   }
   return y;
 }

@@ -1,5 +1,5 @@
 // head_norm_rope — an optional RMS norm of every head, then rotary position embedding (Su et al.,
-// arXiv:2104.09864; halves rotated).
+// arXiv:2104.09864).
 #pragma once
 
 #include "ops/autograd.h"
@@ -12,9 +12,16 @@ struct RotaryTable {
   Tensor cos, sin;
 };
 
+/// What not every family's heads have.
+struct HeadNormRopeOptions {
+  std::int64_t rotary_begin = 0;  // first of the elements that the table rotates
+  bool interleaved = false;       // elements 2i and 2i + 1 are turned together; else the halves are
+};
+
 /// x: (tokens, heads * head_dim) T. weight: (head_dim) T, or undefined for no norm. positions: (tokens) i32.
 /// Result: as x. Keeps x if there is a weight, and positions.
 Tensor head_norm_rope(Context& context, const Tensor& x, const Tensor& weight, const RotaryTable& table,
-                      const Tensor& positions, std::int64_t head_dim, float eps);
+                      const Tensor& positions, std::int64_t head_dim, float eps,
+                      const HeadNormRopeOptions& options = {});
 
 }  // namespace hone::ops

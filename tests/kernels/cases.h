@@ -19,6 +19,7 @@ std::vector<Case> matrix_cases();
 std::vector<Case> norm_cases();
 std::vector<Case> row_cases();
 std::vector<Case> attention_cases();
+std::vector<Case> mla_cases();
 std::vector<Case> moe_cases();
 std::vector<Case> optimizer_cases();
 std::vector<Case> all_cases();

@@ -1,6 +1,7 @@
 // Cases: router, plan, experts, load balancing.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 
@@ -22,22 +23,47 @@ float* f32(const Matrix& m) {
   return static_cast<float*>(m.data);
 }
 
-/// Logits with `ties` equal values in every row where ties > 0.
-Outputs run_router(const KernelTable& table, Stream& stream, Shape s, bool normalize, bool ties) {
+using Rule = kernels::RouterRule;
+
+std::string described(const Rule& r, bool bias) {
+  std::string text;
+  if (r.score == Rule::Score::kSoftmaxOfChosen) text += " softmax of the chosen";
+  if (r.score == Rule::Score::kSigmoid) text += " sigmoid";
+  if (r.groups > 1)
+    text += fmt::format(" {} of {} groups by {}", r.top_groups, r.groups,
+                        r.group_score == Rule::GroupScore::kMax ? "their best" : "their best two");
+  if (r.normalize) text += fmt::format(" normalize {}", r.normalize_eps);
+  if (r.scaling != 1) text += fmt::format(" scaling {}", r.scaling);
+  return text + (bias ? " bias" : "");
+}
+
+/// With `grid` the logits are multiples of one another's distance, so that scores are equal or far apart (the
+/// tables may round one that is neither to either side), and many are equal.
+Outputs run_router(const KernelTable& table, Stream& stream, Shape s, const Rule& rule, bool bias,
+                   bool grid) {
   Arena arena;
   kernels::RouterArgs a;
   const Matrix logits = arena.input(s.tokens, s.experts, DType::kF32, 0, 2);
-  if (ties)
+  // Off 0, that no two sigmoids sum to 1: sums of two are then equal or far apart as well.
+  if (grid)
     for (std::int64_t i = 0; i < s.tokens; ++i)
       for (std::int64_t j = 0; j < s.experts; ++j)
-        f32(logits)[i * s.experts + j] = std::round(f32(logits)[i * s.experts + j]);
+        f32(logits)[i * s.experts + j] = rule.score == Rule::Score::kSoftmax && !bias
+                                             ? std::round(f32(logits)[i * s.experts + j])
+                                             : std::round(4 * f32(logits)[i * s.experts + j]) / 4 + 0.03F;
   Arena fixed;  // the rounding above is part of the input
   std::vector<double> values = values_of(logits);
   a.logits = fixed.floats(values);
   a.tokens = s.tokens;
   a.experts = s.experts;
   a.top_k = s.top_k;
-  a.normalize = normalize;
+  a.rule = rule;
+  a.has_correction_bias = bias;
+  if (bias) {
+    std::vector<double> biases;
+    for (std::int64_t j = 0; j < s.experts; ++j) biases.push_back(0.11 * static_cast<double>(j * 7 % 5));
+    a.correction_bias = fixed.floats(biases);
+  }
   const double tol = tolerance(DType::kF32, s.experts);
   a.probabilities = f32(fixed.output("probabilities", s.tokens, s.experts, DType::kF32, false, tol));
   a.weights = f32(fixed.output("weights", s.tokens, s.top_k, DType::kF32, false, tol));
@@ -53,7 +79,7 @@ struct Routed {
   Arena arena{3};
   kernels::RouterArgs router;
   kernels::MoePlanArgs plan;
-  Routed(Stream& stream, Shape s, bool normalize, bool skewed) {
+  Routed(Stream& stream, Shape s, const Rule& rule, bool skewed) {
     const Matrix logits = arena.input(s.tokens, s.experts, DType::kF32);
     if (skewed)  // most tokens choose the first experts, some experts get none
       for (std::int64_t i = 0; i < s.tokens; ++i)
@@ -63,7 +89,7 @@ struct Routed {
     router.tokens = plan.tokens = s.tokens;
     router.experts = plan.experts = s.experts;
     router.top_k = plan.top_k = s.top_k;
-    router.normalize = normalize;
+    router.rule = rule;
     router.probabilities = f32(arena.output("p", s.tokens, s.experts, DType::kF32, false, 1));
     router.weights = f32(arena.output("w", s.tokens, s.top_k, DType::kF32, false, 1));
     router.experts_of = arena.integer_output("e", s.tokens * s.top_k);
@@ -78,13 +104,22 @@ struct Routed {
   }
 };
 
-Outputs run_router_grad(const KernelTable& table, Stream& stream, Shape s, bool normalize, DType dtype,
-                        int parts) {
-  const Routed routed(stream, s, normalize, false);
+/// nowhere: every fifth pair is of no expert.
+std::vector<std::int32_t> choices(const Routed& routed, Shape s, bool nowhere) {
+  std::vector<std::int32_t> experts_of(routed.router.experts_of,
+                                       routed.router.experts_of + s.tokens * s.top_k);
+  if (nowhere)
+    for (std::size_t i = 2; i < experts_of.size(); i += 5) experts_of[i] = -1;
+  return experts_of;
+}
+
+Outputs run_router_grad(const KernelTable& table, Stream& stream, Shape s, const Rule& rule, DType dtype,
+                        int parts, bool nowhere) {
+  const Routed routed(stream, s, rule, false);
   Arena arena;
   kernels::RouterGradArgs a;
   a.probabilities = routed.router.probabilities;
-  a.experts_of = routed.router.experts_of;
+  a.experts_of = arena.integers(choices(routed, s, nowhere));
   a.weights = routed.router.weights;
   a.has_dweights = (parts & 1) != 0;
   a.has_dprobability_sums = (parts & 2) != 0;
@@ -93,10 +128,11 @@ Outputs run_router_grad(const KernelTable& table, Stream& stream, Shape s, bool 
   a.tokens = s.tokens;
   a.experts = s.experts;
   a.top_k = s.top_k;
-  a.normalize = normalize;
+  a.rule = rule;
   a.dlogits_dtype = dtype;
   // one expert, or all weights fixed by normalisation: the gradient is a difference of equals
-  const bool cancels = s.experts == 1 || (normalize && s.top_k == 1 && parts == 1);
+  const bool fixed_sum = rule.normalize || rule.score == Rule::Score::kSoftmaxOfChosen;
+  const bool cancels = s.experts == 1 || (fixed_sum && s.top_k == 1 && parts == 1);
   const Matrix dlogits = arena.output("dlogits", s.tokens, s.experts, dtype, false,
                                       cancels ? 1e-5 : tolerance(dtype, 4 * s.experts));
   a.dlogits = dlogits.data;
@@ -107,10 +143,11 @@ Outputs run_router_grad(const KernelTable& table, Stream& stream, Shape s, bool 
   return arena.outputs();
 }
 
-Outputs run_plan(const KernelTable& table, Stream& stream, Shape s, bool skewed) {
-  const Routed routed(stream, s, false, skewed);
+Outputs run_plan(const KernelTable& table, Stream& stream, Shape s, bool skewed, bool nowhere) {
+  const Routed routed(stream, s, {}, skewed);
   Arena arena;
   kernels::MoePlanArgs a = routed.plan;
+  a.experts_of = arena.integers(choices(routed, s, nowhere));
   a.counts = arena.integer_output("counts", s.experts);
   a.offsets = arena.integer_output("offsets", s.experts + 1);
   a.permutation = arena.integer_output("permutation", s.tokens * s.top_k);
@@ -144,7 +181,7 @@ kernels::ExpertsArgs experts_args(Arena& arena, const Routed& routed, Shape s, D
 }
 
 Outputs run_experts(const KernelTable& table, Stream& stream, Shape s, Mode m, bool skewed) {
-  const Routed routed(stream, s, true, skewed);
+  const Routed routed(stream, s, {.normalize = true}, skewed);
   Arena arena;
   kernels::ExpertsArgs a = experts_args(arena, routed, s, m.dtype);
   a.wants_pre_activation = m.keep;
@@ -161,7 +198,7 @@ Outputs run_experts(const KernelTable& table, Stream& stream, Shape s, Mode m, b
 
 Outputs run_experts_grad(const KernelTable& table, Stream& stream, Shape s, Mode m, bool skewed,
                          bool weights) {
-  const Routed routed(stream, s, true, skewed);
+  const Routed routed(stream, s, {.normalize = true}, skewed);
   Arena forward, arena(2);
   kernels::ExpertsGradArgs g;
   g.forward = experts_args(forward, routed, s, m.dtype);
@@ -254,6 +291,59 @@ void add_experts(std::vector<Case>& cases) {
         }
 }
 
+void add_router(std::vector<Case>& cases, Shape s, const Rule& rule, bool bias, bool grid) {
+  cases.push_back({"router",
+                   fmt::format("router {} tokens, {} experts top {}{}{}", s.tokens, s.experts, s.top_k,
+                               described(rule, bias), grid ? " grid" : ""),
+                   [=](const KernelTable& t, Stream& st) { return run_router(t, st, s, rule, bias, grid); }});
+}
+void add_router_grad(std::vector<Case>& cases, Shape s, const Rule& rule, DType dtype, int parts,
+                     bool nowhere) {
+  cases.push_back(
+      {"router_grad",
+       fmt::format("router_grad {} tokens, {} experts top {}{} {} parts {}{}", s.tokens, s.experts, s.top_k,
+                   described(rule, false), name_of(dtype), parts, nowhere ? " some nowhere" : ""),
+       [=](const KernelTable& t, Stream& st) {
+         return run_router_grad(t, st, s, rule, dtype, parts, nowhere);
+       }});
+}
+
+/// Every kind of score with every kind of limit.
+void add_rules(std::vector<Case>& cases) {
+  using Score = Rule::Score;
+  for (const auto score : {Score::kSoftmax, Score::kSoftmaxOfChosen, Score::kSigmoid})
+    for (const bool normalize : {false, true}) {
+      if (normalize && score == Score::kSoftmaxOfChosen) continue;
+      Rule rule{.score = score};
+      rule.normalize = normalize;
+      rule.normalize_eps = normalize ? 1e-2F : 0.0F;
+      rule.scaling = normalize ? 2.5F : 1.0F;
+      for (const Shape& s : {Shape{1, 1, 1, 0, 0},
+                             {0, 12, 2, 0, 0},
+                             {5, 6, 1, 0, 0},
+                             {33, 24, 4, 0, 0},
+                             {70, 60, 6, 0, 0},
+                             {9, 256, 8, 0, 0},
+                             {3000, 16, 2, 0, 0}}) {
+        for (const std::int64_t groups : {1, 2, 3, 8}) {
+          if (s.experts % groups != 0 || s.experts < 2 * groups) continue;
+          for (const auto by : {Rule::GroupScore::kMax, Rule::GroupScore::kTopTwoSum})
+            for (const bool bias : {false, true}) {
+              Rule limited = rule;
+              limited.group_score = by;
+              limited.groups = groups;
+              const std::int64_t fewest = (s.top_k * groups + s.experts - 1) / s.experts;
+              limited.top_groups = std::max<std::int64_t>(fewest, groups / 2);
+              add_router(cases, s, limited, bias, true);
+            }
+        }
+        for (const DType dtype : kBothDtypes)
+          for (const int parts : {1, 2, 3})
+            for (const bool nowhere : {false, true}) add_router_grad(cases, s, rule, dtype, parts, nowhere);
+      }
+    }
+}
+
 }  // namespace
 
 std::vector<Case> moe_cases() {
@@ -271,21 +361,17 @@ std::vector<Case> moe_cases() {
                          {20000, 8, 2, 0, 0}})  // 40,000 pairs: the plan is counted on threads
     for (const bool flag : {false, true}) {
       const auto name = fmt::format("{} tokens, {} experts top {}", s.tokens, s.experts, s.top_k);
-      for (const bool ties : {false, true})
-        cases.push_back({"router",
-                         fmt::format("router {}{}{}", name, flag ? " normalize" : "", ties ? " ties" : ""),
-                         [=](const KernelTable& t, Stream& st) { return run_router(t, st, s, flag, ties); }});
-      cases.push_back({"moe_plan", fmt::format("moe_plan {}{}", name, flag ? " skewed" : ""),
-                       [=](const KernelTable& t, Stream& st) { return run_plan(t, st, s, flag); }});
+      for (const bool ties : {false, true}) add_router(cases, s, {.normalize = flag}, false, ties);
+      for (const bool nowhere : {false, true})
+        cases.push_back(
+            {"moe_plan",
+             fmt::format("moe_plan {}{}{}", name, flag ? " skewed" : "", nowhere ? " some nowhere" : ""),
+             [=](const KernelTable& t, Stream& st) { return run_plan(t, st, s, flag, nowhere); }});
       for (const DType dtype : kBothDtypes)
         for (const int parts : {0, 1, 2, 3})
-          cases.push_back({"router_grad",
-                           fmt::format("router_grad {}{} {} parts {}", name, flag ? " normalize" : "",
-                                       name_of(dtype), parts),
-                           [=](const KernelTable& t, Stream& st) {
-                             return run_router_grad(t, st, s, flag, dtype, parts);
-                           }});
+          add_router_grad(cases, s, {.normalize = flag}, dtype, parts, false);
     }
+  add_rules(cases);
   for (const std::int64_t layers : {1, 3})
     for (const std::int64_t experts : {1, 8, 60})
       for (const bool gradient : {false, true})

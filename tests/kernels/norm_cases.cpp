@@ -79,7 +79,8 @@ Outputs run_rms_norm_grad(const KernelTable& table, Stream& stream, std::int64_t
 }
 
 struct Heads {
-  std::int64_t tokens, heads, head_dim, rotary_dim;
+  std::int64_t tokens, heads, head_dim, rotary_dim, rotary_begin = 0;
+  bool interleaved = false;
 };
 
 /// The parts that forward and gradient share.
@@ -88,6 +89,8 @@ void set_rotary(Arena& arena, Args& a, const Heads& h, DType dtype, bool norm) {
   a.heads = h.heads;
   a.head_dim = h.head_dim;
   a.rotary_dim = h.rotary_dim;
+  a.rotary_begin = h.rotary_begin;
+  a.interleaved = h.interleaved;
   a.eps = 1e-6F;
   a.has_weight = norm;
   if (norm) a.weight = arena.input(1, h.head_dim, dtype).data;
@@ -188,10 +191,18 @@ std::vector<Case> norm_cases() {
                          {40, 3, 80, 60},
                          {9, 2, 256, 64},
                          {130, 1, 32, 32},
-                         {3, 2, 20, 0}})
+                         {3, 2, 20, 0},
+                         {7, 2, 64, 64, 0, true},
+                         {5, 3, 6, 4, 2, true},
+                         {33, 3, 30, 14, 9, true},
+                         {130, 2, 96, 32, 64, true},
+                         {9, 5, 192, 64, 128, true},
+                         {40, 2, 50, 22, 17},
+                         {6, 1, 192, 64, 128}})
     for (const bool norm : {false, true}) {
-      const auto name = fmt::format("{} tokens {} heads of {}, {} rotary{}", h.tokens, h.heads, h.head_dim,
-                                    h.rotary_dim, norm ? ", norm" : "");
+      const auto name = fmt::format("{} tokens {} heads of {}, {} rotary from {} on{}{}", h.tokens, h.heads,
+                                    h.head_dim, h.rotary_dim, h.rotary_begin,
+                                    h.interleaved ? ", interleaved" : "", norm ? ", norm" : "");
       for (const DType dtype : kBothDtypes)
         for (const std::int64_t pad : {0, 6})
           for (const bool in_place : {false, true}) {

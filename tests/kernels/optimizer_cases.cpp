@@ -118,7 +118,8 @@ std::vector<Case> optimizer_cases() {
 
 std::vector<Case> all_cases() {
   std::vector<Case> cases;
-  for (auto part : {matrix_cases, norm_cases, row_cases, attention_cases, moe_cases, optimizer_cases})
+  for (auto part :
+       {matrix_cases, norm_cases, row_cases, attention_cases, mla_cases, moe_cases, optimizer_cases})
     for (Case& c : part()) cases.push_back(std::move(c));
   return cases;
 }

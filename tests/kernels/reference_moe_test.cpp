@@ -14,7 +14,7 @@ constexpr std::size_t kTokens = 5, kExperts = 4, kTopK = 2, kHidden = 3, kFfn = 
 struct Routed {
   std::vector<float> logits, probabilities, weights, sums;
   std::vector<std::int32_t> experts, counts, offsets, permutation, inverse;
-  explicit Routed(const Numbers& from, bool normalize)
+  explicit Routed(const Numbers& from, const RouterRule& rule, const std::vector<float>& bias = {})
       : logits(to_floats(from)),
         probabilities(from.size()),
         weights(kTokens * kTopK),
@@ -29,7 +29,9 @@ struct Routed {
                        .tokens = kTokens,
                        .experts = kExperts,
                        .top_k = kTopK,
-                       .normalize = normalize,
+                       .rule = rule,
+                       .correction_bias = bias.empty() ? nullptr : bias.data(),
+                       .has_correction_bias = !bias.empty(),
                        .probabilities = probabilities.data(),
                        .weights = weights.data(),
                        .experts_of = experts.data(),
@@ -47,17 +49,31 @@ struct Routed {
   }
 };
 
-/// The weights of the given experts, then the sums of probabilities.
-Numbers route(const Numbers& logits, const std::vector<std::int32_t>& experts, bool normalize) {
+using Score = RouterRule::Score;
+
+/// The weights of the given experts (0 where there is none), then the sums of probabilities.
+Numbers route(const Numbers& logits, const std::vector<std::int32_t>& experts, const RouterRule& rule) {
   Numbers weights, sums(kExperts);
   for (std::size_t t = 0; t < kTokens; ++t) {
+    const auto logit = [&](std::size_t e) { return logits[t * kExperts + e]; };
     double sum = 0, chosen = 0;
-    for (std::size_t e = 0; e < kExperts; ++e) sum += std::exp(logits[t * kExperts + e]);
-    const auto p = [&](std::size_t e) { return std::exp(logits[t * kExperts + e]) / sum; };
+    for (std::size_t e = 0; e < kExperts; ++e) sum += std::exp(logit(e));
+    const auto p = [&](std::size_t e) {
+      return rule.score == Score::kSigmoid ? 1 / (1 + std::exp(-logit(e))) : std::exp(logit(e)) / sum;
+    };
+    const auto unnormalized = [&](std::size_t i) {
+      const std::int32_t e = experts[t * kTopK + i];
+      if (e < 0) return 0.0;
+      const auto at = static_cast<std::size_t>(e);
+      return rule.score == Score::kSoftmaxOfChosen ? std::exp(logit(at)) : p(at);
+    };
     for (std::size_t e = 0; e < kExperts; ++e) sums[e] += p(e);
-    for (std::size_t i = 0; i < kTopK; ++i) chosen += p(static_cast<std::size_t>(experts[t * kTopK + i]));
+    for (std::size_t i = 0; i < kTopK; ++i) chosen += unnormalized(i);
+    double divisor = 1;
+    if (rule.score == Score::kSoftmaxOfChosen) divisor = chosen;
+    if (rule.normalize) divisor = chosen + static_cast<double>(rule.normalize_eps);
     for (std::size_t i = 0; i < kTopK; ++i)
-      weights.push_back(p(static_cast<std::size_t>(experts[t * kTopK + i])) / (normalize ? chosen : 1));
+      weights.push_back(static_cast<double>(rule.scaling) * unnormalized(i) / divisor);
   }
   weights.insert(weights.end(), sums.begin(), sums.end());
   return weights;
@@ -68,11 +84,20 @@ TEST(Router, AndItsGradientMatchTheFormulaAndFiniteDifferences) {
   const Numbers gradients =
       random_numbers(kTokens * kTopK + kExperts, 2);  // of the weights, then of the sums
   Stream stream = make_stream(2);
-  for (const bool normalize : {false, true}) {
-    const Routed r(logits, normalize);
+  std::vector<RouterRule> rules;
+  for (const Score score : {Score::kSoftmax, Score::kSoftmaxOfChosen, Score::kSigmoid})
+    for (const bool normalize : {false, true})
+      if (!normalize || score != Score::kSoftmaxOfChosen)
+        for (const float scaling : {1.0F, 2.5F})
+          rules.push_back({.score = score,
+                           .normalize = normalize,
+                           .normalize_eps = scaling == 1 ? 0.0F : 0.125F,
+                           .scaling = scaling});
+  for (const RouterRule& rule : rules) {
+    const Routed r(logits, rule);
     std::vector<float> got = r.weights;
     got.insert(got.end(), r.sums.begin(), r.sums.end());
-    expect_close(got, route(logits, r.experts, normalize), 16, "weights and sums");
+    expect_close(got, route(logits, r.experts, rule), 16, "weights and sums");
     const auto g = to_floats(gradients);
     std::vector<float> dlogits(logits.size());
     reference::router_grad({.probabilities = r.probabilities.data(),
@@ -86,17 +111,61 @@ TEST(Router, AndItsGradientMatchTheFormulaAndFiniteDifferences) {
                             .tokens = kTokens,
                             .experts = kExperts,
                             .top_k = kTopK,
-                            .normalize = normalize},
+                            .rule = rule},
                            stream);
     expect_close(
         dlogits,
-        numeric_gradient([&](const Numbers& x) { return route(x, r.experts, normalize); }, logits, gradients),
-        64, "dlogits");
+        numeric_gradient([&](const Numbers& x) { return route(x, r.experts, rule); }, logits, gradients), 64,
+        "dlogits");
+  }
+}
+
+TEST(Router, GivesAChoiceOfNoExpertNoPart) {
+  const Numbers logits = random_numbers(kTokens * kExperts, 1);
+  Numbers gradients = random_numbers(kTokens * kTopK + kExperts, 2);
+  Stream stream = make_stream(1);
+  for (const RouterRule& rule :
+       {RouterRule{.score = Score::kSigmoid, .normalize = true, .scaling = 3},
+        RouterRule{.score = Score::kSoftmaxOfChosen}, RouterRule{.normalize = true}}) {
+    Routed r(logits, rule);
+    r.experts[1] = r.experts[6] = r.experts[7] = -1;  // one of a token's, all of a token's
+    Numbers weights = route(logits, r.experts, rule);
+    for (double& w : weights)
+      if (std::isnan(w)) w = 0;  // 0 of a sum of 0
+    for (std::size_t i = 0; i < r.weights.size(); ++i) r.weights[i] = static_cast<float>(weights[i]);
+    const auto g = to_floats(gradients);
+    const auto gradient_on = [&](const KernelTable& table) {
+      std::vector<float> dlogits(logits.size());
+      table.router_grad({.probabilities = r.probabilities.data(),
+                         .experts_of = r.experts.data(),
+                         .weights = r.weights.data(),
+                         .dweights = g.data(),
+                         .dprobability_sums = g.data() + kTokens * kTopK,
+                         .has_dweights = true,
+                         .has_dprobability_sums = true,
+                         .dlogits = dlogits.data(),
+                         .tokens = kTokens,
+                         .experts = kExperts,
+                         .top_k = kTopK,
+                         .rule = rule},
+                        stream);
+      return dlogits;
+    };
+    const auto weights_of = [&](const Numbers& x) {
+      Numbers all = route(x, r.experts, rule);
+      for (double& w : all)
+        if (std::isnan(w)) w = 0;
+      return all;
+    };
+    const Numbers want = numeric_gradient(weights_of, logits, gradients);
+    for (const CpuIsa isa : available_cpu_isas())
+      expect_close(gradient_on(cpu_kernels(isa)), want, 64, "dlogits");
   }
 }
 
 void expect_choice(const KernelTable& table, const std::vector<float>& logits,
-                   const std::vector<std::int32_t>& want) {
+                   const std::vector<std::int32_t>& want, const RouterRule& rule,
+                   const std::vector<float>& bias) {
   const auto experts = static_cast<std::int64_t>(logits.size()),
              top_k = static_cast<std::int64_t>(want.size());
   std::vector<float> probabilities(logits.size()), weights(want.size()), sums(logits.size());
@@ -106,25 +175,98 @@ void expect_choice(const KernelTable& table, const std::vector<float>& logits,
                 .tokens = 1,
                 .experts = experts,
                 .top_k = top_k,
+                .rule = rule,
+                .correction_bias = bias.empty() ? nullptr : bias.data(),
+                .has_correction_bias = !bias.empty(),
                 .probabilities = probabilities.data(),
                 .weights = weights.data(),
                 .experts_of = chosen.data(),
                 .probability_sums = sums.data()},
                stream);
   EXPECT_EQ(chosen, want);
+  // Whatever chose them, they weigh by their scores alone.
+  if (rule.score != Score::kSigmoid) return;
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    const float logit = logits[static_cast<std::size_t>(want[i])];
+    if (!std::isnan(logit)) {
+      EXPECT_NEAR(weights[i], 1 / (1 + std::exp(-logit)), 1e-6);
+    }
+  }
+}
+
+void expect_choice(const std::vector<float>& logits, const std::vector<std::int32_t>& want,
+                   const RouterRule& rule = {}, const std::vector<float>& bias = {}) {
+  for (const CpuIsa isa : available_cpu_isas()) {
+    SCOPED_TRACE(name_of(isa));
+    expect_choice(cpu_kernels(isa), logits, want, rule, bias);
+  }
 }
 
 TEST(Router, TakesTheLowerIndexAmongEqualsAndExpertsThatExistAmongNaNs) {
-  for (const KernelTable* table : {&cpu_kernels(CpuIsa::kReference), &cpu_kernels(choose_cpu_isa())}) {
-    expect_choice(*table, {1, 3, 3, 0, 3}, {1, 2, 4});
-    expect_choice(*table, {5, 5, 5, 5}, {0, 1});
-    expect_choice(*table, {NAN, 2, NAN, 1}, {1, 3, 0});
-    expect_choice(*table, {NAN, NAN, NAN}, {0, 1, 2});
-    expect_choice(*table, {-INFINITY, -INFINITY, 4}, {2, 0, 1});
-    std::vector<float> many(70, 1.0F);
-    many[69] = many[33] = 2;
-    expect_choice(*table, many, {33, 69, 0, 1});
+  expect_choice({1, 3, 3, 0, 3}, {1, 2, 4});
+  expect_choice({5, 5, 5, 5}, {0, 1});
+  expect_choice({NAN, 2, NAN, 1}, {1, 3, 0});
+  expect_choice({NAN, NAN, NAN}, {0, 1, 2});
+  expect_choice({-INFINITY, -INFINITY, 4}, {2, 0, 1});
+  std::vector<float> many(70, 1.0F);
+  many[69] = many[33] = 2;
+  expect_choice(many, {33, 69, 0, 1});
+}
+
+TEST(Router, ChoosesByTheCorrectedScore) {
+  const RouterRule sigmoid{.score = Score::kSigmoid};
+  expect_choice({1, 3, -2, 0, 2}, {1, 4}, sigmoid);
+  expect_choice({1, 3, -2, 0, 2}, {2, 1}, sigmoid, {0, 0, 1, 0, 0});
+  expect_choice({1, 1, 1, 1, 1}, {3, 0}, sigmoid, {0.2F, 0.1F, 0.1F, 0.3F, 0.2F});
+  expect_choice({1, 3, -2, 0, 2}, {3, 0}, {}, {0.5F, -1, 0, 1, -1});
+  expect_choice({1, 3, -2, 0, 2}, {0, 1}, {.score = Score::kSoftmaxOfChosen}, {2.5F, 0, 0, 0, 0.5F});
+  expect_choice({1, NAN, -2, 0}, {0, 3, 2, 1}, sigmoid, {0, 9, 0, 0});
+  expect_choice({1, 2, -2, 0}, {0, 3, 2, 1}, sigmoid, {0, NAN, 0, 0});
+  // Score 1 in f32 each: equals.
+  expect_choice({60, 80, 70, 90}, {0, 1}, sigmoid);
+}
+
+TEST(Router, ChoosesFromTheBestGroupsAlone) {
+  // Groups {0, 1, 2}, {3, 4, 5}, {6, 7, 8}: the largest of all is in the first, the best two in the second.
+  const std::vector<float> logits{4, -3, -3, 2, 2, 1, 0, 1, 1};
+  RouterRule rule{.score = Score::kSigmoid, .groups = 3, .top_groups = 1};
+  for (const Score score : {Score::kSigmoid, Score::kSoftmaxOfChosen}) {
+    rule.score = score;
+    rule.group_score = RouterRule::GroupScore::kMax;
+    expect_choice(logits, {0, 1, 2}, rule);
+    rule.group_score = RouterRule::GroupScore::kTopTwoSum;
+    expect_choice(logits, {3, 4, 5}, rule);
+    rule.top_groups = 2;
+    expect_choice(logits, {3, 4, 7}, rule,
+                  score == Score::kSigmoid ? std::vector<float>{-1, 0, 0, 0, 0, -1, 0, 0, 0}
+                                           : std::vector<float>{-9, 0, 0, 0, 0, -1, 0, 0, 0});
+    rule.top_groups = 1;
   }
+  rule = {.groups = 3, .top_groups = 2};
+  expect_choice(logits, {0, 3, 4, 5}, rule);
+  rule.group_score = RouterRule::GroupScore::kTopTwoSum;  // of the probabilities: one large one is enough
+  expect_choice(logits, {0, 3, 4, 5}, rule);
+  // Equal groups: the first; groups of NaN: the last, and then their experts as well.
+  expect_choice({1, 2, 2, 1, 1, 2}, {1, 2}, {.groups = 3, .top_groups = 2});
+  expect_choice({NAN, NAN, NAN, NAN, -9, 1}, {5, 4},
+                {.score = Score::kSoftmaxOfChosen,
+                 .group_score = RouterRule::GroupScore::kTopTwoSum,
+                 .groups = 3,
+                 .top_groups = 1});
+  expect_choice({NAN, NAN, NAN, NAN}, {0, 1, 2},
+                {.score = Score::kSigmoid,
+                 .group_score = RouterRule::GroupScore::kTopTwoSum,
+                 .groups = 2,
+                 .top_groups = 2});
+  // Groups that no vector divides; the best in the last.
+  std::vector<float> many(60, 1.0F);
+  many[59] = 3;
+  many[38] = many[39] = 2.5F;
+  expect_choice(many, {59, 38, 39, 36},
+                {.score = Score::kSigmoid,
+                 .group_score = RouterRule::GroupScore::kTopTwoSum,
+                 .groups = 5,
+                 .top_groups = 2});
 }
 
 TEST(MoePlan, IsAStableSortByExpert) {
@@ -144,6 +286,27 @@ TEST(MoePlan, IsAStableSortByExpert) {
   EXPECT_EQ(offsets, (std::vector<std::int32_t>{0, 2, 3, 6, 6}));
   EXPECT_EQ(permutation, (std::vector<std::int32_t>{1, 4, 3, 0, 2, 5}));
   EXPECT_EQ(inverse, (std::vector<std::int32_t>{3, 0, 4, 2, 1, 5}));
+}
+
+TEST(MoePlan, HasNoRowForAPairThatGoesNowhere) {
+  const std::vector<std::int32_t> experts_of{2, -1, 2, 1, -1, -1};
+  Stream stream = make_stream(2);
+  for (const CpuIsa isa : available_cpu_isas()) {
+    std::vector<std::int32_t> counts(4), offsets(5), permutation(6, 7), inverse(6);
+    cpu_kernels(isa).moe_plan({.experts_of = experts_of.data(),
+                               .tokens = 3,
+                               .top_k = 2,
+                               .experts = 4,
+                               .counts = counts.data(),
+                               .offsets = offsets.data(),
+                               .permutation = permutation.data(),
+                               .inverse = inverse.data()},
+                              stream);
+    EXPECT_EQ(counts, (std::vector<std::int32_t>{0, 1, 2, 0}));
+    EXPECT_EQ(offsets, (std::vector<std::int32_t>{0, 0, 1, 3, 3}));
+    EXPECT_EQ(permutation, (std::vector<std::int32_t>{3, 0, 2, 7, 7, 7}));
+    EXPECT_EQ(inverse, (std::vector<std::int32_t>{1, -1, 2, 0, -1, -1}));
+  }
 }
 
 /// The experts' output token by token, straight from the definition.
@@ -168,7 +331,7 @@ Numbers mix(const Numbers& x, const Numbers& gate_up, const Numbers& down, const
 TEST(Experts, AndTheirGradientsMatchTheFormulaAndFiniteDifferences) {
   Numbers logits = random_numbers(kTokens * kExperts, 1);
   for (std::size_t t = 0; t < kTokens; ++t) logits[t * kExperts + 2] = -9;  // an expert without tokens
-  const Routed r(logits, true);
+  const Routed r(logits, {.normalize = true});
   const Numbers x = random_numbers(kTokens * kHidden, 2),
                 gate_up = random_numbers(kExperts * 2 * kFfn * kHidden, 3);
   const Numbers down = random_numbers(kExperts * kHidden * kFfn, 4), dy = random_numbers(x.size(), 5);

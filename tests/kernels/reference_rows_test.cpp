@@ -53,12 +53,14 @@ TEST(RmsNorm, AndItsGradientMatchTheFormulaAndFiniteDifferences) {
                "dweight");
 }
 
-/// Heads of 8, of which 6 are rotated; positions 3, 0, 7.
+/// Heads of 8, of which 6 are rotated, from `begin` on; positions 3, 0, 7.
 struct Rope {
   static constexpr std::size_t kTokens = 3, kHeads = 2, kDim = 8, kRotary = 6;
   std::vector<std::int32_t> positions{3, 0, 7};
   std::vector<float> cos, sin;
-  Rope() {
+  std::size_t rotary_begin;
+  bool interleaved;
+  Rope(std::size_t first, bool pairs) : rotary_begin(first), interleaved(pairs) {
     for (int p = 0; p < 8; ++p)
       for (int i = 0; i < 3; ++i) {
         cos.push_back(std::cos(static_cast<float>(p) * std::pow(10.0F, static_cast<float>(-i))));
@@ -77,19 +79,21 @@ struct Rope {
       for (std::size_t i = 0; i < kRotary / 2; ++i) {
         const auto at = static_cast<std::size_t>(positions[head / (kHeads * kDim)]) * 3 + i;
         const double c = static_cast<double>(cos[at]), s = static_cast<double>(sin[at]);
-        y[head + i] = n[head + i] * c - n[head + i + 3] * s;
-        y[head + i + 3] = n[head + i] * s + n[head + i + 3] * c;
+        const std::size_t a = head + rotary_begin + (interleaved ? 2 * i : i), b = a + (interleaved ? 1 : 3);
+        y[a] = n[a] * c - n[b] * s;
+        y[b] = n[a] * s + n[b] * c;
       }
     return y;
   }
 };
 
 TEST(HeadNormRope, AndItsGradientMatchTheFormulaAndFiniteDifferences) {
-  const Rope rope;
   constexpr std::int64_t kWidth = Rope::kHeads * Rope::kDim;
   const Numbers x = random_numbers(Rope::kTokens * kWidth, 1), dy = random_numbers(x.size(), 3);
   Stream stream = make_stream(2);
-  for (const bool norm : {false, true}) {
+  for (const unsigned way : {0U, 1U, 2U, 3U, 4U, 5U, 6U, 7U}) {
+    const bool norm = (way & 1U) != 0;
+    const Rope rope((way & 2U) != 0 ? 2 : 0, (way & 4U) != 0);
     const Numbers w = norm ? random_numbers(Rope::kDim, 2) : Numbers();
     auto fx = to_floats(x), fw = to_floats(w), fdy = to_floats(dy);
     std::vector<float> y(x.size()), dx(x.size()), dw(Rope::kDim);
@@ -103,6 +107,8 @@ TEST(HeadNormRope, AndItsGradientMatchTheFormulaAndFiniteDifferences) {
                                .heads = Rope::kHeads,
                                .head_dim = Rope::kDim,
                                .rotary_dim = Rope::kRotary,
+                               .rotary_begin = static_cast<std::int64_t>(rope.rotary_begin),
+                               .interleaved = rope.interleaved,
                                .eps = kEps},
                               stream);
     expect_close(y, rope(x, w), 8, "y");
@@ -119,6 +125,8 @@ TEST(HeadNormRope, AndItsGradientMatchTheFormulaAndFiniteDifferences) {
                                     .heads = Rope::kHeads,
                                     .head_dim = Rope::kDim,
                                     .rotary_dim = Rope::kRotary,
+                                    .rotary_begin = static_cast<std::int64_t>(rope.rotary_begin),
+                                    .interleaved = rope.interleaved,
                                     .eps = kEps},
                                    stream);
     expect_close(dx, numeric_gradient([&](const Numbers& v) { return rope(v, w); }, x, dy), 8, "dx");

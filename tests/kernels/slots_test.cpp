@@ -101,12 +101,12 @@ Parts parts(RmsNormGradArgs& a) {
   return {{&a.dy, &a.x, &a.dx}, {&a.weight_dtype, &a.dweight_dtype}, {}};
 }
 Parts parts(HeadNormRopeArgs& a) {
-  Parts p{{&a.x, &a.y}, {}, {&a.heads, &a.head_dim, &a.rotary_dim}};
+  Parts p{{&a.x, &a.y}, {}, {&a.heads, &a.head_dim, &a.rotary_dim, &a.rotary_begin}};
   if (a.has_weight) p.dtypes = {&a.weight_dtype};
   return p;
 }
 Parts parts(HeadNormRopeGradArgs& a) {
-  Parts p{{&a.dy, &a.dx}, {}, {&a.heads, &a.head_dim, &a.rotary_dim}};
+  Parts p{{&a.dy, &a.dx}, {}, {&a.heads, &a.head_dim, &a.rotary_dim, &a.rotary_begin}};
   if (a.has_weight) {
     p.matrices.push_back(&a.x);
     p.dtypes = {&a.weight_dtype, &a.dweight_dtype};
@@ -114,12 +114,20 @@ Parts parts(HeadNormRopeGradArgs& a) {
   return p;
 }
 Parts parts(AttentionArgs& a) {
-  return {{&a.q, &a.k, &a.v, &a.out}, {}, {&a.sequences, &a.heads, &a.kv_heads, &a.head_dim, &a.v_head_dim, &a.window}};
+  return {{&a.q, &a.k, &a.v, &a.out},
+          {},
+          {&a.sequences, &a.heads, &a.kv_heads, &a.head_dim, &a.v_head_dim, &a.window}};
 }
 Parts parts(AttentionGradArgs& a) {
   Parts p = parts(a.forward);
   p.matrices.insert(p.matrices.end(), {&a.dout, &a.dq, &a.dk, &a.dv});
   return p;
+}
+Parts parts(MlaKeysValuesArgs& a) {
+  return {{&a.kv, &a.k_pe, &a.k, &a.v}, {}, {&a.heads, &a.nope_dim, &a.rope_dim, &a.v_dim}};
+}
+Parts parts(MlaKeysValuesGradArgs& a) {
+  return {{&a.dk, &a.dv, &a.dkv, &a.dk_pe}, {}, {&a.heads, &a.nope_dim, &a.rope_dim, &a.v_dim}};
 }
 Parts parts(SiluMulArgs& a) {
   return {{&a.gate, &a.up, &a.y}, {}, {}};
@@ -149,10 +157,10 @@ Parts parts(ColumnSumArgs& a) {
   return {{&a.x}, {&a.out_dtype}, {}};
 }
 Parts parts(RouterArgs& a) {
-  return {{}, {}, {&a.tokens, &a.experts, &a.top_k}};
+  return {{}, {}, {&a.tokens, &a.experts, &a.top_k, &a.rule.groups, &a.rule.top_groups}};
 }
 Parts parts(RouterGradArgs& a) {
-  return {{}, {&a.dlogits_dtype}, {&a.tokens, &a.experts, &a.top_k}};
+  return {{}, {&a.dlogits_dtype}, {&a.tokens, &a.experts, &a.top_k, &a.rule.groups, &a.rule.top_groups}};
 }
 Parts parts(MoePlanArgs& a) {
   return {{}, {}, {&a.tokens, &a.experts, &a.top_k}};

@@ -162,8 +162,67 @@ TEST(KernelArguments, OfAttentionHaveHeadsOfTheSizesTold) {
 }
 
 TEST(KernelArguments, OfARouterChooseAmongItsExperts) {
-  EXPECT_THROW(validate(RouterArgs{.tokens = 1, .experts = 2, .top_k = 3}), Error);
-  EXPECT_NO_THROW(validate(RouterArgs{.tokens = 1, .experts = 2, .top_k = 2}));
+  EXPECT_THROW(validate(RouterArgs{.tokens = 1, .experts = 2, .top_k = 3, .rule = {}}), Error);
+  EXPECT_NO_THROW(validate(RouterArgs{.tokens = 1, .experts = 2, .top_k = 2, .rule = {}}));
+  RouterArgs a{.tokens = 1, .experts = 12, .top_k = 3, .rule = {}};
+  const auto accepts = [&a](auto change) {
+    RouterArgs changed = a;
+    change(changed.rule);
+    try {
+      validate(changed);
+      return true;
+    } catch (const Error&) {
+      return false;
+    }
+  };
+  using Rule = RouterRule;
+  a.rule = {.groups = 4, .top_groups = 1};
+  EXPECT_TRUE(accepts([](Rule&) {}));
+  EXPECT_FALSE(accepts([](Rule& r) { r.groups = 5; }));
+  EXPECT_FALSE(accepts([](Rule& r) { r.groups = 6; })) << "two experts to choose three from";
+  EXPECT_TRUE(accepts([](Rule& r) { r.groups = 6, r.top_groups = 2; }));
+  EXPECT_FALSE(accepts([](Rule& r) { r.top_groups = 5; }));
+  a.rule = {.group_score = Rule::GroupScore::kTopTwoSum, .groups = 12, .top_groups = 3};
+  EXPECT_FALSE(accepts([](Rule&) {})) << "groups of one have no best two";
+  EXPECT_TRUE(accepts([](Rule& r) { r.group_score = Rule::GroupScore::kMax; }));
+  a.rule = {.normalize = true};
+  EXPECT_FALSE(accepts([](Rule& r) { r.score = Rule::Score::kSoftmaxOfChosen; }));
+  EXPECT_FALSE(accepts([](Rule& r) { r.normalize_eps = -1; }));
+  for (const float scaling : {0.0F, -1.0F, INFINITY, NAN})
+    EXPECT_FALSE(accepts([&](Rule& r) { r.scaling = scaling; })) << scaling;
+  float bias[12] = {}, logits[12] = {};
+  a.correction_bias = bias;
+  EXPECT_FALSE(accepts([](Rule&) {})) << "its flag is not set";
+  a.has_correction_bias = true;
+  EXPECT_TRUE(accepts([](Rule&) {}));
+  a.logits = logits;
+  a.correction_bias = nullptr;
+  EXPECT_FALSE(accepts([](Rule&) {}));
+}
+
+TEST(KernelArguments, OfALatentAreItsHeads) {
+  MlaKeysValuesArgs a{.kv = matrix(kF, 2, 10),
+                      .k_pe = matrix(kF, 2, 2),
+                      .k = matrix(kF, 2, 8),
+                      .v = matrix(kF, 2, 6),
+                      .heads = 2,
+                      .nope_dim = 2,
+                      .rope_dim = 2,
+                      .v_dim = 3};
+  EXPECT_NO_THROW(validate(a));
+  a.v_dim = 4;
+  EXPECT_THROW(validate(a), Error);
+  a.v_dim = 3;
+  a.k_pe.data = static_cast<float*>(a.k.data) + 2;
+  EXPECT_THROW(validate(a), Error) << "k over what it is made of";
+  MlaKeysValuesGradArgs g{.dk = {}, .dv = matrix(kF, 2, 6), .dkv = {}, .dk_pe = {}};
+  g.heads = g.nope_dim = g.rope_dim = 2;
+  g.v_dim = 3;
+  EXPECT_THROW(validate(g), Error) << "nothing is wanted";
+  g.dkv = matrix(kB, 2, 10);
+  EXPECT_NO_THROW(validate(g));
+  g.dv = matrix(kF, 3, 6);
+  EXPECT_THROW(validate(g), Error);
 }
 
 }  // namespace

@@ -43,7 +43,7 @@ void check_router(std::int64_t experts, std::int64_t top_k, bool normalize) {
   constexpr std::int64_t kTokens = 4;
   check_op({.inputs = {logits_input("logits", kTokens, experts)},
             .program = [=](Context& c, const Tensors& in) -> Tensors {
-              const Routing r = route(c, spread(c, in[0]), top_k, normalize);
+              const Routing r = route(c, spread(c, in[0]), top_k, {.normalize = normalize});
               return {r.weights, r.probability_sums};
             },
             .kept_bytes = (kTokens * experts + 2 * kTokens * top_k) * 4});
@@ -68,7 +68,7 @@ TEST(Router, ChoosesTheLargestAndBreaksTiesByIndex) {
     context.set_kernels(kernels::cpu_kernels(isa));
     const Tensor logits = Tensor::from<float>(
         context.allocator(), std::vector<float>{0, 3, 1, 3, 2, 2, 2, 2, -9, 5, -8, -7}, {3, 4});
-    const Routing r = route(context, logits, 2, true);
+    const Routing r = route(context, logits, 2, {.normalize = true});
     EXPECT_THAT(r.experts_of.span<std::int32_t>(), ElementsAre(1, 3, 0, 1, 1, 3));
     EXPECT_THAT(r.counts.span<std::int32_t>(), ElementsAre(1, 3, 0, 2));
     EXPECT_THAT(r.offsets.span<std::int32_t>(), ElementsAre(0, 1, 4, 4, 6));
@@ -82,7 +82,7 @@ TEST(Router, WithoutATapeKeepsNothing) {
   Context context({}, 1);
   const Tensor logits = random_tensor(context, {4, 3}, 1);
   const std::int64_t before = context.ledger().current(device::Purpose::kActivations);
-  const Routing r = route(context, logits, 2, true);
+  const Routing r = route(context, logits, 2, {.normalize = true});
   EXPECT_EQ(context.ledger().current(device::Purpose::kActivations) - before,
             (8 + 8 + 3 + 3 + 4 + 8 + 8) * 4);
 }
@@ -90,7 +90,7 @@ TEST(Router, WithoutATapeKeepsNothing) {
 TEST(Router, ArgumentsAreChecked) {
   Context context({}, 1);
   try {
-    route(context, random_tensor(context, {4, 3}, 1), 4, true);
+    route(context, random_tensor(context, {4, 3}, 1), 4, {.normalize = true});
     FAIL();
   } catch (const Error& e) {
     EXPECT_THAT(e.what(), testing::StartsWith("[moe.route] top_k 4 of 3 experts"));
@@ -111,7 +111,7 @@ TEST(MoeLayer, GradMatchesFiniteDifference) {
                          {.name = "residual", .shape = {kTokens, 5}, .is_f32 = true}},
               .program = [=](Context& c, const Tensors& in) -> Tensors {
                 const Tensor logits = ops::linear(c, in[0], in[1], {}, {}, DType::kF32);
-                const Routing r = route(c, spread(c, logits), 2, normalize);
+                const Routing r = route(c, spread(c, logits), 2, {.normalize = normalize});
                 return {experts(c, in[0], in[2], in[3], r, in[4])};
               },
               .kept_bytes = (kTokens * 5 + routing + kTokens * 2 * 6) * 4});
@@ -154,7 +154,7 @@ TEST(LoadBalancingLoss, IsTransformersFormula) {
       for (std::uint64_t layer = 0; layer < 3; ++layer) {
         const Tensor t = random_tensor(context, {13, experts}, layer);
         logits.push_back(values_of(t));
-        layers.push_back(route(context, t, 3, layer % 2 == 0));
+        layers.push_back(route(context, t, 3, {.normalize = layer % 2 == 0}));
       }
       const double wanted = transformers_loss(logits, static_cast<std::size_t>(experts), 3);
       const Tensor loss = load_balancing_loss(context, layers, 13, 0.25F);
@@ -167,7 +167,8 @@ TEST(LoadBalancingLoss, PerfectBalanceGivesTopK) {
   Context context({}, 1);
   std::vector<float> logits(16, 0);
   for (std::size_t t = 0; t < 4; ++t) logits[t * 4 + t] = logits[t * 4 + (t + 1) % 4] = 1e-6F;
-  const Routing r = route(context, Tensor::from<float>(context.allocator(), logits, {4, 4}), 2, true);
+  const Routing r =
+      route(context, Tensor::from<float>(context.allocator(), logits, {4, 4}), 2, {.normalize = true});
   EXPECT_NEAR(values_of(load_balancing_loss(context, {r}, 4, 1))[0], 2, 1e-5);
 }
 
@@ -175,7 +176,8 @@ TEST(LoadBalancingLoss, GradMatchesFiniteDifference) {
   check_op({.inputs = {logits_input("first", 4, 5), logits_input("second", 4, 5)},
             .program = [](Context& c, const Tensors& in) -> Tensors {
               std::vector<Routing> layers;
-              for (const Tensor& logits : in) layers.push_back(route(c, spread(c, logits), 2, true));
+              for (const Tensor& logits : in)
+                layers.push_back(route(c, spread(c, logits), 2, {.normalize = true}));
               return {load_balancing_loss(c, layers, 4, 20)};
             },
             .is_loss = true,
@@ -191,7 +193,7 @@ TEST(LoadBalancingLoss, AddsToTheLanguageModelLoss) {
     ops::require_grad(gate, DType::kF32);
     Tape tape;
     const TapeScope scope(context, &tape);
-    const Routing r = route(context, ops::linear(context, h, gate), 2, true);
+    const Routing r = route(context, ops::linear(context, h, gate), 2, {.normalize = true});
     Tensor total;
     if (lm) {
       total = ops::linear_cross_entropy(context, h, random_tensor(context, {9, 4}, 3),
@@ -213,8 +215,8 @@ TEST(LoadBalancingLoss, AddsToTheLanguageModelLoss) {
 
 TEST(LoadBalancingLoss, LayersMustHaveTheSameExperts) {
   Context context({}, 1);
-  const Routing a = route(context, random_tensor(context, {4, 3}, 1), 2, true);
-  const Routing b = route(context, random_tensor(context, {4, 5}, 1), 2, true);
+  const Routing a = route(context, random_tensor(context, {4, 3}, 1), 2, {.normalize = true});
+  const Routing b = route(context, random_tensor(context, {4, 5}, 1), 2, {.normalize = true});
   EXPECT_THROW(load_balancing_loss(context, {a, b}, 4, 1), Error);
   EXPECT_THROW(load_balancing_loss(context, {}, 4, 1), Error);
 }

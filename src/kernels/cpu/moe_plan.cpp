@@ -20,7 +20,7 @@ void moe_plan(const MoePlanArgs& a, Stream& stream) {
 #pragma omp parallel for schedule(static, 1) num_threads(static_cast <int>(chunks))
   for (Index c = 0; c < chunks; c++)
     for (Index i = pairs * c / chunks; i < pairs * (c + 1) / chunks; i++)
-      next[c * a.experts + a.experts_of[i]]++;
+      if (a.experts_of[i] >= 0) next[c * a.experts + a.experts_of[i]]++;
   std::int32_t row = 0;
   for (Index e = 0; e < a.experts; e++) {
     a.offsets[e] = row;
@@ -35,6 +35,8 @@ void moe_plan(const MoePlanArgs& a, Stream& stream) {
 #pragma omp parallel for schedule(static, 1) num_threads(static_cast <int>(chunks))
   for (Index c = 0; c < chunks; c++)
     for (Index i = pairs * c / chunks; i < pairs * (c + 1) / chunks; i++) {
+      a.inverse[i] = -1;
+      if (a.experts_of[i] < 0) continue;
       const std::int32_t at = next[c * a.experts + a.experts_of[i]]++;
       a.permutation[at] = static_cast<std::int32_t>(i);
       a.inverse[i] = at;

@@ -12,6 +12,8 @@ void fill_row(KernelTable& table) {
   table.rms_norm_grad = Rows::rms_norm_grad;
   table.head_norm_rope = Rows::head_norm_rope;
   table.head_norm_rope_grad = Rows::head_norm_rope_grad;
+  table.mla_keys_values = Rows::mla_keys_values;
+  table.mla_keys_values_grad = Rows::mla_keys_values_grad;
   table.silu_mul = Rows::silu_mul;
   table.silu_mul_grad = Rows::silu_mul_grad;
   table.row_gate = Rows::row_gate;

@@ -14,6 +14,9 @@ struct RowKernels {
   static void head_norm_rope(const HeadNormRopeArgs& a, Stream& stream);
   static void head_norm_rope_grad(const HeadNormRopeGradArgs& a, Stream& stream);
 
+  static void mla_keys_values(const MlaKeysValuesArgs& a, Stream& stream);
+  static void mla_keys_values_grad(const MlaKeysValuesGradArgs& a, Stream& stream);
+
   static void silu_mul(const SiluMulArgs& a, Stream& stream);
   static void silu_mul_grad(const SiluMulGradArgs& a, Stream& stream);
   static void row_gate(const RowGateArgs& a, Stream& stream);

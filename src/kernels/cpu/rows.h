@@ -34,6 +34,16 @@ template <class Isa, class T>
   Isa::store(p, v, lanes);
 }
 
+/// Each of half as many numbers twice, for what is done to pairs of neighbours.
+template <class Isa>
+[[gnu::always_inline]] inline typename Isa::Vec load_twice(const float* p, AllLanes) {
+  return Isa::load_twice(p, Isa::kLanes);
+}
+template <class Isa>
+[[gnu::always_inline]] inline typename Isa::Vec load_twice(const float* p, Index lanes) {
+  return Isa::load_twice(p, lanes);
+}
+
 /// The lanes of a that count, the others from b.
 template <class Isa>
 [[gnu::always_inline]] inline typename Isa::Vec first_lanes(typename Isa::Vec a, typename Isa::Vec,

@@ -8,31 +8,47 @@
 
 namespace hone::kernels::cpu {
 
-/// The sizes of a head and the angles of one token. kDim: the size of a head that is rotated whole, known to
-/// the compiler so that it unrolls all loops over it; 0: any.
+/// The sizes of a head and the angles of one token. kDim: the size of a head that is rotated whole, halves
+/// together, known to the compiler so that it unrolls all loops over it; 0: any.
 template <Index kDim>
 struct Rotation {
   const float* cos;
   const float* sin;
-  Index any_dim, any_half;
+  Index any_dim, any_half, any_begin;
+  bool any_interleaved;
 
   template <class Args>
   [[gnu::always_inline]] Rotation(const Args& a, Index token)
-      : any_dim(a.head_dim), any_half(a.rotary_dim / 2) {
+      : any_dim(a.head_dim),
+        any_half(a.rotary_dim / 2),
+        any_begin(a.rotary_begin),
+        any_interleaved(a.interleaved) {
     cos = a.cos + a.positions[token] * half();
     sin = a.sin + a.positions[token] * half();
   }
   [[gnu::always_inline]] Index dim() const { return kDim > 0 ? kDim : any_dim; }
   /// Half of the rotated elements.
   [[gnu::always_inline]] Index half() const { return kDim > 0 ? kDim / 2 : any_half; }
+  /// The first of them.
+  [[gnu::always_inline]] Index begin() const { return kDim > 0 ? 0 : any_begin; }
+  [[gnu::always_inline]] bool interleaved() const { return kDim == 0 && any_interleaved; }
+
+  /// Calls f(j, lanes) for the elements that are not rotated.
+  template <class Isa, class F>
+  [[gnu::always_inline]] void rest(F f) const {
+    for_lanes<Isa>(begin(), f);
+    const Index end = begin() + 2 * half();
+    for_lanes<Isa>(
+        dim() - end, [&](Index j, auto lanes) __attribute__((always_inline)) { f(end + j, lanes); });
+  }
 };
 
 /// Calls f with the size of the heads as a constant where it is a usual one.
 template <class Args, class F>
 [[gnu::always_inline]] inline void with_head_dim(const Args& a, const F& f) {
-  if (a.head_dim == 64 && a.rotary_dim == 64) {
+  if (a.head_dim == 64 && a.rotary_dim == 64 && !a.interleaved) {
     f(std::integral_constant<Index, 64>{});
-  } else if (a.head_dim == 128 && a.rotary_dim == 128) {
+  } else if (a.head_dim == 128 && a.rotary_dim == 128 && !a.interleaved) {
     f(std::integral_constant<Index, 128>{});
   } else {
     f(std::integral_constant<Index, 0>{});
@@ -49,17 +65,25 @@ template <class Isa, Index kDim, class T>
     const auto v = load<Isa>(x + j, lanes);
     return weight != nullptr ? v * scale * load<Isa>(weight + j, lanes) : v;
   };
-  for_lanes<Isa>(
-      r.half(), [&](Index j, auto lanes) __attribute__((always_inline)) {
-        const auto x1 = normed(j, lanes), x2 = normed(r.half() + j, lanes);
-        const auto c = load<Isa>(r.cos + j, lanes), s = load<Isa>(r.sin + j, lanes);
-        store<Isa>(y + j, Isa::fnma(x2, s, x1 * c), lanes);
-        store<Isa>(y + r.half() + j, Isa::fma(x1, s, x2 * c), lanes);
-      });
-  for_lanes<Isa>(
-      r.dim() - 2 * r.half(), [&](Index j, auto lanes) __attribute__((always_inline)) {
-        store<Isa>(y + 2 * r.half() + j, normed(2 * r.half() + j, lanes), lanes);
-      });
+  if (r.interleaved()) {
+    for_lanes<Isa>(
+        2 * r.half(), [&](Index j, auto lanes) __attribute__((always_inline)) {
+          const auto v = normed(r.begin() + j, lanes);
+          const auto c = load_twice<Isa>(r.cos + j / 2, lanes), s = load_twice<Isa>(r.sin + j / 2, lanes);
+          store<Isa>(y + r.begin() + j, Isa::fmaddsub(v, c, Isa::swap_pairs(v) * s), lanes);
+        });
+  } else {
+    for_lanes<Isa>(
+        r.half(), [&](Index j, auto lanes) __attribute__((always_inline)) {
+          const Index j1 = r.begin() + j, j2 = j1 + r.half();
+          const auto x1 = normed(j1, lanes), x2 = normed(j2, lanes);
+          const auto c = load<Isa>(r.cos + j, lanes), s = load<Isa>(r.sin + j, lanes);
+          store<Isa>(y + j1, Isa::fnma(x2, s, x1 * c), lanes);
+          store<Isa>(y + j2, Isa::fma(x1, s, x2 * c), lanes);
+        });
+  }
+  r.template rest<Isa>([&](Index j, auto lanes)
+                           __attribute__((always_inline)) { store<Isa>(y + j, normed(j, lanes), lanes); });
 }
 
 /// One head of the gradient. `dweight`: where the weight's gradient gathers, or null.
@@ -76,17 +100,25 @@ struct HeadGrad {
   /// read before either is handed out, because dx may be dy.
   template <class F>
   [[gnu::always_inline]] void unrotated(F f) const {
-    for_lanes<Isa>(
-        r.half(), [&](Index j, auto lanes) __attribute__((always_inline)) {
-          const auto d1 = load<Isa>(dy + j, lanes), d2 = load<Isa>(dy + r.half() + j, lanes);
-          const auto c = load<Isa>(r.cos + j, lanes), s = load<Isa>(r.sin + j, lanes);
-          f(j, lanes, Isa::fma(d2, s, d1 * c));
-          f(r.half() + j, lanes, Isa::fnma(d1, s, d2 * c));
-        });
-    for_lanes<Isa>(
-        r.dim() - 2 * r.half(), [&](Index j, auto lanes) __attribute__((always_inline)) {
-          f(2 * r.half() + j, lanes, load<Isa>(dy + 2 * r.half() + j, lanes));
-        });
+    if (r.interleaved()) {
+      for_lanes<Isa>(
+          2 * r.half(), [&](Index j, auto lanes) __attribute__((always_inline)) {
+            const auto d = load<Isa>(dy + r.begin() + j, lanes);
+            const auto c = load_twice<Isa>(r.cos + j / 2, lanes), s = load_twice<Isa>(r.sin + j / 2, lanes);
+            f(r.begin() + j, lanes, Isa::fmsubadd(d, c, Isa::swap_pairs(d) * s));
+          });
+    } else {
+      for_lanes<Isa>(
+          r.half(), [&](Index j, auto lanes) __attribute__((always_inline)) {
+            const Index j1 = r.begin() + j, j2 = j1 + r.half();
+            const auto d1 = load<Isa>(dy + j1, lanes), d2 = load<Isa>(dy + j2, lanes);
+            const auto c = load<Isa>(r.cos + j, lanes), s = load<Isa>(r.sin + j, lanes);
+            f(j1, lanes, Isa::fma(d2, s, d1 * c));
+            f(j2, lanes, Isa::fnma(d1, s, d2 * c));
+          });
+    }
+    r.template rest<Isa>([&](Index j, auto lanes)
+                             __attribute__((always_inline)) { f(j, lanes, load<Isa>(dy + j, lanes)); });
   }
 
   [[gnu::always_inline]] void write(Index j, auto lanes, typename Isa::Vec v) const {

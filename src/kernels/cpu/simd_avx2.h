@@ -129,6 +129,13 @@ struct Avx2 {
   [[gnu::always_inline]] static Vec broadcast(const void* p) {
     return _mm256_broadcast_ss(static_cast<const float*>(p));
   }
+  [[gnu::always_inline]] static Vec load_twice(const float* p, Index n) {
+    const __m128 half = _mm_maskload_ps(p, _mm256_castsi256_si128(first(n / 2)));
+    return _mm256_permutevar8x32_ps(_mm256_castps128_ps256(half), _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3));
+  }
+  [[gnu::always_inline]] static Vec swap_pairs(Vec v) { return _mm256_permute_ps(v, 0xb1); }
+  [[gnu::always_inline]] static Vec fmaddsub(Vec a, Vec b, Vec c) { return _mm256_fmaddsub_ps(a, b, c); }
+  [[gnu::always_inline]] static Vec fmsubadd(Vec a, Vec b, Vec c) { return _mm256_fmsubadd_ps(a, b, c); }
   /// Transposes an 8 x 8 matrix of 32-bit words, a row in each vector.
   [[gnu::always_inline]] static void transpose(Vec (&r)[8]) {
     Vec t[8];

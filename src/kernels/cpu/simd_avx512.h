@@ -100,7 +100,8 @@ struct Avx512Ops {
     return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(s.low)), _mm512_cvtpd_ps(s.high), 1);
   }
 
-  /// e^x within 0.9 units in the last place, 0.30 on the whole (rounding alone: 0.29); 0 below -104, infinity above 88.73, NaN stays NaN.
+  /// e^x within 0.9 units in the last place, 0.30 on the whole (rounding alone: 0.29); 0 below -104, infinity
+  /// above 88.73, NaN stays NaN.
   [[gnu::always_inline]] static Vec exp(Vec x) {
     x = max(set(-104.0F), min(set(89.0F), x));
     const Vec n = _mm512_roundscale_ps(x * set(1.44269504F), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -124,6 +125,16 @@ struct Avx512Ops {
     __builtin_memcpy(&word, p, sizeof word);
     return _mm512_set1_ps(word);
   }
+  /// n / 2 numbers, each in two neighbouring lanes.
+  [[gnu::always_inline]] static Vec load_twice(const float* p, Index n) {
+    const __m512i places = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+    return _mm512_permutexvar_ps(places, load(p, n / 2));
+  }
+  /// Lanes 1, 0, 3, 2 …
+  [[gnu::always_inline]] static Vec swap_pairs(Vec v) { return _mm512_permute_ps(v, 0xb1); }
+  /// a * b - c in even lanes, a * b + c in odd ones, rounded once; and the other way round.
+  [[gnu::always_inline]] static Vec fmaddsub(Vec a, Vec b, Vec c) { return _mm512_fmaddsub_ps(a, b, c); }
+  [[gnu::always_inline]] static Vec fmsubadd(Vec a, Vec b, Vec c) { return _mm512_fmsubadd_ps(a, b, c); }
   /// Transposes a 16 x 16 matrix of 32-bit words, a row in each vector.
   [[gnu::always_inline]] static void transpose(Vec (&rows)[16]);
 

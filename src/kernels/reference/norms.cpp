@@ -1,5 +1,6 @@
 // Reference: RMS norm, and the norm of heads with rotary position embedding.
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "kernels/reference/reference.h"
@@ -43,6 +44,21 @@ void rms_norm_grad(const RmsNormGradArgs& a, Stream& stream) {
     });
 }
 
+namespace {
+
+/// The elements of a head that pair i turns together.
+template <typename Args>
+std::pair<std::int64_t, std::int64_t> pair_at(const Args& a, std::int64_t i) {
+  if (a.interleaved) return {a.rotary_begin + 2 * i, a.rotary_begin + 2 * i + 1};
+  return {a.rotary_begin + i, a.rotary_begin + a.rotary_dim / 2 + i};
+}
+template <typename Args>
+bool is_turned(const Args& a, std::int64_t j) {
+  return j >= a.rotary_begin && j < a.rotary_begin + a.rotary_dim;
+}
+
+}  // namespace
+
 void head_norm_rope(const HeadNormRopeArgs& a, Stream& stream) {
   const std::int64_t half = a.rotary_dim / 2;
   parallel_for(stream, a.x.rows, [&](std::int64_t t) {
@@ -61,13 +77,14 @@ void head_norm_rope(const HeadNormRopeArgs& a, Stream& stream) {
         for (std::int64_t j = 0; j < a.head_dim; ++j)
           n[static_cast<std::size_t>(j)] *= rstd * load(a.weight, a.weight_dtype, j);
       }
-      for (std::int64_t j = 0; j < half; ++j) {
-        const double x1 = n[static_cast<std::size_t>(j)], x2 = n[static_cast<std::size_t>(j + half)];
-        store(a.y, t, begin + j, x1 * cos[j] - x2 * sin[j]);
-        store(a.y, t, begin + half + j, x2 * cos[j] + x1 * sin[j]);
+      for (std::int64_t i = 0; i < half; ++i) {
+        const auto [j1, j2] = pair_at(a, i);
+        const double x1 = n[static_cast<std::size_t>(j1)], x2 = n[static_cast<std::size_t>(j2)];
+        store(a.y, t, begin + j1, x1 * cos[i] - x2 * sin[i]);
+        store(a.y, t, begin + j2, x2 * cos[i] + x1 * sin[i]);
       }
-      for (std::int64_t j = a.rotary_dim; j < a.head_dim; ++j)
-        store(a.y, t, begin + j, n[static_cast<std::size_t>(j)]);
+      for (std::int64_t j = 0; j < a.head_dim; ++j)
+        if (!is_turned(a, j)) store(a.y, t, begin + j, n[static_cast<std::size_t>(j)]);
     }
   });
 }
@@ -79,13 +96,14 @@ void unrotate(const HeadNormRopeGradArgs& a, std::int64_t token, std::int64_t he
   const std::int64_t half = a.rotary_dim / 2, begin = head * a.head_dim;
   const float* cos = a.cos + a.positions[token] * half;
   const float* sin = a.sin + a.positions[token] * half;
-  for (std::int64_t j = 0; j < half; ++j) {
-    const double d1 = load(a.dy, token, begin + j), d2 = load(a.dy, token, begin + half + j);
-    dn[static_cast<std::size_t>(j)] = d1 * cos[j] + d2 * sin[j];
-    dn[static_cast<std::size_t>(j + half)] = d2 * cos[j] - d1 * sin[j];
+  for (std::int64_t i = 0; i < half; ++i) {
+    const auto [j1, j2] = pair_at(a, i);
+    const double d1 = load(a.dy, token, begin + j1), d2 = load(a.dy, token, begin + j2);
+    dn[static_cast<std::size_t>(j1)] = d1 * cos[i] + d2 * sin[i];
+    dn[static_cast<std::size_t>(j2)] = d2 * cos[i] - d1 * sin[i];
   }
-  for (std::int64_t j = a.rotary_dim; j < a.head_dim; ++j)
-    dn[static_cast<std::size_t>(j)] = load(a.dy, token, begin + j);
+  for (std::int64_t j = 0; j < a.head_dim; ++j)
+    if (!is_turned(a, j)) dn[static_cast<std::size_t>(j)] = load(a.dy, token, begin + j);
 }
 
 double head_rstd(const HeadNormRopeGradArgs& a, std::int64_t token, std::int64_t head) {

@@ -20,7 +20,8 @@ DecoderSpec granitemoe_spec(const hub::ModelConfig& config) {
   read_granite_multipliers(reader, spec, attention);
   MoeSpec moe = reader.moe(spec, {"num_local_experts", "num_experts"}, 8, 2, 0.001);
   moe.ffn = reader.intermediate_size();
-  moe.normalize = true;  // a softmax over the chosen logits is one over all, divided by the chosen ones' sum
+  moe.rule.normalize =
+      true;  // a softmax over the chosen logits is one over all, divided by the chosen ones' sum
   moe.router = "router";
   spec.layers.assign(static_cast<std::size_t>(reader.num_layers()),
                      make_layer(attention, moe, "block_sparse_moe"));

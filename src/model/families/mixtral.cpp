@@ -23,7 +23,7 @@ DecoderSpec mixtral_spec(const hub::ModelConfig& config) {
   attention.window = reader.window(std::nullopt);
   MoeSpec moe = reader.moe(spec, {"num_local_experts", "num_experts"}, 8, 2, 0.001);
   moe.ffn = reader.intermediate_size();
-  moe.normalize = true;
+  moe.rule.normalize = true;
   spec.layers.assign(static_cast<std::size_t>(reader.num_layers()), make_layer(attention, moe));
   return spec;
 }

@@ -28,7 +28,7 @@ DecoderSpec olmoe_spec(const hub::ModelConfig& config) {
   attention.clip = clip.value_or(0.0);
   MoeSpec moe = reader.moe(spec, {"num_experts", "num_local_experts"}, 64, 8, 0.01);
   moe.ffn = reader.intermediate_size();
-  moe.normalize = config.boolean("norm_topk_prob", false);
+  moe.rule.normalize = config.boolean("norm_topk_prob", false);
   spec.layers.assign(static_cast<std::size_t>(reader.num_layers()), make_layer(attention, moe));
   return spec;
 }

@@ -20,7 +20,7 @@ DecoderSpec qwen2_moe_spec(const hub::ModelConfig& config) {
   attention.qkv_bias = config.boolean("qkv_bias", true);
   MoeSpec moe = reader.moe(spec, {"num_experts", "num_local_experts"}, 60, 4, 0.001);
   moe.ffn = reader.count("moe_intermediate_size", 1408);
-  moe.normalize = config.boolean("norm_topk_prob", false);
+  moe.rule.normalize = config.boolean("norm_topk_prob", false);
   moe.shared_ffn = reader.count("shared_expert_intermediate_size", 5632);
   const DenseSpec dense{.ffn = reader.intermediate_size()};
   const bool use_window = config.boolean("use_sliding_window", false);

@@ -24,7 +24,7 @@ DecoderSpec qwen3_moe_spec(const hub::ModelConfig& config) {
   attention.window = config.boolean("use_sliding_window", false) ? reader.window(4096) : 0;
   MoeSpec moe = reader.moe(spec, {"num_experts", "num_local_experts"}, 128, 8, 0.001);
   moe.ffn = reader.count("moe_intermediate_size", 768);
-  moe.normalize = config.boolean("norm_topk_prob", false);
+  moe.rule.normalize = config.boolean("norm_topk_prob", false);
   const DenseSpec dense{.ffn = reader.intermediate_size()};
   for (const bool is_dense : reader.dense_layers())
     spec.layers.push_back(is_dense ? make_layer(attention, dense) : make_layer(attention, moe));

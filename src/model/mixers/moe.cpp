@@ -2,7 +2,6 @@
 
 #include "model/mixers/dense.h"
 #include "model/parameters.h"
-#include "moe/moe.h"
 #include "ops/elementwise.h"
 #include "ops/linear.h"
 
@@ -26,7 +25,7 @@ class Moe final : public Mixer {
   Tensor forward(ops::Context& context, const Tensor& h, const Tensor& residual, const Pass& pass,
                  std::vector<Tensor>& statistics) const override {
     const Tensor logits = ops::linear(context, h, router_->value, {}, {}, DType::kF32);
-    const moe::Routing routing = moe::route(context, logits, spec_.top_k, spec_.normalize);
+    const moe::Routing routing = moe::route(context, logits, spec_.top_k, spec_.rule);
     statistics.push_back(routing.counts);
     statistics.push_back(routing.probability_sums);
     const Tensor y = moe::experts(context, h, gate_up_->value, down_->value, routing, residual);

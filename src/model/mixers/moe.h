@@ -6,6 +6,7 @@
 #include <string>
 
 #include "model/mixers/mixer.h"
+#include "moe/moe.h"
 
 namespace hone::model {
 
@@ -16,7 +17,7 @@ class ParameterSet;
 /// PREFIX.shared_expert.{gate,up,down}_proj.weight, PREFIX.shared_expert_gate.weight.
 struct MoeSpec {
   std::int64_t experts = 0, top_k = 0, ffn = 0;
-  bool normalize = false;       // divide the chosen weights by their sum
+  moe::RouterRule rule;
   std::int64_t shared_ffn = 0;  // 0: no shared expert
   std::string router = "gate";
 };
