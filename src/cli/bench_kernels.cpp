@@ -290,7 +290,7 @@ void Bench::rows() {
         .eps = 1e-6F});
   const Tensor gate = values({kTokens, 4 * kHidden});
   const Tensor up = values({kTokens, 4 * kHidden});
-  time("silu_mul", k.silu_mul, {.gate = as_matrix(gate), .up = as_matrix(up), .y = as_matrix(gate)});
+  time("silu * up", k.activation, {.gate = as_matrix(gate), .up = as_matrix(up), .y = as_matrix(gate)});
   const Tensor table = values({kVocab, kHidden});
   const Tensor ids =
       indices(kTokens, [](std::int64_t i) { return static_cast<std::int32_t>(i * 7919 % kVocab); });

@@ -74,7 +74,8 @@ Cost cost(const EmbeddingGradArgs& a) {
 
 Cost cost(const RmsNormArgs& a) {
   const double weight = real(a.x.cols) * bytes_of(a.weight_dtype);
-  return {4 * elements(a.x), bytes(a.x) + weight + bytes(a.y) + (a.wants_rstd ? real(a.x.rows) * 4 : 0)};
+  return {4 * elements(a.x) + elements(a.residual),
+          bytes(a.x) + weight + bytes(a.residual) + bytes(a.y) + (a.wants_rstd ? real(a.x.rows) * 4 : 0)};
 }
 
 Cost cost(const RmsNormGradArgs& a) {
@@ -124,12 +125,13 @@ Cost cost(const MlaKeysValuesGradArgs& a) {
               written(bytes(a.dk_pe), a.accumulate_dk_pe)};
 }
 
-Cost cost(const SiluMulArgs& a) {
-  return {5 * elements(a.y), bytes(a.gate) + bytes(a.up) + bytes(a.y)};
+Cost cost(const ActivationArgs& a) {
+  return {(a.up.given() ? 5 : 4) * elements(a.y), bytes(a.gate) + bytes(a.up) + bytes(a.y)};
 }
 
-Cost cost(const SiluMulGradArgs& a) {
-  return {12 * elements(a.dy), bytes(a.gate) + bytes(a.up) + bytes(a.dy) + bytes(a.dgate) + bytes(a.dup)};
+Cost cost(const ActivationGradArgs& a) {
+  const double each = 5 + (a.dgate.given() ? 5 : 0) + (a.dup.given() ? 2 : 0);
+  return {each * elements(a.dy), bytes(a.gate) + bytes(a.up) + bytes(a.dy) + bytes(a.dgate) + bytes(a.dup)};
 }
 
 Cost cost(const RowGateArgs& a) {
@@ -212,6 +214,20 @@ Cost cost(const LinearCrossEntropyArgs& a) {
                  real(a.hidden.rows) * (a.has_weights ? 12 : 8);
   if (a.wants_dweight) moved += written(elements(a.weight) * bytes_of(a.dweight_dtype), a.accumulate_dweight);
   return {product * (1 + (a.dhidden.given() ? 1 : 0) + (a.wants_dweight ? 1 : 0)), moved, a.hidden.dtype};
+}
+
+Cost cost(const HeadStatisticsArgs& a) {
+  return {2 * real(a.hidden.rows) * elements(a.weight),
+          bytes(a.hidden) + bytes(a.weight) + real(a.hidden.rows) * 12, a.hidden.dtype};
+}
+
+Cost cost(const HeadGradArgs& a) {
+  const HeadStatisticsArgs& f = a.forward;
+  const double product = 2 * real(f.hidden.rows) * elements(f.weight);
+  double moved = bytes(f.hidden) + bytes(f.weight) * (a.dhidden.given() ? 2 : 1) + bytes(a.dhidden) +
+                 real(f.hidden.rows) * (8 + (a.has_dlse ? 4 : 0) + (a.has_dtarget_logit ? 4 : 0));
+  if (a.wants_dweight) moved += written(elements(f.weight) * bytes_of(a.dweight_dtype), a.accumulate_dweight);
+  return {product * (1 + (a.dhidden.given() ? 1 : 0) + (a.wants_dweight ? 1 : 0)), moved, f.hidden.dtype};
 }
 
 Cost cost(const SumOfSquaresArgs& a) {

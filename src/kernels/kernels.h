@@ -80,12 +80,15 @@ struct EmbeddingGradArgs {
   bool accumulate = false;
 };
 
-/// y = x * rstd * weight, rstd = 1/sqrt(mean(x^2) + eps), over the last dimension.
+/// y = [residual +] x * rstd * weight, rstd = 1/sqrt(mean(x^2) + eps), over the last dimension. With
+/// unit_offset the weight counts as 1 + weight (Gemma); rounded once, at the end.
 struct RmsNormArgs {
   Matrix x;                      // (rows, cols) f32 or T
   const void* weight = nullptr;  // (cols) T
-  Matrix y;                      // (rows, cols) f32 or T
-  float* rstd = nullptr;         // (rows)
+  bool unit_offset = false;
+  Matrix residual = {};   // (rows, cols) f32, may be left out
+  Matrix y;               // (rows, cols) f32 or T
+  float* rstd = nullptr;  // (rows)
   bool wants_rstd = false;
   DType weight_dtype = DType::kF32;
   float eps = 0;
@@ -95,6 +98,7 @@ struct RmsNormGradArgs {
   Matrix dy;  // (rows, cols) f32 or T
   Matrix x;
   const void* weight = nullptr;
+  bool unit_offset = false;
   const float* rstd = nullptr;
   Matrix dx;                // (rows, cols) f32 or T, may be left out
   void* dweight = nullptr;  // (cols) f32 or bf16
@@ -112,6 +116,7 @@ struct HeadNormRopeArgs {
   Matrix y;                      // the same shape, T
   const void* weight = nullptr;  // (head_dim) T
   bool has_weight = false;       // else there is no norm
+  bool unit_offset = false;      // as in RmsNormArgs
   const float* cos = nullptr;    // (max_position, rotary_dim / 2)
   const float* sin = nullptr;
   const std::int32_t* positions = nullptr;  // (tokens): the row of cos and sin
@@ -128,6 +133,7 @@ struct HeadNormRopeGradArgs {
   Matrix dx;  // T or f32, may be left out; in place without a norm: may be dy
   const void* weight = nullptr;
   bool has_weight = false;
+  bool unit_offset = false;
   void* dweight = nullptr;  // (head_dim) f32 or bf16
   bool wants_dweight = false;
   const float* cos = nullptr;
@@ -181,14 +187,33 @@ struct AttentionGradArgs {
   bool accumulate_dsinks = false;
 };
 
-/// y = silu(gate) * up. In place: y may be gate or up.
-struct SiluMulArgs {
-  Matrix gate, up, y;  // (rows, cols) T
+/// The function f of a feed-forward, of one number.
+enum class Activation : std::uint8_t {
+  kIdentity,
+  kSilu,      // x sigmoid(x)
+  kGelu,      // x Phi(x), Phi the normal distribution (torch's gelu)
+  kGeluTanh,  // x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) (gelu_pytorch_tanh)
+  kRelu2,     // max(x, 0)^2
+  kSigmoid,   // 1 / (1 + exp(-x))
+  kTanh,
+  kClampedSilu,  // with `up` only (gpt-oss): g sigmoid(alpha g) (u + 1), g = min(gate, limit), u = up clamped
+                 // to [-limit, limit]
 };
-struct SiluMulGradArgs {
-  Matrix gate, up;
-  Matrix dy;          // f32 or T
-  Matrix dgate, dup;  // T
+
+/// y = f(gate) [* up]. In place: y may be gate or up.
+struct ActivationArgs {
+  Matrix gate;     // (rows, cols) T
+  Matrix up = {};  // as gate, may be left out
+  Matrix y;        // as gate
+  Activation activation = Activation::kSilu;
+  float alpha = 1, limit = 0;  // of kClampedSilu, each above 0
+};
+struct ActivationGradArgs {
+  Matrix gate, up = {};         // as they were
+  Matrix dy;                    // (rows, cols) f32 or T
+  Matrix dgate = {}, dup = {};  // T, each may be left out
+  Activation activation = Activation::kSilu;
+  float alpha = 1, limit = 0;
 };
 
 /// y = [residual +] sigmoid(gate) * x, gate one number a row (Qwen2-MoE's shared expert).
@@ -361,8 +386,8 @@ struct LoadBalancingArgs {
 };
 
 /// Language-model head and cross-entropy in one, over chunks of rows, so that all logits never exist at once:
-/// nll_i = logsumexp(logits_i) - logit of target_i, logits_i = logit_scale * hidden_i weight^T; the gradients
-/// of `loss` come along where asked for.
+/// nll_i = logsumexp(logits_i) - logit of target_i, logits_i = logit_scale * hidden_i weight^T, or with a
+/// softcap softcap * tanh(that / softcap) (Gemma 2); the gradients of `loss` come along where asked for.
 struct LinearCrossEntropyArgs {
   Matrix hidden;                          // (rows, hidden) T
   Matrix weight;                          // (vocab, hidden) T
@@ -371,10 +396,37 @@ struct LinearCrossEntropyArgs {
   bool has_weights = false;               // else each counts 1
   float scale = 1;
   float logit_scale = 1;
+  float softcap = 0;        // 0: none
   float* nll = nullptr;     // (rows), unweighted
   float* loss = nullptr;    // (1): scale * sum of weight * nll
   Matrix dhidden;           // (rows, hidden) f32 or T, overwritten; may be left out
   void* dweight = nullptr;  // (vocab, hidden) f32 or bf16
+  bool wants_dweight = false;
+  DType dweight_dtype = DType::kF32;
+  bool accumulate_dweight = false;
+};
+
+/// What of the head a loss is made of, for some words of the vocabulary: where each rank has its own, or
+/// where the loss is another than cross-entropy. Logits are those of LinearCrossEntropyArgs.
+struct HeadStatisticsArgs {
+  Matrix hidden;                          // (rows, hidden) T
+  Matrix weight;                          // (words, hidden) T: of the words from vocab_begin on
+  const std::int32_t* targets = nullptr;  // (rows): any word, or -1
+  std::int64_t vocab_begin = 0;
+  float logit_scale = 1;
+  float softcap = 0;              // 0: none
+  float* lse = nullptr;           // (rows): log of the sum of exp of the logits of these words
+  float* target_logit = nullptr;  // (rows): 0 where the target is none of these words
+};
+/// From the gradients of lse and target_logit: that of a logit is dlse * exp(logit - lse), and for the target
+/// dtarget_logit more.
+struct HeadGradArgs {
+  HeadStatisticsArgs forward;                        // as it was called, lse filled
+  const float* dlse = nullptr;                       // (rows)
+  const float* dtarget_logit = nullptr;              // (rows)
+  bool has_dlse = false, has_dtarget_logit = false;  // else they are 0
+  Matrix dhidden;                                    // (rows, hidden) f32 or T, overwritten; may be left out
+  void* dweight = nullptr;                           // as weight, f32 or bf16
   bool wants_dweight = false;
   DType dweight_dtype = DType::kF32;
   bool accumulate_dweight = false;
@@ -441,8 +493,8 @@ struct SgdArgs {
   X(attention_grad, AttentionGradArgs)            \
   X(mla_keys_values, MlaKeysValuesArgs)           \
   X(mla_keys_values_grad, MlaKeysValuesGradArgs)  \
-  X(silu_mul, SiluMulArgs)                        \
-  X(silu_mul_grad, SiluMulGradArgs)               \
+  X(activation, ActivationArgs)                   \
+  X(activation_grad, ActivationGradArgs)          \
   X(row_gate, RowGateArgs)                        \
   X(row_gate_grad, RowGateGradArgs)               \
   X(copy, CopyArgs)                               \
@@ -457,6 +509,8 @@ struct SgdArgs {
   X(experts_grad, ExpertsGradArgs)                \
   X(load_balancing, LoadBalancingArgs)            \
   X(linear_cross_entropy, LinearCrossEntropyArgs) \
+  X(head_statistics, HeadStatisticsArgs)          \
+  X(head_grad, HeadGradArgs)                      \
   X(sum_of_squares, SumOfSquaresArgs)             \
   X(finish_norm, FinishNormArgs)                  \
   X(adamw, AdamWArgs)                             \

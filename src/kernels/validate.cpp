@@ -184,7 +184,9 @@ void validate(const RmsNormArgs& a) {
   check.as("y", a.y, a.x);
   check.number("eps", a.eps, 0, kAny);
   check.flagged("rstd", a.wants_rstd, a.rstd, a.x.data);
-  check.apart({"y", a.y}, {{"x", a.x}});
+  check.same("residual", a.residual.dtype, DType::kF32);
+  check.as_or_left_out("residual", a.residual, a.x);
+  check.apart({"y", a.y}, {{"x", a.x}, {"residual", a.residual}});
 }
 
 void validate(const RmsNormGradArgs& a) {
@@ -311,32 +313,43 @@ void validate(const MlaKeysValuesGradArgs& a) {
   check.apart({"dk_pe", a.dk_pe}, {{"dk", a.dk}, {"dv", a.dv}});
 }
 
-void validate(const SiluMulArgs& a) {
-  const Arguments check(a);
-  check.stored("gate", a.gate.dtype);
-  check.same("up", a.up.dtype, a.gate.dtype);
-  check.same("y", a.y.dtype, a.gate.dtype);
+namespace {
+
+template <typename Args>
+void check_activation(const Arguments& check, const Args& a) {
+  const DType t = a.gate.dtype;
+  check.stored("gate", t);
   check.as("gate", a.gate, a.gate);
-  check.as("up", a.up, a.gate);
+  check.as_or_left_out("up", a.up, a.gate);
+  if (a.up.given()) check.same("up", a.up.dtype, t);
+  if (a.activation != Activation::kClampedSilu) return;
+  check.holds(a.up.given(), "a clamped silu without up");
+  check.holds(a.alpha > 0 && a.alpha < kAny && a.limit > 0, "alpha or limit is not above 0");
+}
+
+}  // namespace
+
+void validate(const ActivationArgs& a) {
+  const Arguments check(a);
+  check_activation(check, a);
+  check.same("y", a.y.dtype, a.gate.dtype);
   check.as("y", a.y, a.gate);
   check.apart_or_in_place({"y", a.y}, {"gate", a.gate});
   check.apart_or_in_place({"y", a.y}, {"up", a.up});
 }
 
-void validate(const SiluMulGradArgs& a) {
+void validate(const ActivationGradArgs& a) {
   const Arguments check(a);
-  check.stored("gate", a.gate.dtype);
-  check.same("up", a.up.dtype, a.gate.dtype);
+  check_activation(check, a);
   check.f32_or("dy", a.dy.dtype, a.gate.dtype);
-  check.same("dgate", a.dgate.dtype, a.gate.dtype);
-  check.same("dup", a.dup.dtype, a.gate.dtype);
-  check.as("gate", a.gate, a.gate);
-  check.as("up", a.up, a.gate);
   check.as("dy", a.dy, a.gate);
-  check.as("dgate", a.dgate, a.gate);
-  check.as("dup", a.dup, a.gate);
-  for (const Named& out : {Named{"dgate", a.dgate}, Named{"dup", a.dup}})
+  check.holds(a.up.given() || !a.dup.given(), "dup is wanted of no up");
+  for (const Named& out : {Named{"dgate", a.dgate}, Named{"dup", a.dup}}) {
+    if (!out.matrix.given()) continue;
+    check.same(out.name, out.matrix.dtype, a.gate.dtype);
+    check.as(out.name, out.matrix, a.gate);
     check.apart(out, {{"gate", a.gate}, {"up", a.up}, {"dy", a.dy}});
+  }
   check.apart({"dgate", a.dgate}, {{"dup", a.dup}});
 }
 
@@ -492,24 +505,55 @@ void validate(const LoadBalancingArgs& a) {
   check.flagged("dprobability_sums", a.wants_dprobability_sums, a.dprobability_sums, a.loss);
 }
 
-void validate(const LinearCrossEntropyArgs& a) {
-  const Arguments check(a);
-  const DType t = a.hidden.dtype;
-  check.stored("hidden", t);
-  check.same("weight", a.weight.dtype, t);
-  check.f32_or("dhidden", a.dhidden.dtype, t);
-  check.f32_or("dweight", a.dweight_dtype, t);
+namespace {
+
+/// What the slots of the head have in common. Args: hidden, weight, logit_scale, softcap.
+template <typename Args>
+void check_head(const Arguments& check, const Args& a) {
+  check.stored("hidden", a.hidden.dtype);
+  check.same("weight", a.weight.dtype, a.hidden.dtype);
   check.as("hidden", a.hidden, a.hidden);
   check.shape("weight", a.weight, a.weight.rows, a.hidden.cols);
   check.holds(a.weight.rows > 0, "no words");
-  check.holds(std::isfinite(a.scale), "scale is not finite");
   check.holds(a.logit_scale > 0 && std::isfinite(a.logit_scale), "logit_scale is not above 0, or not finite");
-  check.as_or_left_out("dhidden", a.dhidden, a.hidden);
+  check.number("softcap", a.softcap, 0, kAny);
+}
+
+/// Args: dhidden and dweight of `head`.
+template <typename Args, typename Head>
+void check_head_gradients(const Arguments& check, const Args& a, const Head& head) {
+  check.f32_or("dhidden", a.dhidden.dtype, head.hidden.dtype);
+  check.f32_or("dweight", a.dweight_dtype, head.hidden.dtype);
+  check.as_or_left_out("dhidden", a.dhidden, head.hidden);
+  check.flagged("dweight", a.wants_dweight, a.dweight, head.weight.data);
+  const Matrix dweight = dense(a.dweight, a.dweight_dtype, head.weight.rows, head.weight.cols);
+  check.apart({"dhidden", a.dhidden},
+              {{"hidden", head.hidden}, {"weight", head.weight}, {"dweight", dweight}});
+  check.apart({"dweight", dweight}, {{"hidden", head.hidden}, {"weight", head.weight}});
+}
+
+}  // namespace
+
+void validate(const LinearCrossEntropyArgs& a) {
+  const Arguments check(a);
+  check_head(check, a);
+  check_head_gradients(check, a, a);
+  check.holds(std::isfinite(a.scale), "scale is not finite");
   check.flagged("weights", a.has_weights, a.weights, a.weight.data);
-  check.flagged("dweight", a.wants_dweight, a.dweight, a.weight.data);
-  const Matrix dweight = dense(a.dweight, a.dweight_dtype, a.weight.rows, a.weight.cols);
-  check.apart({"dhidden", a.dhidden}, {{"hidden", a.hidden}, {"weight", a.weight}, {"dweight", dweight}});
-  check.apart({"dweight", dweight}, {{"hidden", a.hidden}, {"weight", a.weight}});
+}
+
+void validate(const HeadStatisticsArgs& a) {
+  const Arguments check(a);
+  check_head(check, a);
+  check.sizes({a.vocab_begin});
+}
+
+void validate(const HeadGradArgs& a) {
+  const Arguments check(a);
+  validate(a.forward);
+  check_head_gradients(check, a, a.forward);
+  check.flagged("dlse", a.has_dlse, a.dlse, a.forward.weight.data);
+  check.flagged("dtarget_logit", a.has_dtarget_logit, a.dtarget_logit, a.forward.weight.data);
 }
 
 void validate(const SumOfSquaresArgs& a) {

@@ -1,10 +1,8 @@
 #include "model/decoder.h"
 
 #include "base/error.h"
-#include "ops/cross_entropy.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
-#include "ops/linear.h"
 #include "ops/rms_norm.h"
 
 namespace hone::model {
@@ -59,8 +57,10 @@ void Decoder::resolve_parameters() {
   }
 }
 
-Tensor Decoder::norm(ops::Context& context, const Tensor& x, const Parameter& weight) const {
-  return ops::rms_norm(context, x, weight.value, static_cast<float>(spec_.norm_eps));
+Tensor Decoder::norm(ops::Context& context, const Tensor& x, const Parameter& weight,
+                     const Tensor& residual) const {
+  return ops::rms_norm(context, x, weight.value, static_cast<float>(spec_.norm_eps), spec_.norm_unit_offset,
+                       residual);
 }
 
 std::vector<Tensor> Decoder::run_layer(ops::Context& context, std::size_t layer, const Tensor& x,
@@ -75,9 +75,11 @@ std::vector<Tensor> Decoder::run_layer(ops::Context& context, std::size_t layer,
       stream = branch.mixer->forward(context, h, stream, pass, statistics);
       continue;
     }
-    Tensor y = branch.mixer->forward(context, h, {}, pass, statistics);
-    if (branch.post_norm != nullptr) y = norm(context, y, *branch.post_norm);
-    stream = ops::add(context, stream, y, scale);
+    const Tensor y = branch.mixer->forward(context, h, {}, pass, statistics);
+    if (branch.post_norm != nullptr && scale == 1)
+      stream = norm(context, y, *branch.post_norm, stream);
+    else
+      stream = ops::add(context, stream, branch.post_norm ? norm(context, y, *branch.post_norm) : y, scale);
   }
   std::vector<Tensor> outputs{stream};
   outputs.insert(outputs.end(), statistics.begin(), statistics.end());
@@ -102,7 +104,11 @@ Pass Decoder::begin_pass(ops::Context& context, const TokenBatch& batch, Generat
 Tensor Decoder::embed(ops::Context& context, const TokenBatch& batch) const {
   const Tensor x =
       ops::embedding(context, embedding_->value, on_device(context, batch.ids), spec_.padding_id);
-  return ops::scale(context, x, static_cast<float>(spec_.embedding_multiplier));
+  const auto factor = static_cast<float>(spec_.embedding_multiplier);
+  return ops::scale(context, x,
+                    spec_.rounds_embedding_multiplier && dtype_ == DType::kBF16
+                        ? static_cast<float>(BFloat16(factor))
+                        : factor);
 }
 
 Decoder::States Decoder::run_layers(ops::Context& context, const Pass& pass, const Tensor& residual,
@@ -144,11 +150,15 @@ GenerationState Decoder::begin_generation(ops::Context& context, std::vector<std
   return {context, mixers, dtype_, std::move(capacities)};
 }
 
+ops::LogitOptions Decoder::logit_options() const {
+  return {.scale = static_cast<float>(spec_.logits_multiplier),
+          .softcap = static_cast<float>(spec_.logits_softcap)};
+}
+
 Tensor Decoder::logits(ops::Context& context, const Tensor& residual, const Tensor& rows) {
   const Tensor chosen = rows.defined() ? ops::take_rows(context, residual, rows) : residual;
   const Tensor h = norm(context, chosen, *final_norm_);
-  return ops::scale(context, ops::linear(context, h, head_weight(), {}, {}, DType::kF32),
-                    static_cast<float>(spec_.logits_multiplier));
+  return ops::head_logits(context, h, head_weight(), logit_options());
 }
 
 Decoder::Loss Decoder::loss(ops::Context& context, const TokenBatch& batch, const LossOptions& options) {
@@ -167,8 +177,7 @@ Decoder::Loss Decoder::loss(ops::Context& context, const TokenBatch& batch, cons
   const Tensor h = norm(context, chosen, *final_norm_);
   const auto cross_entropy = ops::linear_cross_entropy(
       context, h, head_weight(), on_device(context, targets), static_cast<float>(options.lm_scale),
-      batch.weights.empty() ? Tensor() : on_device(context, weights),
-      static_cast<float>(spec_.logits_multiplier));
+      batch.weights.empty() ? Tensor() : on_device(context, weights), logit_options());
   Loss loss{.total = cross_entropy.loss,
             .lm = cross_entropy.loss,
             .aux = {},

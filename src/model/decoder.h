@@ -8,6 +8,7 @@
 #include "model/generation_state.h"
 #include "model/parameters.h"
 #include "moe/moe.h"
+#include "ops/cross_entropy.h"
 
 namespace hone::model {
 
@@ -80,7 +81,10 @@ class Decoder {
   /// branches.
   std::vector<Tensor> run_layer(ops::Context& context, std::size_t layer, const Tensor& x,
                                 const Pass& pass) const;
-  Tensor norm(ops::Context& context, const Tensor& x, const Parameter& weight) const;
+  /// residual: (rows, hidden) f32 to be added, or undefined.
+  Tensor norm(ops::Context& context, const Tensor& x, const Parameter& weight,
+              const Tensor& residual = {}) const;
+  ops::LogitOptions logit_options() const;
   const Tensor& head_weight() const { return head_->value; }
 
   DecoderSpec spec_;

@@ -174,7 +174,7 @@ void ParameterSet::initialize(const DecoderSpec& spec, std::uint64_t seed) {
     if (p.spec.is_bias) {
       fill_constant(p.value, 0.0F);
     } else if (p.spec.role == Role::kNorm) {
-      fill_constant(p.value, 1.0F);
+      fill_constant(p.value, spec.norm_unit_offset ? 0.0F : 1.0F);
     } else {
       fill_normal(p.value, CounterRng(seed, RngPurpose::kInit, hash_name(p.spec.name)),
                   static_cast<float>(spec.initializer_range));

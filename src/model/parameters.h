@@ -94,8 +94,9 @@ class ParameterSet {
   /// Total elements; trainable only, if asked.
   std::int64_t num_elements(bool trainable_only = false) const;
 
-  /// Normal(0, initializer_range) for matrices, 1 for norms, 0 for biases and for the padding row of the
-  /// embedding, as Transformers initialises; a function of (seed, name, element) alone.
+  /// Normal(0, initializer_range) for matrices, 1 for norms (0 where they multiply by 1 + weight), 0 for
+  /// biases and for the padding row of the embedding, as Transformers initialises; a function of (seed, name,
+  /// element) alone.
   void initialize(const DecoderSpec& spec, std::uint64_t seed);
 
  private:

@@ -38,7 +38,7 @@ ContextLength context_of(const DecoderSpec& spec) {
   const ContextLength trained{spec.max_positions, "max_position_embeddings"};
   const bool by_original = rope.type == "yarn" || rope.type == "longrope" ||
                            (rope.type == "llama3" && spec.max_positions <= rope.original_max_positions);
-  if (!by_original && rope.type != "linear") return trained;
+  if (!by_original && (rope.type != "linear" || spec.max_positions_are_stretched)) return trained;
   const std::int64_t from = by_original ? rope.original_max_positions : spec.max_positions;
   const double reach = std::min(static_cast<double>(from) * rope.factor, static_cast<double>(kAnyLength));
   const auto stretched = static_cast<std::int64_t>(std::llround(reach));

@@ -36,12 +36,16 @@ struct DecoderSpec {
   /// Of which attention chooses one; the first is that of layers that see whole documents.
   std::vector<RopeSpec> ropes{RopeSpec{}};
   double embedding_multiplier = 1, residual_multiplier = 1, logits_multiplier = 1;
+  bool rounds_embedding_multiplier = false;  // to the compute dtype, before it multiplies (Gemma)
+  double logits_softcap = 0;                 // logits are softcap * tanh(logits / softcap); 0: not
   /// Generation computes a sequence anew once it is longer than its rope's original_max_positions: from there
   /// on longrope turns every key by other angles.
   bool restarts_at_longrope = false;
   double norm_eps = 1e-6;
-  bool tied = false;             // lm_head is the embedding
-  std::int64_t padding_id = -1;  // its embedding row gets no gradient; -1: none
+  bool norm_unit_offset = false;             // norms between the mixers multiply by 1 + weight (Gemma)
+  bool max_positions_are_stretched = false;  // max_positions counts the rope's factor in (Gemma 3)
+  bool tied = false;                         // lm_head is the embedding
+  std::int64_t padding_id = -1;              // its embedding row gets no gradient; -1: none
   bool output_router_logits = false;
   double aux_coefficient = 0;  // router_aux_loss_coef
   double initializer_range = 0.02;
@@ -59,7 +63,7 @@ struct DecoderSpec {
   ///   yarn, longrope   original_max_positions x factor
   ///   llama3           the same, but only where max_positions is not above the original (Llama 3.2 has a
   ///                    factor that reaches further than the model was trained)
-  ///   linear           max_positions x factor, as vLLM takes it
+  ///   linear           max_positions x factor, as vLLM takes it; not where max_positions_are_stretched
   ///   dynamic          any number: the base grows with the document
   std::int64_t context_length() const;
 };

@@ -16,30 +16,51 @@ void check_same_shape(std::string_view op, std::string_view a_name, const Tensor
 
 }  // namespace
 
-Tensor silu_mul(Context& context, const Tensor& gate, const Tensor& up) {
-  constexpr std::string_view kOp = "ops.silu_mul";
+Tensor activate(Context& context, const Tensor& x, Activation activation) {
+  return gated(context, x, {}, activation);
+}
+
+Tensor gated(Context& context, const Tensor& gate, const Tensor& up, Activation activation, float alpha,
+             float limit) {
+  constexpr std::string_view kOp = "ops.gated";
   check_argument(context, kOp, "gate", gate, 2, kComputeTypes);
-  check_argument(context, kOp, "up", up, 2, {gate.dtype()});
-  check_same_shape(kOp, "gate", gate, "up", up);
+  if (up.defined()) {
+    check_argument(context, kOp, "up", up, 2, {gate.dtype()});
+    check_same_shape(kOp, "gate", gate, "up", up);
+  }
   Tensor y = context.empty(gate.shape(), gate.dtype());
-  launch(context, kOp, context.kernels().silu_mul,
-         {.gate = as_matrix(gate), .up = as_matrix(up), .y = as_matrix(y)});
+  launch(context, kOp, context.kernels().activation,
+         {.gate = as_matrix(gate),
+          .up = as_matrix(up),
+          .y = as_matrix(y),
+          .activation = activation,
+          .alpha = alpha,
+          .limit = limit});
   if (!needs_grad(context, {&gate, &up})) return y;
-  record(context, kOp, {&gate, &up}, {&y}, [gate = gate.detach(), up = up.detach()](Backward& b) {
-    Tensor dgate = b.context().empty(gate.shape(), gate.dtype());
-    Tensor dup = b.context().empty(up.shape(), up.dtype());
-    launch(b.context(), "ops.silu_mul gradient", b.context().kernels().silu_mul_grad,
-           {.gate = as_matrix(gate),
-            .up = as_matrix(up),
-            .dy = as_matrix(b.grad()),
-            .dgate = as_matrix(dgate),
-            .dup = as_matrix(dup)});
-    b.give(0, std::move(dgate));
-    b.give(1, std::move(dup));
+  record(context, kOp, {&gate, &up}, {&y},
+         [gate = gate.detach(), up = up.detach(), activation, alpha, limit](Backward& b) {
+           Tensor dgate = b.wants(0) ? b.context().empty(gate.shape(), gate.dtype()) : Tensor();
+           Tensor dup = b.wants(1) ? b.context().empty(up.shape(), up.dtype()) : Tensor();
+           launch(b.context(), "ops.gated gradient", b.context().kernels().activation_grad,
+                  {.gate = as_matrix(gate),
+                   .up = as_matrix(up),
+                   .dy = as_matrix(b.grad()),
+                   .dgate = as_matrix(dgate),
+                   .dup = as_matrix(dup),
+                   .activation = activation,
+                   .alpha = alpha,
+                   .limit = limit});
+           if (dgate.defined()) b.give(0, std::move(dgate));
+           if (dup.defined()) b.give(1, std::move(dup));
+         });
+  can_remake(y, [gate = gate.detach(), up = up.detach(), activation, alpha, limit](Context& again) {
+    return gated(again, gate, up, activation, alpha, limit);
   });
-  can_remake(y,
-             [gate = gate.detach(), up = up.detach()](Context& again) { return silu_mul(again, gate, up); });
   return y;
+}
+
+Tensor multiply(Context& context, const Tensor& a, const Tensor& b) {
+  return gated(context, a, b, Activation::kIdentity);
 }
 
 Tensor row_gate(Context& context, const Tensor& x, const Tensor& gate, const Tensor& residual) {

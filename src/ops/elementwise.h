@@ -1,12 +1,22 @@
-// Operations element by element or row by row: SwiGLU, gates, sums, clamps, casts.
+// Operations element by element or row by row: activations, gates, products, sums, clamps, casts.
 #pragma once
 
 #include "ops/autograd.h"
 
 namespace hone::ops {
 
-/// silu(gate) * up, (rows, cols) T each (Shazeer, arXiv:2002.05202). Keeps gate and up.
-Tensor silu_mul(Context& context, const Tensor& gate, const Tensor& up);
+using kernels::Activation;
+
+/// f(x), f one of Activation but kClampedSilu. x: (rows, cols) T. Keeps x.
+Tensor activate(Context& context, const Tensor& x, Activation activation);
+
+/// f(gate) * up, (rows, cols) T each (Shazeer, arXiv:2002.05202). alpha, limit: of kClampedSilu. Keeps gate
+/// and up.
+Tensor gated(Context& context, const Tensor& gate, const Tensor& up, Activation activation, float alpha = 1,
+             float limit = 0);
+
+/// a * b, (rows, cols) T each. Keeps both.
+Tensor multiply(Context& context, const Tensor& a, const Tensor& b);
 
 /// residual + sigmoid(gate) * x. x: (rows, cols) T. gate: (rows, 1) f32. residual: (rows, cols) f32 or
 /// undefined. Result: f32 with a residual, else x's dtype. Keeps x and gate.

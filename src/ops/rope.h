@@ -16,6 +16,7 @@ struct RotaryTable {
 struct HeadNormRopeOptions {
   std::int64_t rotary_begin = 0;  // first of the elements that the table rotates
   bool interleaved = false;       // elements 2i and 2i + 1 are turned together; else the halves are
+  bool unit_offset = false;       // the norm multiplies by 1 + weight (Gemma)
 };
 
 /// x: (tokens, heads * head_dim) T. weight: (head_dim) T, or undefined for no norm. positions: (tokens) i32.

@@ -36,7 +36,8 @@ Outputs run_matmul(const KernelTable& table, Stream& stream, Shape s, DType dtyp
 }
 
 Outputs run_cross_entropy(const KernelTable& table, Stream& stream, Shape s, DType dtype, DType dhidden,
-                          DType dweight, bool gradients, bool accumulate, bool weighted, float logit_scale) {
+                          DType dweight, bool gradients, bool accumulate, bool weighted, float logit_scale,
+                          float softcap) {
   Arena arena;
   kernels::LinearCrossEntropyArgs a;
   a.hidden = arena.input(s.m, s.k, dtype);
@@ -44,6 +45,7 @@ Outputs run_cross_entropy(const KernelTable& table, Stream& stream, Shape s, DTy
   a.targets = arena.integers(arena.random_indices(s.m, s.n, false));
   a.scale = 0.25F;
   a.logit_scale = logit_scale;
+  a.softcap = softcap;
   std::vector<double> weights(weighted ? static_cast<std::size_t>(s.m) : 0);
   for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = 0.3 * static_cast<double>(i % 7);
   a.has_weights = weighted;
@@ -66,6 +68,83 @@ Outputs run_cross_entropy(const KernelTable& table, Stream& stream, Shape s, DTy
   }
   table.linear_cross_entropy(a, stream);
   return arena.outputs();
+}
+
+/// The first words are those from 3 on of a larger vocabulary; some targets are none of them.
+kernels::HeadStatisticsArgs head_arguments(Arena& arena, Shape s, DType dtype, float logit_scale,
+                                           float softcap) {
+  kernels::HeadStatisticsArgs a;
+  a.hidden = arena.input(s.m, s.k, dtype, 1);
+  a.weight = arena.input(s.n, s.k, dtype, 0, 0.3);
+  a.vocab_begin = 3;
+  a.targets = arena.integers(arena.random_indices(s.m, s.n + 7, false));
+  a.logit_scale = logit_scale;
+  a.softcap = softcap;
+  return a;
+}
+
+Outputs run_head_statistics(const KernelTable& table, Stream& stream, Shape s, DType dtype, float logit_scale,
+                            float softcap) {
+  Arena arena;
+  auto a = head_arguments(arena, s, dtype, logit_scale, softcap);
+  const double tol = tolerance(DType::kF32, s.k);
+  a.lse = static_cast<float*>(arena.output("lse", 1, s.m, DType::kF32, false, tol).data);
+  a.target_logit = static_cast<float*>(arena.output("target_logit", 1, s.m, DType::kF32, false, tol).data);
+  table.head_statistics(a, stream);
+  return arena.outputs();
+}
+
+Outputs run_head_grad(const KernelTable& table, Stream& stream, Shape s, DType dtype, DType dhidden,
+                      DType dweight, bool accumulate, bool only_lse, float logit_scale, float softcap) {
+  Arena arena;
+  kernels::HeadGradArgs a;
+  a.forward = head_arguments(arena, s, dtype, logit_scale, softcap);
+  std::vector<float> lse(static_cast<std::size_t>(s.m)), target_logit(lse.size());
+  a.forward.lse = lse.data();
+  a.forward.target_logit = target_logit.data();
+  kernels::cpu_kernels(kernels::CpuIsa::kReference).head_statistics(a.forward, stream);
+  a.forward.lse = arena.floats({lse.begin(), lse.end()});
+  a.forward.target_logit = nullptr;
+  std::vector<double> numbers;
+  for (std::int64_t i = 0; i < s.m; ++i) numbers.push_back(0.3 * static_cast<double>(i % 7) - 0.7);
+  a.has_dlse = true;
+  a.dlse = arena.floats(numbers);
+  a.has_dtarget_logit = !only_lse;
+  for (double& x : numbers) x = 0.4 - x;
+  if (!only_lse) a.dtarget_logit = arena.floats(numbers);
+  a.dhidden = arena.output("dhidden", s.m, s.k, dhidden, false, tolerance(dtype, s.n + s.k));
+  a.wants_dweight = true;
+  a.dweight_dtype = dweight;
+  a.accumulate_dweight = accumulate;
+  a.dweight =
+      arena.output("dweight", s.n, s.k, dweight, accumulate, tolerance(narrower(dtype, dweight), s.m + s.k))
+          .data;
+  table.head_grad(a, stream);
+  return arena.outputs();
+}
+
+void add_heads(std::vector<Case>& cases) {
+  for (const Shape& s : {Shape{1, 3, 2}, {0, 40, 16}, {5, 33, 17}, {70, 500, 64}, {300, 1111, 40}})
+    for (const DType dtype : kBothDtypes)
+      for (const float softcap : {0.0F, 1.5F}) {
+        const auto name =
+            fmt::format(" {} rows, {} words, {} wide, {}, cap {}", s.m, s.n, s.k, name_of(dtype), softcap);
+        cases.push_back({"head_statistics", "head_statistics" + name, [=](const KernelTable& t, Stream& st) {
+                           return run_head_statistics(t, st, s, dtype, softcap > 0 ? 0.6F : 1, softcap);
+                         }});
+        for (const DType dhidden : kBothDtypes)
+          for (const DType dweight : kBothDtypes) {
+            if (dtype == DType::kF32 && (dweight != dtype || dhidden != dtype)) continue;
+            for (const bool second : {false, true})
+              cases.push_back({"head_grad",
+                               fmt::format("head_grad{} dhidden {} dweight {}{}", name, name_of(dhidden),
+                                           name_of(dweight), second ? " lse only, +" : ""),
+                               [=](const KernelTable& t, Stream& st) {
+                                 return run_head_grad(t, st, s, dtype, dhidden, dweight, second, second,
+                                                      softcap > 0 ? 0.6F : 1, softcap);
+                               }});
+          }
+      }
 }
 
 void add_products(std::vector<Case>& cases) {
@@ -111,7 +190,7 @@ void add_cross_entropies(std::vector<Case>& cases) {
                [=](const KernelTable& t, Stream& st) {
                  const DType dhidden = mode == 2 ? DType::kF32 : dtype;
                  return run_cross_entropy(t, st, s, dtype, dhidden, dweight, mode % 3 > 0, mode == 2,
-                                          mode > 2, mode == 5 ? 0.4F : 1.0F);
+                                          mode > 2, mode == 5 ? 0.4F : 1.0F, mode == 4 ? 1.5F : 0.0F);
                }});
         }
 }
@@ -122,6 +201,7 @@ std::vector<Case> matrix_cases() {
   std::vector<Case> cases;
   add_products(cases);
   add_cross_entropies(cases);
+  add_heads(cases);
   for (const Shape& s : {Shape{0, 5, 0}, {1, 1, 0}, {7, 33, 0}, {300, 65, 0}, {64, 512, 0}})
     for (const DType dtype : kBothDtypes)
       for (const DType out : kBothDtypes)

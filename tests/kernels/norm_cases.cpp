@@ -18,6 +18,7 @@ struct Options {
   bool dx, dw, accumulate;
   std::int64_t pad;
   std::optional<DType> y_dtype = {}, dx_dtype = {};
+  bool unit_offset = false, residual = false;
   DType y() const { return y_dtype.value_or(t); }
   DType dx_stored() const { return dx_dtype.value_or(x); }
 };
@@ -31,7 +32,7 @@ std::vector<Options> all_dtypes() {
         for (const DType dx : kBothDtypes)
           for (const DType dweight : kBothDtypes)
             if (t == DType::kBF16 || (x == t && y == t && dx == t))
-              options.push_back({x, t, dweight, true, true, false, 0, y, dx});
+              options.push_back({x, t, dweight, true, true, false, 0, y, dx, false, true});
   return options;
 }
 
@@ -42,6 +43,8 @@ Outputs run_rms_norm(const KernelTable& table, Stream& stream, std::int64_t rows
   a.x = arena.input(rows, cols, o.x, o.pad);
   a.weight = arena.input(1, cols, o.t).data;
   a.weight_dtype = o.t;
+  a.unit_offset = o.unit_offset;
+  if (o.residual) a.residual = arena.input(rows, cols, DType::kF32, o.pad);
   a.eps = 1e-5F;
   a.y = arena.output("y", rows, cols, o.y(), false, tolerance(o.y(), cols), o.pad);
   a.wants_rstd = o.dx;
@@ -60,6 +63,7 @@ Outputs run_rms_norm_grad(const KernelTable& table, Stream& stream, std::int64_t
   a.x = arena.input(rows, cols, o.x);
   a.weight = arena.input(1, cols, o.t).data;
   a.weight_dtype = o.t;
+  a.unit_offset = o.unit_offset;
   std::vector<double> rstd;
   for (std::int64_t i = 0; i < rows; ++i) {
     double squares = 0;
@@ -85,7 +89,7 @@ struct Heads {
 
 /// The parts that forward and gradient share.
 template <typename Args>
-void set_rotary(Arena& arena, Args& a, const Heads& h, DType dtype, bool norm) {
+void set_rotary(Arena& arena, Args& a, const Heads& h, DType dtype, bool norm, bool unit_offset) {
   a.heads = h.heads;
   a.head_dim = h.head_dim;
   a.rotary_dim = h.rotary_dim;
@@ -93,6 +97,7 @@ void set_rotary(Arena& arena, Args& a, const Heads& h, DType dtype, bool norm) {
   a.interleaved = h.interleaved;
   a.eps = 1e-6F;
   a.has_weight = norm;
+  a.unit_offset = unit_offset;
   if (norm) a.weight = arena.input(1, h.head_dim, dtype).data;
   a.weight_dtype = dtype;
   std::vector<double> cos, sin;
@@ -109,11 +114,11 @@ void set_rotary(Arena& arena, Args& a, const Heads& h, DType dtype, bool norm) {
   a.positions = arena.integers(arena.random_indices(h.tokens, kPositions, false));
 }
 
-Outputs run_rope(const KernelTable& table, Stream& stream, Heads h, DType dtype, bool norm, bool in_place,
-                 std::int64_t pad) {
+Outputs run_rope(const KernelTable& table, Stream& stream, Heads h, DType dtype, bool norm, bool unit_offset,
+                 bool in_place, std::int64_t pad) {
   Arena arena;
   kernels::HeadNormRopeArgs a;
-  set_rotary(arena, a, h, dtype, norm);
+  set_rotary(arena, a, h, dtype, norm, unit_offset);
   const std::int64_t cols = h.heads * h.head_dim;
   if (in_place) {
     a.x = a.y = arena.inout("y", h.tokens, cols, dtype, tolerance(dtype, h.head_dim));
@@ -129,7 +134,7 @@ Outputs run_rope_grad(const KernelTable& table, Stream& stream, Heads h, Options
                       bool in_place) {
   Arena arena;
   kernels::HeadNormRopeGradArgs a;
-  set_rotary(arena, a, h, o.t, norm);
+  set_rotary(arena, a, h, o.t, norm, o.unit_offset);
   const std::int64_t cols = h.heads * h.head_dim;
   const DType dx = o.dx_dtype.value_or(o.x);
   const double tol = tolerance(narrower(dx, o.t), h.head_dim);
@@ -156,9 +161,29 @@ Outputs run_rope_grad(const KernelTable& table, Stream& stream, Heads h, Options
 }
 
 constexpr DType kF = DType::kF32, kB = DType::kBF16;
-const Options kOptions[] = {{kF, kF, kF, true, true, false, 0}, {kF, kB, kF, true, true, true, 0},
-                            {kB, kB, kB, true, true, false, 5}, {kF, kB, kB, false, true, true, 0},
-                            {kF, kF, kF, true, false, true, 7}, {kB, kB, kF, true, true, true, 1}};
+const Options kOptions[] = {{kF, kF, kF, true, true, false, 0},
+                            {kF, kB, kF, true, true, true, 0},
+                            {kB, kB, kB, true, true, false, 5},
+                            {kF, kB, kB, false, true, true, 0},
+                            {kF, kF, kF, true, false, true, 7},
+                            {kB, kB, kF, true, true, true, 1},
+                            {.x = kB,
+                             .t = kB,
+                             .dweight = kB,
+                             .dx = true,
+                             .dw = true,
+                             .accumulate = false,
+                             .pad = 3,
+                             .unit_offset = true,
+                             .residual = true},
+                            {.x = kF,
+                             .t = kF,
+                             .dweight = kF,
+                             .dx = true,
+                             .dw = true,
+                             .accumulate = true,
+                             .pad = 0,
+                             .unit_offset = true}};
 /// Also of a gradient in f32 for what is stored in bf16, as where a gradient is shared.
 const Options kMixedOptions{kB, kF, kF, true, false, false, 0};
 
@@ -171,10 +196,10 @@ std::vector<Case> norm_cases() {
       std::vector<Options> options(std::begin(kOptions), std::end(kOptions));
       if (rows == 3 && cols == 100) options = all_dtypes();
       for (const Options& o : options) {
-        const auto name =
-            fmt::format("{}x{} x {} t {} y {} dx {} dweight {}{}{}{} pad {}", rows, cols, name_of(o.x),
-                        name_of(o.t), name_of(o.y()), name_of(o.dx_stored()), name_of(o.dweight),
-                        o.dx ? " dx" : "", o.dw ? " dw" : "", o.accumulate ? " +" : "", o.pad);
+        const auto name = fmt::format(
+            "{}x{} x {} t {} y {} dx {} dweight {}{}{}{}{}{} pad {}", rows, cols, name_of(o.x), name_of(o.t),
+            name_of(o.y()), name_of(o.dx_stored()), name_of(o.dweight), o.dx ? " dx" : "", o.dw ? " dw" : "",
+            o.accumulate ? " +" : "", o.unit_offset ? " 1+w" : "", o.residual ? " residual" : "", o.pad);
         cases.push_back({"rms_norm", "rms_norm " + name,
                          [=](const KernelTable& t, Stream& s) { return run_rms_norm(t, s, rows, cols, o); }});
         if (cols > 1)  // of one element the norm is its sign: the gradient is rounding alone
@@ -205,13 +230,14 @@ std::vector<Case> norm_cases() {
                                     h.interleaved ? ", interleaved" : "", norm ? ", norm" : "");
       for (const DType dtype : kBothDtypes)
         for (const std::int64_t pad : {0, 6})
-          for (const bool in_place : {false, true}) {
-            if (in_place && (norm || pad > 0)) continue;
+          for (const bool second : {false, true}) {  // with a norm, of 1 + weight; without one, in place
+            if (!norm && second && pad > 0) continue;
+            const bool in_place = second && !norm, unit_offset = second && norm;
             cases.push_back({"head_norm_rope",
-                             fmt::format("head_norm_rope {} {} pad {}{}", name, name_of(dtype), pad,
-                                         in_place ? " in place" : ""),
+                             fmt::format("head_norm_rope {} {} pad {}{}{}", name, name_of(dtype), pad,
+                                         in_place ? " in place" : "", unit_offset ? " 1+w" : ""),
                              [=](const KernelTable& t, Stream& s) {
-                               return run_rope(t, s, h, dtype, norm, in_place, pad);
+                               return run_rope(t, s, h, dtype, norm, unit_offset, in_place, pad);
                              }});
           }
       std::vector<Options> options(std::begin(kOptions), std::end(kOptions));
@@ -222,9 +248,10 @@ std::vector<Case> norm_cases() {
           if (in_place && norm) continue;
           cases.push_back(
               {"head_norm_rope_grad",
-               fmt::format("head_norm_rope_grad {} dx {} dy {} t {} dweight {}{}{}{}", name,
+               fmt::format("head_norm_rope_grad {} dx {} dy {} t {} dweight {}{}{}{}{}", name,
                            name_of(o.dx_stored()), name_of(o.y()), name_of(o.t), name_of(o.dweight),
-                           o.dw ? " dw" : "", o.accumulate ? " +" : "", in_place ? " in place" : ""),
+                           o.dw ? " dw" : "", o.accumulate ? " +" : "", o.unit_offset ? " 1+w" : "",
+                           in_place ? " in place" : ""),
                [=](const KernelTable& t, Stream& s) { return run_rope_grad(t, s, h, o, norm, in_place); }});
         }
     }

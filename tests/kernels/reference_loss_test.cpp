@@ -38,7 +38,7 @@ constexpr float kScale = 0.3F;
 
 /// scale * the sum of -log softmax(hidden weightT)[target] times that of each row, one number.
 Numbers cross_entropy(const Numbers& hidden, const Numbers& weight, const std::vector<std::int32_t>& targets,
-                      const std::vector<float>& weights) {
+                      const std::vector<float>& weights, double logit_scale, double softcap) {
   double loss = 0;
   for (std::size_t i = 0; i < kRows; ++i) {
     Numbers logits(kVocab);
@@ -46,6 +46,8 @@ Numbers cross_entropy(const Numbers& hidden, const Numbers& weight, const std::v
     for (std::size_t j = 0; j < kVocab; ++j) {
       for (std::size_t h = 0; h < kHidden; ++h)
         logits[j] += hidden[i * kHidden + h] * weight[j * kHidden + h];
+      logits[j] *= logit_scale;
+      if (softcap > 0) logits[j] = softcap * std::tanh(logits[j] / softcap);
       sum += std::exp(logits[j]);
     }
     loss += static_cast<double>(weights[i]) * (std::log(sum) - logits[static_cast<std::size_t>(targets[i])]);
@@ -53,7 +55,8 @@ Numbers cross_entropy(const Numbers& hidden, const Numbers& weight, const std::v
   return {loss * static_cast<double>(kScale)};
 }
 
-void check_cross_entropy(const std::vector<float>& weights, bool given) {
+void check_cross_entropy(const std::vector<float>& weights, bool given, float logit_scale = 1,
+                         float softcap = 0) {
   const Numbers hidden = random_numbers(kRows * kHidden, 1), weight = random_numbers(kVocab * kHidden, 2);
   const std::vector<std::int32_t> targets{0, 4, 2, 2};
   auto fh = to_floats(hidden), fw = to_floats(weight);
@@ -65,6 +68,8 @@ void check_cross_entropy(const std::vector<float>& weights, bool given) {
                                    .weights = given ? weights.data() : nullptr,
                                    .has_weights = given,
                                    .scale = kScale,
+                                   .logit_scale = logit_scale,
+                                   .softcap = softcap,
                                    .nll = nll.data(),
                                    .loss = loss.data(),
                                    .dhidden = as_matrix(dhidden, kHidden),
@@ -72,24 +77,78 @@ void check_cross_entropy(const std::vector<float>& weights, bool given) {
                                    .wants_dweight = true,
                                    .accumulate_dweight = true},
                                   stream);
-  expect_close(loss, cross_entropy(hidden, weight, targets, weights), 16, "loss");
+  const auto f = [&](const Numbers& h, const Numbers& w) {
+    return cross_entropy(h, w, targets, weights, static_cast<double>(logit_scale),
+                         static_cast<double>(softcap));
+  };
+  expect_close(loss, f(hidden, weight), 16, "loss");
   double sum = 0;
   for (std::size_t i = 0; i < kRows; ++i) sum += static_cast<double>(weights[i] * nll[i]);
   EXPECT_NEAR(static_cast<double>(loss[0]), static_cast<double>(kScale) * sum, 1e-6);
-  expect_close(dhidden,
-               numeric_gradient([&](const Numbers& x) { return cross_entropy(x, weight, targets, weights); },
-                                hidden, {1}),
-               64, "dhidden");
+  expect_close(dhidden, numeric_gradient([&](const Numbers& x) { return f(x, weight); }, hidden, {1}), 64,
+               "dhidden");
   for (float& d : dweight) d -= 1;
-  expect_close(dweight,
-               numeric_gradient([&](const Numbers& x) { return cross_entropy(hidden, x, targets, weights); },
-                                weight, {1}),
-               256, "dweight");
+  expect_close(dweight, numeric_gradient([&](const Numbers& x) { return f(hidden, x); }, weight, {1}), 256,
+               "dweight");
 }
 
 TEST(LinearCrossEntropy, AndItsGradientsMatchTheFormulaAndFiniteDifferences) {
   check_cross_entropy({1, 1, 1, 1}, false);
   check_cross_entropy({0.5F, 2, 0, 1.25F}, true);
+  check_cross_entropy({0.5F, 2, 0, 1.25F}, true, 0.7F, 1.3F);
+}
+
+/// <a, lse> + <b, target_logit> of the words from `begin` on, one number.
+Numbers head_loss(const Numbers& hidden, const Numbers& weight, const std::vector<std::int32_t>& targets,
+                  std::int32_t begin, const std::vector<float>& a, const std::vector<float>& b) {
+  double loss = 0;
+  for (std::size_t i = 0; i < kRows; ++i) {
+    double sum = 0;
+    for (std::size_t j = 0; j < kVocab; ++j) {
+      double logit = 0;
+      for (std::size_t h = 0; h < kHidden; ++h) logit += hidden[i * kHidden + h] * weight[j * kHidden + h];
+      logit = 1.3F * std::tanh(logit * 0.7F / 1.3F);
+      sum += std::exp(logit);
+      if (targets[i] - begin == static_cast<std::int32_t>(j)) loss += static_cast<double>(b[i]) * logit;
+    }
+    loss += static_cast<double>(a[i]) * std::log(sum);
+  }
+  return {loss};
+}
+
+TEST(Head, StatisticsAndTheirGradientsMatchTheFormulaAndFiniteDifferences) {
+  const Numbers hidden = random_numbers(kRows * kHidden, 1), weight = random_numbers(kVocab * kHidden, 2);
+  const std::vector<std::int32_t> targets{9, 10, 14, -1};  // the words are 10 to 14
+  const std::vector<float> dlse{1, -0.5F, 0.25F, 2}, dtarget{3, -1, 0.5F, 7};
+  auto fh = to_floats(hidden), fw = to_floats(weight);
+  std::vector<float> lse(kRows), target_logit(kRows, NAN), dhidden(hidden.size()), dweight(weight.size());
+  Stream stream = make_stream(2);
+  HeadGradArgs g;
+  g.forward = {.hidden = as_matrix(fh, kHidden),
+               .weight = as_matrix(fw, kHidden),
+               .targets = targets.data(),
+               .vocab_begin = 10,
+               .logit_scale = 0.7F,
+               .softcap = 1.3F,
+               .lse = lse.data(),
+               .target_logit = target_logit.data()};
+  reference::head_statistics(g.forward, stream);
+  EXPECT_EQ(target_logit[0], 0);
+  EXPECT_EQ(target_logit[3], 0);
+  double loss = 0;
+  for (std::size_t i = 0; i < kRows; ++i)
+    loss += static_cast<double>(dlse[i] * lse[i] + dtarget[i] * target_logit[i]);
+  EXPECT_NEAR(loss, head_loss(hidden, weight, targets, 10, dlse, dtarget)[0], 1e-5);
+  g.dlse = dlse.data();
+  g.dtarget_logit = dtarget.data();
+  g.has_dlse = g.has_dtarget_logit = g.wants_dweight = true;
+  g.dhidden = as_matrix(dhidden, kHidden);
+  g.dweight = dweight.data();
+  reference::head_grad(g, stream);
+  const auto of_hidden = [&](const Numbers& x) { return head_loss(x, weight, targets, 10, dlse, dtarget); };
+  const auto of_weight = [&](const Numbers& x) { return head_loss(hidden, x, targets, 10, dlse, dtarget); };
+  expect_close(dhidden, numeric_gradient(of_hidden, hidden, {1}), 64, "dhidden");
+  expect_close(dweight, numeric_gradient(of_weight, weight, {1}), 64, "dweight");
 }
 
 TEST(LinearCrossEntropy, HoldsForLogitsFarFromZero) {

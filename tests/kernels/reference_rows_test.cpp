@@ -24,33 +24,47 @@ Numbers rms_norm_of(const Numbers& x, const Numbers& weight) {
   return y;
 }
 
-TEST(RmsNorm, AndItsGradientMatchTheFormulaAndFiniteDifferences) {
+void check_rms_norm(bool unit_offset, bool residual) {
   const Numbers x = random_numbers(kRows * kCols, 1), w = random_numbers(kCols, 2),
-                dy = random_numbers(x.size(), 3);
+                dy = random_numbers(x.size(), 3), added = random_numbers(x.size(), 4);
+  const auto f = [&](const Numbers& of, Numbers weight) {
+    for (double& v : weight) v += unit_offset ? 1 : 0;
+    Numbers y = rms_norm_of(of, weight);
+    for (std::size_t i = 0; i < y.size() && residual; ++i) y[i] += added[i];
+    return y;
+  };
   Stream stream = make_stream(2);
-  auto fx = to_floats(x), fw = to_floats(w), fdy = to_floats(dy);
+  auto fx = to_floats(x), fw = to_floats(w), fdy = to_floats(dy), fa = to_floats(added);
   std::vector<float> y(x.size()), rstd(kRows), dx(x.size()), dw(kCols, 2.0F);
   reference::rms_norm({.x = as_matrix(fx, kCols),
                        .weight = fw.data(),
+                       .unit_offset = unit_offset,
+                       .residual = residual ? as_matrix(fa, kCols) : Matrix{},
                        .y = as_matrix(y, kCols),
                        .rstd = rstd.data(),
                        .wants_rstd = true,
                        .eps = kEps},
                       stream);
-  expect_close(y, rms_norm_of(x, w), kCols, "y");
+  expect_close(y, f(x, w), kCols, "y");
   reference::rms_norm_grad({.dy = as_matrix(fdy, kCols),
                             .x = as_matrix(fx, kCols),
                             .weight = fw.data(),
+                            .unit_offset = unit_offset,
                             .rstd = rstd.data(),
                             .dx = as_matrix(dx, kCols),
                             .dweight = dw.data(),
                             .wants_dweight = true,
                             .accumulate_dweight = true},
                            stream);
-  expect_close(dx, numeric_gradient([&](const Numbers& v) { return rms_norm_of(v, w); }, x, dy), kCols, "dx");
+  expect_close(dx, numeric_gradient([&](const Numbers& v) { return f(v, w); }, x, dy), kCols, "dx");
   for (float& d : dw) d -= 2;  // it was added to what was there
-  expect_close(dw, numeric_gradient([&](const Numbers& v) { return rms_norm_of(x, v); }, w, dy), 16 * kRows,
-               "dweight");
+  expect_close(dw, numeric_gradient([&](const Numbers& v) { return f(x, v); }, w, dy), 16 * kRows, "dweight");
+}
+
+TEST(RmsNorm, AndItsGradientMatchTheFormulaAndFiniteDifferences) {
+  check_rms_norm(false, false);
+  check_rms_norm(true, false);
+  check_rms_norm(true, true);
 }
 
 /// Heads of 8, of which 6 are rotated, from `begin` on; positions 3, 0, 7.
@@ -91,16 +105,21 @@ TEST(HeadNormRope, AndItsGradientMatchTheFormulaAndFiniteDifferences) {
   constexpr std::int64_t kWidth = Rope::kHeads * Rope::kDim;
   const Numbers x = random_numbers(Rope::kTokens * kWidth, 1), dy = random_numbers(x.size(), 3);
   Stream stream = make_stream(2);
-  for (const unsigned way : {0U, 1U, 2U, 3U, 4U, 5U, 6U, 7U}) {
-    const bool norm = (way & 1U) != 0;
-    const Rope rope((way & 2U) != 0 ? 2 : 0, (way & 4U) != 0);
+  for (unsigned way = 0; way < 12; ++way) {  // without a norm, with one, with one of 1 + weight
+    const bool norm = way % 3 > 0, unit_offset = way % 3 == 2;
+    const Rope rope((way / 3 & 1U) != 0 ? 2 : 0, (way / 3 & 2U) != 0);
     const Numbers w = norm ? random_numbers(Rope::kDim, 2) : Numbers();
+    const auto of = [&](const Numbers& v, Numbers weight) {
+      for (double& n : weight) n += unit_offset ? 1 : 0;
+      return rope(v, weight);
+    };
     auto fx = to_floats(x), fw = to_floats(w), fdy = to_floats(dy);
     std::vector<float> y(x.size()), dx(x.size()), dw(Rope::kDim);
     reference::head_norm_rope({.x = as_matrix(fx, kWidth),
                                .y = as_matrix(y, kWidth),
                                .weight = norm ? fw.data() : nullptr,
                                .has_weight = norm,
+                               .unit_offset = unit_offset,
                                .cos = rope.cos.data(),
                                .sin = rope.sin.data(),
                                .positions = rope.positions.data(),
@@ -111,12 +130,13 @@ TEST(HeadNormRope, AndItsGradientMatchTheFormulaAndFiniteDifferences) {
                                .interleaved = rope.interleaved,
                                .eps = kEps},
                               stream);
-    expect_close(y, rope(x, w), 8, "y");
+    expect_close(y, of(x, w), 8, "y");
     reference::head_norm_rope_grad({.dy = as_matrix(fdy, kWidth),
                                     .x = as_matrix(fx, kWidth),
                                     .dx = as_matrix(dx, kWidth),
                                     .weight = norm ? fw.data() : nullptr,
                                     .has_weight = norm,
+                                    .unit_offset = unit_offset,
                                     .dweight = norm ? dw.data() : nullptr,
                                     .wants_dweight = norm,
                                     .cos = rope.cos.data(),
@@ -129,33 +149,109 @@ TEST(HeadNormRope, AndItsGradientMatchTheFormulaAndFiniteDifferences) {
                                     .interleaved = rope.interleaved,
                                     .eps = kEps},
                                    stream);
-    expect_close(dx, numeric_gradient([&](const Numbers& v) { return rope(v, w); }, x, dy), 8, "dx");
+    expect_close(dx, numeric_gradient([&](const Numbers& v) { return of(v, w); }, x, dy), 8, "dx");
     if (norm)
-      expect_close(dw, numeric_gradient([&](const Numbers& v) { return rope(x, v); }, w, dy), 64, "dweight");
+      expect_close(dw, numeric_gradient([&](const Numbers& v) { return of(x, v); }, w, dy), 64, "dweight");
   }
 }
 
-double silu(double x) {
-  return x / (1 + std::exp(-x));
+/// The activations as PyTorch's and Transformers' formulas have them.
+double formula(Activation activation, double x) {
+  switch (activation) {
+    case Activation::kIdentity:
+      return x;
+    case Activation::kSilu:
+    case Activation::kClampedSilu:
+      return x / (1 + std::exp(-x));
+    case Activation::kGelu:
+      return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
+    case Activation::kGeluTanh:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case Activation::kRelu2:
+      return std::pow(std::max(x, 0.0), 2);
+    case Activation::kSigmoid:
+      return 1 / (1 + std::exp(-x));
+    case Activation::kTanh:
+      return std::tanh(x);
+  }
+  return 0;
+}
+/// gpt-oss: alpha 1.7, limit 2.
+double clamped(double gate, double up) {
+  const double g = std::min(gate, 2.0), u = std::min(std::max(up, -2.0), 2.0);
+  return g / (1 + std::exp(-1.7F * g)) * (u + 1);
 }
 
-TEST(SiluMul, AndItsGradientMatchTheFormulaAndFiniteDifferences) {
-  const Numbers gate = random_numbers(12, 1, 3), up = random_numbers(12, 2), dy = random_numbers(12, 3);
-  const auto f = [](const Numbers& g, const Numbers& u) {
-    Numbers y(g.size());
-    for (std::size_t i = 0; i < y.size(); ++i) y[i] = silu(g[i]) * u[i];
-    return y;
-  };
-  auto fg = to_floats(gate), fu = to_floats(up), fdy = to_floats(dy);
-  std::vector<float> y(12), dgate(12), dup(12);
-  Stream stream = make_stream(2);
-  reference::silu_mul({as_matrix(fg, 4), as_matrix(fu, 4), as_matrix(y, 4)}, stream);
-  expect_close(y, f(gate, up), 1, "y");
-  reference::silu_mul_grad(
-      {as_matrix(fg, 4), as_matrix(fu, 4), as_matrix(fdy, 4), as_matrix(dgate, 4), as_matrix(dup, 4)},
-      stream);
-  expect_close(dgate, numeric_gradient([&](const Numbers& v) { return f(v, up); }, gate, dy), 1, "dgate");
-  expect_close(dup, numeric_gradient([&](const Numbers& v) { return f(gate, v); }, up, dy), 1, "dup");
+TEST(Activation, AndItsGradientMatchTheFormulasAndFiniteDifferences) {
+  const Numbers gate = random_numbers(20, 1, 3), up = random_numbers(20, 2, 2), dy = random_numbers(20, 3);
+  for (const Activation activation :
+       {Activation::kIdentity, Activation::kSilu, Activation::kGelu, Activation::kGeluTanh,
+        Activation::kRelu2, Activation::kSigmoid, Activation::kTanh, Activation::kClampedSilu}) {
+    SCOPED_TRACE(static_cast<int>(activation));
+    const bool is_clamped = activation == Activation::kClampedSilu;
+    const auto f = [&](const Numbers& g, const Numbers& u) {
+      Numbers y(g.size());
+      for (std::size_t i = 0; i < y.size(); ++i)
+        y[i] = is_clamped ? clamped(g[i], u[i]) : formula(activation, g[i]) * (u.empty() ? 1 : u[i]);
+      return y;
+    };
+    auto fg = to_floats(gate), fu = to_floats(up), fdy = to_floats(dy);
+    std::vector<float> y(20), dgate(20), dup(20);
+    Stream stream = make_stream(2);
+    for (const bool gated : {true, false}) {
+      if (is_clamped && !gated) continue;
+      const Numbers u = gated ? up : Numbers();
+      const Matrix of_up = gated ? as_matrix(fu, 4) : Matrix{};
+      reference::activation({.gate = as_matrix(fg, 4),
+                             .up = of_up,
+                             .y = as_matrix(y, 4),
+                             .activation = activation,
+                             .alpha = 1.7F,
+                             .limit = 2},
+                            stream);
+      expect_close(y, f(gate, u), 1, "y");
+      reference::activation_grad({.gate = as_matrix(fg, 4),
+                                  .up = of_up,
+                                  .dy = as_matrix(fdy, 4),
+                                  .dgate = as_matrix(dgate, 4),
+                                  .dup = gated ? as_matrix(dup, 4) : Matrix{},
+                                  .activation = activation,
+                                  .alpha = 1.7F,
+                                  .limit = 2},
+                                 stream);
+      expect_close(dgate, numeric_gradient([&](const Numbers& v) { return f(v, u); }, gate, dy), 1, "dgate");
+      if (gated)
+        expect_close(dup, numeric_gradient([&](const Numbers& v) { return f(gate, v); }, up, dy), 1, "dup");
+    }
+  }
+}
+
+// Far out a value is nearly nothing or nearly x: there every element is held to its own size.
+TEST(Activation, HoldsFarFromZeroAndKeepsWhatIsNoNumber) {
+  const std::vector<float> points{-200, -13, -9, -5, -1e-4F, 0, 1e-4F, 5, 9, 200, 1e15F, NAN};
+  const KernelTable& table = cpu_kernels(choose_cpu_isa());
+  Stream stream = make_stream(1);
+  for (const Activation activation : {Activation::kSilu, Activation::kGelu, Activation::kGeluTanh,
+                                      Activation::kSigmoid, Activation::kTanh}) {
+    std::vector<float> x = points, y(x.size()), want(x.size()), one(x.size(), 1), slope(x.size()),
+                       want_slope(x.size());
+    const auto run = [&](const KernelTable& t, std::vector<float>& value, std::vector<float>& d) {
+      const Matrix gate = as_matrix(x, 1);
+      t.activation({.gate = gate, .y = as_matrix(value, 1), .activation = activation}, stream);
+      t.activation_grad(
+          {.gate = gate, .dy = as_matrix(one, 1), .dgate = as_matrix(d, 1), .activation = activation},
+          stream);
+    };
+    run(table, y, slope);
+    run(cpu_kernels(CpuIsa::kReference), want, want_slope);
+    for (std::size_t i = 0; i + 1 < x.size(); ++i) {
+      EXPECT_NEAR(y[i], want[i], 1e-5F * std::fabs(want[i]) + 1e-37F)
+          << static_cast<int>(activation) << " of " << x[i];
+      EXPECT_NEAR(slope[i], want_slope[i], 1e-5F * std::fabs(want_slope[i]) + 1e-34F)
+          << static_cast<int>(activation) << "' of " << x[i];
+    }
+    EXPECT_TRUE(std::isnan(y.back()) && std::isnan(slope.back())) << "a NaN must reach the loss";
+  }
 }
 
 TEST(RowGate, AndItsGradientMatchTheFormulaAndFiniteDifferences) {

@@ -15,28 +15,44 @@ struct Shape {
 const Shape kShapes[] = {{0, 4},    {1, 1},    {3, 7},   {5, 16},   {2, 33},  {64, 31},
                          {65, 128}, {130, 70}, {7, 600}, {300, 70}, {40, 600}};
 
-void add_silu(std::vector<Case>& cases, Shape s, DType t, DType dy) {
-  const auto name = fmt::format(" {}x{} {} dy {}", s.rows, s.cols, name_of(t), name_of(dy));
-  cases.push_back({"silu_mul", "silu_mul" + name, [=](const KernelTable& table, Stream& stream) {
+const kernels::Activation kActivations[] = {
+    kernels::Activation::kIdentity, kernels::Activation::kSilu,       kernels::Activation::kGelu,
+    kernels::Activation::kGeluTanh, kernels::Activation::kRelu2,      kernels::Activation::kSigmoid,
+    kernels::Activation::kTanh,     kernels::Activation::kClampedSilu};
+
+/// Gates of about 4: both tails, and where the clamped ones (limit 3) have no slope.
+void add_activation(std::vector<Case>& cases, Shape s, DType t, DType dy, kernels::Activation activation,
+                    bool gated, bool partly) {
+  if (!gated && activation == kernels::Activation::kClampedSilu) return;
+  const auto name =
+      fmt::format(" {} {}x{} {} dy {}{}{}", static_cast<int>(activation), s.rows, s.cols, name_of(t),
+                  name_of(dy), gated ? "" : ", no up", partly ? ", dgate only" : "");
+  const auto set = [=](Arena& arena, auto& a) {
+    a.activation = activation;
+    a.alpha = 1.7F;
+    a.limit = 3;
+    a.gate = arena.input(s.rows, s.cols, t, partly ? 0 : 5, 4);
+    if (gated) a.up = arena.input(s.rows, s.cols, t, partly ? 0 : 5, 2);
+  };
+  cases.push_back({"activation", "activation" + name, [=](const KernelTable& table, Stream& stream) {
                      Arena arena;
-                     kernels::SiluMulArgs a;
-                     a.gate = arena.input(s.rows, s.cols, t, 5, 4);
-                     a.up = arena.input(s.rows, s.cols, t, 5);
-                     a.y = arena.output("y", s.rows, s.cols, t, false, tolerance(t, 1), 2);
-                     table.silu_mul(a, stream);
+                     kernels::ActivationArgs a;
+                     set(arena, a);
+                     a.y = arena.output("y", s.rows, s.cols, t, false, tolerance(t, 1), partly ? 0 : 2);
+                     table.activation(a, stream);
                      return arena.outputs();
                    }});
-  cases.push_back({"silu_mul_grad", "silu_mul_grad" + name, [=](const KernelTable& table, Stream& stream) {
-                     Arena arena;
-                     kernels::SiluMulGradArgs a;
-                     a.gate = arena.input(s.rows, s.cols, t, 0, 4);
-                     a.up = arena.input(s.rows, s.cols, t);
-                     a.dy = arena.input(s.rows, s.cols, dy, 3);
-                     a.dgate = arena.output("dgate", s.rows, s.cols, t, false, tolerance(t, 4));
-                     a.dup = arena.output("dup", s.rows, s.cols, t, false, tolerance(t, 4), 1);
-                     table.silu_mul_grad(a, stream);
-                     return arena.outputs();
-                   }});
+  cases.push_back(
+      {"activation_grad", "activation_grad" + name, [=](const KernelTable& table, Stream& stream) {
+         Arena arena;
+         kernels::ActivationGradArgs a;
+         set(arena, a);
+         a.dy = arena.input(s.rows, s.cols, dy, partly ? 0 : 3);
+         a.dgate = arena.output("dgate", s.rows, s.cols, t, false, tolerance(t, 4));
+         if (gated && !partly) a.dup = arena.output("dup", s.rows, s.cols, t, false, tolerance(t, 4), 1);
+         table.activation_grad(a, stream);
+         return arena.outputs();
+       }});
 }
 
 void add_gate(std::vector<Case>& cases, Shape s, DType x, DType y, bool flag) {
@@ -174,7 +190,16 @@ std::vector<Case> row_cases() {
   for (const Shape& s : kShapes)
     for (const DType a : kBothDtypes)
       for (const DType b : kBothDtypes) {
-        if (a == b || b == DType::kF32) add_silu(cases, s, a, b);
+        if (a == b || b == DType::kF32)
+          for (const kernels::Activation activation : kActivations) {
+            // All shapes with one of them, a few with the others: one small, one ragged, one of many threads.
+            const bool few = activation != kernels::Activation::kSilu;
+            if (few && s.cols != 7 && s.cols != 31 && s.rows != 40) continue;
+            for (const bool gated : {false, true}) {
+              add_activation(cases, s, a, b, activation, gated, false);
+              if (s.rows >= 40) add_activation(cases, s, a, b, activation, gated, true);
+            }
+          }
         for (const bool flag : {false, true}) {
           add_gate(cases, s, a, b, flag);
           add_copy(cases, s, a, b, flag);

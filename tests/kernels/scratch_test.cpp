@@ -77,6 +77,31 @@ TEST(Scratch, OfTheHeadIsCountedOnMeta) {
       for (const bool dweight : {false, true}) check_scratch_of_head(dtype, dhidden, dweight);
 }
 
+// 256 MiB, some bytes a row, and what the products of every thread pack.
+TEST(Scratch, OfTheHeadDoesNotGrowWithTheVocabulary) {
+  constexpr std::int64_t kRows = 4096, kHidden = 2048, kMost = (std::int64_t{256} << 20) + kRows * 64;
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    const auto hidden = [&](std::int64_t rows) { return Matrix{nullptr, dtype, rows, kHidden, kHidden}; };
+    std::int64_t largest = 0;
+    for (const std::int64_t words : {300'000, 3'000'000}) {
+      LinearCrossEntropyArgs a{.hidden = hidden(kRows), .weight = hidden(words), .dhidden = hidden(kRows)};
+      a.wants_dweight = true;
+      a.dweight_dtype = dtype;
+      kernels::HeadGradArgs g;
+      g.forward = {.hidden = a.hidden, .weight = a.weight};
+      g.dhidden = a.dhidden;
+      g.wants_dweight = true;
+      g.dweight_dtype = dtype;
+      for (const std::int64_t bytes : {kernels::scratch_bytes(a, 2), kernels::scratch_bytes(g.forward, 2),
+                                       kernels::scratch_bytes(g, 2)}) {
+        EXPECT_LT(bytes, kMost + (std::int64_t{64} << 20)) << name_of(dtype) << " " << words;
+        largest = std::max(largest, bytes);
+      }
+    }
+    EXPECT_GT(largest, std::int64_t{16} << 20);
+  }
+}
+
 TEST(Scratch, OfAttentionIsCountedOnMeta) {
   Stream real = make_stream(2), meta = meta_stream();
   Arena arena;

@@ -95,7 +95,7 @@ Parts parts(EmbeddingGradArgs& a) {
   return {{}, {&a.dout_dtype, &a.dtable_dtype}, {&a.rows, &a.hidden, &a.vocab}};
 }
 Parts parts(RmsNormArgs& a) {
-  return {{&a.x, &a.y}, {&a.weight_dtype}, {}};
+  return {{&a.x, &a.residual, &a.y}, {&a.weight_dtype}, {}};
 }
 Parts parts(RmsNormGradArgs& a) {
   return {{&a.dy, &a.x, &a.dx}, {&a.weight_dtype, &a.dweight_dtype}, {}};
@@ -129,10 +129,10 @@ Parts parts(MlaKeysValuesArgs& a) {
 Parts parts(MlaKeysValuesGradArgs& a) {
   return {{&a.dk, &a.dv, &a.dkv, &a.dk_pe}, {}, {&a.heads, &a.nope_dim, &a.rope_dim, &a.v_dim}};
 }
-Parts parts(SiluMulArgs& a) {
+Parts parts(ActivationArgs& a) {
   return {{&a.gate, &a.up, &a.y}, {}, {}};
 }
-Parts parts(SiluMulGradArgs& a) {
+Parts parts(ActivationGradArgs& a) {
   return {{&a.gate, &a.up, &a.dy, &a.dgate, &a.dup}, {}, {}};
 }
 Parts parts(RowGateArgs& a) {
@@ -179,6 +179,15 @@ Parts parts(LoadBalancingArgs& a) {
 }
 Parts parts(LinearCrossEntropyArgs& a) {
   Parts p{{&a.hidden, &a.weight, &a.dhidden}, {}, {}};
+  if (a.wants_dweight) p.dtypes.push_back(&a.dweight_dtype);
+  return p;
+}
+Parts parts(HeadStatisticsArgs& a) {
+  return {{&a.hidden, &a.weight}, {}, {&a.vocab_begin}};
+}
+Parts parts(HeadGradArgs& a) {
+  Parts p = parts(a.forward);
+  p.matrices.push_back(&a.dhidden);
   if (a.wants_dweight) p.dtypes.push_back(&a.dweight_dtype);
   return p;
 }

@@ -18,7 +18,8 @@ TEST(KernelCases, ReachBothSidesOfEveryThreadThreshold) {
   // One number for all layers; four scalars.
   const std::set<std::string> never{"load_balancing", "finish_norm"};
   // They have no threshold: a layer of experts and a head are never small.
-  const std::set<std::string> always{"experts", "experts_grad", "linear_cross_entropy"};
+  const std::set<std::string> always{"experts", "experts_grad", "linear_cross_entropy", "head_statistics",
+                                     "head_grad"};
   for (const auto& [slot, used] : threads_used) {
     EXPECT_EQ(used.most, never.contains(slot) ? 1U : 2U) << slot;
     if (!always.contains(slot)) {

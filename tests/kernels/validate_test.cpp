@@ -96,7 +96,7 @@ TEST(KernelArguments, ShareNoMemoryWithAResult) {
 
 TEST(KernelArguments, AreOnesOwnResultOnlyWhereTheKernelWorksInPlace) {
   const Matrix x = matrix(kF, 2, 8), y = matrix(kF, 2, 8);
-  EXPECT_NO_THROW(validate(SiluMulArgs{.gate = x, .up = y, .y = x}));
+  EXPECT_NO_THROW(validate(ActivationArgs{.gate = x, .up = y, .y = x}));
   EXPECT_NO_THROW(validate(CopyArgs{.x = x, .y = x, .alpha = 2}));
   Matrix narrow = x;
   narrow.dtype = kB;

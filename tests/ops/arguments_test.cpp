@@ -51,9 +51,9 @@ TEST_F(Arguments, SizesThatDoNotFitAreNamed) {
               }),
               StartsWith("[ops.linear] residual is (3, 2), the result (2, 3)"));
   EXPECT_THAT(message_of([&] {
-                silu_mul(context_, f32({2, 4}), f32({4, 2}));
+                gated(context_, f32({2, 4}), f32({4, 2}), Activation::kSilu);
               }),
-              StartsWith("[ops.silu_mul] gate is (2, 4), up (4, 2)"));
+              StartsWith("[ops.gated] gate is (2, 4), up (4, 2)"));
   EXPECT_THAT(message_of([&] {
                 row_gate(context_, f32({2, 4}), f32({2, 4}), {});
               }),
@@ -168,14 +168,14 @@ TEST_F(Arguments, MatricesMayBeColumnsOfAnother) {
   EXPECT_EQ(test::values_of(rms_norm(context_, part, w, 0)),
             test::values_of(rms_norm(context_, dense, w, 0)));
   EXPECT_EQ(test::values_of(linear(context_, part, m)), test::values_of(linear(context_, dense, m)));
-  EXPECT_EQ(test::values_of(silu_mul(context_, part, dense)),
-            test::values_of(silu_mul(context_, dense, dense)));
+  EXPECT_EQ(test::values_of(gated(context_, part, dense, Activation::kSilu)),
+            test::values_of(gated(context_, dense, dense, Activation::kSilu)));
 }
 
 TEST_F(Arguments, AMissingKernelIsNamedWithItsDevice) {
   kernels::KernelTable table = context_.kernels();
   table.rms_norm = nullptr;
-  table.silu_mul_grad = nullptr;
+  table.activation_grad = nullptr;
   context_.set_kernels(table);
   try {
     rms_norm(context_, f32({2, 4}), f32({4}), 0);
@@ -188,11 +188,11 @@ TEST_F(Arguments, AMissingKernelIsNamedWithItsDevice) {
   require_grad(x, DType::kF32);
   Tape tape;
   const TapeScope scope(context_, &tape);
-  const Tensor y = silu_mul(context_, x, x);
+  const Tensor y = gated(context_, x, x, Activation::kSilu);
   EXPECT_THAT(message_of([&] {
                 tape.backward(context_, {{y, f32({2, 4})}});
               }),
-              StartsWith("[ops.silu_mul gradient] not supported on cpu"));
+              StartsWith("[ops.gated gradient] not supported on cpu"));
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include "ops/embedding.h"
 #include "ops/rms_norm.h"
 #include "tests/ops/autograd_fixture.h"
+#include "tests/tolerance.h"
 
 namespace hone::ops {
 namespace {
@@ -105,6 +106,72 @@ TEST_F(CrossEntropyTape, NoRowsGiveALossOfZeroAndZeroGradients) {
   EXPECT_THAT(values_of(ce.loss), ElementsAre(0));
   tape.backward(context_, ce.loss);
   EXPECT_THAT(grad_of(head), testing::Each(0.0));
+}
+
+// loss = sum over rows of weight * (log of the sum of exp(lse) over the parts - the sum of target logits).
+TEST_F(CrossEntropyTape, IsWhatStatisticsOfThePartsOfAVocabularyAddUpTo) {
+  constexpr std::int64_t kRows = 37, kHidden = 20;
+  const std::vector<std::int64_t> parts{40, 1, 59};
+  const std::vector<float> row_weights(kRows, 0.03F);
+  std::vector<std::int32_t> targets;
+  for (std::int32_t i = 0; i < kRows; ++i) targets.push_back(i * 29 % 100);
+  for (const DType dtype : {DType::kF32, DType::kBF16})
+    for (const LogitOptions& options : {LogitOptions{}, LogitOptions{.scale = 0.7F, .softcap = 3}}) {
+      const Tensor hidden = random_tensor(context_, {kRows, kHidden}, 1, 1, 0, dtype);
+      const Tensor weight = random_tensor(context_, {100, kHidden}, 2, 0.4, 0, dtype);
+      const Tensor index = ints(context_, targets);
+      const auto leaf = [](const Tensor& t) {
+        Tensor learns = t.detach();
+        require_grad(learns, DType::kF32);
+        return learns;
+      };
+      const Tensor h1 = leaf(hidden), w1 = leaf(weight);
+      Tape whole;
+      std::vector<double> nll;
+      {
+        const TapeScope scope(context_, &whole);
+        const auto ce = linear_cross_entropy(context_, h1, w1, index, row_weights[0], {}, options);
+        nll = values_of(ce.nll);
+        whole.backward(context_, ce.loss);
+      }
+      const Tensor h2 = leaf(hidden);
+      std::vector<Tensor> w2;
+      Tape tape;
+      const TapeScope scope(context_, &tape);
+      std::vector<HeadStatistics> statistics;
+      std::int64_t begin = 0;
+      for (const std::int64_t words : parts) {
+        w2.push_back(leaf(weight.rows(begin, begin + words)));
+        statistics.push_back(head_statistics(context_, h2, w2.back(), index, begin, options));
+        begin += words;
+      }
+      std::vector<std::pair<Tensor, Tensor>> grads;
+      std::vector<double> lse(kRows), target(kRows);
+      for (const auto& s : statistics)
+        for (std::size_t i = 0; i < kRows; ++i) {
+          lse[i] += std::exp(values_of(s.lse)[i]);
+          target[i] += values_of(s.target_logit)[i];
+        }
+      for (std::size_t i = 0; i < kRows; ++i) EXPECT_NEAR(std::log(lse[i]) - target[i], nll[i], 4e-6);
+      for (const auto& s : statistics) {
+        std::vector<float> dlse, dtarget;
+        for (std::size_t i = 0; i < kRows; ++i) {
+          dlse.push_back(row_weights[i] * static_cast<float>(std::exp(values_of(s.lse)[i]) / lse[i]));
+          dtarget.push_back(-row_weights[i]);
+        }
+        grads.emplace_back(s.lse, Tensor::from<float>(context_.allocator(), dlse, {kRows}, Purpose::kData));
+        grads.emplace_back(s.target_logit,
+                           Tensor::from<float>(context_.allocator(), dtarget, {kRows}, Purpose::kData));
+      }
+      tape.backward(context_, grads);
+      std::vector<double> dweight;
+      for (const Tensor& w : w2)
+        for (const double x : grad_of(w)) dweight.push_back(x);
+      // Three bf16 gradients of hidden are added up; the logits' gradients are bf16 in both.
+      const double near = test::tolerance(dtype, 100) * (dtype == DType::kBF16 ? 2 : 4);
+      EXPECT_LT(test::relative_error(grad_of(h2), grad_of(h1)), near) << name_of(dtype);
+      EXPECT_LT(test::relative_error(dweight, grad_of(w1)), near) << name_of(dtype);
+    }
 }
 
 TEST_F(CrossEntropyTape, WithoutATapeOnlyTheLossIsMade) {

@@ -78,6 +78,15 @@ TEST(RmsNorm, GradMatchesFiniteDifferenceForAnF32Stream) {
        .kept_bytes = (3 * 37 + 3) * kFloat});
 }
 
+TEST(RmsNorm, GradMatchesFiniteDifferenceOfOnePlusTheWeightAndAResidual) {
+  check_op({.inputs = {activation("x", {5, 13}, 0.8), weight("weight", {13}, 0.3),
+                       f32_activation("residual", {5, 13})},
+            .program = [](Context& c, const Tensors& in) -> Tensors {
+              return {rms_norm(c, in[0], in[1], 1e-5F, true, in[2])};
+            },
+            .kept_bytes = (5 * 13 + 5) * kFloat});
+}
+
 RotaryTable rotary_table(Context& context, std::int64_t positions, std::int64_t half) {
   std::vector<float> cos;
   std::vector<float> sin;
@@ -156,9 +165,33 @@ TEST(Attention, GradMatchesFiniteDifferenceWhereKeysAreOfNoQuery) {
             .kept_bytes = (5 * 8 + 2 * 12 * 4 + 5 * 8 + 5 * 2) * kFloat});
 }
 
-TEST(SiluMul, GradMatchesFiniteDifference) {
-  check_op({.inputs = {activation("gate", {5, 7}), activation("up", {5, 7})},
-            .program = [](Context& c, const Tensors& in) -> Tensors { return {silu_mul(c, in[0], in[1])}; },
+// relu2's slope bends at 0, a clamped silu's breaks at its limit: tests/kernels has those.
+TEST(Gated, GradMatchesFiniteDifference) {
+  for (const Activation f :
+       {Activation::kIdentity, Activation::kSilu, Activation::kGelu, Activation::kGeluTanh,
+        Activation::kRelu2, Activation::kSigmoid, Activation::kTanh, Activation::kClampedSilu}) {
+    const double offset = f == Activation::kRelu2 ? 3 : 0;
+    check_op({.inputs = {activation("gate", {5, 7}, 0.7, offset), activation("up", {5, 7})},
+              .program = [f](Context& c, const Tensors& in) -> Tensors {
+                return {gated(c, in[0], in[1], f, 1.7F, 4)};
+              },
+              .kept_bytes = 2 * 5 * 7 * kFloat});
+  }
+}
+
+TEST(Activate, GradMatchesFiniteDifference) {
+  for (const Activation f : {Activation::kSilu, Activation::kGelu, Activation::kGeluTanh, Activation::kRelu2,
+                             Activation::kSigmoid, Activation::kTanh}) {
+    const double offset = f == Activation::kRelu2 ? 3 : 0;
+    check_op({.inputs = {activation("x", {5, 7}, 1, offset)},
+              .program = [f](Context& c, const Tensors& in) -> Tensors { return {activate(c, in[0], f)}; },
+              .kept_bytes = 5 * 7 * kFloat});
+  }
+}
+
+TEST(Multiply, GradMatchesFiniteDifference) {
+  check_op({.inputs = {activation("a", {5, 7}), activation("b", {5, 7})},
+            .program = [](Context& c, const Tensors& in) -> Tensors { return {multiply(c, in[0], in[1])}; },
             .kept_bytes = 2 * 5 * 7 * kFloat});
 }
 
@@ -310,10 +343,44 @@ TEST(LinearCrossEntropy, GradMatchesFiniteDifference) {
 TEST(LinearCrossEntropy, GradMatchesFiniteDifferenceWithALogitScale) {
   check_op({.inputs = {activation("hidden", {5, 7}), weight("weight", {11, 7})},
             .program = [](Context& c, const Tensors& in) -> Tensors {
-              return {linear_cross_entropy(c, in[0], in[1], ints(c, {10, 0, 3, 3, 5}), 0.8F, {}, 0.4F).loss};
+              return {
+                  linear_cross_entropy(c, in[0], in[1], ints(c, {10, 0, 3, 3, 5}), 0.8F, {}, {.scale = 0.4F})
+                      .loss};
             },
             .is_loss = true,
             .kept_bytes = 5 * 7 * kFloat});
+}
+
+TEST(LinearCrossEntropy, GradMatchesFiniteDifferenceWithASoftcap) {
+  check_op({.inputs = {activation("hidden", {5, 7}), weight("weight", {11, 7})},
+            .program = [](Context& c, const Tensors& in) -> Tensors {
+              return {linear_cross_entropy(c, in[0], in[1], ints(c, {10, 0, 3, 3, 5}), 0.8F, {},
+                                           {.scale = 0.7F, .softcap = 1.5F})
+                          .loss};
+            },
+            .is_loss = true,
+            .kept_bytes = 5 * 7 * kFloat});
+}
+
+// Of words 3 … 13: the second and the last target are none of them.
+TEST(HeadStatistics, GradMatchesFiniteDifference) {
+  for (const float softcap : {0.0F, 1.5F})
+    check_op({.inputs = {activation("hidden", {5, 7}), weight("weight", {11, 7})},
+              .program = [softcap](Context& c, const Tensors& in) -> Tensors {
+                const auto s = head_statistics(c, in[0], in[1], ints(c, {13, 2, 3, 3, -1}), 3,
+                                               {.scale = 0.7F, .softcap = softcap});
+                return {s.lse, s.target_logit};
+              },
+              .kept_bytes = (5 * 7 + 5) * kFloat});
+}
+
+TEST(HeadLogits, GradMatchesFiniteDifference) {
+  for (const float softcap : {0.0F, 1.5F})
+    check_op({.inputs = {activation("hidden", {5, 7}), weight("weight", {11, 7})},
+              .program = [softcap](Context& c, const Tensors& in) -> Tensors {
+                return {head_logits(c, in[0], in[1], {.scale = 0.7F, .softcap = softcap})};
+              },
+              .kept_bytes = (5 * 7 + (softcap > 0 ? 5 * 11 : 0)) * kFloat});
 }
 
 TEST(LinearCrossEntropy, GradMatchesFiniteDifferenceWithWeights) {

@@ -46,7 +46,7 @@ class RandomGraph {
           values.push_back(linear(context_, a, m, {}, b, DType::kF32));
           break;
         case 4:
-          values.push_back(silu_mul(context_, a, b));
+          values.push_back(gated(context_, a, b, Activation::kSilu));
           break;
         default:
           values.push_back(part({a, b}, depth, recompute));

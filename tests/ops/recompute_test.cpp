@@ -14,7 +14,7 @@ TEST_F(Autograd, CheckpointKeepsOnlyInputsAndCountsATiedWeightOnce) {
   const Tensor seed = random_tensor(context_, {4, 6}, 9);
   const auto block = [&](const Tensors& in) -> Tensors {
     const Tensor h = rms_norm(context_, in[0], w, 1e-5F);
-    return {add(context_, in[0], silu_mul(context_, h, rms_norm(context_, h, w, 1e-5F)))};
+    return {add(context_, in[0], gated(context_, h, rms_norm(context_, h, w, 1e-5F), Activation::kSilu))};
   };
   const auto run = [&](bool recompute) {
     w.grad_slot()->reset();
@@ -92,7 +92,7 @@ TEST_F(Autograd, NestedCheckpointsHaveTheSameBits) {
   const Tensor seed = random_tensor(context_, {4, 6}, 9);
   const auto inner = [&](const Tensors& in) -> Tensors {
     const Tensor h = rms_norm(context_, in[0], w, 1e-5F);
-    return {add(context_, silu_mul(context_, h, in[0]), in[0])};
+    return {add(context_, gated(context_, h, in[0], Activation::kSilu), in[0])};
   };
   const auto run = [&](bool recompute) {
     const auto maybe = [&](const Tensors& in, const std::function<Tensors(const Tensors&)>& f) {

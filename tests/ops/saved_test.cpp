@@ -87,7 +87,8 @@ TEST_F(SavedValue, GradientsHaveTheBitsOfKeptValues) {
       return value;
     };
     const Tensor h = kept(rms_norm(context_, x, norm, 1e-5F));
-    const Tensor act = kept(silu_mul(context_, linear(context_, h, gate), linear(context_, h, up)));
+    const Tensor act =
+        kept(gated(context_, linear(context_, h, gate), linear(context_, h, up), Activation::kSilu));
     const Tensor y = linear(context_, act, down);
     tape.backward(context_, {{y, random_tensor(context_, {kRows, kHidden}, 9)}});
     return std::vector{grad_of(x), grad_of(norm), grad_of(gate), grad_of(up), grad_of(down)};

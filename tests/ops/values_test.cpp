@@ -222,7 +222,7 @@ TEST(Values, ElementwiseOperationsAreTheirFormulas) {
       clamped.push_back(std::clamp(as[i], -0.5, 0.5));
     }
     const double near = test::tolerance(dtype, 1);
-    EXPECT_LT(test::relative_distance(values_of(silu_mul(c, a, b)), silu), near);
+    EXPECT_LT(test::relative_distance(values_of(ops::gated(c, a, b, Activation::kSilu)), silu), near);
     EXPECT_LT(test::relative_distance(values_of(add(c, a, b)), sum), near);
     const Tensor g = row_gate(c, a, gate, residual);
     EXPECT_EQ(g.dtype(), DType::kF32);
@@ -251,8 +251,8 @@ TEST(Values, CrossEntropyIsTheNegativeLogOfTheTargetsProbability) {
     const Tensor h = input(c, {6, 20}, 1, dtype);
     const Tensor w = input(c, {30, 20}, 2, dtype);
     const std::vector<std::int32_t> targets{29, 0, 7, 7, 1, 28};
-    for (const float logit_scale : {1.0F, 0.4F}) {
-      Values nll;
+    for (const auto& [logit_scale, softcap] : {std::pair{1.0F, 0.0F}, {0.4F, 0.0F}, {0.8F, 2.0F}}) {
+      Values nll, logits;
       double sum = 0;
       for (std::size_t i = 0; i < 6; ++i) {
         double total = 0;
@@ -261,13 +261,19 @@ TEST(Values, CrossEntropyIsTheNegativeLogOfTheTargetsProbability) {
           double logit = 0;
           for (std::size_t k = 0; k < 20; ++k) logit += values_of(h)[i * 20 + k] * values_of(w)[o * 20 + k];
           logit *= static_cast<double>(logit_scale);
+          const auto cap = static_cast<double>(softcap);
+          if (cap > 0) logit = cap * std::tanh(logit / cap);
+          logits.push_back(logit);
           total += std::exp(logit);
           if (static_cast<std::int32_t>(o) == targets[i]) target = logit;
         }
         nll.push_back(std::log(total) - target);
         sum += nll.back();
       }
-      const auto ce = linear_cross_entropy(c, h, w, ints(c, targets), 0.25F, {}, logit_scale);
+      const LogitOptions options{.scale = logit_scale, .softcap = softcap};
+      EXPECT_LT(test::relative_distance(values_of(head_logits(c, h, w, options)), logits),
+                test::tolerance(DType::kF32, 50));
+      const auto ce = linear_cross_entropy(c, h, w, ints(c, targets), 0.25F, {}, options);
       EXPECT_LT(test::relative_distance(values_of(ce.nll), nll), test::tolerance(DType::kF32, 50));
       EXPECT_NEAR(values_of(ce.loss)[0], 0.25 * sum, 0.25 * sum * test::tolerance(DType::kF32, 50));
     }

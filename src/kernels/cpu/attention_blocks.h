@@ -1,6 +1,7 @@
 // What the attention kernels share: packing, the softmax of a row, masks, and products of blocks.
 #pragma once
 
+#include "kernels/cpu/activation.h"
 #include "kernels/cpu/attention_code.h"
 #include "kernels/cpu/carver.h"
 #include "kernels/cpu/gemm.h"
@@ -69,28 +70,6 @@ template <class Isa>
   v = Isa::blend(v, Isa::zero(), most(0, least(end, Isa::kLanes)));
   return Isa::blend(Isa::zero(), v, most(0, least(begin, Isa::kLanes)));
 }
-
-/// tanh(x), and its slope 1 - tanh(x)^2 without the cancellation. Small ones by the polynomial of Cephes'
-/// tanhf, whose relative error is small near 0 too. NaN stays NaN.
-template <class Isa>
-struct Tanh {
-  typename Isa::Vec value, slope;
-  [[gnu::always_inline]] explicit Tanh(typename Isa::Vec x) {
-    using Vec = typename Isa::Vec;
-    const Vec one = Isa::set(1.0F), size = Isa::max(x, Isa::zero() - x), square = x * x;
-    Vec p = Isa::set(-5.70498872745e-3F);
-    p = Isa::fma(p, square, Isa::set(2.06390887954e-2F));
-    p = Isa::fma(p, square, Isa::set(-5.37397155531e-2F));
-    p = Isa::fma(p, square, Isa::set(1.33314422036e-1F));
-    p = Isa::fma(p, square, Isa::set(-3.33332819422e-1F));
-    const Vec small = Isa::fma(p * square, x, x);
-    const Vec e = Isa::exp(Isa::set(-2.0F) * size), inverse = one / (one + e);
-    const Vec large = Isa::fnma(e + e, inverse, one);
-    const auto is_small = size < Isa::set(0.625F);
-    value = is_small ? small : (x < Isa::zero() ? Isa::zero() - large : large);
-    slope = is_small ? Isa::fnma(small, small, one) : Isa::set(4.0F) * e * inverse * inverse;
-  }
-};
 
 /// s[seen] = cap * tanh(scale * s / cap), in whole vectors.
 template <class Isa>

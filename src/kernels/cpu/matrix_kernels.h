@@ -13,6 +13,8 @@ struct MatrixKernels {
   static void experts(const ExpertsArgs& args, Stream& stream);
   static void experts_grad(const ExpertsGradArgs& args, Stream& stream);
   static void linear_cross_entropy(const LinearCrossEntropyArgs& args, Stream& stream);
+  static void head_statistics(const HeadStatisticsArgs& args, Stream& stream);
+  static void head_grad(const HeadGradArgs& args, Stream& stream);
 };
 
 }  // namespace hone::kernels::cpu

@@ -6,7 +6,7 @@
 
 namespace hone::kernels {
 
-/// matmul, experts, experts_grad, linear_cross_entropy.
+/// matmul, experts, experts_grad, linear_cross_entropy, head_statistics, head_grad.
 void register_matrix_kernels(CpuIsa isa, KernelTable& table);
 /// The row-wise kernels: norms, rotary embedding, router, plan, optimizers and the like.
 void register_row_kernels(CpuIsa isa, KernelTable& table);

@@ -11,6 +11,8 @@ void fill_matrix(KernelTable& table) {
   table.experts = cpu::MatrixKernels<Isa>::experts;
   table.experts_grad = cpu::MatrixKernels<Isa>::experts_grad;
   table.linear_cross_entropy = cpu::MatrixKernels<Isa>::linear_cross_entropy;
+  table.head_statistics = cpu::MatrixKernels<Isa>::head_statistics;
+  table.head_grad = cpu::MatrixKernels<Isa>::head_grad;
 }
 
 }  // namespace

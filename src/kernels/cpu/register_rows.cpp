@@ -14,8 +14,8 @@ void fill_row(KernelTable& table) {
   table.head_norm_rope_grad = Rows::head_norm_rope_grad;
   table.mla_keys_values = Rows::mla_keys_values;
   table.mla_keys_values_grad = Rows::mla_keys_values_grad;
-  table.silu_mul = Rows::silu_mul;
-  table.silu_mul_grad = Rows::silu_mul_grad;
+  table.activation = Rows::activation;
+  table.activation_grad = Rows::activation_grad;
   table.row_gate = Rows::row_gate;
   table.row_gate_grad = Rows::row_gate_grad;
   table.copy = Rows::copy;

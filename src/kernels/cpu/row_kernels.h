@@ -17,8 +17,8 @@ struct RowKernels {
   static void mla_keys_values(const MlaKeysValuesArgs& a, Stream& stream);
   static void mla_keys_values_grad(const MlaKeysValuesGradArgs& a, Stream& stream);
 
-  static void silu_mul(const SiluMulArgs& a, Stream& stream);
-  static void silu_mul_grad(const SiluMulGradArgs& a, Stream& stream);
+  static void activation(const ActivationArgs& a, Stream& stream);
+  static void activation_grad(const ActivationGradArgs& a, Stream& stream);
   static void row_gate(const RowGateArgs& a, Stream& stream);
   static void row_gate_grad(const RowGateGradArgs& a, Stream& stream);
   static void copy(const CopyArgs& a, Stream& stream);

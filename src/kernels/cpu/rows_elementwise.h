@@ -1,56 +1,70 @@
-// Element by element: SwiGLU, gates, copies, clamps; and the sum of columns.
+// Element by element: activations, gates, copies, clamps; and the sum of columns.
 #pragma once
 
+#include "kernels/cpu/activation.h"
 #include "kernels/cpu/row_kernels.h"
 #include "kernels/cpu/rows.h"
 
 namespace hone::kernels::cpu {
 
-template <class Isa>
-void RowKernels<Isa>::silu_mul(const SiluMulArgs& a, Stream& stream) {
-  const bool dense = is_dense(a.gate) && is_dense(a.up) && is_dense(a.y);
-  with_dtype(a.y.dtype, [&](auto t) {
-    using T = TypeOf<decltype(t)>;
-    over_elements<Isa>(a.y.rows, a.y.cols, dense, stream, [&](Index i, Index begin, Index end) {
-      const T* gate = row<const T>(a.gate, i) + begin;
-      const T* up = row<const T>(a.up, i) + begin;
-      T* y = row<T>(a.y, i) + begin;
-      for_lanes<Isa>(
-          end - begin, [&](Index j, auto lanes) __attribute__((always_inline)) {
-            const auto g = load<Isa>(gate + j, lanes);
-            store<Isa>(y + j, g * Isa::sigmoid(g) * load<Isa>(up + j, lanes), lanes);
-          });
-    });
-  });
-}
-
-template <class Isa, class T, class D>
-void silu_mul_grad_rows(const SiluMulGradArgs& a, Stream& stream) {
-  const bool dense =
-      is_dense(a.gate) && is_dense(a.up) && is_dense(a.dy) && is_dense(a.dgate) && is_dense(a.dup);
-  over_elements<Isa>(a.dy.rows, a.dy.cols, dense, stream, [&](Index i, Index begin, Index end) {
+template <class Isa, class T, Activation kActivation>
+void activation_rows(const ActivationArgs& a, Stream& stream) {
+  const bool gated = a.up.given(), dense = is_dense(a.gate) && (!gated || is_dense(a.up)) && is_dense(a.y);
+  const Activate<Isa, kActivation> activate(a.alpha, a.limit);
+  over_elements<Isa>(a.y.rows, a.y.cols, dense, stream, [&](Index i, Index begin, Index end) {
     const T* gate = row<const T>(a.gate, i) + begin;
-    const T* up = row<const T>(a.up, i) + begin;
-    const D* dy = row<const D>(a.dy, i) + begin;
-    T* dgate = row<T>(a.dgate, i) + begin;
-    T* dup = row<T>(a.dup, i) + begin;
+    const T* up = gated ? row<const T>(a.up, i) + begin : nullptr;
+    T* y = row<T>(a.y, i) + begin;
     const auto one = Isa::set(1.0F);
     for_lanes<Isa>(
         end - begin, [&](Index j, auto lanes) __attribute__((always_inline)) {
-          const auto g = load<Isa>(gate + j, lanes), u = load<Isa>(up + j, lanes),
-                     d = load<Isa>(dy + j, lanes);
-          const auto s = Isa::sigmoid(g);
-          store<Isa>(dgate + j, d * u * s * Isa::fma(g, one - s, one), lanes);
-          store<Isa>(dup + j, d * g * s, lanes);
+          const auto u = up != nullptr ? load<Isa>(up + j, lanes) : one;
+          store<Isa>(y + j, activate(load<Isa>(gate + j, lanes), u).value, lanes);
         });
   });
 }
 
 template <class Isa>
-void RowKernels<Isa>::silu_mul_grad(const SiluMulGradArgs& a, Stream& stream) {
+void RowKernels<Isa>::activation(const ActivationArgs& a, Stream& stream) {
+  with_dtype(a.y.dtype, [&](auto t) {
+    with_activation(a.activation, [&](auto f) {
+      activation_rows<Isa, TypeOf<decltype(t)>, decltype(f)::value>(a, stream);
+    });
+  });
+}
+
+template <class Isa, class T, class D, Activation kActivation>
+void activation_grad_rows(const ActivationGradArgs& a, Stream& stream) {
+  bool dense = is_dense(a.gate) && is_dense(a.dy);
+  for (const Matrix* m : {&a.up, &a.dgate, &a.dup}) dense = dense && (!m->given() || is_dense(*m));
+  const Activate<Isa, kActivation> activate(a.alpha, a.limit);
+  over_elements<Isa>(a.dy.rows, a.dy.cols, dense, stream, [&](Index i, Index begin, Index end) {
+    const T* gate = row<const T>(a.gate, i) + begin;
+    const T* up = a.up.given() ? row<const T>(a.up, i) + begin : nullptr;
+    const D* dy = row<const D>(a.dy, i) + begin;
+    T* dgate = a.dgate.given() ? row<T>(a.dgate, i) + begin : nullptr;
+    T* dup = a.dup.given() ? row<T>(a.dup, i) + begin : nullptr;
+    const auto one = Isa::set(1.0F);
+    for_lanes<Isa>(
+        end - begin, [&](Index j, auto lanes) __attribute__((always_inline)) {
+          const auto u = up != nullptr ? load<Isa>(up + j, lanes) : one;
+          const auto at = activate(load<Isa>(gate + j, lanes), u);
+          const auto d = load<Isa>(dy + j, lanes);
+          if (dgate != nullptr) store<Isa>(dgate + j, d * at.of_gate, lanes);
+          if (dup != nullptr) store<Isa>(dup + j, d * at.of_up, lanes);
+        });
+  });
+}
+
+template <class Isa>
+void RowKernels<Isa>::activation_grad(const ActivationGradArgs& a, Stream& stream) {
   with_dtype(a.gate.dtype, [&](auto t) {
     using T = TypeOf<decltype(t)>;
-    with_f32_or<T>(a.dy.dtype, [&](auto d) { silu_mul_grad_rows<Isa, T, TypeOf<decltype(d)>>(a, stream); });
+    with_f32_or<T>(a.dy.dtype, [&](auto d) {
+      with_activation(a.activation, [&](auto f) {
+        activation_grad_rows<Isa, T, TypeOf<decltype(d)>, decltype(f)::value>(a, stream);
+      });
+    });
   });
 }
 

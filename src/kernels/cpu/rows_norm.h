@@ -18,19 +18,34 @@ template <class Isa, class X>
                             __builtin_sqrt(squares / static_cast<double>(n) + static_cast<double>(eps)));
 }
 
+/// What a norm multiplies by: the weight, or with unit_offset 1 + weight.
+template <class Isa, class T>
+struct NormWeight {
+  const T* weight;
+  typename Isa::Vec offset;
+  [[gnu::always_inline]] NormWeight(const void* data, bool unit_offset)
+      : weight(static_cast<const T*>(data)), offset(Isa::set(unit_offset ? 1.0F : 0.0F)) {}
+  [[gnu::always_inline]] typename Isa::Vec at(Index j, auto lanes) const {
+    return load<Isa>(weight + j, lanes) + offset;
+  }
+};
+
 template <class Isa, class X, class T, class Y>
 void rms_norm_rows(const RmsNormArgs& a, Stream& stream) {
   const Index cols = a.x.cols;
-  const T* weight = static_cast<const T*>(a.weight);
+  const NormWeight<Isa, T> weight(a.weight, a.unit_offset);
   over_rows<Isa>(a.x.rows, cols, stream, [&](Index i) {
     const X* x = row<X>(a.x, i);
+    const float* residual = a.residual.given() ? row<const float>(a.residual, i) : nullptr;
     Y* y = row<Y>(a.y, i);
     const float rstd = reciprocal_rms<Isa>(x, cols, a.eps);
     if (a.wants_rstd) a.rstd[i] = rstd;
     const auto scale = Isa::set(rstd);
     for_lanes<Isa>(
         cols, [&](Index j, auto lanes) __attribute__((always_inline)) {
-          store<Isa>(y + j, load<Isa>(x + j, lanes) * scale * load<Isa>(weight + j, lanes), lanes);
+          auto v = load<Isa>(x + j, lanes) * scale * weight.at(j, lanes);
+          if (residual != nullptr) v = v + load<Isa>(residual + j, lanes);
+          store<Isa>(y + j, v, lanes);
         });
   });
 }
@@ -43,18 +58,19 @@ void rms_norm_rows(const RmsNormArgs& a, Stream& stream) {
 
 /// With n = x * rstd: dx = rstd * (weight * dy - n * mean(n * weight * dy)).
 template <class Isa, class D, class X, class T, class DX>
-[[gnu::always_inline]] inline void rms_norm_row_grad(const D* dy, const X* x, const T* weight, float rstd,
-                                                     Index cols, DX* dx, bool accumulate) {
+[[gnu::always_inline]] inline void rms_norm_row_grad(const D* dy, const X* x,
+                                                     const NormWeight<Isa, T>& weight, float rstd, Index cols,
+                                                     DX* dx, bool accumulate) {
   const double dot = sum_lanes<Isa>(
       cols, [&](Index j, auto lanes, auto sum) __attribute__((always_inline)) {
-        const auto wdy = load<Isa>(weight + j, lanes) * load<Isa>(dy + j, lanes);
+        const auto wdy = weight.at(j, lanes) * load<Isa>(dy + j, lanes);
         return Isa::fma(load<Isa>(x + j, lanes), wdy, sum);
       });
   const auto scale = Isa::set(rstd);
   const auto mean = Isa::set(norm_grad_mean(dot, rstd, cols));
   for_lanes<Isa>(
       cols, [&](Index j, auto lanes) __attribute__((always_inline)) {
-        const auto wdy = load<Isa>(weight + j, lanes) * load<Isa>(dy + j, lanes);
+        const auto wdy = weight.at(j, lanes) * load<Isa>(dy + j, lanes);
         auto v = Isa::fnma(mean, load<Isa>(x + j, lanes), wdy * scale);
         if (accumulate) v = v + load<Isa>(dx + j, lanes);
         store<Isa>(dx + j, v, lanes);
@@ -64,7 +80,7 @@ template <class Isa, class D, class X, class T, class DX>
 template <class Isa, class D, class X, class T, class DX>
 void rms_norm_grad_rows(const RmsNormGradArgs& a, Stream& stream) {
   const Index cols = a.x.cols;
-  const T* weight = static_cast<const T*>(a.weight);
+  const NormWeight<Isa, T> weight(a.weight, a.unit_offset);
   const auto input_grad = [&](Index i) __attribute__((always_inline)) {
     if (!a.dx.given()) return;
     rms_norm_row_grad<Isa>(row<const D>(a.dy, i), row<const X>(a.x, i), weight, a.rstd[i], cols,

@@ -58,12 +58,12 @@ template <class Args, class F>
 template <class Isa, Index kDim, class T>
 [[gnu::always_inline]] inline void norm_rope_head(const HeadNormRopeArgs& a, const T* x,
                                                   const Rotation<kDim>& r, T* y) {
-  const T* weight = a.has_weight ? static_cast<const T*>(a.weight) : nullptr;
+  const NormWeight<Isa, T> weight(a.weight, a.unit_offset);
   auto scale = Isa::set(1.0F);
-  if (weight != nullptr) scale = Isa::set(reciprocal_rms<Isa>(x, r.dim(), a.eps));
+  if (a.has_weight) scale = Isa::set(reciprocal_rms<Isa>(x, r.dim(), a.eps));
   const auto normed = [&](Index j, auto lanes) __attribute__((always_inline)) {
     const auto v = load<Isa>(x + j, lanes);
-    return weight != nullptr ? v * scale * load<Isa>(weight + j, lanes) : v;
+    return a.has_weight ? v * scale * weight.at(j, lanes) : v;
   };
   if (r.interleaved()) {
     for_lanes<Isa>(
@@ -132,20 +132,20 @@ struct HeadGrad {
   }
 
   [[gnu::always_inline]] void with_norm() const {
-    const T* weight = static_cast<const T*>(a.weight);
+    const NormWeight<Isa, T> weight(a.weight, a.unit_offset);
     const float rstd = reciprocal_rms<Isa>(x, r.dim(), a.eps);
     const auto scale = Isa::set(rstd);
     auto dots = Isa::wide_zero();
     unrotated([&](Index j, auto lanes, auto dn) __attribute__((always_inline)) {
       const auto v = load<Isa>(x + j, lanes);
-      dots = Isa::add(dots, v * (dn * load<Isa>(weight + j, lanes)));
+      dots = Isa::add(dots, v * (dn * weight.at(j, lanes)));
       if (dweight != nullptr)
         store<Isa>(dweight + j, Isa::fma(v * scale, dn, load<Isa>(dweight + j, lanes)), lanes);
     });
     if (dx == nullptr) return;
     const auto mean = Isa::set(norm_grad_mean(Isa::sum(dots), rstd, r.dim()));
     unrotated([&](Index j, auto lanes, auto dn) __attribute__((always_inline)) {
-      const auto wdn = dn * load<Isa>(weight + j, lanes);
+      const auto wdn = dn * weight.at(j, lanes);
       write(j, lanes, Isa::fnma(mean, load<Isa>(x + j, lanes), wdn * scale));
     });
   }

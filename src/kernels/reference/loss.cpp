@@ -10,57 +10,137 @@ namespace hone::kernels::reference {
 
 namespace {
 
-/// Turns one row of logits into its gradient and returns the row's loss.
-double softmax_row(float* logits, std::int64_t vocab, std::int32_t target, double scale) {
-  const double largest = *std::max_element(logits, logits + vocab);
+/// What the slots of the head have in common.
+struct Head {
+  Matrix hidden, weight;
+  float logit_scale, softcap;
+  Matrix dhidden = {};
+  void* dweight = nullptr;
+  DType dweight_dtype = DType::kF32;
+  bool wants_dweight = false, accumulate_dweight = false;
+
+  bool wants_gradient() const { return dhidden.given() || wants_dweight; }
+};
+
+double log_sum_exp(const std::vector<double>& logits) {
+  const double largest = *std::max_element(logits.begin(), logits.end());
   double sum = 0;
-  for (std::int64_t j = 0; j < vocab; ++j) sum += std::exp(logits[j] - largest);
-  const double nll = largest + std::log(sum) - logits[target];
-  for (std::int64_t j = 0; j < vocab; ++j)
-    logits[j] = static_cast<float>(scale * (std::exp(logits[j] - largest) / sum - (j == target ? 1 : 0)));
-  return nll;
+  for (const double logit : logits) sum += std::exp(logit - largest);
+  return largest + std::log(sum);
 }
 
-}  // namespace
+/// Turns a row of products into logits, calls row(logits), which turns them into their gradients, and these
+/// into those of the products.
+template <typename Row>
+void run_row(const Head& head, float* products, const Row& row) {
+  const double scale = head.logit_scale, cap = head.softcap;
+  std::vector<double> logits(products, products + head.weight.rows);
+  for (double& logit : logits) {
+    logit *= scale;
+    if (cap > 0) logit = cap * std::tanh(logit / cap);
+  }
+  row(logits);
+  for (std::size_t j = 0; j < logits.size() && head.wants_gradient(); ++j) {
+    const double cosh = cap > 0 ? std::cosh(products[j] * scale / cap) : 1;
+    products[j] = static_cast<float>(logits[j] * scale / (cosh * cosh));
+  }
+}
 
-void linear_cross_entropy(const LinearCrossEntropyArgs& a, Stream& stream) {
+/// Runs chunks of rows; row(i, logits) is called for every row of hidden, in any order.
+template <typename Row>
+void run(const Head& head, Stream& stream, const Row& row) {
   constexpr std::int64_t kChunk = 256;
-  const std::int64_t rows = a.hidden.rows, vocab = a.weight.rows;
-  const auto weight = [&](std::int64_t row) { return a.has_weights ? double{a.weights[row]} : 1.0; };
-  std::vector<float> logits(static_cast<std::size_t>(std::min(rows, kChunk) * vocab));
-  if (a.wants_dweight && rows == 0 && !a.accumulate_dweight)
-    for (std::int64_t i = 0; i < vocab * a.weight.cols; ++i) store(a.dweight, a.dweight_dtype, i, 0);
+  const std::int64_t rows = head.hidden.rows, vocab = head.weight.rows, cols = head.weight.cols;
+  std::vector<float> products(static_cast<std::size_t>(std::min(rows, kChunk) * vocab));
+  if (head.wants_dweight && rows == 0 && !head.accumulate_dweight)
+    for (std::int64_t i = 0; i < vocab * cols; ++i) store(head.dweight, head.dweight_dtype, i, 0);
   // The sum over chunks is kept in double and rounded once.
-  std::vector<double> sums(a.wants_dweight && rows > 0 ? static_cast<std::size_t>(vocab * a.weight.cols) : 0);
+  std::vector<double> sums(head.wants_dweight && rows > 0 ? static_cast<std::size_t>(vocab * cols) : 0);
   std::vector<float> part(sums.size());
   for (std::int64_t begin = 0; begin < rows; begin += kChunk) {
     const std::int64_t count = std::min(kChunk, rows - begin);
-    const Matrix chunk{logits.data(), DType::kF32, count, vocab, vocab};
-    const Matrix hidden = rows_of(a.hidden, begin, count);
-    matmul({.a = hidden, .b = a.weight, .c = chunk, .transpose_b = true, .residual = {}}, stream);
+    const Matrix chunk{products.data(), DType::kF32, count, vocab, vocab};
+    const Matrix hidden = rows_of(head.hidden, begin, count);
+    matmul({.a = hidden, .b = head.weight, .c = chunk, .transpose_b = true, .residual = {}}, stream);
     parallel_for(stream, count, [&](std::int64_t i) {
-      float* row = logits.data() + i * vocab;
-      for (std::int64_t j = 0; j < vocab; ++j) row[j] *= a.logit_scale;
-      const double scale = double{a.scale} * a.logit_scale * weight(begin + i);
-      a.nll[begin + i] = static_cast<float>(softmax_row(row, vocab, a.targets[begin + i], scale));
+      run_row(head, products.data() + i * vocab,
+              [&](std::vector<double>& logits) { row(begin + i, logits); });
     });
-    if (a.dhidden.given())
-      matmul({.a = chunk, .b = a.weight, .c = rows_of(a.dhidden, begin, count), .residual = {}}, stream);
-    if (!a.wants_dweight) continue;
+    if (head.dhidden.given())
+      matmul({.a = chunk, .b = head.weight, .c = rows_of(head.dhidden, begin, count), .residual = {}},
+             stream);
+    if (!head.wants_dweight) continue;
     matmul({.a = chunk,
             .b = hidden,
-            .c = {part.data(), DType::kF32, vocab, a.weight.cols, a.weight.cols},
+            .c = {part.data(), DType::kF32, vocab, cols, cols},
             .transpose_a = true,
             .residual = {}},
            stream);
     for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += part[i];
   }
   parallel_for(stream, static_cast<std::int64_t>(sums.size()), [&](std::int64_t i) {
-    put(a.dweight, a.dweight_dtype, i, sums[static_cast<std::size_t>(i)], a.accumulate_dweight);
+    put(head.dweight, head.dweight_dtype, i, sums[static_cast<std::size_t>(i)], head.accumulate_dweight);
+  });
+}
+
+/// The place of row i's target among the words of this head, or -1.
+std::int64_t local_target(const HeadStatisticsArgs& a, std::int64_t i) {
+  const std::int64_t at = a.targets[i] - a.vocab_begin;
+  return at < a.weight.rows ? std::max<std::int64_t>(at, -1) : -1;
+}
+
+}  // namespace
+
+void linear_cross_entropy(const LinearCrossEntropyArgs& a, Stream& stream) {
+  const Head head{.hidden = a.hidden,
+                  .weight = a.weight,
+                  .logit_scale = a.logit_scale,
+                  .softcap = a.softcap,
+                  .dhidden = a.dhidden,
+                  .dweight = a.dweight,
+                  .dweight_dtype = a.dweight_dtype,
+                  .wants_dweight = a.wants_dweight,
+                  .accumulate_dweight = a.accumulate_dweight};
+  const auto weight = [&](std::int64_t row) { return a.has_weights ? double{a.weights[row]} : 1.0; };
+  run(head, stream, [&](std::int64_t i, std::vector<double>& logits) {
+    const double lse = log_sum_exp(logits), scale = a.scale * weight(i);
+    const auto target = static_cast<std::size_t>(a.targets[i]);
+    a.nll[i] = static_cast<float>(lse - logits[target]);
+    for (std::size_t j = 0; j < logits.size(); ++j)
+      logits[j] = scale * (std::exp(logits[j] - lse) - (j == target ? 1 : 0));
   });
   double loss = 0;
-  for (std::int64_t i = 0; i < rows; ++i) loss += weight(i) * a.nll[i];
+  for (std::int64_t i = 0; i < a.hidden.rows; ++i) loss += weight(i) * a.nll[i];
   a.loss[0] = static_cast<float>(loss * a.scale);
+}
+
+void head_statistics(const HeadStatisticsArgs& a, Stream& stream) {
+  const Head head{.hidden = a.hidden, .weight = a.weight, .logit_scale = a.logit_scale, .softcap = a.softcap};
+  run(head, stream, [&](std::int64_t i, std::vector<double>& logits) {
+    const std::int64_t target = local_target(a, i);
+    a.lse[i] = static_cast<float>(log_sum_exp(logits));
+    a.target_logit[i] = target < 0 ? 0 : static_cast<float>(logits[static_cast<std::size_t>(target)]);
+  });
+}
+
+void head_grad(const HeadGradArgs& a, Stream& stream) {
+  const HeadStatisticsArgs& f = a.forward;
+  const Head head{.hidden = f.hidden,
+                  .weight = f.weight,
+                  .logit_scale = f.logit_scale,
+                  .softcap = f.softcap,
+                  .dhidden = a.dhidden,
+                  .dweight = a.dweight,
+                  .dweight_dtype = a.dweight_dtype,
+                  .wants_dweight = a.wants_dweight,
+                  .accumulate_dweight = a.accumulate_dweight};
+  run(head, stream, [&](std::int64_t i, std::vector<double>& logits) {
+    const std::int64_t target = local_target(f, i);
+    const double dlse = a.has_dlse ? double{a.dlse[i]} : 0, lse = f.lse[i];
+    for (double& logit : logits) logit = dlse * std::exp(logit - lse);
+    if (target >= 0 && a.has_dtarget_logit)
+      logits[static_cast<std::size_t>(target)] += double{a.dtarget_logit[i]};
+  });
 }
 
 }  // namespace hone::kernels::reference

@@ -8,6 +8,16 @@
 
 namespace hone::kernels::reference {
 
+namespace {
+
+/// What a norm multiplies element j by.
+template <typename Args>
+double norm_weight(const Args& a, std::int64_t j) {
+  return (a.unit_offset ? 1.0 : 0.0) + static_cast<double>(load(a.weight, a.weight_dtype, j));
+}
+
+}  // namespace
+
 void rms_norm(const RmsNormArgs& a, Stream& stream) {
   parallel_for(stream, a.x.rows, [&](std::int64_t i) {
     double squares = 0;
@@ -16,7 +26,8 @@ void rms_norm(const RmsNormArgs& a, Stream& stream) {
     const double rstd = 1 / std::sqrt(squares / static_cast<double>(a.x.cols) + a.eps);
     if (a.wants_rstd) a.rstd[i] = static_cast<float>(rstd);
     for (std::int64_t j = 0; j < a.x.cols; ++j)
-      store(a.y, i, j, load(a.x, i, j) * rstd * load(a.weight, a.weight_dtype, j));
+      store(a.y, i, j,
+            (a.residual.given() ? load(a.residual, i, j) : 0) + load(a.x, i, j) * rstd * norm_weight(a, j));
   });
 }
 
@@ -28,10 +39,10 @@ void rms_norm_grad(const RmsNormGradArgs& a, Stream& stream) {
       const double rstd = a.rstd[i];
       double mean = 0;
       for (std::int64_t j = 0; j < cols; ++j)
-        mean += load(a.x, i, j) * rstd * load(a.weight, a.weight_dtype, j) * load(a.dy, i, j);
+        mean += load(a.x, i, j) * rstd * norm_weight(a, j) * load(a.dy, i, j);
       mean /= static_cast<double>(cols);
       for (std::int64_t j = 0; j < cols; ++j) {
-        const double dn = static_cast<double>(load(a.weight, a.weight_dtype, j)) * load(a.dy, i, j);
+        const double dn = norm_weight(a, j) * load(a.dy, i, j);
         put(a.dx, i, j, rstd * (dn - load(a.x, i, j) * rstd * mean), a.accumulate_dx);
       }
     });
@@ -75,7 +86,7 @@ void head_norm_rope(const HeadNormRopeArgs& a, Stream& stream) {
       if (a.has_weight) {
         const double rstd = 1 / std::sqrt(squares / static_cast<double>(a.head_dim) + a.eps);
         for (std::int64_t j = 0; j < a.head_dim; ++j)
-          n[static_cast<std::size_t>(j)] *= rstd * load(a.weight, a.weight_dtype, j);
+          n[static_cast<std::size_t>(j)] *= rstd * norm_weight(a, j);
       }
       for (std::int64_t i = 0; i < half; ++i) {
         const auto [j1, j2] = pair_at(a, i);
@@ -143,7 +154,7 @@ void head_norm_rope_grad(const HeadNormRopeGradArgs& a, Stream& stream) {
       if (a.has_weight) {
         rstd = head_rstd(a, t, h);
         for (std::int64_t j = 0; j < a.head_dim; ++j) {
-          dn[static_cast<std::size_t>(j)] *= load(a.weight, a.weight_dtype, j);
+          dn[static_cast<std::size_t>(j)] *= norm_weight(a, j);
           mean += dn[static_cast<std::size_t>(j)] * load(a.x, t, h * a.head_dim + j) * rstd;
         }
         mean /= static_cast<double>(a.head_dim);

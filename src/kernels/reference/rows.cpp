@@ -1,28 +1,27 @@
-// Reference: element by element — SwiGLU, gates, copies, clamps.
+// Reference: element by element — activations, gates, copies, clamps.
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/reference/activation.h"
 #include "kernels/reference/reference.h"
 #include "kernels/reference/typed.h"
 
 namespace hone::kernels::reference {
 
-void silu_mul(const SiluMulArgs& a, Stream& stream) {
+void activation(const ActivationArgs& a, Stream& stream) {
   parallel_for(stream, a.y.rows, [&](std::int64_t i) {
-    for (std::int64_t j = 0; j < a.y.cols; ++j) {
-      const double g = load(a.gate, i, j);
-      store(a.y, i, j, g * sigmoid(g) * load(a.up, i, j));
-    }
+    for (std::int64_t j = 0; j < a.y.cols; ++j)
+      store(a.y, i, j, activated(a, load(a.gate, i, j), a.up.given() ? load(a.up, i, j) : 1).value);
   });
 }
 
-void silu_mul_grad(const SiluMulGradArgs& a, Stream& stream) {
+void activation_grad(const ActivationGradArgs& a, Stream& stream) {
   parallel_for(stream, a.dy.rows, [&](std::int64_t i) {
     for (std::int64_t j = 0; j < a.dy.cols; ++j) {
-      const double g = load(a.gate, i, j), u = load(a.up, i, j), dy = load(a.dy, i, j);
-      const double s = sigmoid(g);
-      store(a.dgate, i, j, dy * u * s * (1 + g * (1 - s)));
-      store(a.dup, i, j, dy * g * s);
+      const Activated at = activated(a, load(a.gate, i, j), a.up.given() ? load(a.up, i, j) : 1);
+      const double dy = load(a.dy, i, j);
+      if (a.dgate.given()) store(a.dgate, i, j, dy * at.of_gate);
+      if (a.dup.given()) store(a.dup, i, j, dy * at.of_up);
     }
   });
 }

@@ -58,7 +58,8 @@ class Attention final : public Mixer {
       v = held.values;
       layout = pass.state->layout();
     }
-    const Tensor o = ops::attention(context, q, k, v, layout, spec_.head_dim, spec_.window, scale_);
+    const Tensor o = ops::attention(context, q, k, v, layout, spec_.head_dim, spec_.window, scale_,
+                                    {.softcap = static_cast<float>(spec_.softcap)});
     return o_.apply(context, o, residual);
   }
 
@@ -86,13 +87,16 @@ class Attention final : public Mixer {
     return spec_.clip > 0 ? ops::clamp(context, x, static_cast<float>(spec_.clip)) : x;
   }
   Tensor normed(ops::Context& context, const Tensor& x, const Parameter* norm) const {
-    return clipped(context, norms_full_width() ? ops::rms_norm(context, x, norm->value, norm_eps_) : x);
+    return clipped(context, norms_full_width()
+                                ? ops::rms_norm(context, x, norm->value, norm_eps_, spec_.norm_unit_offset)
+                                : x);
   }
   Tensor rotated(ops::Context& context, const Tensor& x, const Parameter* norm, const Pass& pass) const {
     if (spec_.rope == AttentionSpec::kNoRope) return x;
     const auto& rope = pass.ropes.at(static_cast<std::size_t>(spec_.rope));
     const Tensor weight = norm != nullptr && !norms_full_width() ? norm->value : Tensor();
-    return ops::head_norm_rope(context, x, weight, rope.table, rope.positions, spec_.head_dim, norm_eps_);
+    return ops::head_norm_rope(context, x, weight, rope.table, rope.positions, spec_.head_dim, norm_eps_,
+                               {.unit_offset = spec_.norm_unit_offset});
   }
 
   AttentionSpec spec_;

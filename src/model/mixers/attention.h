@@ -19,11 +19,13 @@ struct AttentionSpec {
   std::int64_t heads = 0, kv_heads = 0, head_dim = 0;
   bool fused_qkv = false;  // one product; rows of its weight: queries, keys, values
   bool qkv_bias = false, output_bias = false;
-  Norm norm = Norm::kNone;  // of queries and keys, before rotation
+  Norm norm = Norm::kNone;        // of queries and keys, before rotation
+  bool norm_unit_offset = false;  // it multiplies by 1 + weight
   double clip = 0;  // queries, keys and values are clamped to [-clip, clip]; 0: not (OLMoE's clip_qkv)
   std::int64_t window = 0;  // keys that a query sees, itself included; 0: all
   int rope = 0;             // which of DecoderSpec::ropes; kNoRope: positions are not told
   double scale = 0;         // of the scores; 0: 1 / sqrt(head_dim)
+  double softcap = 0;       // scores are softcap * tanh(score / softcap); 0: not
   static constexpr int kNoRope = -1;
 };
 

@@ -25,9 +25,10 @@ class Dense final : public Mixer {
 
  private:
   Tensor activation(ops::Context& context, const Tensor& h) const {
-    if (!spec_.fused_gate_up) return ops::silu_mul(context, gate_.apply(context, h), up_.apply(context, h));
+    if (!spec_.fused_gate_up)
+      return ops::gated(context, gate_.apply(context, h), up_.apply(context, h), spec_.activation);
     const auto parts = ops::split_columns(context, gate_up_.apply(context, h), {spec_.ffn, spec_.ffn});
-    return ops::silu_mul(context, parts[0], parts[1]);
+    return ops::gated(context, parts[0], parts[1], spec_.activation);
   }
 
   DenseSpec spec_;

@@ -1,4 +1,4 @@
-// SwiGLU feed-forward (Shazeer, arXiv:2002.05202).
+// Gated feed-forward: SwiGLU, GeGLU (Shazeer, arXiv:2002.05202).
 #pragma once
 
 #include <cstdint>
@@ -19,6 +19,7 @@ struct DenseSpec {
   std::int64_t ffn = 0;
   bool bias = false;
   bool fused_gate_up = false;  // one product; rows of its weight: gate, up
+  kernels::Activation activation = kernels::Activation::kSilu;
 };
 
 /// role: what its parameters are (kDense, or kSharedExpert inside a mixture of experts).

@@ -35,6 +35,8 @@ kernels::KernelTable emulated_amx_kernels() {
   table.experts = Matrices::experts;
   table.experts_grad = Matrices::experts_grad;
   table.linear_cross_entropy = Matrices::linear_cross_entropy;
+  table.head_statistics = Matrices::head_statistics;
+  table.head_grad = Matrices::head_grad;
   table.attention = [](const kernels::AttentionArgs& a, device::Stream& stream) {
     if (a.q.dtype == DType::kF32) return kernels::cpu_kernels(CpuIsa::kAvx512).attention(a, stream);
     kernels::cpu::attention(kTiles, a, stream);

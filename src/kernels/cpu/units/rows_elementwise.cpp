@@ -4,8 +4,8 @@
 
 namespace hone::kernels::cpu {
 
-template void RowKernels<HONE_ISA>::silu_mul(const SiluMulArgs& a, Stream& stream);
-template void RowKernels<HONE_ISA>::silu_mul_grad(const SiluMulGradArgs& a, Stream& stream);
+template void RowKernels<HONE_ISA>::activation(const ActivationArgs& a, Stream& stream);
+template void RowKernels<HONE_ISA>::activation_grad(const ActivationGradArgs& a, Stream& stream);
 template void RowKernels<HONE_ISA>::row_gate(const RowGateArgs& a, Stream& stream);
 template void RowKernels<HONE_ISA>::row_gate_grad(const RowGateGradArgs& a, Stream& stream);
 template void RowKernels<HONE_ISA>::copy(const CopyArgs& a, Stream& stream);
