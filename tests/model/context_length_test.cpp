@@ -42,6 +42,13 @@ TEST(ContextLength, OfLlama3IsWhatItWasTrainedFor) {
   EXPECT_EQ(spec_of("llama3", 131072, 8192, 32).context_length(), 131072);
 }
 
+// Gemma 3 4B: 131,072, which the factor 8 has stretched to already.
+TEST(ContextLength, IsMaxPositionsWhereThoseAreStretched) {
+  DecoderSpec spec = spec_of("linear", 131072, 0, 8);
+  spec.max_positions_are_stretched = true;
+  EXPECT_EQ(spec.context_length(), 131072);
+}
+
 TEST(ContextLength, IsAnyWhereTheBaseGrows) {
   EXPECT_GE(spec_of("dynamic", 2048, 0, 2).context_length(), std::int64_t{1} << 31);
 }

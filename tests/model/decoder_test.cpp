@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <filesystem>
 
 #include "model/causal_lm.h"
@@ -80,8 +81,27 @@ TEST_P(LayerRange, IsHowTheWholeRuns) {
   }
 }
 
+TEST(GemmaEmbedding, IsMultipliedByAFactorInTheComputeDtype) {
+  ops::Context context;
+  TokenBatch batch;
+  batch.add({5, 90, 3});
+  for (const auto& [dtype, factor] : {std::pair{DType::kF32, std::sqrt(24.0F)}, {DType::kBF16, 4.90625F}}) {
+    auto model = CausalLM::from_pretrained(
+        context, std::filesystem::path(HONE_TEST_DATA) / "golden" / "gemma2-v4", {.dtype = dtype});
+    auto& decoder = model.decoder();
+    const Tensor table = decoder.parameters().value("model.embed_tokens.weight");
+    std::vector<float> want(3 * 24);
+    for (std::size_t i = 0; i < 3; ++i)
+      convert(dtype, table.rows(batch.ids[i], batch.ids[i] + 1).data(), DType::kF32, want.data() + i * 24,
+              24);
+    for (float& x : want) x *= factor;
+    EXPECT_EQ(values_of(decoder.embed(context, batch)), want) << name_of(dtype);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Families, LayerRange,
-                         testing::Values("llama-default", "qwen3_moe-aux", "olmo3-default", "phi3-default"),
+                         testing::Values("llama-default", "qwen3_moe-aux", "olmo3-default", "phi3-default",
+                                         "gemma2-default"),
                          [](const auto& named) {
                            std::string name = named.param;
                            std::replace(name.begin(), name.end(), '-', '_');

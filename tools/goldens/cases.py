@@ -77,6 +77,28 @@ BASES: dict[str, dict[str, Any]] = {
     "granite": DENSE | GRANITE,
     "granitemoe": DENSE | GRANITE | dict(intermediate_size=16, num_local_experts=6, num_experts_per_tok=2),
     "phi3": DENSE | WIDE | dict(pad_token_id=None),
+    # Softcaps that bend what they cap: scores and logits are about 1.
+    "gemma2": DENSE
+    | dict(
+        head_dim=12,
+        sliding_window=6,
+        query_pre_attn_scalar=13,
+        attn_logit_softcapping=1.5,
+        final_logit_softcapping=2.5,
+        pad_token_id=None,
+    ),
+    "gemma3_text": DENSE
+    | dict(
+        num_hidden_layers=3,
+        head_dim=12,
+        sliding_window=6,
+        query_pre_attn_scalar=13,
+        pad_token_id=None,
+        rope_parameters={
+            "full_attention": {"rope_type": "default", "rope_theta": 20000.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 500.0},
+        },
+    ),
 }
 
 
@@ -619,8 +641,94 @@ GRANITE_CASES = [
         config_style="v4",
     ),
 ]
+GEMMA = [
+    Case(
+        "gemma2-default",
+        "gemma2",
+        "norms before and after the branches, softcaps, GeGLU, every second layer slides; tied by default, f32 "
+        "storage",
+        WIDE | dict(num_hidden_layers=3),
+        dtype="float32",
+        drop_config_keys=("tie_word_embeddings", "layer_types"),
+    ),
+    Case(
+        "gemma2-headdim",
+        "gemma2",
+        "head_dim 10, gelu by the error function, no softcaps, attention_bias, own lm_head, layer_types, padding",
+        dict(
+            head_dim=10,
+            num_key_value_heads=1,
+            hidden_activation="gelu",
+            attn_logit_softcapping=None,
+            final_logit_softcapping=None,
+            attention_bias=True,
+            tie_word_embeddings=False,
+            layer_types=["full_attention", "sliding_attention"],
+            pad_token_id=7,
+        ),
+    ),
+    Case(
+        "gemma2-v4",
+        "gemma2",
+        "linear rope; config as Transformers 4 wrote it, with hidden_act beside hidden_activation",
+        rope("linear", 1000.0, factor=2.5),
+        config_style="v4",
+        drop_config_keys=("tie_word_embeddings",),
+        patch_config=dict(hidden_act="gelu_pytorch_tanh", cache_implementation="hybrid"),
+    ),
+    Case(
+        "gemma3_text-default",
+        "gemma3_text",
+        "queries and keys normed, two of three layers slide with a rope of their own; tied by default, f32 "
+        "storage",
+        WIDE | dict(layer_types=["sliding_attention", "sliding_attention", "full_attention"]),
+        dtype="float32",
+        drop_config_keys=("tie_word_embeddings",),
+    ),
+    Case(
+        "gemma3_text-v4",
+        "gemma3_text",
+        "sliding_window_pattern, rope_local_base_freq, linear rope on the full layers; config as Transformers 4 "
+        "wrote it, with null fields",
+        dict(
+            sliding_window_pattern=2,
+            layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+            rope_parameters={
+                "full_attention": {"rope_type": "linear", "rope_theta": 20000.0, "factor": 8.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 500.0},
+            },
+        ),
+        config_style="v4",
+        drop_config_keys=("tie_word_embeddings", "_sliding_window_pattern"),
+        patch_config=dict(
+            sliding_window_pattern=2, final_logit_softcapping=None, cache_implementation="hybrid"
+        ),
+    ),
+    Case(
+        "gemma3_text-headdim",
+        "gemma3_text",
+        "head_dim 14, a softcap of logits, attention_bias, own lm_head, ropes that are not the default's",
+        dict(
+            head_dim=14,
+            final_logit_softcapping=2.5,
+            attention_bias=True,
+            tie_word_embeddings=False,
+            layer_types=["full_attention", "sliding_attention", "full_attention"],
+            rope_parameters={
+                "full_attention": {
+                    "rope_type": "yarn",
+                    "rope_theta": 20000.0,
+                    "factor": 4.0,
+                    "original_max_position_embeddings": 32,
+                },
+                "sliding_attention": {"rope_type": "linear", "rope_theta": 1000.0, "factor": 2.5},
+            },
+        ),
+    ),
+]
 # The first two of the list are what a new model class is tried on first.
 CASES = [
     *(QWEN3_MOE[0], *LLAMA, *MISTRAL, *QWEN2, *QWEN3, *MIXTRAL, *QWEN2_MOE, *QWEN3_MOE[1:], *OLMOE),
     *(*OLMO2, *SMOLLM3, *OLMO3, *PHI3, *GRANITE_CASES),
+    *GEMMA,
 ]

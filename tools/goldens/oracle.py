@@ -35,11 +35,12 @@ class Rejected(Exception):
 def fill(model: torch.nn.Module, generator: torch.Generator) -> None:
     """Random weights that make every part matter: logits of std 1, norms off 1, biases off 0."""
     tied = model.config.tie_word_embeddings
+    norm = 0.0 if model.config.model_type.startswith("gemma") else 1.0  # Gemma's multiply by 1 + weight
     for name, p in model.named_parameters():
         noise = torch.randn(p.shape, generator=generator)
         fan_in = p.shape[-1]
         if "norm" in name:
-            value = 1 + 0.25 * noise
+            value = norm + 0.25 * noise
         elif name.endswith("bias"):
             value = 0.2 * noise
         elif "embed_tokens" in name:
@@ -64,7 +65,11 @@ def config_of(case: Case):
 def as_transformers_4(config: dict, case: Case) -> dict:
     """config.json in the words of Transformers 4.5x, which is how most files of the Hub are written."""
     rope = config.pop("rope_parameters")
-    if "full_attention" in rope:  # older files speak of the full layers alone
+    if case.family == "gemma3_text":  # older files have the sliding layers' base beside
+        assert rope["sliding_attention"]["rope_type"] == "default"
+        config["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+        rope = rope["full_attention"]
+    elif "full_attention" in rope:  # older files speak of the full layers alone
         assert rope["sliding_attention"] == {"rope_type": "default", "rope_theta": 500000.0}
         rope = rope["full_attention"]
     if case.family == "phi3":  # these two stand at the top level
@@ -333,8 +338,12 @@ def greedy(model, case: Case, vocab: int, generator) -> dict[str, torch.Tensor]:
 def figures_of(case: Case, directory: Path, generator: torch.Generator) -> dict[str, torch.Tensor]:
     """Everything golden.safetensors holds for the checkpoint in `directory`."""
     model = load(directory)
-    # A second opinion. batched_mm, because grouped_mm refuses rows that are no multiple of 16 bytes.
-    other = load(directory, attention="sdpa", experts="batched_mm")
+    # A second opinion. batched_mm, because grouped_mm refuses rows that are no multiple of 16 bytes. Of a model
+    # that sdpa cannot run (softcaps) it is float64's.
+    if model._supports_sdpa:
+        other = load(directory, attention="sdpa", experts="batched_mm")
+    else:
+        other = load(directory, dtype=torch.float64)
     vocab = model.config.vocab_size
     rows = make_rows(case, vocab, generator)
     figures: dict[str, torch.Tensor] = {}

@@ -39,5 +39,7 @@ const Family& olmo3_family();
 const Family& phi3_family();
 const Family& granite_family();
 const Family& granitemoe_family();
+const Family& gemma2_family();
+const Family& gemma3_text_family();
 
 }  // namespace hone::model

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "base/error.h"
 #include "base/message.h"
@@ -11,10 +12,10 @@ namespace hone::model {
 SpecReader::SpecReader(const hub::ModelConfig& config, const ConfigDefaults& defaults)
     : config_(config), defaults_(defaults) {
   leave_out_noise("attention_dropout", base_);
-  const std::string activation = config.string("hidden_act", "silu");
-  if (activation != "silu" && activation != "swish")
-    base_.refusals.push_back(
-        fmt::format("{}: hidden_act is '{}': hone computes silu only", config.file(), shown(activation)));
+  if (!defaults.reads_activation && activation("hidden_act", "silu", base_) != kernels::Activation::kSilu)
+    base_.refusals.push_back(fmt::format("{}: hidden_act is '{}': in {} hone computes silu only",
+                                         config.file(), shown(config.string("hidden_act")),
+                                         config.model_type()));
   base_.model_type = config.model_type();
   base_.vocab = count("vocab_size", defaults.vocab_size, kMostLong);
   base_.hidden = count("hidden_size", defaults.hidden_size);
@@ -86,6 +87,34 @@ double SpecReader::positive(const hub::ConfigKey& key, double if_absent) const {
   const double value = non_negative(key, if_absent);
   if (!(static_cast<float>(value) > 0)) config_.refuse(key, "expected a number above 0");
   return value;
+}
+
+double SpecReader::positive_or_null(const hub::ConfigKey& key, std::optional<double> if_absent) const {
+  const auto value = config_.number_or_null(key, if_absent);
+  return value ? positive(key, *value) : 0;
+}
+
+kernels::Activation SpecReader::activation(const hub::ConfigKey& key, std::string_view if_absent,
+                                           DecoderSpec& spec) const {
+  using kernels::Activation;
+  static const std::map<std::string, Activation, std::less<>> kActivations{
+      // Transformers' ACT2FN
+      {"silu", Activation::kSilu},
+      {"swish", Activation::kSilu},
+      {"gelu", Activation::kGelu},
+      {"gelu_python", Activation::kGelu},
+      {"gelu_pytorch_tanh", Activation::kGeluTanh},
+      {"gelu_new", Activation::kGeluTanh},
+      {"gelu_python_tanh", Activation::kGeluTanh},
+      {"relu2", Activation::kRelu2},
+      {"sigmoid", Activation::kSigmoid}};
+  const std::string name = config_.string(key, if_absent);
+  if (const auto found = kActivations.find(name); found != kActivations.end()) return found->second;
+  spec.refusals.push_back(
+      fmt::format("{}: {} is '{}': hone computes silu, gelu, gelu_pytorch_tanh, relu2 "
+                  "and sigmoid",
+                  config_.file(), key.spellings().front(), shown(name)));
+  return Activation::kSilu;
 }
 
 RopeSpec SpecReader::rope(const hub::RopeConfig& rope) const {
@@ -250,6 +279,32 @@ LayerSpec make_layer(const AttentionSpec& attention, const MixerSpec& mlp, const
 LayerSpec make_post_norm_layer(const AttentionSpec& attention, const MixerSpec& mlp) {
   return {{{.norm = "", .prefix = "self_attn", .mixer = attention, .post_norm = "post_attention_layernorm"},
            {.norm = "", .prefix = "mlp", .mixer = mlp, .post_norm = "post_feedforward_layernorm"}}};
+}
+
+LayerSpec make_sandwich_norm_layer(const AttentionSpec& attention, const MixerSpec& mlp) {
+  return {{{.norm = "input_layernorm",
+            .prefix = "self_attn",
+            .mixer = attention,
+            .post_norm = "post_attention_layernorm"},
+           {.norm = "pre_feedforward_layernorm",
+            .prefix = "mlp",
+            .mixer = mlp,
+            .post_norm = "post_feedforward_layernorm"}}};
+}
+
+void read_gemma(const SpecReader& reader, std::optional<double> logits_softcap, DecoderSpec& spec,
+                AttentionSpec& attention) {
+  const hub::ModelConfig& config = reader.config();
+  config.ignore({"hidden_act", "cache_implementation"});  // of older files; hidden_activation acts
+  if (config.boolean_or_null("use_bidirectional_attention", false))
+    spec.refusals.push_back(fmt::format(
+        "{}: use_bidirectional_attention is true: hone computes causal attention", config.file()));
+  spec.norm_unit_offset = attention.norm_unit_offset = true;
+  spec.embedding_multiplier = std::sqrt(static_cast<double>(spec.hidden));
+  spec.rounds_embedding_multiplier = true;
+  spec.logits_softcap = reader.positive_or_null("final_logit_softcapping", logits_softcap);
+  attention.scale = 1 / std::sqrt(reader.positive("query_pre_attn_scalar", 256));
+  attention.qkv_bias = attention.output_bias = config.boolean("attention_bias", false);
 }
 
 void read_granite_multipliers(const SpecReader& reader, DecoderSpec& spec, AttentionSpec& attention) {

@@ -24,8 +24,9 @@ struct ConfigDefaults {
   bool tie_word_embeddings = false;
   std::int64_t pad_token_id = -1;                     // -1: none
   std::int64_t original_max_position_embeddings = 0;  // 0: max_position_embeddings
-  bool partial_rotary = false;  // partial_rotary_factor acts; elsewhere Transformers overlooks it
-  bool ropes_by_layer = false;  // the family reads them itself: SpecReader::rope()
+  bool partial_rotary = false;    // partial_rotary_factor acts; elsewhere Transformers overlooks it
+  bool ropes_by_layer = false;    // the family reads them itself: SpecReader::rope()
+  bool reads_activation = false;  // the family does: SpecReader::activation(); else it is silu
 };
 
 /// Reads the parts of a DecoderSpec that families share, and checks them.
@@ -58,6 +59,12 @@ class SpecReader {
   /// An integer from 1 to `most`. No checkpoint comes near these bounds, and products of sizes within them
   /// stay in 64 bits.
   std::int64_t count(const hub::ConfigKey& key, std::int64_t if_absent, std::int64_t most = kMostWide) const;
+  /// The function that this key names: silu (swish), gelu, gelu_pytorch_tanh (gelu_new), relu2, sigmoid. Of
+  /// another `spec` is refused.
+  kernels::Activation activation(const hub::ConfigKey& key, std::string_view if_absent,
+                                 DecoderSpec& spec) const;
+  /// A finite number above 0, or 0 where it is null: a softcap.
+  double positive_or_null(const hub::ConfigKey& key, std::optional<double> if_absent) const;
   /// sliding_window where it is in force: at least 1, or 0 where it is null (none).
   std::int64_t window(std::optional<std::int64_t> if_absent) const;
   /// The window of each layer by config.json's layer_types where it has them, else by `is_sliding`. window 0:
@@ -87,9 +94,17 @@ LayerSpec make_layer(const AttentionSpec& attention, const MixerSpec& mlp,
 /// A layer of OLMo 2's shape: norms of what self_attn and mlp give, post_attention_layernorm and
 /// post_feedforward_layernorm, and none before them.
 LayerSpec make_post_norm_layer(const AttentionSpec& attention, const MixerSpec& mlp);
+/// A layer of Gemma 2's shape: norms before self_attn and mlp (input_layernorm, pre_feedforward_layernorm)
+/// and of what they give (post_attention_layernorm, post_feedforward_layernorm).
+LayerSpec make_sandwich_norm_layer(const AttentionSpec& attention, const MixerSpec& mlp);
 
 /// Granite's multipliers of embeddings, branches and logits, into `spec`; of scores, into `attention`.
 void read_granite_multipliers(const SpecReader& reader, DecoderSpec& spec, AttentionSpec& attention);
+
+/// What Gemma 2 and 3 have in common into `spec` and `attention`: norms of 1 + weight, embeddings times
+/// sqrt(hidden), a softcap of logits (final_logit_softcapping), query_pre_attn_scalar, attention_bias.
+void read_gemma(const SpecReader& reader, std::optional<double> logits_softcap, DecoderSpec& spec,
+                AttentionSpec& attention);
 
 /// Per-expert hub keys PREFIX.experts.{e}.{gate,up,down}_proj.weight, or Transformers 5's stacked tensors.
 hub::WeightRules qwen_moe_rules();
