@@ -1,13 +1,16 @@
 #include "cli/bench_kernels.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <functional>
 #include <nlohmann/json.hpp>
 
 #include "base/rng.h"
 #include "kernels/peak.h"
+#include "ops/launch.h"
 #include "ops/matrix.h"
+#include "tensor/transfer.h"
 
 namespace hone::cli {
 
@@ -34,13 +37,11 @@ class Bench {
   Tensor random(Shape shape, DType dtype) {
     const Tensor t = context_.empty(std::move(shape), dtype);
     const CounterRng rng(1, RngPurpose::kBench, stream_++);
-    for (std::int64_t i = 0; i < t.numel(); ++i) {
-      const auto value = static_cast<float>(rng.uniform(static_cast<std::uint64_t>(i)) - 0.5);
-      if (dtype == DType::kF32)
-        t.as<float>()[i] = value;
-      else
-        t.as<BFloat16>()[i] = BFloat16(value);
-    }
+    std::vector<float> numbers(static_cast<std::size_t>(t.numel()));
+    for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<float>(rng.uniform(i) - 0.5);
+    Staging staging(context_.stream(), t);
+    convert(DType::kF32, numbers.data(), dtype, staging.data(), numbers.size());
+    staging.send();
     return t;
   }
   Tensor floats(Shape shape) { return random(std::move(shape), DType::kF32); }
@@ -48,16 +49,16 @@ class Bench {
   Tensor indices(std::int64_t n, const std::function<std::int32_t(std::int64_t)>& value) {
     std::vector<std::int32_t> list;
     for (std::int64_t i = 0; i < n; ++i) list.push_back(value(i));
-    return Tensor::from<std::int32_t>(context_.allocator(), list, Shape{n});
+    return context_.upload(list);
   }
 
   template <typename Args>
   void time(const std::string& name, kernels::Kernel<Args> kernel, const Args& args) {
-    kernels::validate(args);
     std::vector<double> seconds;
     for (int i = 0; i < options_.repeat + 1; ++i) {
       const auto start = std::chrono::steady_clock::now();
-      kernel(args, context_.stream());
+      ops::launch(context_, "cli.bench", kernel, args);
+      context_.stream().synchronize();
       seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
     }
     seconds.erase(seconds.begin());  // the first brings the pages
@@ -330,9 +331,13 @@ void Bench::head_and_optimizer() {
   const Tensor master = floats({kElements});
   const Tensor copy = random({dtype_ == DType::kBF16 ? kElements : 1}, DType::kBF16);
   const Tensor grad = values({kElements});
-  const Tensor first = Tensor::zeros(context_.allocator(), {kElements}, DType::kF32);
-  const Tensor second = Tensor::zeros(context_.allocator(), {kElements}, DType::kF32);
-  kernels::StepScalars scalars{.learning_rate = 1e-4F, .bias_correction1 = 0.1F, .bias_correction2 = 0.001F};
+  const Tensor first = context_.zeros({kElements}, DType::kF32);
+  const Tensor second = context_.zeros({kElements}, DType::kF32);
+  const std::array numbers{
+      kernels::StepScalars{.learning_rate = 1e-4F, .bias_correction1 = 0.1F, .bias_correction2 = 0.001F}};
+  const Tensor scalars = context_.empty({sizeof(numbers)}, DType::kU8);
+  upload_bytes(context_.stream(), std::as_bytes(std::span(numbers)), scalars);
+  auto* const step = static_cast<kernels::StepScalars*>(scalars.data());
   time("adamw, 16.8 M elements", k.adamw,
        {.master = master.as<float>(),
         .weight = dtype_ == DType::kBF16 ? copy.data() : nullptr,
@@ -342,9 +347,9 @@ void Bench::head_and_optimizer() {
         .exp_avg_sq = second.as<float>(),
         .n = kElements,
         .grad_dtype = dtype_,
-        .scalars = &scalars});
+        .scalars = step});
   time("sum of squares, 16.8 M elements", k.sum_of_squares,
-       {.x = grad.data(), .n = kElements, .dtype = dtype_, .scalars = &scalars});
+       {.x = grad.data(), .n = kElements, .dtype = dtype_, .scalars = step});
 }
 
 void Bench::run() {

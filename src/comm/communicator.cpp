@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "tensor/transfer.h"
 
 namespace hone::comm {
 
@@ -49,20 +50,23 @@ class SelfCommunicator final : public Communicator {
   int size() const override { return 1; }
 
  private:
-  static void copy(const Tensor& from, const Tensor& to) {
-    if (from.data() != to.data()) copy_bytes(from, to);
+  static void copy(const Tensor& from, const Tensor& to, device::Stream& stream) {
+    if (from.data() != to.data()) copy_bytes(stream, from, to);
   }
   void do_all_reduce(const Tensor&, Reduction, device::Stream&) override {}
-  void do_all_gather(const Tensor& part, const Tensor& whole, device::Stream&) override { copy(part, whole); }
-  void do_reduce_scatter(const Tensor& whole, const Tensor& part, Reduction, device::Stream&) override {
-    copy(whole, part);
+  void do_all_gather(const Tensor& part, const Tensor& whole, device::Stream& stream) override {
+    copy(part, whole, stream);
+  }
+  void do_reduce_scatter(const Tensor& whole, const Tensor& part, Reduction,
+                         device::Stream& stream) override {
+    copy(whole, part, stream);
   }
   void do_broadcast(const Tensor&, int, device::Stream&) override {}
   void do_all_to_all(const Tensor& send, const std::vector<std::int64_t>&, const Tensor& receive,
-                     const std::vector<std::int64_t>&, device::Stream&) override {
-    copy(send, receive);
+                     const std::vector<std::int64_t>&, device::Stream& stream) override {
+    copy(send, receive, stream);
   }
-  void do_barrier(device::Stream&) override {}
+  void do_barrier(device::Stream& stream) override { stream.synchronize(); }
 };
 
 }  // namespace

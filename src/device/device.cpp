@@ -5,7 +5,13 @@
 namespace hone::device {
 
 std::string name_of(Device device) {
-  return device.type == DeviceType::kCpu ? "cpu" : "meta";
+  switch (device.type) {
+    case DeviceType::kCpu:
+      return "cpu";
+    case DeviceType::kMeta:
+      return "meta";
+  }
+  HONE_CHECK(false, "no device of type {}", static_cast<int>(device.type));
 }
 
 Device parse_device(std::string_view name) {

@@ -274,8 +274,13 @@ std::shared_ptr<Buffer> Buffer::wrap(Device device, void* data, std::size_t size
 }
 
 std::shared_ptr<Allocator> make_allocator(Device device) {
-  if (device.type == DeviceType::kMeta) return std::make_shared<MetaAllocator>();
-  return std::make_shared<CpuAllocator>();
+  switch (device.type) {
+    case DeviceType::kCpu:
+      return std::make_shared<CpuAllocator>();
+    case DeviceType::kMeta:
+      return std::make_shared<MetaAllocator>();
+  }
+  HONE_CHECK(false, "no device of type {}", static_cast<int>(device.type));
 }
 
 }  // namespace hone::device

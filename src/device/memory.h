@@ -50,7 +50,7 @@ class Buffer {
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
 
-  /// Null on the meta device.
+  /// An address of the device, for kernels and the verbs of Stream. Null on the meta device.
   void* data() const { return data_; }
   std::size_t size_bytes() const { return size_bytes_; }
   Device device() const { return device_; }
@@ -66,6 +66,11 @@ class Buffer {
 /// Hands out buffers of one device and counts them. Freed blocks are kept and used again, because a training
 /// step asks for nearly the same sizes every time and fresh pages cost a page fault per 4 KiB. Safe to use
 /// from several threads.
+///
+/// Memory is in the order of a stream (Stream::allocator()): it may be used by what is put there from now on,
+/// and a buffer may be let go of as soon as its last use has been put there, though not yet run: what is
+/// handed out next is used after that. Another stream that uses it waits for an Event of this one first, and
+/// this one for an event of that one before the buffer is let go of.
 class Allocator {
  public:
   virtual ~Allocator() = default;

@@ -1,20 +1,36 @@
 #include "device/stream.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
 
 #include "base/error.h"
+#include "device/guarded_stream.h"
 #include "device/threads.h"
 
 namespace hone::device {
+
+namespace {
+
+/// Of streams whose work is done when it has been put there.
+class PastEvent final : public Event {
+ public:
+  bool is_done() const override { return true; }
+  void wait() const override {}
+};
+
+std::shared_ptr<Buffer> pageable_memory(std::size_t size_bytes) {
+  const std::shared_ptr<void> memory(std::aligned_alloc(64, (size_bytes + 63) / 64 * 64 + 64), std::free);
+  HONE_CHECK(memory != nullptr, "no host memory of {} bytes", size_bytes);
+  return Buffer::wrap({DeviceType::kCpu, 0}, memory.get(), size_bytes, memory);
+}
+
+}  // namespace
 
 Stream::Stream(std::shared_ptr<Allocator> allocator, int num_threads)
     : allocator_(std::move(allocator)),
       num_threads_(num_threads > 0 ? num_threads : available_cores()),
       workspaces_(static_cast<std::size_t>(num_threads_)) {}
-
-bool Stream::is_meta() const {
-  return allocator_->device().type == DeviceType::kMeta;
-}
 
 void* Stream::grow(std::shared_ptr<Buffer>& buffer, std::size_t size_bytes) {
   if (!buffer || buffer->size_bytes() < size_bytes) {
@@ -36,6 +52,66 @@ void* Stream::shared_workspace(std::size_t size_bytes) {
 void Stream::release_workspaces() {
   for (auto& w : workspaces_) w.reset();
   shared_workspace_.reset();
+}
+
+CpuStream::CpuStream(std::shared_ptr<Allocator> allocator, int num_threads)
+    : Stream(std::move(allocator), num_threads) {
+  HONE_CHECK(device().type == DeviceType::kCpu, "a stream of the CPU with memory of {}", name_of(device()));
+}
+
+void CpuStream::upload(std::span<const std::byte> from, void* to) {
+  if (!from.empty()) std::memcpy(to, from.data(), from.size());
+}
+
+void CpuStream::download(const void* from, std::shared_ptr<Buffer> to) {
+  if (to->size_bytes() > 0) std::memcpy(to->data(), from, to->size_bytes());
+}
+
+void CpuStream::fill(void* to, std::uint8_t value, std::size_t size_bytes) {
+  if (size_bytes > 0) std::memset(to, value, size_bytes);
+}
+
+void CpuStream::copy(const void* from, void* to, std::size_t size_bytes) {
+  if (size_bytes > 0) std::memcpy(to, from, size_bytes);
+}
+
+std::shared_ptr<const Event> CpuStream::record() {
+  static const auto kPast = std::make_shared<PastEvent>();
+  return kPast;
+}
+
+void CpuStream::wait(const Event& event) {
+  event.wait();
+}
+
+std::shared_ptr<Buffer> CpuStream::host_memory(std::size_t size_bytes) {
+  return pageable_memory(size_bytes);
+}
+
+MetaStream::MetaStream(int num_threads) : Stream(make_allocator({DeviceType::kMeta, 0}), num_threads) {}
+
+void MetaStream::download(const void*, std::shared_ptr<Buffer> to) {
+  std::memset(to->data(), 0, to->size_bytes());
+}
+
+std::shared_ptr<const Event> MetaStream::record() {
+  static const auto kPast = std::make_shared<PastEvent>();
+  return kPast;
+}
+
+std::shared_ptr<Buffer> MetaStream::host_memory(std::size_t size_bytes) {
+  return pageable_memory(size_bytes);
+}
+
+std::unique_ptr<Stream> make_stream(Device device, int num_threads) {
+  switch (device.type) {
+    case DeviceType::kCpu:
+      if (guard_is_asked_for()) return std::make_unique<GuardedStream>(num_threads);
+      return std::make_unique<CpuStream>(make_allocator(device), num_threads);
+    case DeviceType::kMeta:
+      return std::make_unique<MetaStream>(num_threads);
+  }
+  HONE_CHECK(false, "no device of type {}", static_cast<int>(device.type));
 }
 
 int available_cores() {

@@ -1,9 +1,11 @@
-// A stream: the order in which a device's work runs, the threads that run it, and the scratch memory it may
-// use meanwhile.
+// A stream: the order in which a device's work runs, how bytes get there and back, and the scratch memory
+// that kernels may use meanwhile.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -25,18 +27,64 @@ struct KernelCost {
   Cost cost;
 };
 
-/// In-order work queue of one device. On the CPU work runs at once, on num_threads() threads, and returns
-/// when it is done.
+/// A place in a stream's order: what was put there before it.
+class Event {
+ public:
+  virtual ~Event() = default;
+  /// Whether all of it is done. Does not wait.
+  virtual bool is_done() const = 0;
+  /// Returns when it is.
+  virtual void wait() const = 0;
+};
+
+/// In-order work queue of one device. Kernels and verbs put work there and may return before it is done; each
+/// sees what was put there before it. One thread at a time may put work into a stream.
+///
+/// Only kernels and verbs touch device memory: an address of it means nothing to anyone else.
 class Stream {
  public:
-  /// num_threads 0: one per core that this process may use.
-  Stream(std::shared_ptr<Allocator> allocator, int num_threads);
+  virtual ~Stream() = default;
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
 
+  /// Threads that run a kernel, where those are the host's.
   int num_threads() const { return num_threads_; }
+  /// Memory of the device, in this stream's order.
   Allocator& allocator() const { return *allocator_; }
+  Device device() const { return allocator_->device(); }
   /// Whether nothing is computed here: a kernel takes the scratch memory that it would need, so that it is
-  /// counted, and returns.
-  bool is_meta() const;
+  /// counted, and returns; a verb does nothing, and what is downloaded is 0.
+  bool is_meta() const { return device().type == DeviceType::kMeta; }
+
+  // The verbs. Device memory is of this stream's device; its addresses are null on the meta device.
+
+  /// Host to device. `from` is the caller's again on return.
+  virtual void upload(std::span<const std::byte> from, void* to) = 0;
+  /// Device to host, into all of `to`, which is of host_memory() and holds nothing yet until an Event
+  /// recorded afterwards is done. The stream holds it as long as it needs it.
+  virtual void download(const void* from, std::shared_ptr<Buffer> to) = 0;
+  /// Sets every byte.
+  virtual void fill(void* to, std::uint8_t value, std::size_t size_bytes) = 0;
+  /// Device to device; from and to do not overlap.
+  virtual void copy(const void* from, void* to, std::size_t size_bytes) = 0;
+
+  /// Marks this place of the order.
+  virtual std::shared_ptr<const Event> record() = 0;
+  /// What is put here from now on runs after `event`, of a stream of this device or of the host's.
+  virtual void wait(const Event& event) = 0;
+  /// Returns when all that was put here is done.
+  virtual void synchronize() = 0;
+
+  /// Host memory that the device reaches without a stop on the way (pinned, where there is such a thing),
+  /// uninitialised. Not counted by the ledger.
+  virtual std::shared_ptr<Buffer> host_memory(std::size_t size_bytes) = 0;
+  /// Whether device memory is host memory, so that a host that has waited for the stream may read and write
+  /// it in place. For tensor/transfer.h, which saves a copy then; nobody else asks.
+  virtual bool shares_host_memory() const = 0;
+
+  /// Around each kernel that is called with this stream (ops::launch).
+  virtual void begin_kernel() {}
+  virtual void end_kernel() noexcept {}
 
   /// Scratch memory of thread `thread` (0 … num_threads-1), 64-byte aligned, uninitialised, at least
   /// size_bytes. It is valid until the next call with the same thread; grows and is kept. Different threads
@@ -51,6 +99,10 @@ class Stream {
   std::vector<KernelCost>& costs() { return costs_; }
   const std::vector<KernelCost>& costs() const { return costs_; }
 
+ protected:
+  /// num_threads 0: one per core that this process may use.
+  Stream(std::shared_ptr<Allocator> allocator, int num_threads);
+
  private:
   void* grow(std::shared_ptr<Buffer>& buffer, std::size_t size_bytes);
   std::shared_ptr<Allocator> allocator_;
@@ -58,6 +110,54 @@ class Stream {
   std::vector<std::shared_ptr<Buffer>> workspaces_;
   std::shared_ptr<Buffer> shared_workspace_;
   std::vector<KernelCost> costs_;
+};
+
+/// The processor's own memory and threads: work runs at once and is done on return.
+class CpuStream : public Stream {
+ public:
+  CpuStream(std::shared_ptr<Allocator> allocator, int num_threads);
+
+  void upload(std::span<const std::byte> from, void* to) override;
+  void download(const void* from, std::shared_ptr<Buffer> to) override;
+  void fill(void* to, std::uint8_t value, std::size_t size_bytes) override;
+  void copy(const void* from, void* to, std::size_t size_bytes) override;
+  std::shared_ptr<const Event> record() override;
+  void wait(const Event& event) override;
+  void synchronize() override {}
+  std::shared_ptr<Buffer> host_memory(std::size_t size_bytes) override;
+  bool shares_host_memory() const override { return true; }
+};
+
+/// Counts memory and work without doing any.
+class MetaStream final : public Stream {
+ public:
+  explicit MetaStream(int num_threads);
+
+  void upload(std::span<const std::byte>, void*) override {}
+  void download(const void* from, std::shared_ptr<Buffer> to) override;
+  void fill(void*, std::uint8_t, std::size_t) override {}
+  void copy(const void*, void*, std::size_t) override {}
+  std::shared_ptr<const Event> record() override;
+  void wait(const Event&) override {}
+  void synchronize() override {}
+  std::shared_ptr<Buffer> host_memory(std::size_t size_bytes) override;
+  bool shares_host_memory() const override { return false; }
+};
+
+/// A stream of a device, with an allocator of its own. num_threads 0: one per core that this process may use.
+/// Throws Error(kUser) where the device cannot be used.
+std::unique_ptr<Stream> make_stream(Device device, int num_threads = 0);
+
+/// Tells a stream of a kernel that runs while this lives.
+class KernelScope {
+ public:
+  explicit KernelScope(Stream& stream) : stream_(stream) { stream_.begin_kernel(); }
+  ~KernelScope() { stream_.end_kernel(); }
+  KernelScope(const KernelScope&) = delete;
+  KernelScope& operator=(const KernelScope&) = delete;
+
+ private:
+  Stream& stream_;
 };
 
 /// Cores that this process may run on (its affinity mask).

@@ -116,7 +116,13 @@ const KernelTable& cpu_kernels(CpuIsa isa) {
 }
 
 const KernelTable& kernels_for(device::Device device) {
-  return device.type == device::DeviceType::kMeta ? meta_kernels() : cpu_kernels(choose_cpu_isa());
+  switch (device.type) {
+    case device::DeviceType::kCpu:
+      return cpu_kernels(choose_cpu_isa());
+    case device::DeviceType::kMeta:
+      return meta_kernels();
+  }
+  HONE_CHECK(false, "no device of type {}", static_cast<int>(device.type));
 }
 
 }  // namespace hone::kernels

@@ -9,12 +9,6 @@ namespace hone::model {
 
 namespace {
 
-template <typename T>
-Tensor on_device(ops::Context& context, const std::vector<T>& values) {
-  return Tensor::from<T>(context.allocator(), values, Shape{static_cast<std::int64_t>(values.size())},
-                         device::Purpose::kData);
-}
-
 void check_ids(const std::vector<std::int32_t>& ids, std::int64_t vocab, bool labels) {
   for (std::size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] >= 0 && ids[i] < vocab) continue;
@@ -102,8 +96,7 @@ Pass Decoder::begin_pass(ops::Context& context, const TokenBatch& batch, Generat
 }
 
 Tensor Decoder::embed(ops::Context& context, const TokenBatch& batch) const {
-  const Tensor x =
-      ops::embedding(context, embedding_->value, on_device(context, batch.ids), spec_.padding_id);
+  const Tensor x = ops::embedding(context, embedding_->value, context.upload(batch.ids), spec_.padding_id);
   const auto factor = static_cast<float>(spec_.embedding_multiplier);
   return ops::scale(context, x,
                     spec_.rounds_embedding_multiplier && dtype_ == DType::kBF16
@@ -173,11 +166,11 @@ Decoder::Loss Decoder::loss(ops::Context& context, const TokenBatch& batch, cons
     if (!batch.weights.empty()) weights.push_back(batch.weights[i]);
   });
   States states = forward(context, batch, options.recompute);
-  const Tensor chosen = ops::take_rows(context, states.residual, on_device(context, rows));
+  const Tensor chosen = ops::take_rows(context, states.residual, context.upload(rows));
   const Tensor h = norm(context, chosen, *final_norm_);
   const auto cross_entropy = ops::linear_cross_entropy(
-      context, h, head_weight(), on_device(context, targets), static_cast<float>(options.lm_scale),
-      batch.weights.empty() ? Tensor() : on_device(context, weights), logit_options());
+      context, h, head_weight(), context.upload(targets), static_cast<float>(options.lm_scale),
+      batch.weights.empty() ? Tensor() : context.upload(weights), logit_options());
   Loss loss{.total = cross_entropy.loss,
             .lm = cross_entropy.loss,
             .aux = {},

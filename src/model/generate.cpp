@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/rng.h"
+#include "tensor/transfer.h"
 
 namespace hone::model {
 
@@ -98,16 +99,17 @@ class Group {
     std::vector<std::int32_t> last;
     for (const auto length : next_.lengths) last.push_back((last.empty() ? -1 : last.back()) + length);
     const auto n = static_cast<std::int64_t>(last.size());
-    const Tensor rows =
-        Tensor::from<std::int32_t>(context_.allocator(), last, Shape{n}, device::Purpose::kData);
-    const Tensor logits = decoder_.logits(context_, states.residual, rows);
+    const HostCopy logits(context_.stream(),
+                          decoder_.logits(context_, states.residual, context_.upload(last)));
+    const auto vocab = static_cast<std::size_t>(decoder_.spec().vocab);
 
     TokenBatch following;
     std::vector<std::int32_t> still_live;
     for (std::int64_t i = 0; i < n; ++i) {
       const auto s = static_cast<std::size_t>(live_[static_cast<std::size_t>(i)]);
-      const std::int32_t id = choose_token(logits.rows(i, i + 1).span<float>(), options_, first_ + s,
-                                           static_cast<std::uint64_t>(step));
+      const std::int32_t id =
+          choose_token(logits.values<float>().subspan(static_cast<std::size_t>(i) * vocab, vocab), options_,
+                       first_ + s, static_cast<std::uint64_t>(step));
       results_[s].push_back(id);
       const bool wanted = !on_token_ || on_token_(first_ + s, id);
       const bool stopped =

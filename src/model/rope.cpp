@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "base/error.h"
+#include "tensor/transfer.h"
 
 namespace hone::model {
 
@@ -99,9 +100,7 @@ RotaryTables::Prepared RotaryTables::prepare(ops::Context& context, std::span<co
   bool grown = !table_.cos.defined();
   if (spec_.type == "dynamic")  // every length beyond the trained one is a region, of use to this batch alone
     grown |= std::erase_if(regions_, [](const Region& r) { return r.variant != 0; }) > 0;
-  std::int64_t tokens = 0;
   for (std::size_t i = 0; i < lengths.size(); ++i) {
-    tokens += lengths[i];
     const std::int64_t wanted = place(i) + lengths[i];
     auto region = std::find_if(regions_.begin(), regions_.end(),
                                [&](const Region& r) { return r.variant == variant(i); });
@@ -114,15 +113,13 @@ RotaryTables::Prepared RotaryTables::prepare(ops::Context& context, std::span<co
   if (grown) rebuild(context);
 
   std::vector<std::int32_t> positions;
-  positions.reserve(static_cast<std::size_t>(tokens));
   for (std::size_t i = 0; i < lengths.size(); ++i) {
     const auto region = std::find_if(regions_.begin(), regions_.end(),
                                      [&](const Region& r) { return r.variant == variant(i); });
     for (std::int32_t j = 0; j < lengths[i]; ++j)
       positions.push_back(static_cast<std::int32_t>(region->begin + place(i)) + j);
   }
-  return {table_,
-          Tensor::from<std::int32_t>(context.allocator(), positions, Shape{tokens}, device::Purpose::kData)};
+  return {table_, context.upload(positions)};
 }
 
 void RotaryTables::rebuild(ops::Context& context) {
@@ -134,7 +131,10 @@ void RotaryTables::rebuild(ops::Context& context) {
   }
   table_.cos = context.empty(Shape{rows, half}, DType::kF32, device::Purpose::kData);
   table_.sin = context.empty(Shape{rows, half}, DType::kF32, device::Purpose::kData);
-  if (table_.cos.data() == nullptr) return;  // meta
+  if (context.stream().is_meta()) return;
+  Staging cos(context.stream(), table_.cos), sin(context.stream(), table_.sin);
+  auto* const cosines = reinterpret_cast<float*>(cos.data());
+  auto* const sines = reinterpret_cast<float*>(sin.data());
   for (const auto& region : regions_) {
     const auto frequencies = inverse_frequencies(
         spec_,
@@ -145,13 +145,13 @@ void RotaryTables::rebuild(ops::Context& context) {
         // that rounding.
         const float angle = static_cast<float>(row) * frequencies[static_cast<std::size_t>(i)];
         const auto at = static_cast<std::size_t>((region.begin + row) * half + i);
-        table_.cos.span<float>()[at] =
-            static_cast<float>(std::cos(static_cast<double>(angle)) * spec_.attention_factor);
-        table_.sin.span<float>()[at] =
-            static_cast<float>(std::sin(static_cast<double>(angle)) * spec_.attention_factor);
+        cosines[at] = static_cast<float>(std::cos(static_cast<double>(angle)) * spec_.attention_factor);
+        sines[at] = static_cast<float>(std::sin(static_cast<double>(angle)) * spec_.attention_factor);
       }
     }
   }
+  cos.send();
+  sin.send();
 }
 
 }  // namespace hone::model

@@ -243,7 +243,7 @@ Tensor load_balancing_loss(Context& context, const std::vector<Routing>& layers,
           .wants_dprobability_sums = grad.defined()});
   if (!recording) return loss;
   record(context, kOp, inputs, {&loss}, [grad, n = layers.size()](Backward& b) {
-    ops::check_unit_gradient("moe.load_balancing_loss", b.grad());
+    ops::check_unit_gradient(b.context(), "moe.load_balancing_loss", b.grad());
     for (std::size_t i = 0; i < n; ++i) b.give(i, grad);
   });
   return loss;

@@ -98,11 +98,6 @@ void backward(Backward& b, const Call& call) {
   b.give(2, std::move(dv));
 }
 
-Tensor on_device(Context& context, const std::vector<std::int32_t>& values) {
-  return Tensor::from<std::int32_t>(context.allocator(), values,
-                                    Shape{static_cast<std::int64_t>(values.size())}, device::Purpose::kData);
-}
-
 }  // namespace
 
 SequenceLayout SequenceLayout::make(Context& context, std::vector<std::int32_t> num_queries,
@@ -110,9 +105,9 @@ SequenceLayout SequenceLayout::make(Context& context, std::vector<std::int32_t> 
                                     std::vector<std::int32_t> num_keys) {
   std::vector<std::int32_t> offsets{0};
   for (const auto n : num_queries) offsets.push_back(offsets.back() + n);
-  return {.q_offsets = on_device(context, offsets),
-          .key_begin = on_device(context, key_begin),
-          .key_length = on_device(context, num_keys),
+  return {.q_offsets = context.upload(offsets),
+          .key_begin = context.upload(key_begin),
+          .key_length = context.upload(num_keys),
           .num_queries = std::move(num_queries),
           .num_keys = std::move(num_keys)};
 }

@@ -132,9 +132,8 @@ void Tape::backward(Context& context, const Tensor& loss) {
              "[ops.autograd] backward from {} {}; give its gradient", name_of(loss.dtype()),
              loss.shape().str());
   HONE_CHECK(loss.grad_slot() != nullptr, "[ops.autograd] the loss depends on nothing that wants a gradient");
-  const float one = 1;
   std::vector<std::pair<Tensor, Tensor>> seeds;
-  seeds.emplace_back(loss, Tensor::from<float>(context.allocator(), {&one, 1}, loss.shape()));
+  seeds.emplace_back(loss, context.one().reshape(loss.shape()));
   backward(context, std::move(seeds));
 }
 

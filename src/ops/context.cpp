@@ -3,9 +3,11 @@
 namespace hone::ops {
 
 Context::Context(device::Device device, int num_threads)
-    : device_(device),
-      allocator_(device::make_allocator(device)),
-      stream_(allocator_, num_threads),
-      kernels_(&kernels::kernels_for(device)) {}
+    : stream_(device::make_stream(device, num_threads)), kernels_(&kernels::kernels_for(device)) {}
+
+const Tensor& Context::one() {
+  if (!one_.defined()) one_ = upload<float>({1}, device::Purpose::kWorkspace);
+  return one_;
+}
 
 }  // namespace hone::ops

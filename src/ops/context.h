@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "device/stream.h"
 #include "kernels/kernels.h"
@@ -18,10 +19,10 @@ class Context {
   /// num_threads 0: one per available core. Throws Error(kUser) where the device cannot be used.
   explicit Context(device::Device device = {}, int num_threads = 0);
 
-  device::Device device() const { return device_; }
-  device::Allocator& allocator() const { return *allocator_; }
-  device::MemoryLedger& ledger() const { return allocator_->ledger(); }
-  device::Stream& stream() { return stream_; }
+  device::Device device() const { return stream_->device(); }
+  device::Allocator& allocator() const { return stream_->allocator(); }
+  device::MemoryLedger& ledger() const { return allocator().ledger(); }
+  device::Stream& stream() const { return *stream_; }
   const kernels::KernelTable& kernels() const { return *kernels_; }
   /// Replaces the kernel table (tests force an instruction set; profilers wrap the slots).
   void set_kernels(const kernels::KernelTable& table) { kernels_ = &table; }
@@ -31,14 +32,29 @@ class Context {
   void set_tape(Tape* tape) { tape_ = tape; }
 
   Tensor empty(Shape shape, DType dtype, device::Purpose purpose = device::Purpose::kActivations) const {
-    return Tensor::empty(*allocator_, std::move(shape), dtype, purpose);
+    return Tensor::empty(allocator(), std::move(shape), dtype, purpose);
+  }
+  Tensor zeros(Shape shape, DType dtype, device::Purpose purpose = device::Purpose::kActivations) const {
+    return Tensor::zeros(*stream_, std::move(shape), dtype, purpose);
+  }
+  /// What a loss is differentiated from: (1) f32, 1. Made once; nobody writes it.
+  const Tensor& one();
+  /// A copy of host values, which are the caller's again on return.
+  template <typename T>
+  Tensor upload(const std::vector<T>& values, Shape shape,
+                device::Purpose purpose = device::Purpose::kData) const {
+    return Tensor::from<T>(*stream_, values, std::move(shape), purpose);
+  }
+  /// The same as a vector.
+  template <typename T>
+  Tensor upload(const std::vector<T>& values, device::Purpose purpose = device::Purpose::kData) const {
+    return upload(values, Shape{static_cast<std::int64_t>(values.size())}, purpose);
   }
 
  private:
-  device::Device device_;
-  std::shared_ptr<device::Allocator> allocator_;
-  device::Stream stream_;
+  std::unique_ptr<device::Stream> stream_;
   const kernels::KernelTable* kernels_;
+  Tensor one_;
   Tape* tape_ = nullptr;
 };
 

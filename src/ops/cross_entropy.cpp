@@ -62,7 +62,7 @@ CrossEntropy linear_cross_entropy(Context& context, const Tensor& hidden, const 
   if (!recording) return result;
   // The weight is an input although its gradient is written already: its hook waits for this node.
   record(context, kOp, {&hidden, &weight}, {&result.loss}, [dhidden](Backward& b) {
-    check_unit_gradient("ops.linear_cross_entropy", b.grad());
+    check_unit_gradient(b.context(), "ops.linear_cross_entropy", b.grad());
     if (dhidden.defined()) b.give(0, dhidden);
   });
   return result;

@@ -41,11 +41,9 @@ void fail_unsupported(const Context& context, std::string_view op) {
   fail("[{}] not supported on {}", op, device::name_of(context.device()));
 }
 
-void check_unit_gradient(std::string_view op, const Tensor& grad) {
-  if (grad.device().type != device::DeviceType::kCpu) return;
-  const float value = *grad.as<float>();
-  HONE_CHECK(value == 1.0F, "[{}] the loss reaches backward with gradient {}, not 1; put factors into scale",
-             op, value);
+void check_unit_gradient(Context& context, std::string_view op, const Tensor& grad) {
+  HONE_CHECK(grad.data() == context.one().data(),
+             "[{}] the loss reaches backward with a gradient that is not 1; put factors into scale", op);
 }
 
 void copy(Context& context, std::string_view op, const Tensor& x, const Tensor& y, bool accumulate,

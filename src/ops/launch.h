@@ -27,12 +27,14 @@ template <typename Args>
 void launch(Context& context, std::string_view op, kernels::Kernel<Args> kernel, const Args& args) {
   if (kernel == nullptr) fail_unsupported(context, op);
   kernels::validate(args);
+  const device::KernelScope scope(context.stream());
   kernel(args, context.stream());
 }
 
 /// For losses whose gradient was made in the forward pass: throws Error(kInternal) unless the gradient that
-/// reaches them is 1. Only looks where that is free, on the CPU.
-void check_unit_gradient(std::string_view op, const Tensor& grad);
+/// reaches them is context.one() itself, as Tape::backward hands it to the sum of losses and that on to each;
+/// its value is on the device and not read.
+void check_unit_gradient(Context& context, std::string_view op, const Tensor& grad);
 
 /// y = [y +] factor * x: matrices or vectors of one shape, f32 or bf16 each. Records nothing.
 void copy(Context& context, std::string_view op, const Tensor& x, const Tensor& y, bool accumulate = false,

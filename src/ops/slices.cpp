@@ -39,8 +39,7 @@ std::vector<Tensor> split(Context& context, std::string_view op, const Tensor& x
       if (b.grad(i).defined()) {
         copy(b.context(), op, b.grad(i), place, to.accumulate);
       } else if (!to.accumulate) {
-        copy(b.context(), op, Tensor::zeros(b.context().allocator(), place.shape(), place.dtype()), place,
-             false);
+        copy(b.context(), op, b.context().zeros(place.shape(), place.dtype()), place, false);
       }
     }
   });

@@ -1,7 +1,5 @@
 #include "tensor/tensor.h"
 
-#include <cstring>
-
 namespace hone {
 
 Tensor Tensor::view_buffer(std::shared_ptr<device::Buffer> buffer, std::size_t offset_bytes, Shape shape,
@@ -23,9 +21,9 @@ Tensor Tensor::empty(device::Allocator& allocator, Shape shape, DType dtype, dev
   return view_buffer(allocator.allocate(bytes, purpose), 0, std::move(shape), dtype);
 }
 
-Tensor Tensor::zeros(device::Allocator& allocator, Shape shape, DType dtype, device::Purpose purpose) {
-  Tensor t = empty(allocator, std::move(shape), dtype, purpose);
-  if (t.data() != nullptr) std::memset(t.data(), 0, t.size_bytes());
+Tensor Tensor::zeros(device::Stream& stream, Shape shape, DType dtype, device::Purpose purpose) {
+  Tensor t = empty(stream.allocator(), std::move(shape), dtype, purpose);
+  stream.fill(t.data(), 0, t.size_bytes());
   return t;
 }
 
@@ -82,15 +80,6 @@ Tensor Tensor::detach() const {
   Tensor t = *this;
   t.grad_slot_ = nullptr;
   return t;
-}
-
-void copy_bytes(const Tensor& source, const Tensor& target) {
-  HONE_CHECK(source.shape() == target.shape() && source.dtype() == target.dtype() && source.is_contiguous() &&
-                 target.is_contiguous(),
-             "copy of {} {} to {} {}", name_of(source.dtype()), source.shape().str(), name_of(target.dtype()),
-             target.shape().str());
-  if (source.data() != nullptr && target.data() != nullptr && source.numel() > 0)
-    std::memcpy(target.data(), source.data(), source.size_bytes());
 }
 
 }  // namespace hone

@@ -9,7 +9,7 @@
 #include "base/dtype.h"
 #include "base/error.h"
 #include "base/shape.h"
-#include "device/memory.h"
+#include "device/stream.h"
 
 namespace hone {
 
@@ -26,11 +26,12 @@ class Tensor {
   /// Uninitialised.
   static Tensor empty(device::Allocator& allocator, Shape shape, DType dtype,
                       device::Purpose purpose = device::Purpose::kActivations);
-  static Tensor zeros(device::Allocator& allocator, Shape shape, DType dtype,
+  static Tensor zeros(device::Stream& stream, Shape shape, DType dtype,
                       device::Purpose purpose = device::Purpose::kActivations);
-  /// A copy of host values; T is float, std::int32_t, std::int64_t or BFloat16.
+  /// A copy of host values, which are the caller's again on return; T is float, std::int32_t, std::int64_t or
+  /// BFloat16.
   template <typename T>
-  static Tensor from(device::Allocator& allocator, std::span<const T> values, Shape shape,
+  static Tensor from(device::Stream& stream, std::span<const T> values, Shape shape,
                      device::Purpose purpose = device::Purpose::kActivations);
   /// A view of memory owned by `buffer`, offset_bytes into it. Throws where it does not fit.
   static Tensor view_buffer(std::shared_ptr<device::Buffer> buffer, std::size_t offset_bytes, Shape shape,
@@ -51,13 +52,14 @@ class Tensor {
   /// True where no other Tensor shares this one's buffer.
   bool owns_buffer_alone() const { return buffer_.use_count() == 1; }
 
-  /// Address of the first element; null on the meta device.
+  /// Address of the first element, for kernels and the verbs of device::Stream; null on the meta device. The
+  /// host reads and writes elements by tensor/transfer.h.
   void* data() const;
   /// data() as T*, which must be this tensor's element type (float for f32, BFloat16, std::int32_t for i32,
   /// …).
   template <typename T>
   T* as() const;
-  /// All elements of a contiguous tensor.
+  /// All elements of a contiguous tensor, for kernels and for tests on the CPU.
   template <typename T>
   std::span<T> span() const {
     return {as<T>(), static_cast<std::size_t>(numel())};
@@ -123,17 +125,12 @@ T* Tensor::as() const {
   return static_cast<T*>(data());
 }
 
-/// Copies the elements of one tensor over another of equal shape and dtype; both contiguous, in memory that
-/// the host reads.
-void copy_bytes(const Tensor& source, const Tensor& target);
-
 template <typename T>
-Tensor Tensor::from(device::Allocator& allocator, std::span<const T> values, Shape shape,
-                    device::Purpose purpose) {
-  Tensor t = empty(allocator, std::move(shape), dtype_of<T>(), purpose);
+Tensor Tensor::from(device::Stream& stream, std::span<const T> values, Shape shape, device::Purpose purpose) {
+  Tensor t = empty(stream.allocator(), std::move(shape), dtype_of<T>(), purpose);
   HONE_CHECK(static_cast<std::int64_t>(values.size()) == t.numel(), "{} values for a tensor {}",
              values.size(), t.shape().str());
-  if (t.data() != nullptr) std::copy(values.begin(), values.end(), t.as<T>());
+  stream.upload(std::as_bytes(values), t.data());
   return t;
 }
 

@@ -1,18 +1,29 @@
 #include "train/optimizer.h"
 
+#include <array>
 #include <cmath>
-#include <new>
+#include <cstring>
 
 #include "base/error.h"
 #include "base/suggest.h"
 #include "model/name_pattern.h"
 #include "ops/launch.h"
+#include "tensor/transfer.h"
 
 namespace hone::train {
 
 namespace {
 
 constexpr std::string_view kOptimizer = "train.optimizer";
+constexpr auto kScalarsSize = static_cast<std::int64_t>(sizeof(kernels::StepScalars));
+
+/// Waits for them.
+std::vector<kernels::StepScalars> read_scalars(ops::Context& context, const Tensor& scalars) {
+  const HostCopy copy(context.stream(), scalars);
+  std::vector<kernels::StepScalars> result(copy.bytes().size() / sizeof(kernels::StepScalars));
+  std::memcpy(result.data(), copy.bytes().data(), copy.bytes().size());
+  return result;
+}
 
 }  // namespace
 
@@ -45,16 +56,13 @@ std::vector<std::int64_t> assign_groups(const model::ParameterSet& parameters,
 
 Optimizer::Optimizer(ops::Context& context, model::ParameterSet& parameters, const OptimizerOptions& options)
     : options_(options),
-      scalars_(context.empty(Shape{static_cast<std::int64_t>(sizeof(kernels::StepScalars))}, DType::kU8,
-                             device::Purpose::kOptimizer)) {
+      scalars_(context.empty(Shape{kScalarsSize}, DType::kU8, device::Purpose::kOptimizer)) {
   const bool adamw = options.type == OptimizerOptions::Type::kAdamW;
   const auto groups = assign_groups(parameters, options.groups);
   for (std::size_t i = 0; i < parameters.all().size(); ++i) {
     auto& p = parameters.all()[i];
     if (!p.trainable) continue;
-    const auto zeros = [&] {
-      return Tensor::zeros(context.allocator(), p.spec.shape, DType::kF32, device::Purpose::kOptimizer);
-    };
+    const auto zeros = [&] { return context.zeros(p.spec.shape, DType::kF32, device::Purpose::kOptimizer); };
     Slot slot{.parameter = &p, .master = p.value.detach(), .first = {}, .second = {}};
     slot.weight_decay = static_cast<float>(p.spec.decays() ? options.weight_decay : 0.0);
     if (groups[i] >= 0) {
@@ -80,13 +88,13 @@ Optimizer::Optimizer(ops::Context& context, model::CausalLM& model, const Optimi
 }
 
 UpdateResult Optimizer::step(ops::Context& context, double learning_rate, double clip, const Tensor& loss) {
-  auto* scalars = reinterpret_cast<kernels::StepScalars*>(scalars_.data());
+  auto* scalars = static_cast<kernels::StepScalars*>(scalars_.data());
   const auto t = static_cast<double>(updates_ + 1);
-  if (scalars != nullptr)
-    new (scalars)
-        kernels::StepScalars{.learning_rate = static_cast<float>(learning_rate),
-                             .bias_correction1 = static_cast<float>(1 - std::pow(options_.beta1, t)),
-                             .bias_correction2 = static_cast<float>(1 - std::pow(options_.beta2, t))};
+  const std::array before{
+      kernels::StepScalars{.learning_rate = static_cast<float>(learning_rate),
+                           .bias_correction1 = static_cast<float>(1 - std::pow(options_.beta1, t)),
+                           .bias_correction2 = static_cast<float>(1 - std::pow(options_.beta2, t))}};
+  upload_bytes(context.stream(), std::as_bytes(std::span(before)), scalars_);
   for (const auto& slot : slots_) {
     const Tensor grad = slot.parameter->grad_slot->grad();
     if (!grad.defined()) continue;
@@ -102,9 +110,9 @@ UpdateResult Optimizer::step(ops::Context& context, double learning_rate, double
     const Tensor grad = slot.parameter->grad_slot->grad();
     if (grad.defined()) update(context, slot, grad, scalars);
   }
-  if (scalars == nullptr) return {};  // meta
-  if (scalars->skip == 0) ++updates_;
-  return {.grad_norm = scalars->grad_norm, .skipped = scalars->skip != 0};
+  const kernels::StepScalars after = read_scalars(context, scalars_).front();
+  if (after.skip == 0) ++updates_;
+  return {.grad_norm = after.grad_norm, .skipped = after.skip != 0};
 }
 
 void Optimizer::update(ops::Context& context, const Slot& slot, const Tensor& grad,
@@ -179,16 +187,19 @@ std::optional<hub::Source> Optimizer::master_of(const model::Parameter& paramete
 }
 
 std::string Optimizer::first_nonfinite(ops::Context& context) const {
-  const Tensor scratch = context.empty(scalars_.shape(), DType::kU8, device::Purpose::kWorkspace);
-  auto* scalars = reinterpret_cast<kernels::StepScalars*>(scratch.data());
-  for (const auto& slot : slots_) {
-    const Tensor grad = slot.parameter->grad_slot->grad();
-    if (!grad.defined() || scalars == nullptr) continue;
-    new (scalars) kernels::StepScalars{};
+  const auto count = static_cast<std::int64_t>(slots_.size());
+  const Tensor all = context.zeros(Shape{count * kScalarsSize}, DType::kU8, device::Purpose::kWorkspace);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const Tensor grad = slots_[static_cast<std::size_t>(i)].parameter->grad_slot->grad();
+    if (!grad.defined()) continue;
+    auto* scalars =
+        static_cast<kernels::StepScalars*>(all.rows(i * kScalarsSize, (i + 1) * kScalarsSize).data());
     ops::launch(context, kOptimizer, context.kernels().sum_of_squares,
                 {.x = grad.data(), .n = grad.numel(), .dtype = grad.dtype(), .scalars = scalars});
-    if (!std::isfinite(scalars->sum_of_squares)) return slot.parameter->spec.name;
   }
+  const auto sums = read_scalars(context, all);
+  for (std::size_t i = 0; i < sums.size(); ++i)
+    if (!std::isfinite(sums[i].sum_of_squares)) return slots_[i].parameter->spec.name;
   return "";
 }
 

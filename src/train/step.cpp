@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/stopwatch.h"
 #include "ops/launch.h"
+#include "tensor/transfer.h"
 
 namespace hone::train {
 
@@ -15,27 +16,26 @@ namespace {
 /// whether it is finite; what is reported is summed in double at the end of the step.
 class LossSum {
  public:
-  explicit LossSum(ops::Context& context) : sum_(Tensor::zeros(context.allocator(), Shape{1}, DType::kF32)) {}
+  explicit LossSum(ops::Context& context) : sum_(context.zeros(Shape{1}, DType::kF32)) {}
   void add(ops::Context& context, const Tensor& loss) {
     if (!loss.defined()) return;
     ops::copy(context, "train.loss", loss, sum_, true);
-    parts_.push_back(loss);
+    parts_.emplace_back(context.stream(), loss);
   }
   const Tensor& tensor() const { return sum_; }
   double read() const {
     double sum = 0;
-    for (const Tensor& part : parts_)
-      if (part.data() != nullptr) sum += static_cast<double>(*part.as<float>());
+    for (const HostCopy& part : parts_) sum += static_cast<double>(part.values<float>().front());
     return sum;
   }
 
  private:
   Tensor sum_;
-  std::vector<Tensor> parts_;
+  std::vector<HostCopy> parts_;
 };
 
 /// Documents with a supervised token whose loss is not finite.
-void find_nonfinite(const model::TokenBatch& batch, const Tensor& nll, std::int64_t first_document,
+void find_nonfinite(const model::TokenBatch& batch, std::span<const float> nll, std::int64_t first_document,
                     std::vector<std::int64_t>& documents) {
   std::size_t at = 0;
   std::size_t row = 0;
@@ -43,20 +43,20 @@ void find_nonfinite(const model::TokenBatch& batch, const Tensor& nll, std::int6
     bool finite = true;
     for (std::size_t i = 1; i < static_cast<std::size_t>(batch.lengths[d]); ++i) {
       if (batch.labels[at + i] == kIgnoredLabel) continue;
-      finite = finite && std::isfinite(nll.span<float>()[row++]);
+      finite = finite && std::isfinite(nll[row++]);
     }
     if (!finite) documents.push_back(first_document + static_cast<std::int64_t>(d));
     at += static_cast<std::size_t>(batch.lengths[d]);
   }
 }
 
-void add_counts(const std::vector<moe::Routing>& routings, std::vector<std::vector<std::int64_t>>& totals) {
-  totals.resize(std::max(totals.size(), routings.size()));
-  for (std::size_t layer = 0; layer < routings.size(); ++layer) {
-    const Tensor& counts = routings[layer].counts;
-    if (counts.data() == nullptr) continue;
-    totals[layer].resize(static_cast<std::size_t>(counts.numel()));
-    for (std::size_t e = 0; e < totals[layer].size(); ++e) totals[layer][e] += counts.span<std::int32_t>()[e];
+/// `counts`: of every layer's experts.
+void add_counts(const std::vector<HostCopy>& counts, std::vector<std::vector<std::int64_t>>& totals) {
+  totals.resize(std::max(totals.size(), counts.size()));
+  for (std::size_t layer = 0; layer < counts.size(); ++layer) {
+    const auto values = counts[layer].values<std::int32_t>();
+    totals[layer].resize(values.size());
+    for (std::size_t e = 0; e < values.size(); ++e) totals[layer][e] += values[e];
   }
 }
 
@@ -78,7 +78,7 @@ StepResult train_step(ops::Context& context, model::Decoder& decoder, Optimizer&
   LossSum aux(context);
   struct MicroResult {
     Tensor nll;
-    std::vector<moe::Routing> routings;
+    std::vector<HostCopy> expert_counts;
   };
   std::vector<MicroResult> micro_results;
   Stopwatch watch;
@@ -93,8 +93,9 @@ StepResult train_step(ops::Context& context, model::Decoder& decoder, Optimizer&
     total.add(context, loss.total.detach());
     lm.add(context, loss.lm.detach());
     aux.add(context, loss.aux.detach());
-    for (auto& routing : loss.routings) routing.probability_sums = Tensor();
-    micro_results.push_back({std::move(loss.nll), std::move(loss.routings)});
+    micro_results.push_back({std::move(loss.nll), {}});
+    for (const auto& routing : loss.routings)
+      micro_results.back().expert_counts.emplace_back(context.stream(), routing.counts);
     const Tensor differentiated = std::move(loss.total);
     loss = {};
     result.forward_ms += watch.lap_ms();
@@ -109,11 +110,12 @@ StepResult train_step(ops::Context& context, model::Decoder& decoder, Optimizer&
   if (options.aux_coefficient != 0) result.aux_loss = aux.read() / options.aux_coefficient;
   result.grad_norm = update.grad_norm;
   result.skipped = update.skipped;
-  for (const auto& micro : micro_results) add_counts(micro.routings, result.expert_counts);
+  for (const auto& micro : micro_results) add_counts(micro.expert_counts, result.expert_counts);
   if (result.skipped) {
     std::int64_t documents = 0;
     for (std::size_t i = 0; i < micro_batches.size(); ++i) {
-      find_nonfinite(micro_batches[i], micro_results[i].nll, documents, result.nonfinite_documents);
+      const HostCopy nll(context.stream(), micro_results[i].nll);
+      find_nonfinite(micro_batches[i], nll.values<float>(), documents, result.nonfinite_documents);
       documents += static_cast<std::int64_t>(micro_batches[i].lengths.size());
     }
     result.nonfinite = std::isfinite(result.loss) ? optimizer.first_nonfinite(context) : "loss";
@@ -124,10 +126,10 @@ StepResult train_step(ops::Context& context, model::Decoder& decoder, Optimizer&
 EvalResult evaluate(ops::Context& context, model::Decoder& decoder, const model::TokenBatch& batch) {
   const ops::TapeScope no_gradients(context, nullptr);
   const auto loss = decoder.loss(context, batch, {.lm_scale = 1.0});
-  const Tensor nll = loss.nll;
+  const HostCopy nll(context.stream(), loss.nll);
   EvalResult result{
       .loss_weight = batch.loss_weight(), .tokens = batch.tokens(), .supervised = batch.supervised()};
-  const auto* x = nll.as<float>();
+  const auto* x = nll.values<float>().data();
   batch.for_each_supervised([&](std::size_t i) {
     result.loss +=
         (batch.weights.empty() ? 1.0 : static_cast<double>(batch.weights[i])) * static_cast<double>(*x++);

@@ -26,12 +26,12 @@ std::string message_of(const std::function<void()>& f, ErrorKind kind) {
 class Self : public testing::Test {
  protected:
   Tensor floats(std::vector<float> values, Shape shape) {
-    return Tensor::from<float>(*allocator_, values, std::move(shape));
+    return Tensor::from<float>(stream_, values, std::move(shape));
   }
   std::string internal(const std::function<void()>& f) { return message_of(f, ErrorKind::kInternal); }
 
   std::shared_ptr<device::Allocator> allocator_ = device::make_allocator({});
-  device::Stream stream_{allocator_, 1};
+  device::CpuStream stream_{allocator_, 1};
   std::shared_ptr<Communicator> self_ = make_self_communicator();
 };
 
@@ -70,12 +70,12 @@ TEST_F(Self, PartMayBeItsOwnPlaceInWhole) {
 }
 
 TEST_F(Self, WorksOnMetaTensors) {
-  const auto meta = device::make_allocator({device::DeviceType::kMeta, 0});
-  const Tensor a = Tensor::empty(*meta, {4, 2}, DType::kBF16);
-  const Tensor b = Tensor::empty(*meta, {4, 2}, DType::kBF16);
-  self_->all_reduce(a, Reduction::kSum, stream_);
-  self_->all_gather(a, b, stream_);
-  self_->all_to_all(a, {4}, b, {4}, stream_);
+  device::MetaStream meta(1);
+  const Tensor a = Tensor::empty(meta.allocator(), {4, 2}, DType::kBF16);
+  const Tensor b = Tensor::empty(meta.allocator(), {4, 2}, DType::kBF16);
+  self_->all_reduce(a, Reduction::kSum, meta);
+  self_->all_gather(a, b, meta);
+  self_->all_to_all(a, {4}, b, {4}, meta);
 }
 
 TEST_F(Self, ArgumentsThatDoNotFitAreNamed) {

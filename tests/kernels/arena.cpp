@@ -44,7 +44,7 @@ std::vector<double> values_of(const Matrix& m) {
 }
 
 Stream make_stream(int threads) {
-  return Stream(device::make_allocator({}), threads);
+  return {device::make_allocator({}), threads};
 }
 
 Arena::Block& Arena::add(std::string name, std::int64_t rows, std::int64_t cols, DType dtype,

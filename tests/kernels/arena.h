@@ -12,7 +12,7 @@
 
 namespace hone::test {
 
-using device::Stream;
+using Stream = device::CpuStream;  // where kernels are tested
 using kernels::KernelTable;
 using kernels::Matrix;
 

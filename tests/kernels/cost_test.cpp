@@ -78,7 +78,7 @@ TEST(Cost, OfExpertsCountsRoutedRowsNotExperts) {
 }
 
 TEST(MetaKernels, RecordEachCostAndTouchNoMemory) {
-  Stream stream(device::make_allocator({device::DeviceType::kMeta, 0}), 1);
+  device::MetaStream stream(1);
   const KernelTable& meta = meta_kernels();
   const MatmulArgs product{
       .a = shape(4, 4, DType::kBF16), .b = shape(4, 4, DType::kBF16), .c = shape(4, 4), .residual = {}};

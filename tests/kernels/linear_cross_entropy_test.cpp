@@ -75,7 +75,7 @@ TEST(LinearCrossEntropy, MakesLogitsAgainForABf16GradientOfALargeVocabulary) {
   const Problem p{600, 230000, 3, DType::kBF16, DType::kBF16, true, true, {0.5, 3, 0}};
   const auto outputs = [&](const KernelTable& table, int threads) {
     Arena arena;
-    device::Stream stream = test::make_stream(threads);
+    device::CpuStream stream = test::make_stream(threads);
     run(p, arena, table, stream);
     return arena.outputs();
   };
@@ -111,7 +111,7 @@ TEST(LinearCrossEntropy, WeightsThatAreAllTheSameChangeNoBit) {
     for (const auto& [name, table] : test::matrix_tables()) {
       const auto outputs = [&, &kernels = table](const std::vector<double>& weights, float scale) {
         Arena arena;
-        device::Stream stream = test::make_stream(2);
+        device::CpuStream stream = test::make_stream(2);
         run({37, 300, 33, dtype, dtype, true, true, weights, scale}, arena, kernels, stream);
         return arena.outputs();
       };
@@ -127,7 +127,7 @@ TEST(LinearCrossEntropy, WeightsThatAreAllTheSameChangeNoBit) {
 TEST(LinearCrossEntropy, KeepsTheGradientOfASureAndRightPrediction) {
   for (const auto& [name, table] : test::matrix_tables()) {
     Arena arena;
-    device::Stream stream = test::make_stream(1);
+    device::CpuStream stream = test::make_stream(1);
     LinearCrossEntropyArgs args;
     args.hidden = arena.input(1, 2, DType::kBF16);
     args.weight = arena.input(2, 2, DType::kBF16);

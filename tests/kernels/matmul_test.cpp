@@ -105,7 +105,7 @@ TEST(Matmul, OfARowDoesNotDependOnTheOtherRows) {
       for (const std::int64_t k : {33, 1100}) {
         for (const bool transpose_a : {false, true}) {
           Arena arena;
-          device::Stream stream = test::make_stream(2);
+          device::CpuStream stream = test::make_stream(2);
           MatmulArgs args;
           args.a = transpose_a ? arena.input(k, kRows, dtype, 7) : arena.input(kRows, k, dtype, 7);
           args.b = arena.input(k, kColumns, dtype);

@@ -18,10 +18,7 @@ using kernels::MatmulArgs;
 const kernels::KernelTable& fastest() {
   return kernels::cpu_kernels(kernels::choose_cpu_isa());
 }
-Stream meta_stream() {
-  return Stream(device::make_allocator({device::DeviceType::kMeta}), 2);
-}
-std::int64_t scratch_of(Stream& stream) {
+std::int64_t scratch_of(device::Stream& stream) {
   return static_cast<std::int64_t>(stream.allocator().ledger().peak(Purpose::kWorkspace));
 }
 void forget(Matrix& m) {
@@ -29,7 +26,8 @@ void forget(Matrix& m) {
 }
 
 TEST(Scratch, OfAProductIsCountedOnMeta) {
-  Stream real = make_stream(2), meta = meta_stream();
+  Stream real = make_stream(2);
+  device::MetaStream meta(2);
   Arena arena;
   MatmulArgs a;
   a.a = arena.input(5000, 300, DType::kF32);
@@ -46,7 +44,8 @@ TEST(Scratch, OfAProductIsCountedOnMeta) {
 /// With which gradients: of a head that is frozen, alone is trained, or neither.
 void check_scratch_of_head(DType dtype, bool dhidden, bool dweight) {
   SCOPED_TRACE(std::string(name_of(dtype)) + (dhidden ? ", dhidden" : "") + (dweight ? ", dweight" : ""));
-  Stream real = make_stream(2), meta = meta_stream();
+  Stream real = make_stream(2);
+  device::MetaStream meta(2);
   Arena arena;
   LinearCrossEntropyArgs a;
   a.hidden = arena.input(700, 16, dtype);
@@ -103,7 +102,8 @@ TEST(Scratch, OfTheHeadDoesNotGrowWithTheVocabulary) {
 }
 
 TEST(Scratch, OfAttentionIsCountedOnMeta) {
-  Stream real = make_stream(2), meta = meta_stream();
+  Stream real = make_stream(2);
+  device::MetaStream meta(2);
   Arena arena;
   AttentionGradArgs g;
   kernels::AttentionArgs& a = g.forward;
@@ -136,7 +136,8 @@ TEST(Scratch, OfAttentionIsCountedOnMeta) {
 }
 
 TEST(Scratch, OfEvenlyUsedExpertsIsCountedOnMeta) {
-  Stream real = make_stream(2), meta = meta_stream();
+  Stream real = make_stream(2);
+  device::MetaStream meta(2);
   Arena arena;
   constexpr std::int64_t kTokens = 512, kHidden = 48, kFfn = 32, kExperts = 4;
   std::vector<std::int32_t> rows(kTokens), offsets;

@@ -21,7 +21,7 @@ void collect() {
   static const bool kDone = [] {
     KernelTable table = cpu_kernels(CpuIsa::kReference);
     for_each_slot(table, []<typename Args>(std::string_view, Kernel<Args>& slot) {
-      slot = [](const Args& a, Stream& stream) {
+      slot = [](const Args& a, device::Stream& stream) {
         seen<Args>.push_back(a);
         (cpu_kernels(choose_cpu_isa()).*slot_of<Args>().member)(a, stream);
       };
@@ -58,7 +58,7 @@ TEST(Slots, AreNamedOnceAndFoundByTheirArguments) {
 TEST(Slots, TakeAsMuchScratchMemoryAsTheySay) {
   KernelTable table = cpu_kernels(CpuIsa::kReference);
   for_each_slot(table, []<typename Args>(std::string_view, Kernel<Args>& slot) {
-    slot = [](const Args& a, Stream&) {
+    slot = [](const Args& a, device::Stream&) {
       for (const int threads : {1, 3}) {
         Stream fresh = make_stream(threads);
         const auto& ledger = fresh.allocator().ledger();

@@ -70,7 +70,7 @@ struct Product {
     args.a = shape.transpose_a ? matrix(a, shape.k, shape.m) : matrix(a, shape.m, shape.k);
     args.b = shape.transpose_b ? matrix(b, shape.n, shape.k) : matrix(b, shape.k, shape.n);
     args.c = matrix(c, shape.m, shape.n);
-    device::Stream stream = test::make_stream(2);
+    device::CpuStream stream = test::make_stream(2);
     table.matmul(args, stream);
     return c;
   }

@@ -17,7 +17,7 @@ using namespace kernels;  // the Args
 template <class Args>
 Kernel<Args> inner = nullptr;
 template <class Args>
-void checked(const Args& a, Stream& stream) {
+void checked(const Args& a, device::Stream& stream) {
   validate(a);
   inner<Args>(a, stream);
 }

@@ -37,7 +37,7 @@ class LayerRange : public testing::TestWithParam<std::string> {
   Tensor given(const Tensor& logits) {
     std::vector<float> values(static_cast<std::size_t>(logits.numel()));
     for (std::size_t i = 0; i < values.size(); ++i) values[i] = 0.01F * static_cast<float>(i % 37) - 0.2F;
-    return Tensor::from<float>(context_.allocator(), values, logits.shape());
+    return Tensor::from<float>(context_.stream(), values, logits.shape());
   }
 
   static inline const std::filesystem::path kGoldens = std::filesystem::path(HONE_TEST_DATA) / "golden";

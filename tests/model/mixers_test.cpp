@@ -67,7 +67,7 @@ class Fused : public testing::Test {
   Fused() : rope_({.rotary_dim = 6}) {
     std::vector<float> values(kTokens * kHidden);
     for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i * 37 % 101) / 50 - 1;
-    h_ = Tensor::from<float>(context_.allocator(), values, Shape{kTokens, kHidden});
+    h_ = Tensor::from<float>(context_.stream(), values, Shape{kTokens, kHidden});
     ops::require_grad(h_, DType::kF32);
     const std::vector<std::int32_t> lengths{7, 4};
     pass_.layout = ops::SequenceLayout::make(context_, lengths);

@@ -219,7 +219,7 @@ TEST(Experts, GradMatchesFiniteDifference) {
 TEST(Experts, ArgumentsAreChecked) {
   Context context({}, 1);
   const auto zeros = [&](Shape shape) {
-    return Tensor::zeros(context.allocator(), std::move(shape), DType::kF32);
+    return Tensor::zeros(context.stream(), std::move(shape), DType::kF32);
   };
   const Routing routing = routing_of(context, zeros({2, 1}), {0, 2}, 3);
   const auto message = [&](const Tensor& x, const Tensor& gate_up, const Tensor& down,

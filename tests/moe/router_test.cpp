@@ -32,7 +32,7 @@ Tensor spread(Context& context, const Tensor& logits) {
     for (std::int64_t e = 0; e < experts; ++e)
       offsets.push_back(0.8F * static_cast<float>((e * (1 + t % 2) + 3 * t) % experts));
   return ops::add(context, logits,
-                  Tensor::from<float>(context.allocator(), offsets, logits.shape(), device::Purpose::kData));
+                  Tensor::from<float>(context.stream(), offsets, logits.shape(), device::Purpose::kData));
 }
 
 test::Input logits_input(std::string name, std::int64_t tokens, std::int64_t experts) {
@@ -67,7 +67,7 @@ TEST(Router, ChoosesTheLargestAndBreaksTiesByIndex) {
     Context context({}, 1);
     context.set_kernels(kernels::cpu_kernels(isa));
     const Tensor logits = Tensor::from<float>(
-        context.allocator(), std::vector<float>{0, 3, 1, 3, 2, 2, 2, 2, -9, 5, -8, -7}, {3, 4});
+        context.stream(), std::vector<float>{0, 3, 1, 3, 2, 2, 2, 2, -9, 5, -8, -7}, {3, 4});
     const Routing r = route(context, logits, 2, {.normalize = true});
     EXPECT_THAT(r.experts_of.span<std::int32_t>(), ElementsAre(1, 3, 0, 1, 1, 3));
     EXPECT_THAT(r.counts.span<std::int32_t>(), ElementsAre(1, 3, 0, 2));
@@ -168,7 +168,7 @@ TEST(LoadBalancingLoss, PerfectBalanceGivesTopK) {
   std::vector<float> logits(16, 0);
   for (std::size_t t = 0; t < 4; ++t) logits[t * 4 + t] = logits[t * 4 + (t + 1) % 4] = 1e-6F;
   const Routing r =
-      route(context, Tensor::from<float>(context.allocator(), logits, {4, 4}), 2, {.normalize = true});
+      route(context, Tensor::from<float>(context.stream(), logits, {4, 4}), 2, {.normalize = true});
   EXPECT_NEAR(values_of(load_balancing_loss(context, {r}, 4, 1))[0], 2, 1e-5);
 }
 

@@ -28,8 +28,8 @@ std::string message_of(const std::function<void()>& f) {
 
 class Arguments : public testing::Test {
  protected:
-  Tensor f32(Shape shape) { return Tensor::zeros(context_.allocator(), std::move(shape), DType::kF32); }
-  Tensor bf16(Shape shape) { return Tensor::zeros(context_.allocator(), std::move(shape), DType::kBF16); }
+  Tensor f32(Shape shape) { return Tensor::zeros(context_.stream(), std::move(shape), DType::kF32); }
+  Tensor bf16(Shape shape) { return Tensor::zeros(context_.stream(), std::move(shape), DType::kBF16); }
   Context context_{{}, 1};
 };
 

@@ -36,7 +36,7 @@ class Autograd : public testing::Test {
   }
   Tensor constant(std::initializer_list<float> values) {
     const std::vector<float> v(values);
-    return Tensor::from<float>(context_.allocator(), v, {static_cast<std::int64_t>(v.size())},
+    return Tensor::from<float>(context_.stream(), v, {static_cast<std::int64_t>(v.size())},
                                Purpose::kWeights);
   }
   Tensor random_leaf(const Shape& shape, std::uint64_t seed, double scale = 1) {

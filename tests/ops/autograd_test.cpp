@@ -28,7 +28,7 @@ TEST_F(Autograd, NothingIsRecordedForConstants) {
 }
 
 TEST_F(Autograd, AViewThatWouldLoseAGradientIsRefused) {
-  Tensor x = Tensor::zeros(context_.allocator(), {4, 6}, DType::kF32);
+  Tensor x = Tensor::zeros(context_.stream(), {4, 6}, DType::kF32);
   require_grad(x, DType::kF32);
   EXPECT_THROW(x.rows(0, 2), Error);
   EXPECT_THROW(x.columns(0, 2), Error);

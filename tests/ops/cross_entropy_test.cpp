@@ -93,7 +93,8 @@ TEST_F(CrossEntropyTape, OnlyAGradientOfOneIsTaken) {
     FAIL();
   } catch (const Error& e) {
     EXPECT_THAT(e.what(),
-                testing::HasSubstr("[ops.linear_cross_entropy] the loss reaches backward with gradient 2"));
+                testing::HasSubstr(
+                    "[ops.linear_cross_entropy] the loss reaches backward with a gradient that is not 1"));
   }
 }
 
@@ -159,9 +160,9 @@ TEST_F(CrossEntropyTape, IsWhatStatisticsOfThePartsOfAVocabularyAddUpTo) {
           dlse.push_back(row_weights[i] * static_cast<float>(std::exp(values_of(s.lse)[i]) / lse[i]));
           dtarget.push_back(-row_weights[i]);
         }
-        grads.emplace_back(s.lse, Tensor::from<float>(context_.allocator(), dlse, {kRows}, Purpose::kData));
+        grads.emplace_back(s.lse, Tensor::from<float>(context_.stream(), dlse, {kRows}, Purpose::kData));
         grads.emplace_back(s.target_logit,
-                           Tensor::from<float>(context_.allocator(), dtarget, {kRows}, Purpose::kData));
+                           Tensor::from<float>(context_.stream(), dtarget, {kRows}, Purpose::kData));
       }
       tape.backward(context_, grads);
       std::vector<double> dweight;

@@ -42,11 +42,11 @@ Tensor tensor_of(ops::Context& context, const Values& values, const Shape& shape
   if (dtype == DType::kBF16) {
     std::vector<BFloat16> v;
     for (const double x : values) v.emplace_back(static_cast<float>(x));
-    return Tensor::from<BFloat16>(context.allocator(), v, shape, purpose);
+    return Tensor::from<BFloat16>(context.stream(), v, shape, purpose);
   }
   std::vector<float> v;
   for (const double x : values) v.push_back(static_cast<float>(x));
-  return Tensor::from<float>(context.allocator(), v, shape, purpose);
+  return Tensor::from<float>(context.stream(), v, shape, purpose);
 }
 
 /// The linear functional of the outputs that is differentiated.
@@ -100,8 +100,10 @@ class Runner {
       for (std::size_t j = 0; j < outputs.size(); ++j) {
         const Values p = projection(op_, outputs[j].shape(), j, run_.projections[i]);
         if (i == 0) outcome_.outputs.push_back(values_of(outputs[j]));
-        const DType dtype = op_.is_loss ? DType::kF32 : seed_of(outputs[j]);
-        seeds[at].emplace_back(outputs[j], tensor_of(context_, p, outputs[j].shape(), dtype, Purpose::kData));
+        Tensor seed = op_.is_loss
+                          ? context_.one()
+                          : tensor_of(context_, p, outputs[j].shape(), seed_of(outputs[j]), Purpose::kData);
+        seeds[at].emplace_back(outputs[j], std::move(seed));
       }
     }
     sources.clear();
@@ -136,7 +138,7 @@ class Runner {
 
   /// x + 0: the same value, but not a leaf.
   Tensor through_a_node(const Tensor& x) {
-    const Tensor zero = Tensor::zeros(context_.allocator(), x.shape(), x.dtype());
+    const Tensor zero = Tensor::zeros(context_.stream(), x.shape(), x.dtype());
     return ops::needs_grad(context_, {&x}) ? ops::add(context_, x, zero) : x;
   }
 
@@ -344,7 +346,7 @@ Tensor random_tensor(ops::Context& context, const Shape& shape, std::uint64_t se
 }
 
 Tensor ints(ops::Context& context, const std::vector<std::int32_t>& values) {
-  return Tensor::from<std::int32_t>(context.allocator(), values, {static_cast<std::int64_t>(values.size())},
+  return Tensor::from<std::int32_t>(context.stream(), values, {static_cast<std::int64_t>(values.size())},
                                     Purpose::kData);
 }
 

@@ -97,8 +97,8 @@ RotaryTable rotary_table(Context& context, std::int64_t positions, std::int64_t 
       sin.push_back(static_cast<float>(1.25 * std::sin(angle)));
     }
   }
-  return {Tensor::from<float>(context.allocator(), cos, {positions, half}, device::Purpose::kData),
-          Tensor::from<float>(context.allocator(), sin, {positions, half}, device::Purpose::kData)};
+  return {Tensor::from<float>(context.stream(), cos, {positions, half}, device::Purpose::kData),
+          Tensor::from<float>(context.stream(), sin, {positions, half}, device::Purpose::kData)};
 }
 
 TEST(HeadNormRope, GradMatchesFiniteDifference) {
@@ -272,8 +272,8 @@ TEST(Cast, GradHasThePrecisionOfTheNarrowerType) {
 // On the kink itself there is no finite difference: the convention is torch's.
 TEST(Clamp, TheEndsPassTheGradientOn) {
   Context context({}, 1);
-  Tensor x = Tensor::from<float>(context.allocator(), std::vector<float>{-3, -1.5F, -0.5F, 0, 1, 1.5F, 2, 9},
-                                 {2, 4});
+  Tensor x =
+      Tensor::from<float>(context.stream(), std::vector<float>{-3, -1.5F, -0.5F, 0, 1, 1.5F, 2, 9}, {2, 4});
   require_grad(x, DType::kF32);
   Tape tape;
   const TapeScope scope(context, &tape);
@@ -310,7 +310,7 @@ TEST(Embedding, PaddingRowGetsNoGradient) {
       const TapeScope scope(context, &tape);
       const Tensor y = embedding(context, table, ints(context, {1, 2, 1}), 1);
       EXPECT_EQ(test::values_of(y)[0], test::values_of(table)[3]) << "it is still looked up";
-      const Tensor dy = Tensor::from<float>(context.allocator(), std::vector<float>(9, 1.0F), {3, 3});
+      const Tensor dy = Tensor::from<float>(context.stream(), std::vector<float>(9, 1.0F), {3, 3});
       tape.backward(context, {{y, dy}});
     }
     EXPECT_THAT(test::values_of(table.grad_slot()->grad()),
@@ -386,7 +386,7 @@ TEST(HeadLogits, GradMatchesFiniteDifference) {
 TEST(LinearCrossEntropy, GradMatchesFiniteDifferenceWithWeights) {
   check_op({.inputs = {activation("hidden", {4, 7}), weight("weight", {11, 7}, 0.5)},
             .program = [](Context& c, const Tensors& in) -> Tensors {
-              const Tensor weights = Tensor::from<float>(c.allocator(), std::vector<float>{0.5F, 2, 0, 1.25F},
+              const Tensor weights = Tensor::from<float>(c.stream(), std::vector<float>{0.5F, 2, 0, 1.25F},
                                                          {4}, device::Purpose::kData);
               return {linear_cross_entropy(c, in[0], in[1], ints(c, {10, 0, 3, 5}), 0.8F, weights).loss};
             },

@@ -18,7 +18,7 @@ void take_scratch(const Args& a, Stream& stream) {
 
 template <typename Args>
 std::int64_t counted_scratch(const Args& a, int num_threads) {
-  Stream stream(device::make_allocator({device::DeviceType::kMeta}), num_threads);
+  device::MetaStream stream(num_threads);
   take_scratch(a, stream);
   return stream.allocator().ledger().current(device::Purpose::kWorkspace);
 }
