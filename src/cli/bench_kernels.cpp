@@ -204,8 +204,8 @@ void Bench::experts() {
   const Tensor residual = floats({kTokens, kHidden});
   using ops::as_matrix;
   const kernels::ExpertsArgs args{.x = as_matrix(x),
-                                  .gate_up = gate_up.data(),
-                                  .down = down.data(),
+                                  .gate_up = {gate_up.data()},
+                                  .down = {down.data()},
                                   .weights = weights.as<float>(),
                                   .offsets = offsets.as<std::int32_t>(),
                                   .permutation = permutation.as<std::int32_t>(),

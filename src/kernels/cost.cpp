@@ -29,16 +29,34 @@ double lse_bytes(const AttentionArgs& a) {
   return real(a.q.rows) * real(a.heads) * 4;
 }
 
-/// Of the routed rows by one of an expert's three matrices (gate, up, down), or of its gradient.
+/// Of the routed rows by one of an expert's matrices (gate, up, down), or of its gradient.
 double expert_product_flops(const ExpertsArgs& a) {
   return 2 * real(a.x.rows) * real(a.top_k) * real(a.ffn) * real(a.x.cols);
 }
-/// Of one of the three, of all experts.
+/// Of one of them, of all experts.
 double expert_matrix_elements(const ExpertsArgs& a) {
   return real(a.experts) * real(a.ffn) * real(a.x.cols);
 }
+/// The bytes of an element, its share of a scale included.
+double weight_bytes(const ExpertWeight& w, DType t) {
+  switch (w.kind) {
+    case WeightKind::kDense:
+      return bytes_of(t);
+    case WeightKind::kMxfp4:
+      return 17.0 / 32;
+    case WeightKind::kFp8Block:
+      return 1 + 4.0 / (128 * 128);
+  }
+  return 0;
+}
 double pre_activation_bytes(const ExpertsArgs& a) {
-  return real(a.x.rows) * real(a.top_k) * 2 * real(a.ffn) * bytes_of(a.x.dtype);
+  return real(a.x.rows) * real(a.top_k) * real(a.inner()) * bytes_of(a.x.dtype);
+}
+double gate_up_bias_elements(const ExpertsArgs& a) {
+  return real(a.experts) * real(a.inner());
+}
+double down_bias_elements(const ExpertsArgs& a) {
+  return real(a.experts) * real(a.x.cols);
 }
 double plan_bytes(const ExpertsArgs& a) {
   return real(a.x.rows) * real(a.top_k) * 12;  // weight, permutation, inverse
@@ -182,25 +200,40 @@ Cost cost(const MoePlanArgs& a) {
 }
 
 Cost cost(const ExpertsArgs& a) {
-  return {3 * expert_product_flops(a),
-          bytes(a.x) + 3 * expert_matrix_elements(a) * bytes_of(a.x.dtype) + plan_bytes(a) +
+  const DType t = a.x.dtype;
+  const double weights =
+      expert_matrix_elements(a) * (real(a.parts()) * weight_bytes(a.gate_up, t) + weight_bytes(a.down, t));
+  const double biases =
+      ((a.has_gate_up_bias ? gate_up_bias_elements(a) : 0) + (a.has_down_bias ? down_bias_elements(a) : 0)) *
+      bytes_of(t);
+  return {(real(a.parts()) + 1) * expert_product_flops(a),
+          bytes(a.x) + weights + biases + plan_bytes(a) +
               (a.wants_pre_activation ? pre_activation_bytes(a) : 0) + bytes(a.residual) + bytes(a.y),
-          a.x.dtype};
+          t};
 }
 
 Cost cost(const ExpertsGradArgs& a) {
   const ExpertsArgs& f = a.forward;
-  const double matrix = expert_matrix_elements(f);
+  const DType t = f.x.dtype;
+  const double matrix = expert_matrix_elements(f), parts = real(f.parts());
   // The activation's gradient comes first, whatever is wanted: one product, by the down matrices.
-  const double products = 1 + (a.wants_ddown ? 1 : 0) + (a.wants_dgate_up ? 2 : 0) + (a.dx.given() ? 2 : 0);
-  const double weights = (a.dx.given() ? 3 : 1) * matrix * bytes_of(f.x.dtype);
+  const double products =
+      1 + (a.wants_ddown ? 1 : 0) + (a.wants_dgate_up ? parts : 0) + (a.dx.given() ? parts : 0);
+  double weights =
+      matrix * (weight_bytes(f.down, t) + (a.dx.given() ? parts * weight_bytes(f.gate_up, t) : 0));
+  if (f.has_down_bias && a.wants_dweights) weights += down_bias_elements(f) * bytes_of(t);
   double gradients = a.wants_dweights ? real(f.x.rows) * real(f.top_k) * 4 : 0;
-  if (a.wants_dgate_up) gradients += written(2 * matrix * bytes_of(a.dgate_up_dtype), a.accumulate_dgate_up);
-  if (a.wants_ddown) gradients += written(matrix * bytes_of(a.ddown_dtype), a.accumulate_ddown);
+  const auto add = [&gradients](bool wanted, double elements, DType dtype, bool accumulate) {
+    if (wanted) gradients += written(elements * bytes_of(dtype), accumulate);
+  };
+  add(a.wants_dgate_up, parts * matrix, a.dgate_up_dtype, a.accumulate_dgate_up);
+  add(a.wants_ddown, matrix, a.ddown_dtype, a.accumulate_ddown);
+  add(a.wants_dgate_up_bias, gate_up_bias_elements(f), a.dgate_up_bias_dtype, a.accumulate_dgate_up_bias);
+  add(a.wants_ddown_bias, down_bias_elements(f), a.ddown_bias_dtype, a.accumulate_ddown_bias);
   return {products * expert_product_flops(f),
           (a.wants_dgate_up ? bytes(f.x) : 0) + bytes(a.dy) + weights + gradients + plan_bytes(f) +
               pre_activation_bytes(f) + written(bytes(a.dx), a.accumulate_dx),
-          f.x.dtype};
+          t};
 }
 
 Cost cost(const LoadBalancingArgs& a) {

@@ -342,33 +342,66 @@ struct MoePlanArgs {
   std::int32_t* inverse = nullptr;      // (tokens * top_k)
 };
 
-/// All experts of one layer: y_t = [residual_t +] sum over slots of weight * down_e( silu(gate_e x_t) * up_e
-/// x_t ). Gather, SwiGLU and combine are part of it. Keeps only pre_activation (performance.md 4.1: the
-/// weight's gradient is <d activation, activation>).
+/// How the weights of a product lie in memory. What is quantised is decoded to T where it is multiplied, and
+/// has no gradient.
+enum class WeightKind : std::uint8_t {
+  kDense,     // T
+  kMxfp4,     // OCP Microscaling: two e2m1 in a byte, the first in its low half, and for every 32 along k the
+              // byte of an e8m0 scale; k is a multiple of 32
+  kFp8Block,  // e4m3 (OCP FP8, no infinities), and for every block of 128 x 128 an f32 scale
+};
+
+/// One weight of all experts: (experts, parts * rows, k), part after part (the gate's rows, then the up's).
+struct ExpertWeight {
+  const void* data = nullptr;    // MXFP4: (experts, parts * rows, k / 2) bytes; FP8: one byte each
+  const void* scales = nullptr;  // MXFP4: (experts, parts * rows, k / 32) bytes;
+                                 // FP8: (experts, parts * ceil(rows / 128), ceil(k / 128)) f32
+  WeightKind kind = WeightKind::kDense;
+};
+
+/// All experts of one layer: y_t = [residual_t +] sum over slots of weight * ( down_e h + down_bias_e ),
+/// h = activation(gate_e x_t + gate_bias_e) * (up_e x_t + up_bias_e), or ungated h = activation(up_e x_t +
+/// up_bias_e). Gather, activation and combine are part of it. Keeps only pre_activation (performance.md 4.1:
+/// the weight's gradient is <d activation, activation>). The rows that count are offsets[experts], at most
+/// tokens * top_k; a slot whose inverse is -1 goes nowhere.
 struct ExpertsArgs {
-  Matrix x;                               // (tokens, hidden) T
-  const void* gate_up = nullptr;          // (experts, 2 * ffn, hidden) T, the gate's rows first
-  const void* down = nullptr;             // (experts, hidden, ffn) T
+  Matrix x;                            // (tokens, hidden) T
+  ExpertWeight gate_up;                // (experts, inner(), hidden), the gate's rows first
+  ExpertWeight down;                   // (experts, hidden, ffn)
+  const void* gate_up_bias = nullptr;  // (experts, inner()) T
+  const void* down_bias = nullptr;     // (experts, hidden) T
+  bool has_gate_up_bias = false, has_down_bias = false;
+  Activation activation = Activation::kSilu;
+  bool gated = true;                      // else there is no gate, and gate_up is the up matrices alone
+  float alpha = 1, limit = 0;             // of Activation::kClampedSilu, each above 0
   const float* weights = nullptr;         // (tokens, top_k)
   const std::int32_t* offsets = nullptr;  // the plan
   const std::int32_t* permutation = nullptr;
   const std::int32_t* inverse = nullptr;
-  void* pre_activation = nullptr;     // (tokens * top_k, 2 * ffn) T: gate | up in expert order
+  void* pre_activation = nullptr;     // (tokens * top_k, inner()) T: gate | up in expert order, biases added
   bool wants_pre_activation = false;  // for a gradient
   Matrix residual;                    // (tokens, hidden) f32, may be left out
-  Matrix y;                           // (tokens, hidden) f32
+  Matrix y;                           // (tokens, hidden) f32 or T
   std::int64_t experts = 0, top_k = 0, ffn = 0;
+
+  std::int64_t parts() const { return gated ? 2 : 1; }
+  std::int64_t inner() const { return parts() * ffn; }
 };
 struct ExpertsGradArgs {
-  ExpertsArgs forward;        // as it was called, with the pre-activation; y and residual are not read
-  Matrix dy;                  // (tokens, hidden) f32 or T
-  Matrix dx;                  // (tokens, hidden) f32 or T, may be left out
-  float* dweights = nullptr;  // (tokens, top_k)
-  void* dgate_up = nullptr;   // as gate_up, f32 or bf16
-  void* ddown = nullptr;      // as down, f32 or bf16
+  ExpertsArgs forward;            // as it was called, with the pre-activation; y and residual are not read
+  Matrix dy;                      // (tokens, hidden) f32 or T
+  Matrix dx;                      // (tokens, hidden) f32 or T, may be left out
+  float* dweights = nullptr;      // (tokens, top_k); 0 where a slot goes nowhere
+  void* dgate_up = nullptr;       // (experts, inner(), hidden) f32 or bf16; only of dense weights
+  void* ddown = nullptr;          // (experts, hidden, ffn) f32 or bf16; only of dense weights
+  void* dgate_up_bias = nullptr;  // (experts, inner()) f32 or bf16
+  void* ddown_bias = nullptr;     // (experts, hidden) f32 or bf16
   bool wants_dweights = false, wants_dgate_up = false, wants_ddown = false;
+  bool wants_dgate_up_bias = false, wants_ddown_bias = false;
   DType dgate_up_dtype = DType::kF32, ddown_dtype = DType::kF32;
+  DType dgate_up_bias_dtype = DType::kF32, ddown_bias_dtype = DType::kF32;
   bool accumulate_dx = false, accumulate_dgate_up = false, accumulate_ddown = false;
+  bool accumulate_dgate_up_bias = false, accumulate_ddown_bias = false;
 };
 
 /// The auxiliary (load-balancing) loss of Transformers over all MoE layers at once, and its gradient:

@@ -460,11 +460,24 @@ void validate(const MoePlanArgs& a) {
 
 namespace {
 
+void check_weight(const Arguments& check, std::string_view name, const ExpertWeight& w, std::int64_t k) {
+  check.flagged(fmt::format("{}.scales", name), w.kind != WeightKind::kDense, w.scales, w.data);
+  check.holds(w.kind != WeightKind::kMxfp4 || k % 32 == 0, "MXFP4 weights whose k is no multiple of 32");
+}
+
 void check_experts(const Arguments& check, const ExpertsArgs& a) {
   check.stored("x", a.x.dtype);
   check.as("x", a.x, a.x);
   check.sizes({a.experts, a.ffn});
   check.holds(a.top_k > 0 && a.top_k <= a.experts, "top_k is not in 1 … experts");
+  if (a.activation == Activation::kClampedSilu) {
+    check.holds(a.gated, "a clamped silu without a gate");
+    check.holds(a.alpha > 0 && a.alpha < kAny && a.limit > 0, "alpha or limit is not above 0");
+  }
+  check_weight(check, "gate_up", a.gate_up, a.x.cols);
+  check_weight(check, "down", a.down, a.ffn);
+  check.flagged("gate_up_bias", a.has_gate_up_bias, a.gate_up_bias, a.x.data);
+  check.flagged("down_bias", a.has_down_bias, a.down_bias, a.x.data);
   check.flagged("pre_activation", a.wants_pre_activation, a.pre_activation, a.x.data);
 }
 
@@ -474,7 +487,7 @@ void validate(const ExpertsArgs& a) {
   const Arguments check(a);
   check_experts(check, a);
   check.same("residual", a.residual.dtype, DType::kF32);
-  check.same("y", a.y.dtype, DType::kF32);
+  check.f32_or("y", a.y.dtype, a.x.dtype);
   check.as_or_left_out("residual", a.residual, a.x);
   check.as("y", a.y, a.x);
   check.apart({"y", a.y}, {{"x", a.x}, {"residual", a.residual}});
@@ -490,11 +503,19 @@ void validate(const ExpertsGradArgs& a) {
   check.f32_or("dx", a.dx.dtype, t);
   check.f32_or("dgate_up", a.dgate_up_dtype, t);
   check.f32_or("ddown", a.ddown_dtype, t);
+  check.f32_or("dgate_up_bias", a.dgate_up_bias_dtype, t);
+  check.f32_or("ddown_bias", a.ddown_bias_dtype, t);
   check.as("dy", a.dy, f.x);
   check.as_or_left_out("dx", a.dx, f.x);
   check.flagged("dweights", a.wants_dweights, a.dweights, f.x.data);
   check.flagged("dgate_up", a.wants_dgate_up, a.dgate_up, f.x.data);
   check.flagged("ddown", a.wants_ddown, a.ddown, f.x.data);
+  check.flagged("dgate_up_bias", a.wants_dgate_up_bias, a.dgate_up_bias, f.x.data);
+  check.flagged("ddown_bias", a.wants_ddown_bias, a.ddown_bias, f.x.data);
+  check.holds(!a.wants_dgate_up || f.gate_up.kind == WeightKind::kDense, "quantised gate_up has no gradient");
+  check.holds(!a.wants_ddown || f.down.kind == WeightKind::kDense, "quantised down has no gradient");
+  check.holds(!a.wants_dgate_up_bias || f.has_gate_up_bias, "dgate_up_bias without a gate_up_bias");
+  check.holds(!a.wants_ddown_bias || f.has_down_bias, "ddown_bias without a down_bias");
   check.apart({"dx", a.dx}, {{"x", f.x}, {"dy", a.dy}});
 }
 

@@ -1,4 +1,4 @@
-// Mixture of experts: who computes what (router, plan), and the computation as one operation.
+// Mixture of experts: which experts compute what (router, plan), and the loss that balances them.
 #pragma once
 
 #include <vector>
@@ -27,13 +27,6 @@ struct Routing {
 /// routers.)
 Routing route(Context& context, const Tensor& logits, std::int64_t top_k, const RouterRule& rule,
               const Tensor& correction_bias = {});
-
-/// All experts in one operation with one gradient. x: (tokens, hidden) T. gate_up: (experts, 2 * ffn, hidden)
-/// T. down: (experts, hidden, ffn) T. residual: (tokens, hidden) f32 or undefined. Result: (tokens, hidden)
-/// f32. Keeps x (Saved), the pre-activation (tokens * top_k, 2 * ffn) T and the routing. (Guo et al.,
-/// SonicMoE; performance notes in kernels::ExpertsArgs.)
-Tensor experts(Context& context, const Tensor& x, const Tensor& gate_up, const Tensor& down,
-               const Routing& routing, const Tensor& residual);
 
 /// Transformers' load-balancing loss over all MoE layers of one micro-step, times `coefficient`
 /// (kernels::LoadBalancingArgs). Result: (1) f32. tokens: non-padding tokens that each layer routed. (Fedus

@@ -77,6 +77,30 @@ TEST(Cost, OfExpertsCountsRoutedRowsNotExperts) {
   EXPECT_EQ(cost(gradient).flops, flops);
 }
 
+TEST(Cost, OfExpertsCountsWhatTheirFormHas) {
+  ExpertsArgs a;
+  a.x = a.y = shape(100, 128);
+  a.top_k = 1;
+  a.ffn = 256;
+  a.experts = 4;
+  const Cost gated = cost(a);
+  a.gated = false;
+  EXPECT_EQ(cost(a).flops * 3, gated.flops * 2);
+  EXPECT_EQ(gated.bytes - cost(a).bytes, 4 * 4 * 256 * 128);
+  a.gated = true;
+  a.gate_up.kind = WeightKind::kMxfp4;  // 17 bytes for 32 numbers
+  EXPECT_EQ(gated.bytes - cost(a).bytes, 4 * 2 * 256 * 128 * (4 - 17.0 / 32));
+  a.gate_up.kind = WeightKind::kFp8Block;
+  EXPECT_EQ(gated.bytes - cost(a).bytes, 4 * 2 * 256 * 128 * (3 - 4.0 / (128 * 128)));
+  a.gate_up.kind = WeightKind::kDense;
+  a.has_gate_up_bias = a.has_down_bias = true;
+  EXPECT_EQ(cost(a).bytes - gated.bytes, 4 * 4 * (2 * 256 + 128));
+  ExpertsGradArgs gradient{.forward = a, .dy = a.x, .dx = a.x, .wants_dweights = true};
+  const double frozen = cost(gradient).bytes;
+  gradient.wants_dgate_up_bias = gradient.wants_ddown_bias = true;
+  EXPECT_EQ(cost(gradient).bytes - frozen, 4 * 4 * (2 * 256 + 128));
+}
+
 TEST(MetaKernels, RecordEachCostAndTouchNoMemory) {
   device::MetaStream stream(1);
   const KernelTable& meta = meta_kernels();

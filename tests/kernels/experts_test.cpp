@@ -6,7 +6,9 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "kernels/reference/expert_weight.h"
 #include "tests/kernels/against_reference.h"
+#include "tests/kernels/expert_forms.h"
 #include "tests/tolerance.h"
 
 namespace hone {
@@ -23,11 +25,13 @@ struct Problem {
   double skew = 0;  // the share of tokens whose first choice is expert 0
   DType dtype = DType::kF32, dweight = DType::kF32, dy = DType::kF32;
   bool accumulate = false;
+  test::ExpertForm form = {};
 
   std::string name() const {
-    return fmt::format("{} tokens, {} experts top {}, hidden {}, ffn {}, skew {}, {} dweight {} dy {} acc {}",
-                       tokens, experts, top_k, hidden, ffn, skew, name_of(dtype), name_of(dweight),
-                       name_of(dy), accumulate);
+    return fmt::format(
+        "{} tokens, {} experts top {}, hidden {}, ffn {}, skew {}, {} dweight {} dy {} acc {}, {}", tokens,
+        experts, top_k, hidden, ffn, skew, name_of(dtype), name_of(dweight), name_of(dy), accumulate,
+        form.name());
   }
   double tolerance(DType out) const {
     const DType narrowest = dtype == DType::kBF16 ? dtype : out;
@@ -70,13 +74,9 @@ void make_plan(const Problem& p, Arena& arena, ExpertsArgs& args) {
 ExpertsArgs make_forward(const Problem& p, Arena& arena) {
   ExpertsArgs args;
   make_plan(p, arena, args);
-  const auto scale = [](std::int64_t n) { return 1 / std::sqrt(static_cast<double>(n)); };
   args.x = arena.input(p.tokens, p.hidden, p.dtype, 3);
-  args.gate_up = arena.input(p.experts * 2 * p.ffn, p.hidden, p.dtype, 0, scale(p.hidden)).data;
-  args.down = arena.input(p.experts * p.hidden, p.ffn, p.dtype, 0, scale(p.ffn)).data;
-  args.experts = p.experts;
+  set_form(args, arena, p.form, p.dtype, p.experts, p.hidden, p.ffn);
   args.top_k = p.top_k;
-  args.ffn = p.ffn;
   return args;
 }
 
@@ -86,7 +86,7 @@ void run_forward(const Problem& p, Arena& arena, const KernelTable& table, devic
   args.y = arena.output("y", p.tokens, p.hidden, DType::kF32, false, p.tolerance(DType::kF32), 2);
   args.wants_pre_activation = true;
   args.pre_activation = arena
-                            .output("pre_activation", p.tokens * p.top_k, 2 * p.ffn, p.dtype, false,
+                            .output("pre_activation", p.tokens * p.top_k, args.inner(), p.dtype, false,
                                     test::tolerance(p.dtype, p.hidden))
                             .data;
   table.experts(args, stream);
@@ -95,22 +95,27 @@ void run_forward(const Problem& p, Arena& arena, const KernelTable& table, devic
 void run_backward(const Problem& p, Arena& arena, const KernelTable& table, device::Stream& stream) {
   ExpertsGradArgs args;
   args.forward = make_forward(p, arena);
-  args.forward.pre_activation = arena.input(p.tokens * p.top_k, 2 * p.ffn, p.dtype).data;
+  args.forward.pre_activation = arena.input(p.tokens * p.top_k, args.forward.inner(), p.dtype).data;
   args.forward.wants_pre_activation = true;
   args.dy = arena.input(p.tokens, p.hidden, p.dy, 5);
   args.dx = arena.output("dx", p.tokens, p.hidden, DType::kF32, p.accumulate, p.tolerance(DType::kF32), 1);
-  args.wants_dweights = args.wants_dgate_up = args.wants_ddown = true;
+  args.wants_dweights = true;
+  args.wants_dgate_up = args.wants_ddown = p.form.dense();
+  args.wants_dgate_up_bias = args.wants_ddown_bias = p.form.biases;
   args.dweights = static_cast<float*>(
       arena.output("dweights", p.tokens, p.top_k, DType::kF32, false, p.tolerance(DType::kF32)).data);
   args.dgate_up_dtype = args.ddown_dtype = p.dweight;
+  args.dgate_up_bias_dtype = args.ddown_bias_dtype = p.dweight;
   args.accumulate_dx = args.accumulate_dgate_up = args.accumulate_ddown = p.accumulate;
-  args.dgate_up = arena
-                      .output("dgate_up", p.experts * 2 * p.ffn, p.hidden, p.dweight, p.accumulate,
-                              p.tolerance(p.dweight))
-                      .data;
-  args.ddown =
-      arena.output("ddown", p.experts * p.hidden, p.ffn, p.dweight, p.accumulate, p.tolerance(p.dweight))
-          .data;
+  args.accumulate_dgate_up_bias = args.accumulate_ddown_bias = p.accumulate;
+  const auto gradient = [&](const char* name, bool wanted, std::int64_t rows, std::int64_t cols) {
+    return wanted ? arena.output(name, rows, cols, p.dweight, p.accumulate, p.tolerance(p.dweight)).data
+                  : nullptr;
+  };
+  args.dgate_up = gradient("dgate_up", args.wants_dgate_up, p.experts * args.forward.inner(), p.hidden);
+  args.ddown = gradient("ddown", args.wants_ddown, p.experts * p.hidden, p.ffn);
+  args.dgate_up_bias = gradient("dgate_up_bias", p.form.biases, p.experts, args.forward.inner());
+  args.ddown_bias = gradient("ddown_bias", p.form.biases, p.experts, p.hidden);
   table.experts_grad(args, stream);
 }
 
@@ -151,6 +156,89 @@ TEST(Experts, SumManyRowsInPieces) {
 
 TEST(Experts, WithoutRowsHaveZeroGradients) {
   check({30, 40, 1, 24, 16, 1.0, kF, kF, kF});
+}
+
+test::ExpertForm form_of(test::Activation activation, bool gated, bool biases,
+                         test::WeightKind kind = test::WeightKind::kDense) {
+  return {activation, gated, biases, kind, kind};
+}
+
+TEST(Experts, ComeInOtherFormsHoweverTheWorkIsShared) {
+  using test::Activation;
+  for (const auto& form :
+       {form_of(Activation::kClampedSilu, true, true), form_of(Activation::kRelu2, false, true)}) {
+    check({200, 16, 2, 48, 40, 0, kF, kF, kF, false, form});
+    check({150, 24, 3, 33, 19, 0, kB, kB, kB, true, form});
+    check({400, 3, 2, 40, 350, 0.9, kF, kF, kF, true, form});
+    check({260, 2, 2, 300, 64, 0.5, kB, kF, kB, false, form});
+    check({2500, 4, 1, 16, 8, 0.95, kF, kF, kF, false, form});
+    check({7, 8, 2, 65, 48, 0, kB, kF, kF, false, form});
+  }
+}
+
+/// Expert weights as they are decoded, in T.
+test::ExpertWeight dense_of(Arena& arena, const test::ExpertWeight& w, DType t, std::int64_t experts,
+                            std::int64_t parts, std::int64_t rows, std::int64_t k) {
+  const kernels::Matrix all = arena.input(experts * parts * rows, k, t);
+  for (std::int64_t e = 0; e < experts; e++) {
+    const kernels::reference::ExpertMatrix of(w, t, e, parts, rows, k);
+    for (std::int64_t r = 0; r < parts * rows; r++)
+      for (std::int64_t c = 0; c < k; c++)
+        test::set(all, e * parts * rows + r, c, of.values[static_cast<std::size_t>(r * k + c)]);
+  }
+  return {all.data};
+}
+
+/// Runs both directions; dense: on the decoded weights.
+void run_quantised(const Problem& p, bool dense, Arena& arena, const KernelTable& table,
+                   device::Stream& stream) {
+  Arena others(7);
+  ExpertsGradArgs args;
+  ExpertsArgs& f = args.forward = make_forward(p, others);
+  if (dense) {
+    f.gate_up = dense_of(others, f.gate_up, p.dtype, p.experts, f.parts(), p.ffn, p.hidden);
+    f.down = dense_of(others, f.down, p.dtype, p.experts, 1, p.hidden, p.ffn);
+  }
+  f.y = arena.output("y", p.tokens, p.hidden, DType::kF32, false, 1);
+  f.wants_pre_activation = true;
+  f.pre_activation = arena.output("pre_activation", p.tokens * p.top_k, f.inner(), p.dtype, false, 1).data;
+  table.experts(f, stream);
+  args.dy = f.x;
+  args.dx = arena.output("dx", p.tokens, p.hidden, DType::kF32, false, 1);
+  args.wants_dweights = true;
+  args.dweights = static_cast<float*>(arena.output("dweights", p.tokens, p.top_k, kF, false, 1).data);
+  table.experts_grad(args, stream);
+}
+
+TEST(Experts, OfQuantisedWeightsAreThoseOfTheDecodedOnesBitForBit) {
+  using test::Activation;
+  constexpr auto kFp4 = test::WeightKind::kMxfp4, kFp8 = test::WeightKind::kFp8Block;
+  const auto gated4 = form_of(Activation::kClampedSilu, true, true, kFp4);
+  const auto gated8 = form_of(Activation::kSilu, true, false, kFp8);
+  const auto ungated4 = form_of(Activation::kRelu2, false, false, kFp4);
+  const auto ungated8 = form_of(Activation::kRelu2, false, true, kFp8);
+  const Problem problems[] = {{60, 4, 2, 96, 64, 0, kF, kF, kF, false, gated4},
+                              {60, 4, 2, 96, 64, 0, kB, kF, kF, false, gated4},
+                              {3, 4, 2, 160, 96, 0, kF, kF, kF, false, gated4},  // read straight
+                              {3, 4, 2, 160, 96, 0, kB, kF, kF, false, gated4},
+                              {40, 2, 1, 4160, 32, 0, kF, kF, kF, false, gated4},  // pieces of an odd length
+                              {40, 2, 1, 4160, 32, 0, kB, kF, kF, false, gated4},
+                              {50, 3, 2, 32, 2080, 0, kF, kF, kF, false, ungated4},
+                              {60, 4, 2, 97, 135, 0, kF, kF, kF, false, gated8},
+                              {60, 4, 2, 97, 135, 0, kB, kF, kF, false, gated8},
+                              {3, 4, 2, 97, 135, 0, kB, kF, kF, false, gated8},
+                              {40, 2, 1, 4161, 33, 0, kF, kF, kF, false, ungated8},
+                              {50, 3, 2, 261, 300, 0, kB, kF, kF, false, ungated8}};
+  for (const Problem& p : problems) {
+    for (const auto& [name, table] : test::fast_tables()) {
+      const auto run = [&](bool dense) {
+        return test::run_case(
+            [&](Arena& a, const KernelTable& t, device::Stream& s) { run_quantised(p, dense, a, t, s); },
+            table, 2, 1);
+      };
+      test::expect_equal(run(false), run(true), name + " " + p.name());
+    }
+  }
 }
 
 }  // namespace

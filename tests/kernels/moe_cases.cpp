@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "tests/kernels/cases.h"
+#include "tests/kernels/expert_forms.h"
 #include "tests/tolerance.h"
 
 namespace hone::test {
@@ -79,7 +80,8 @@ struct Routed {
   Arena arena{3};
   kernels::RouterArgs router;
   kernels::MoePlanArgs plan;
-  Routed(Stream& stream, Shape s, const Rule& rule, bool skewed) {
+  /// lost: of every third slot the expert is -1.
+  Routed(Stream& stream, Shape s, const Rule& rule, bool skewed, bool lost = false) {
     const Matrix logits = arena.input(s.tokens, s.experts, DType::kF32);
     if (skewed)  // most tokens choose the first experts, some experts get none
       for (std::int64_t i = 0; i < s.tokens; ++i)
@@ -100,6 +102,7 @@ struct Routed {
     plan.offsets = arena.integer_output("offsets", s.experts + 1);
     plan.permutation = arena.integer_output("permutation", s.tokens * s.top_k);
     plan.inverse = arena.integer_output("inverse", s.tokens * s.top_k);
+    for (std::int64_t i = 1; lost && i < s.tokens * s.top_k; i += 3) router.experts_of[i] = -1;
     reference().moe_plan(plan, stream);
   }
 };
@@ -161,48 +164,48 @@ struct Mode {
   bool residual, keep, dx, accumulate;
   DType dx_dtype = DType::kF32;
   std::optional<DType> ddown = {};  // else as dweight
+  ExpertForm form = {};
+  DType dgate_up_bias = DType::kF32, ddown_bias = DType::kF32;
 };
 
-kernels::ExpertsArgs experts_args(Arena& arena, const Routed& routed, Shape s, DType dtype) {
+kernels::ExpertsArgs experts_args(Arena& arena, const Routed& routed, Shape s, const Mode& m) {
   kernels::ExpertsArgs a;
-  a.x = arena.input(s.tokens, s.hidden, dtype);
-  a.gate_up =
-      arena.input(s.experts * 2 * s.ffn, s.hidden, dtype, 0, 1 / std::sqrt(static_cast<double>(s.hidden)))
-          .data;
-  a.down = arena.input(s.experts * s.hidden, s.ffn, dtype, 0, 1 / std::sqrt(static_cast<double>(s.ffn))).data;
+  a.x = arena.input(s.tokens, s.hidden, m.dtype);
+  set_form(a, arena, m.form, m.dtype, s.experts, s.hidden, s.ffn);
   a.weights = routed.router.weights;
   a.offsets = routed.plan.offsets;
   a.permutation = routed.plan.permutation;
   a.inverse = routed.plan.inverse;
-  a.experts = s.experts;
   a.top_k = s.top_k;
-  a.ffn = s.ffn;
   return a;
 }
 
 Outputs run_experts(const KernelTable& table, Stream& stream, Shape s, Mode m, bool skewed) {
-  const Routed routed(stream, s, {.normalize = true}, skewed);
+  const Routed routed(stream, s, {.normalize = true}, skewed, m.form.lost);
   Arena arena;
-  kernels::ExpertsArgs a = experts_args(arena, routed, s, m.dtype);
+  kernels::ExpertsArgs a = experts_args(arena, routed, s, m);
   a.wants_pre_activation = m.keep;
-  if (m.keep)
-    a.pre_activation = arena
-                           .output("pre_activation", s.tokens * s.top_k, 2 * s.ffn, m.dtype, false,
-                                   tolerance(m.dtype, s.hidden))
-                           .data;
+  if (m.keep) {
+    const Matrix pre = arena.output("pre_activation", s.tokens * s.top_k, a.inner(), m.dtype, false,
+                                    tolerance(m.dtype, s.hidden));
+    a.pre_activation = pre.data;
+    for (std::int64_t i = routed.plan.offsets[s.experts]; i < pre.rows; ++i)  // rows that nobody writes
+      for (std::int64_t j = 0; j < pre.cols; ++j) set(pre, i, j, 0);
+  }
   if (m.residual) a.residual = arena.input(s.tokens, s.hidden, DType::kF32);
-  a.y = arena.output("y", s.tokens, s.hidden, DType::kF32, false, tolerance(m.dtype, s.hidden + s.ffn));
+  a.y = arena.output("y", s.tokens, s.hidden, m.form.y, false, tolerance(m.dtype, s.hidden + s.ffn));
   table.experts(a, stream);
   return arena.outputs();
 }
 
 Outputs run_experts_grad(const KernelTable& table, Stream& stream, Shape s, Mode m, bool skewed,
                          bool weights) {
-  const Routed routed(stream, s, {.normalize = true}, skewed);
+  const Routed routed(stream, s, {.normalize = true}, skewed, m.form.lost);
   Arena forward, arena(2);
   kernels::ExpertsGradArgs g;
-  g.forward = experts_args(forward, routed, s, m.dtype);
-  g.forward.pre_activation = forward.output("", s.tokens * s.top_k, 2 * s.ffn, m.dtype, false, 1).data;
+  g.forward = experts_args(forward, routed, s, m);
+  const std::int64_t inner = g.forward.inner();
+  g.forward.pre_activation = forward.output("", s.tokens * s.top_k, inner, m.dtype, false, 1).data;
   g.forward.wants_pre_activation = true;
   g.forward.y = forward.output("", s.tokens, s.hidden, DType::kF32, false, 1);
   reference().experts(g.forward, stream);
@@ -214,17 +217,25 @@ Outputs run_experts_grad(const KernelTable& table, Stream& stream, Shape s, Mode
   };
   if (m.dx) g.dx = arena.output("dx", s.tokens, s.hidden, m.dx_dtype, m.accumulate, tol(m.dx_dtype));
   g.accumulate_dx = g.accumulate_dgate_up = g.accumulate_ddown = m.accumulate;
+  g.accumulate_dgate_up_bias = g.accumulate_ddown_bias = m.accumulate;
   g.dgate_up_dtype = m.dweight;
   g.ddown_dtype = m.ddown.value_or(m.dweight);
-  g.wants_dweights = g.wants_dgate_up = g.wants_ddown = weights;
-  if (weights) {
+  g.dgate_up_bias_dtype = m.dgate_up_bias;
+  g.ddown_bias_dtype = m.ddown_bias;
+  const auto gradient = [&](const char* name, std::int64_t rows, std::int64_t cols, DType dtype) {
+    return arena.output(name, rows, cols, dtype, m.accumulate, tol(dtype)).data;
+  };
+  g.wants_dweights = weights;
+  if (weights)
     g.dweights = f32(arena.output("dweights", s.tokens, s.top_k, DType::kF32, false, tol(DType::kF32)));
-    g.dgate_up =
-        arena.output("dgate_up", s.experts * 2 * s.ffn, s.hidden, m.dweight, m.accumulate, tol(m.dweight))
-            .data;
-    g.ddown =
-        arena.output("ddown", s.experts * s.hidden, s.ffn, g.ddown_dtype, m.accumulate, tol(g.ddown_dtype))
-            .data;
+  g.wants_dgate_up = weights && m.form.gate_up == WeightKind::kDense;
+  if (g.wants_dgate_up) g.dgate_up = gradient("dgate_up", s.experts * inner, s.hidden, m.dweight);
+  g.wants_ddown = weights && m.form.down == WeightKind::kDense;
+  if (g.wants_ddown) g.ddown = gradient("ddown", s.experts * s.hidden, s.ffn, g.ddown_dtype);
+  g.wants_dgate_up_bias = g.wants_ddown_bias = weights && m.form.biases;
+  if (g.wants_dgate_up_bias) {
+    g.dgate_up_bias = gradient("dgate_up_bias", s.experts, inner, m.dgate_up_bias);
+    g.ddown_bias = gradient("ddown_bias", s.experts, s.hidden, m.ddown_bias);
   }
   table.experts_grad(g, stream);
   return arena.outputs();
@@ -277,18 +288,63 @@ void add_experts(std::vector<Case>& cases) {
                            return run_experts_grad(t, st, s, m, skewed, m.dx || i % 2 == 0);
                          }});
       }
-  for (const DType dgate_up : kBothDtypes)
-    for (const DType ddown : kBothDtypes)
-      for (const DType dx : kBothDtypes)
-        for (const DType dy : kBothDtypes) {
-          const Mode m{kB, dgate_up, dy, false, true, true, false, dx, ddown};
-          cases.push_back({"experts_grad",
-                           fmt::format("experts_grad dgate_up {} ddown {} dx {} dy {}", name_of(dgate_up),
-                                       name_of(ddown), name_of(dx), name_of(dy)),
-                           [=](const KernelTable& t, Stream& st) {
-                             return run_experts_grad(t, st, {33, 4, 2, 40, 24}, m, false, true);
-                           }});
-        }
+}
+
+/// Every combination of the gradients' dtypes.
+void add_expert_dtypes(std::vector<Case>& cases) {
+  for (unsigned bits = 0; bits < 64; ++bits) {
+    const auto dtype = [bits](unsigned i) { return (bits >> i & 1U) != 0 ? DType::kBF16 : DType::kF32; };
+    Mode m{DType::kBF16, dtype(0), dtype(1), false, true, true, false, dtype(2), dtype(3)};
+    m.form = {.activation = Activation::kClampedSilu, .biases = true};
+    m.dgate_up_bias = dtype(4);
+    m.ddown_bias = dtype(5);
+    cases.push_back({"experts_grad", fmt::format("experts_grad dtypes {:06b}", bits),
+                     [=](const KernelTable& t, Stream& st) {
+                       return run_experts_grad(t, st, {17, 4, 2, 40, 24}, m, false, true);
+                     }});
+  }
+}
+
+/// Every form, in sizes whose blocks and panels have ragged ends, where the kind allows them.
+void add_expert_forms(std::vector<Case>& cases) {
+  using enum Activation;
+  constexpr WeightKind kDense = WeightKind::kDense, kFp4 = WeightKind::kMxfp4, kFp8 = WeightKind::kFp8Block;
+  const ExpertForm forms[] = {{kClampedSilu, true, true},
+                              {kClampedSilu, true, true, kDense, kDense, DType::kBF16, true},
+                              {kGelu, true, true},
+                              {kGeluTanh, true},
+                              {kSigmoid, true},
+                              {kTanh, false},
+                              {kIdentity, true},
+                              {kRelu2, false},
+                              {kRelu2, false, true, kDense, kDense, DType::kBF16, true},
+                              {kSilu, false, true},
+                              {kIdentity, false},
+                              {kSilu, true, false, kDense, kDense, DType::kF32, true},
+                              {kClampedSilu, true, true, kFp4, kFp4},
+                              {kSilu, true, false, kFp8, kFp8},
+                              {kSilu, true, false, kFp8, kDense, DType::kBF16, true},
+                              {kRelu2, false, true, kDense, kFp4},
+                              {kRelu2, false, false, kFp4, kFp8}};
+  // few rows an expert (read straight), many, and few experts of many rows (work is cut by columns)
+  const Shape ragged[] = {{3, 8, 2, 52, 37}, {150, 6, 2, 40, 136}, {200, 2, 1, 150, 35}};
+  const Shape whole[] = {{3, 8, 2, 64, 32}, {150, 6, 2, 160, 96}, {200, 2, 1, 32, 320}};
+  for (const ExpertForm& form : forms)
+    for (std::size_t i = 0; i < std::size(ragged); ++i)
+      for (const DType dtype : kBothDtypes) {
+        Mode m{dtype, DType::kF32, DType::kF32, i % 2 == 0, true, true, i == 1};
+        m.form = form;
+        if (dtype == DType::kF32) m.form.y = dtype;
+        const bool fp4 = form.gate_up == kFp4 || form.down == kFp4;
+        const Shape s = fp4 ? whole[i] : ragged[i];
+        const auto name = fmt::format("{}, {} tokens, hidden {} ffn {}, {}", m.form.name(), s.tokens,
+                                      s.hidden, s.ffn, name_of(dtype));
+        cases.push_back({"experts", "experts " + name,
+                         [=](const KernelTable& t, Stream& st) { return run_experts(t, st, s, m, i == 1); }});
+        cases.push_back({"experts_grad", "experts_grad " + name, [=](const KernelTable& t, Stream& st) {
+                           return run_experts_grad(t, st, s, m, i == 1, true);
+                         }});
+      }
 }
 
 void add_router(std::vector<Case>& cases, Shape s, const Rule& rule, bool bias, bool grid) {
@@ -382,6 +438,8 @@ std::vector<Case> moe_cases() {
                            return run_load_balancing(t, st, layers, experts, gradient);
                          }});
   add_experts(cases);
+  add_expert_dtypes(cases);
+  add_expert_forms(cases);
   return cases;
 }
 

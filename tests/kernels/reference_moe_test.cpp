@@ -1,4 +1,5 @@
 // Reference router, plan and experts against formulas and finite differences in double.
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 
@@ -37,6 +38,18 @@ struct Routed {
                        .experts_of = experts.data(),
                        .probability_sums = sums.data()},
                       stream);
+    order();
+  }
+  /// Every n-th slot goes nowhere.
+  void lose(std::size_t n) {
+    for (std::size_t i = 0; i < experts.size(); i += n) experts[i] = -1;
+    order();
+  }
+
+ private:
+  void order() {
+    Stream stream = make_stream(2);
+    std::fill(permutation.begin(), permutation.end(), -12345);  // not to be read where there is no row
     reference::moe_plan({.experts_of = experts.data(),
                          .tokens = kTokens,
                          .top_k = kTopK,
@@ -309,75 +322,214 @@ TEST(MoePlan, HasNoRowForAPairThatGoesNowhere) {
   }
 }
 
+/// What experts compute with, in double.
+struct Mixture {
+  Activation activation = Activation::kSilu;
+  bool gated = true, biases = false;
+  std::vector<std::int32_t> experts_of;  // -1: nowhere
+  Numbers x, gate_up, down, gate_up_bias, down_bias, weights;
+  std::size_t inner() const { return gated ? 2 * kFfn : kFfn; }
+};
+constexpr double kAlpha = 1.702, kLimit = 0.9;
+
+/// f(gate) * up; up is 1 where there is none.
+double activation_of(const Mixture& m, double gate, double up) {
+  switch (m.activation) {
+    case Activation::kIdentity:
+      return gate * up;
+    case Activation::kSilu:
+      return gate / (1 + std::exp(-gate)) * up;
+    case Activation::kGelu:
+      return gate * std::erfc(-gate / std::sqrt(2.0)) / 2 * up;
+    case Activation::kGeluTanh:
+      return gate / 2 * (1 + std::tanh(std::sqrt(2 / M_PI) * (gate + 0.044715 * std::pow(gate, 3)))) * up;
+    case Activation::kRelu2:
+      return std::pow(std::max(gate, 0.0), 2) * up;
+    case Activation::kSigmoid:
+      return up / (1 + std::exp(-gate));
+    case Activation::kTanh:
+      return std::tanh(gate) * up;
+    case Activation::kClampedSilu: {
+      const double g = std::min(gate, kLimit), u = std::clamp(up, -kLimit, kLimit);
+      return g / (1 + std::exp(-kAlpha * g)) * (u + 1);
+    }
+  }
+  return 0;
+}
+
 /// The experts' output token by token, straight from the definition.
-Numbers mix(const Numbers& x, const Numbers& gate_up, const Numbers& down, const Numbers& weights,
-            const std::vector<std::int32_t>& experts_of) {
+Numbers mix(const Mixture& m) {
   Numbers y(kTokens * kHidden);
   for (std::size_t pair = 0; pair < kTokens * kTopK; ++pair) {
-    const std::size_t t = pair / kTopK, e = static_cast<std::size_t>(experts_of[pair]);
-    Numbers pre(2 * kFfn);
-    for (std::size_t i = 0; i < 2 * kFfn; ++i)
+    if (m.experts_of[pair] < 0) continue;
+    const std::size_t t = pair / kTopK, e = static_cast<std::size_t>(m.experts_of[pair]), inner = m.inner();
+    Numbers pre(inner);
+    for (std::size_t i = 0; i < inner; ++i) {
+      if (m.biases) pre[i] = m.gate_up_bias[e * inner + i];
       for (std::size_t h = 0; h < kHidden; ++h)
-        pre[i] += gate_up[(e * 2 * kFfn + i) * kHidden + h] * x[t * kHidden + h];
-    for (std::size_t i = 0; i < kFfn; ++i) {
-      const double act = pre[i] / (1 + std::exp(-pre[i])) * pre[kFfn + i];
-      for (std::size_t h = 0; h < kHidden; ++h)
-        y[t * kHidden + h] += weights[pair] * down[(e * kHidden + h) * kFfn + i] * act;
+        pre[i] += m.gate_up[(e * inner + i) * kHidden + h] * m.x[t * kHidden + h];
+    }
+    for (std::size_t h = 0; h < kHidden; ++h) {
+      double sum = m.biases ? m.down_bias[e * kHidden + h] : 0;
+      for (std::size_t i = 0; i < kFfn; ++i)
+        sum += m.down[(e * kHidden + h) * kFfn + i] * activation_of(m, pre[i], m.gated ? pre[kFfn + i] : 1);
+      y[t * kHidden + h] += m.weights[pair] * sum;
     }
   }
   return y;
 }
 
-TEST(Experts, AndTheirGradientsMatchTheFormulaAndFiniteDifferences) {
+/// The reference's y, and its gradients against differences of mix.
+void check_mixture(Activation activation, bool gated, bool biases, bool lost) {
+  Mixture m;
+  m.activation = activation;
+  m.gated = gated;
+  m.biases = biases;
   Numbers logits = random_numbers(kTokens * kExperts, 1);
   for (std::size_t t = 0; t < kTokens; ++t) logits[t * kExperts + 2] = -9;  // an expert without tokens
-  const Routed r(logits, {.normalize = true});
-  const Numbers x = random_numbers(kTokens * kHidden, 2),
-                gate_up = random_numbers(kExperts * 2 * kFfn * kHidden, 3);
-  const Numbers down = random_numbers(kExperts * kHidden * kFfn, 4), dy = random_numbers(x.size(), 5);
-  const Numbers weights = to_numbers(r.weights);
-  auto fx = to_floats(x), fgu = to_floats(gate_up), fd = to_floats(down), fdy = to_floats(dy);
-  std::vector<float> pre(kTokens * kTopK * 2 * kFfn), y(x.size()), residual(x.size(), 1.0F);
+  Routed r(logits, {.normalize = true});
+  if (lost) r.lose(3);
+  m.experts_of = r.experts;
+  m.x = random_numbers(kTokens * kHidden, 2);
+  m.gate_up = random_numbers(kExperts * m.inner() * kHidden, 3);
+  m.down = random_numbers(kExperts * kHidden * kFfn, 4);
+  m.gate_up_bias = random_numbers(kExperts * m.inner(), 6);
+  m.down_bias = random_numbers(kExperts * kHidden, 7);
+  m.weights = to_numbers(r.weights);
+  const Numbers dy = random_numbers(m.x.size(), 5);
+  auto x = to_floats(m.x), gate_up = to_floats(m.gate_up), down = to_floats(m.down), fdy = to_floats(dy);
+  const auto gate_up_bias = to_floats(m.gate_up_bias), down_bias = to_floats(m.down_bias);
+  std::vector<float> pre(kTokens * kTopK * m.inner()), y(x.size()), residual(x.size(), 1.0F);
   Stream stream = make_stream(2);
-  const ExpertsArgs a{.x = as_matrix(fx, kHidden),
-                      .gate_up = fgu.data(),
-                      .down = fd.data(),
-                      .weights = r.weights.data(),
-                      .offsets = r.offsets.data(),
-                      .permutation = r.permutation.data(),
-                      .inverse = r.inverse.data(),
-                      .pre_activation = pre.data(),
-                      .wants_pre_activation = true,
-                      .residual = as_matrix(residual, kHidden),
-                      .y = as_matrix(y, kHidden),
-                      .experts = kExperts,
-                      .top_k = kTopK,
-                      .ffn = kFfn};
+  ExpertsArgs a;
+  a.x = as_matrix(x, kHidden);
+  a.gate_up.data = gate_up.data();
+  a.down.data = down.data();
+  a.has_gate_up_bias = a.has_down_bias = m.biases;
+  if (m.biases) {
+    a.gate_up_bias = gate_up_bias.data();
+    a.down_bias = down_bias.data();
+  }
+  a.activation = m.activation;
+  a.gated = m.gated;
+  a.alpha = static_cast<float>(kAlpha);
+  a.limit = static_cast<float>(kLimit);
+  a.weights = r.weights.data();
+  a.offsets = r.offsets.data();
+  a.permutation = r.permutation.data();
+  a.inverse = r.inverse.data();
+  a.pre_activation = pre.data();
+  a.wants_pre_activation = true;
+  a.residual = as_matrix(residual, kHidden);
+  a.y = as_matrix(y, kHidden);
+  a.experts = kExperts;
+  a.top_k = kTopK;
+  a.ffn = kFfn;
   reference::experts(a, stream);
-  Numbers want = mix(x, gate_up, down, weights, r.experts);
+  Numbers want = mix(m);
   for (double& v : want) v += 1;
   expect_close(y, want, 16, "y");
 
-  std::vector<float> dx(x.size()), dw(weights.size()), dgu(gate_up.size(), 7.0F), dd(down.size(), 7.0F);
-  reference::experts_grad({.forward = a,
-                           .dy = as_matrix(fdy, kHidden),
-                           .dx = as_matrix(dx, kHidden),
-                           .dweights = dw.data(),
-                           .dgate_up = dgu.data(),
-                           .ddown = dd.data(),
-                           .wants_dweights = true,
-                           .wants_dgate_up = true,
-                           .wants_ddown = true},
-                          stream);
-  const auto gradient = [&](const Numbers& of, auto f) { return numeric_gradient(f, of, dy); };
-  expect_close(dx, gradient(x, [&](const Numbers& v) { return mix(v, gate_up, down, weights, r.experts); }),
-               64, "dx");
-  expect_close(dw, gradient(weights, [&](const Numbers& v) { return mix(x, gate_up, down, v, r.experts); }),
-               64, "dweights");
-  expect_close(dgu, gradient(gate_up, [&](const Numbers& v) { return mix(x, v, down, weights, r.experts); }),
-               64, "dgate_up");
-  expect_close(dd, gradient(down, [&](const Numbers& v) { return mix(x, gate_up, v, weights, r.experts); }),
-               64, "ddown");
+  std::vector<float> dx(x.size()), dw(m.weights.size(), 7.0F), dgu(gate_up.size(), 7.0F),
+      dd(down.size(), 7.0F), dgub(gate_up_bias.size(), 7.0F), ddb(down_bias.size(), 7.0F);
+  ExpertsGradArgs g;
+  g.forward = a;
+  g.dy = as_matrix(fdy, kHidden);
+  g.dx = as_matrix(dx, kHidden);
+  g.dweights = dw.data();
+  g.dgate_up = dgu.data();
+  g.ddown = dd.data();
+  g.wants_dweights = g.wants_dgate_up = g.wants_ddown = true;
+  g.wants_dgate_up_bias = g.wants_ddown_bias = m.biases;
+  if (m.biases) {
+    g.dgate_up_bias = dgub.data();
+    g.ddown_bias = ddb.data();
+  }
+  reference::experts_grad(g, stream);
+  const auto expect_gradient = [&](const std::vector<float>& got, Numbers Mixture::*of, const char* what) {
+    const auto along = [&](const Numbers& v) {
+      Mixture moved = m;
+      moved.*of = v;
+      return mix(moved);
+    };
+    expect_close(got, numeric_gradient(along, m.*of, dy), 64, what);
+  };
+  expect_gradient(dx, &Mixture::x, "dx");
+  expect_gradient(dw, &Mixture::weights, "dweights");
+  expect_gradient(dgu, &Mixture::gate_up, "dgate_up");
+  expect_gradient(dd, &Mixture::down, "ddown");
+  if (!m.biases) return;
+  expect_gradient(dgub, &Mixture::gate_up_bias, "dgate_up_bias");
+  expect_gradient(ddb, &Mixture::down_bias, "ddown_bias");
+}
+
+TEST(Experts, AndTheirGradientsMatchTheFormulaAndFiniteDifferences) {
+  for (const auto activation :
+       {Activation::kIdentity, Activation::kSilu, Activation::kGelu, Activation::kGeluTanh,
+        Activation::kRelu2, Activation::kSigmoid, Activation::kTanh, Activation::kClampedSilu})
+    for (const bool gated : {true, false})
+      for (const bool biases : {false, true}) {
+        if (activation == Activation::kClampedSilu && !gated) continue;
+        SCOPED_TRACE(static_cast<int>(activation));
+        check_mixture(activation, gated, biases, biases);
+      }
+}
+
+/// What an expert of one row of k numbers, `data` with one scale, gives for the unit vectors: the numbers.
+std::vector<float> decoded(WeightKind kind, const std::vector<std::uint8_t>& data, const void* scales,
+                           std::size_t k, const KernelTable& table) {
+  std::vector<float> x(k * k), down(k), weights(k, 1.0F), y(k), wide(k * k);
+  std::vector<std::int32_t> offsets{0, static_cast<std::int32_t>(k)}, rows(k);
+  std::iota(rows.begin(), rows.end(), 0);
+  for (std::size_t i = 0; i < k; ++i) x[i * k + i] = 1;
+  down[0] = 1;
+  ExpertsArgs a;
+  a.x = as_matrix(x, static_cast<std::int64_t>(k));
+  a.gate_up = {data.data(), scales, kind};
+  a.down.data = down.data();
+  a.activation = Activation::kIdentity;
+  a.gated = false;
+  a.weights = weights.data();
+  a.offsets = offsets.data();
+  a.permutation = a.inverse = rows.data();
+  a.y = as_matrix(wide, static_cast<std::int64_t>(k));
+  a.experts = a.top_k = a.ffn = 1;
+  Stream stream = make_stream(1);
+  table.experts(a, stream);
+  for (std::size_t i = 0; i < k; ++i) y[i] = wide[i * k];
+  return y;
+}
+
+/// Every code of FP8 e4m3 but NaN, and of FP4 e2m1, by the tables of the OCP specifications.
+TEST(Experts, DecodeEveryCodeOfQuantisedWeights) {
+  for (const KernelTable* table : {&cpu_kernels(CpuIsa::kReference), &cpu_kernels(choose_cpu_isa())}) {
+    std::vector<std::uint8_t> fp8(256);
+    std::iota(fp8.begin(), fp8.end(), 0);
+    fp8[0x7f] = fp8[0xff] = 0;
+    const std::vector<float> scales{0.25F, 2.0F};  // of 128 along k
+    const auto numbers = decoded(WeightKind::kFp8Block, fp8, scales.data(), 256, *table);
+    for (std::size_t code = 0; code < 256; ++code) {
+      const auto mantissa = static_cast<double>(fp8[code] & 7U);
+      const int exponent = fp8[code] >> 3 & 15;
+      const double magnitude =
+          exponent == 0 ? mantissa / 8 / 64 : (1 + mantissa / 8) * std::exp2(exponent - 7);
+      const double scale = code < 128 ? 0.25 : -2.0;  // codes from 128 on are negative
+      EXPECT_EQ(numbers[code], static_cast<float>(scale * magnitude)) << code;
+    }
+    const std::vector<float> fp4{0, 0.5F, 1, 1.5F, 2, 3, 4, 6, -0, -0.5F, -1, -1.5F, -2, -3, -4, -6};
+    std::vector<std::uint8_t> pairs;
+    for (unsigned code = 0; code < 32; code += 2)
+      pairs.push_back(static_cast<std::uint8_t>(code % 16 | (code % 16 + 1) << 4));
+    for (const int exponent : {1, 120, 127, 200}) {
+      const auto scale = static_cast<std::uint8_t>(exponent);
+      const auto four_bits = decoded(WeightKind::kMxfp4, pairs, &scale, 32, *table);
+      for (std::size_t i = 0; i < 32; ++i)
+        EXPECT_EQ(four_bits[i], std::ldexp(fp4[i % 16], exponent - 127)) << i;
+    }
+    fp8.assign(32, 0x38);
+    fp8[5] = 0x7f;
+    EXPECT_TRUE(std::isnan(decoded(WeightKind::kFp8Block, fp8, scales.data(), 32, *table)[5]));
+  }
 }
 
 TEST(LoadBalancing, IsTheTopKWhenAllExpertsShareEqually) {

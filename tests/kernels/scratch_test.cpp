@@ -146,8 +146,8 @@ TEST(Scratch, OfEvenlyUsedExpertsIsCountedOnMeta) {
   ExpertsGradArgs g;
   kernels::ExpertsArgs& a = g.forward;
   a.x = arena.input(kTokens, kHidden, DType::kF32);
-  a.gate_up = arena.input(kExperts * 2 * kFfn, kHidden, DType::kF32).data;
-  a.down = arena.input(kExperts * kHidden, kFfn, DType::kF32).data;
+  a.gate_up.data = arena.input(kExperts * 2 * kFfn, kHidden, DType::kF32).data;
+  a.down.data = arena.input(kExperts * kHidden, kFfn, DType::kF32).data;
   a.weights = arena.floats(std::vector<double>(kTokens, 0.5));
   a.offsets = arena.integers(offsets);
   a.permutation = a.inverse = arena.integers(rows);
@@ -165,7 +165,7 @@ TEST(Scratch, OfEvenlyUsedExpertsIsCountedOnMeta) {
   fastest().experts(a, real);
   fastest().experts_grad(g, real);
   for (Matrix* m : {&a.x, &a.y, &g.dy, &g.dx}) forget(*m);
-  a.gate_up = a.down = a.pre_activation = g.dgate_up = g.ddown = nullptr;
+  a.gate_up.data = a.down.data = a.pre_activation = g.dgate_up = g.ddown = nullptr;
   a.weights = nullptr;
   a.offsets = a.permutation = a.inverse = nullptr;
   kernels::meta_kernels().experts(a, meta);

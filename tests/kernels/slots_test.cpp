@@ -172,6 +172,8 @@ Parts parts(ExpertsGradArgs& a) {
   Parts p{{&a.forward.x, &a.dy, &a.dx}, {}, {&a.forward.experts, &a.forward.top_k, &a.forward.ffn}};
   if (a.wants_dgate_up) p.dtypes.push_back(&a.dgate_up_dtype);
   if (a.wants_ddown) p.dtypes.push_back(&a.ddown_dtype);
+  if (a.wants_dgate_up_bias) p.dtypes.push_back(&a.dgate_up_bias_dtype);
+  if (a.wants_ddown_bias) p.dtypes.push_back(&a.ddown_bias_dtype);
   return p;
 }
 Parts parts(LoadBalancingArgs& a) {

@@ -161,6 +161,57 @@ TEST(KernelArguments, OfAttentionHaveHeadsOfTheSizesTold) {
   EXPECT_THROW(validate(g), Error);
 }
 
+TEST(KernelArguments, OfExpertsFitTheirForm) {
+  ExpertsGradArgs g;
+  ExpertsArgs& a = g.forward;
+  a.x = matrix(kF, 2, 4);
+  a.y = matrix(kF, 2, 4);
+  g.dy = matrix(kF, 2, 4);
+  float numbers[64];
+  a.gate_up.data = a.down.data = numbers;
+  a.experts = a.ffn = 2;
+  a.top_k = 1;
+  a.wants_pre_activation = true;
+  a.pre_activation = numbers;
+  EXPECT_NO_THROW(validate(a));
+  EXPECT_NO_THROW(validate(g));
+  a.activation = Activation::kClampedSilu;
+  EXPECT_THROW(validate(a), Error) << "of no limit";
+  a.limit = 7;
+  EXPECT_NO_THROW(validate(a));
+  a.gated = false;
+  EXPECT_THROW(validate(a), Error) << "clamped without a gate";
+  a.activation = Activation::kRelu2;
+  EXPECT_NO_THROW(validate(a));
+  a.has_down_bias = true;
+  EXPECT_THROW(validate(a), Error);
+  a.down_bias = numbers;
+  EXPECT_NO_THROW(validate(a));
+  g.wants_dgate_up_bias = true;
+  g.dgate_up_bias = numbers;
+  EXPECT_THROW(validate(g), Error) << "of no bias";
+  a.has_gate_up_bias = true;
+  a.gate_up_bias = numbers;
+  EXPECT_NO_THROW(validate(g));
+  a.y = matrix(kB, 2, 4);
+  EXPECT_THROW(validate(a), Error) << "T is f32";
+  a.x = matrix(kB, 2, 4);
+  EXPECT_NO_THROW(validate(a));
+  a.gate_up.kind = WeightKind::kFp8Block;
+  EXPECT_THROW(validate(a), Error) << "no scales";
+  a.gate_up.scales = numbers;
+  EXPECT_NO_THROW(validate(a));
+  EXPECT_NO_THROW(validate(g));
+  g.wants_dgate_up = true;
+  g.dgate_up = numbers;
+  EXPECT_THROW(validate(g), Error) << "quantised weights have no gradient";
+  a.gate_up.kind = WeightKind::kMxfp4;
+  EXPECT_THROW(validate(a), Error) << "k is 4";
+  a.x = matrix(kB, 1, 32);
+  a.y = matrix(kB, 1, 32);
+  EXPECT_NO_THROW(validate(a));
+}
+
 TEST(KernelArguments, OfARouterChooseAmongItsExperts) {
   EXPECT_THROW(validate(RouterArgs{.tokens = 1, .experts = 2, .top_k = 3, .rule = {}}), Error);
   EXPECT_NO_THROW(validate(RouterArgs{.tokens = 1, .experts = 2, .top_k = 2, .rule = {}}));

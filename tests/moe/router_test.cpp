@@ -6,7 +6,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "moe/moe.h"
+#include "moe/experts.h"
 #include "ops/cross_entropy.h"
 #include "ops/elementwise.h"
 #include "ops/linear.h"
@@ -112,7 +112,8 @@ TEST(MoeLayer, GradMatchesFiniteDifference) {
               .program = [=](Context& c, const Tensors& in) -> Tensors {
                 const Tensor logits = ops::linear(c, in[0], in[1], {}, {}, DType::kF32);
                 const Routing r = route(c, spread(c, logits), 2, {.normalize = normalize});
-                return {experts(c, in[0], in[2], in[3], r, in[4])};
+                const ExpertWeights weights{in[2], in[3], {}, {}};
+                return {experts(c, in[0], weights, {}, r, in[4])};
               },
               .kept_bytes = (kTokens * 5 + routing + kTokens * 2 * 6) * 4});
   }

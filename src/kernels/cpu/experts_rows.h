@@ -8,6 +8,8 @@
 #include "kernels/cpu/carver.h"
 #include "kernels/cpu/expert_plan.h"
 #include "kernels/cpu/matmul.h"
+#include "kernels/cpu/quantised.h"
+#include "kernels/cpu/rows.h"
 
 namespace hone::kernels::cpu {
 
@@ -35,14 +37,24 @@ void gather_rows(const S* x, Index x_stride, const std::int32_t* index, Index ro
   }
 }
 
-/// token_of[row] of every row of the plan.
+/// token_of[row] of every row of the plan that counts.
 template <class Isa>
-void find_tokens(const ExpertsArgs& args, Index rows, std::int32_t* token_of) {
+void find_tokens(const ExpertsArgs& args, std::int32_t* token_of) {
   const auto top_k = static_cast<std::int32_t>(args.top_k);
+  const Index rows = args.offsets[args.experts];
   for (Index row = 0; row < rows; row++) token_of[row] = args.permutation[row] / top_k;
 }
 
-/// y_t = [base_t +] the sum of token t's rows in the order of its slots. base may be y itself.
+/// Expert e's quantised weights.
+[[gnu::always_inline]] inline QuantisedMatrix gate_up_of(const ExpertsArgs& a, Index e) {
+  return QuantisedMatrix::of(a.gate_up, e, a.parts(), a.ffn, a.x.cols);
+}
+[[gnu::always_inline]] inline QuantisedMatrix down_of(const ExpertsArgs& a, Index e) {
+  return QuantisedMatrix::of(a.down, e, 1, a.x.cols, a.ffn);
+}
+
+/// y_t = [base_t +] the sum of token t's rows in the order of its slots, of those that go somewhere. base may
+/// be y itself.
 template <class Isa, class B, class Y>
 void combine_rows(const ExpertsArgs& args, const float* rows, const B* base, Index base_stride, Y* y,
                   Index y_stride, device::Stream& stream) {
@@ -63,10 +75,11 @@ void combine_rows(const ExpertsArgs& args, const float* rows, const B* base, Ind
           if (high > 0) sum[1] = load_lanes<Isa>(base + t * base_stride + j + kLanes, high);
         }
         for (Index s = 0; s < top_k; s++) {
+          prefetch_panel<Isa>(rows + most(0, of_next[s]) * hidden + j);
+          if (of_slot[s] < 0) continue;
           const float* from = rows + of_slot[s] * hidden + j;
           sum[0] = sum[0] + load_lanes<Isa>(from, low);
           if (high > 0) sum[1] = sum[1] + load_lanes<Isa>(from + kLanes, high);
-          prefetch_panel<Isa>(rows + of_next[s] * hidden + j);
         }
         store_lanes<Isa>(y + t * y_stride + j, sum[0], low);
         if (high > 0) store_lanes<Isa>(y + t * y_stride + j + kLanes, sum[1], high);

@@ -126,6 +126,30 @@ struct Avx2 {
   }
   [[gnu::always_inline]] static Vec sigmoid(Vec x) { return set(1.0F) / (set(1.0F) + exp(zero() - x)); }
 
+  /// As Avx512Ops::e2m1 and e4m3.
+  [[gnu::always_inline]] static Vec e2m1(const std::uint8_t* p) {
+    std::uint32_t word;
+    __builtin_memcpy(&word, p, sizeof word);
+    const __m256i nibbles = _mm256_srlv_epi32(_mm256_set1_epi32(static_cast<int>(word)),
+                                              _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
+    const Vec magnitudes = _mm256_setr_ps(0.0F, 0.5F, 1.0F, 1.5F, 2.0F, 3.0F, 4.0F, 6.0F);
+    const __m256i sign =
+        _mm256_and_si256(_mm256_slli_epi32(nibbles, 28), _mm256_set1_epi32(static_cast<int>(0x80000000)));
+    return _mm256_or_ps(_mm256_permutevar8x32_ps(magnitudes, nibbles), _mm256_castsi256_ps(sign));
+  }
+  [[gnu::always_inline]] static Vec e4m3(const std::uint8_t* p) {
+    const __m256i x = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+    const __m256i magnitude = _mm256_and_si256(x, _mm256_set1_epi32(0x7f));
+    const __m256i bits = _mm256_add_epi32(_mm256_slli_epi32(magnitude, 20), _mm256_set1_epi32(120 << 23));
+    const __m256i small = _mm256_cmpgt_epi32(_mm256_set1_epi32(8), magnitude);
+    const __m256i raised = _mm256_add_epi32(bits, _mm256_and_si256(small, _mm256_set1_epi32(1 << 23)));
+    const Vec value = _mm256_castsi256_ps(raised) - _mm256_and_ps(_mm256_castsi256_ps(small), set(0x1p-6F));
+    const __m256i sign = _mm256_slli_epi32(_mm256_andnot_si256(_mm256_set1_epi32(0x7f), x), 24);
+    const __m256i nan = _mm256_cmpeq_epi32(magnitude, _mm256_set1_epi32(0x7f));
+    return _mm256_blendv_ps(_mm256_or_ps(value, _mm256_castsi256_ps(sign)), set(__builtin_nanf("")),
+                            _mm256_castsi256_ps(nan));
+  }
+
   [[gnu::always_inline]] static Vec broadcast(const void* p) {
     return _mm256_broadcast_ss(static_cast<const float*>(p));
   }

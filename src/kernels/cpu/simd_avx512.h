@@ -119,6 +119,33 @@ struct Avx512Ops {
   }
   [[gnu::always_inline]] static Vec sigmoid(Vec x) { return set(1.0F) / (set(1.0F) + exp(zero() - x)); }
 
+  /// kLanes FP4 numbers (sign, two bits of exponent, one of mantissa), two in a byte.
+  [[gnu::always_inline]] static Vec e2m1(const std::uint8_t* p) {
+    std::uint32_t words[2];
+    __builtin_memcpy(words, p, sizeof words);
+    const __m512i low = _mm512_set1_epi32(static_cast<int>(words[0]));
+    const __m512i both = _mm512_mask_set1_epi32(low, 0xff00, static_cast<int>(words[1]));
+    const __m512i shifts = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28);
+    const Vec numbers = _mm512_setr_ps(0.0F, 0.5F, 1.0F, 1.5F, 2.0F, 3.0F, 4.0F, 6.0F, -0.0F, -0.5F, -1.0F,
+                                       -1.5F, -2.0F, -3.0F, -4.0F, -6.0F);
+    return _mm512_permutexvar_ps(_mm512_srlv_epi32(both, shifts), numbers);  // by the low four bits
+  }
+  /// kLanes FP8 numbers (sign, four bits of exponent, three of mantissa; all ones: NaN).
+  [[gnu::always_inline]] static Vec e4m3(const std::uint8_t* p) {
+    const __m512i x = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    const __m512i magnitude = _mm512_and_si512(x, _mm512_set1_epi32(0x7f));
+    const __m512i bits = _mm512_add_epi32(_mm512_slli_epi32(magnitude, 20), _mm512_set1_epi32(120 << 23));
+    // With no exponent it is m / 8 * 2^-6: one more in the exponent, less what the hidden bit adds.
+    const __mmask16 small = _mm512_cmplt_epi32_mask(magnitude, _mm512_set1_epi32(8));
+    const __m512i raised = _mm512_mask_add_epi32(bits, small, bits, _mm512_set1_epi32(1 << 23));
+    Vec value = _mm512_castsi512_ps(raised);
+    value = _mm512_mask_sub_ps(value, small, value, set(0x1p-6F));
+    const __m512i sign = _mm512_slli_epi32(_mm512_andnot_si512(_mm512_set1_epi32(0x7f), x), 24);
+    value = _mm512_or_ps(value, _mm512_castsi512_ps(sign));
+    const __mmask16 nan = _mm512_cmpeq_epi32_mask(magnitude, _mm512_set1_epi32(0x7f));
+    return _mm512_mask_blend_ps(nan, value, set(__builtin_nanf("")));
+  }
+
   /// The 32 bits at p in every lane.
   [[gnu::always_inline]] static Vec broadcast(const void* p) {
     float word;

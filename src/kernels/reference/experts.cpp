@@ -1,6 +1,9 @@
 // Reference: the experts of one layer, expert by expert, on gathered rows.
+#include <algorithm>
 #include <vector>
 
+#include "kernels/reference/activation.h"
+#include "kernels/reference/expert_weight.h"
 #include "kernels/reference/reference.h"
 #include "kernels/reference/typed.h"
 
@@ -19,9 +22,22 @@ struct Rows {
 };
 
 /// Expert e's slice of a (experts, rows, cols) stack.
-Matrix slice(const void* stack, DType dtype, std::int64_t e, std::int64_t rows, std::int64_t cols) {
-  const Matrix all{const_cast<void*>(stack), dtype, rows, cols, cols};
+Matrix slice(void* stack, DType dtype, std::int64_t e, std::int64_t rows, std::int64_t cols) {
+  const Matrix all{stack, dtype, rows, cols, cols};
   return rows_of(all, e * rows, rows);
+}
+ExpertMatrix gate_up_of(const ExpertsArgs& a, std::int64_t e) {
+  return {a.gate_up, a.x.dtype, e, a.parts(), a.ffn, a.x.cols};
+}
+ExpertMatrix down_of(const ExpertsArgs& a, std::int64_t e) {
+  return {a.down, a.x.dtype, e, 1, a.x.cols, a.ffn};
+}
+/// Element j of expert e's bias; 0 where there is none.
+double bias_of(const void* bias, bool given, DType dtype, std::int64_t e, std::int64_t n, std::int64_t j) {
+  return given ? load(bias, dtype, e * n + j) : 0;
+}
+double down_bias(const ExpertsArgs& a, std::int64_t e, std::int64_t j) {
+  return bias_of(a.down_bias, a.has_down_bias, a.x.dtype, e, a.x.cols, j);
 }
 
 /// Row r is row token(r) of x, for the rows begin … begin+count-1 of the plan.
@@ -40,30 +56,26 @@ void scatter_add(const ExpertsArgs& a, std::int64_t begin, const Matrix& rows, s
 
 void forward_expert(const ExpertsArgs& a, std::int64_t e, std::vector<double>& y, Stream& stream) {
   const std::int64_t begin = a.offsets[e], count = a.offsets[e + 1] - begin, hidden = a.x.cols;
-  Rows x(count, hidden), pre(count, 2 * a.ffn), act(count, a.ffn), out(count, hidden);
+  Rows x(count, hidden), pre(count, a.inner()), act(count, a.ffn), out(count, hidden);
   gather(a, a.x, begin, x.matrix);
-  matmul({.a = x.matrix,
-          .b = slice(a.gate_up, a.x.dtype, e, 2 * a.ffn, hidden),
-          .c = pre.matrix,
-          .transpose_b = true,
-          .residual = {}},
-         stream);
+  const ExpertMatrix gate_up = gate_up_of(a, e), down = down_of(a, e);
+  matmul({.a = x.matrix, .b = gate_up.matrix, .c = pre.matrix, .transpose_b = true, .residual = {}}, stream);
   for (std::int64_t r = 0; r < count; ++r) {
+    for (std::int64_t j = 0; j < a.inner(); ++j)
+      put(pre.matrix, r, j, bias_of(a.gate_up_bias, a.has_gate_up_bias, a.x.dtype, e, a.inner(), j), true);
     if (a.wants_pre_activation)
-      for (std::int64_t j = 0; j < 2 * a.ffn; ++j)
-        store(a.pre_activation, a.x.dtype, (begin + r) * 2 * a.ffn + j, load(pre.matrix, r, j));
+      for (std::int64_t j = 0; j < a.inner(); ++j)
+        store(a.pre_activation, a.x.dtype, (begin + r) * a.inner() + j, load(pre.matrix, r, j));
     for (std::int64_t j = 0; j < a.ffn; ++j) {
-      const double g = load(pre.matrix, r, j);
+      const double up = a.gated ? load(pre.matrix, r, a.ffn + j) : 1;
       store(act.matrix, r, j,
-            a.weights[a.permutation[begin + r]] * g * sigmoid(g) * load(pre.matrix, r, a.ffn + j));
+            a.weights[a.permutation[begin + r]] * activated(a, load(pre.matrix, r, j), up).value);
     }
   }
-  matmul({.a = act.matrix,
-          .b = slice(a.down, a.x.dtype, e, hidden, a.ffn),
-          .c = out.matrix,
-          .transpose_b = true,
-          .residual = {}},
-         stream);
+  matmul({.a = act.matrix, .b = down.matrix, .c = out.matrix, .transpose_b = true, .residual = {}}, stream);
+  for (std::int64_t r = 0; r < count; ++r)
+    for (std::int64_t j = 0; j < hidden; ++j)
+      put(out.matrix, r, j, a.weights[a.permutation[begin + r]] * down_bias(a, e, j), true);
   scatter_add(a, begin, out.matrix, y);
 }
 
@@ -84,34 +96,59 @@ namespace {
 
 /// From the gradient of the unweighted activation (dact, before the routing weight) and the pre-activation:
 /// the gradient of the pre-activation, the weighted activation, and the gradient of the routing weight.
-void activation_grad(const ExpertsGradArgs& g, std::int64_t begin, const Matrix& dact, const Matrix& dpre,
-                     const Matrix& act) {
+void activation_grad(const ExpertsGradArgs& g, std::int64_t e, const Matrix& dy, const Matrix& dact,
+                     const Matrix& dpre, const Matrix& act) {
   const ExpertsArgs& a = g.forward;
+  const std::int64_t begin = a.offsets[e];
   for (std::int64_t r = 0; r < dact.rows; ++r) {
     const std::int64_t pair = a.permutation[begin + r];
     const double weight = a.weights[pair];
     double dweight = 0;
     for (std::int64_t j = 0; j < a.ffn; ++j) {
-      const double gate = load(a.pre_activation, a.x.dtype, (begin + r) * 2 * a.ffn + j);
-      const double up = load(a.pre_activation, a.x.dtype, (begin + r) * 2 * a.ffn + a.ffn + j);
-      const double s = sigmoid(gate), d = load(dact, r, j);
-      dweight += d * gate * s * up;
-      store(act, r, j, weight * gate * s * up);
-      store(dpre, r, j, weight * d * up * s * (1 + gate * (1 - s)));
-      store(dpre, r, a.ffn + j, weight * d * gate * s);
+      const double gate = load(a.pre_activation, a.x.dtype, (begin + r) * a.inner() + j);
+      const double up = a.gated ? load(a.pre_activation, a.x.dtype, (begin + r) * a.inner() + a.ffn + j) : 1;
+      const double d = load(dact, r, j);
+      const Activated h = activated(a, gate, up);
+      dweight += d * h.value;
+      store(act, r, j, weight * h.value);
+      store(dpre, r, j, weight * d * h.of_gate);
+      if (a.gated) store(dpre, r, a.ffn + j, weight * d * h.of_up);
     }
+    for (std::int64_t j = 0; j < dy.cols; ++j) dweight += load(dy, r, j) * down_bias(a, e, j);
     if (g.wants_dweights) g.dweights[pair] = static_cast<float>(dweight);
   }
+}
+
+void bias_grads(const ExpertsGradArgs& g, std::int64_t e, const Matrix& dy, const Matrix& dpre) {
+  const ExpertsArgs& a = g.forward;
+  const auto sum = [&](const Matrix& rows, std::int64_t j, auto weight) {
+    double total = 0;
+    for (std::int64_t r = 0; r < rows.rows; ++r) total += weight(r) * load(rows, r, j);
+    return total;
+  };
+  if (g.wants_dgate_up_bias)
+    for (std::int64_t j = 0; j < a.inner(); ++j)
+      put(g.dgate_up_bias, g.dgate_up_bias_dtype, e * a.inner() + j,
+          sum(dpre, j, [](std::int64_t) { return 1.0; }), g.accumulate_dgate_up_bias);
+  if (g.wants_ddown_bias)
+    for (std::int64_t j = 0; j < dy.cols; ++j)
+      put(g.ddown_bias, g.ddown_bias_dtype, e * dy.cols + j,
+          sum(dy, j,
+              [&](std::int64_t r) {
+                return static_cast<double>(a.weights[a.permutation[a.offsets[e] + r]]);
+              }),
+          g.accumulate_ddown_bias);
 }
 
 void backward_expert(const ExpertsGradArgs& g, std::int64_t e, std::vector<double>& dx, Stream& stream) {
   const ExpertsArgs& a = g.forward;
   const std::int64_t begin = a.offsets[e], count = a.offsets[e + 1] - begin, hidden = a.x.cols;
-  Rows dy(count, hidden), dact(count, a.ffn), dpre(count, 2 * a.ffn), act(count, a.ffn);
+  Rows dy(count, hidden), dact(count, a.ffn), dpre(count, a.inner()), act(count, a.ffn);
   gather(a, g.dy, begin, dy.matrix);
-  matmul({.a = dy.matrix, .b = slice(a.down, a.x.dtype, e, hidden, a.ffn), .c = dact.matrix, .residual = {}},
-         stream);
-  activation_grad(g, begin, dact.matrix, dpre.matrix, act.matrix);
+  const ExpertMatrix down = down_of(a, e);
+  matmul({.a = dy.matrix, .b = down.matrix, .c = dact.matrix, .residual = {}}, stream);
+  activation_grad(g, e, dy.matrix, dact.matrix, dpre.matrix, act.matrix);
+  bias_grads(g, e, dy.matrix, dpre.matrix);
   if (g.wants_ddown)
     matmul({.a = dy.matrix,
             .b = act.matrix,
@@ -125,7 +162,7 @@ void backward_expert(const ExpertsGradArgs& g, std::int64_t e, std::vector<doubl
     gather(a, a.x, begin, x.matrix);
     matmul({.a = dpre.matrix,
             .b = x.matrix,
-            .c = slice(g.dgate_up, g.dgate_up_dtype, e, 2 * a.ffn, hidden),
+            .c = slice(g.dgate_up, g.dgate_up_dtype, e, a.inner(), hidden),
             .transpose_a = true,
             .residual = {},
             .accumulate = g.accumulate_dgate_up},
@@ -133,11 +170,8 @@ void backward_expert(const ExpertsGradArgs& g, std::int64_t e, std::vector<doubl
   }
   if (g.dx.given()) {
     Rows drow(count, hidden);
-    matmul({.a = dpre.matrix,
-            .b = slice(a.gate_up, a.x.dtype, e, 2 * a.ffn, hidden),
-            .c = drow.matrix,
-            .residual = {}},
-           stream);
+    const ExpertMatrix gate_up = gate_up_of(a, e);
+    matmul({.a = dpre.matrix, .b = gate_up.matrix, .c = drow.matrix, .residual = {}}, stream);
     scatter_add(a, begin, drow.matrix, dx);
   }
 }
@@ -147,6 +181,8 @@ void backward_expert(const ExpertsGradArgs& g, std::int64_t e, std::vector<doubl
 void experts_grad(const ExpertsGradArgs& g, Stream& stream) {
   const Matrix& x = g.forward.x;
   std::vector<double> dx(g.dx.given() ? static_cast<std::size_t>(x.rows * x.cols) : 0);
+  if (g.wants_dweights)  // of slots that go nowhere
+    std::fill_n(g.dweights, x.rows * g.forward.top_k, 0.0F);
   for (std::int64_t e = 0; e < g.forward.experts; ++e) backward_expert(g, e, dx, stream);
   if (!g.dx.given()) return;
   parallel_for(stream, x.rows, [&](std::int64_t i) {

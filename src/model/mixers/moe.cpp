@@ -2,6 +2,7 @@
 
 #include "model/mixers/dense.h"
 #include "model/parameters.h"
+#include "moe/experts.h"
 #include "ops/elementwise.h"
 #include "ops/linear.h"
 
@@ -28,7 +29,9 @@ class Moe final : public Mixer {
     const moe::Routing routing = moe::route(context, logits, spec_.top_k, spec_.rule);
     statistics.push_back(routing.counts);
     statistics.push_back(routing.probability_sums);
-    const Tensor y = moe::experts(context, h, gate_up_->value, down_->value, routing, residual);
+    const Tensor y = moe::experts(
+        context, h, {.gate_up = gate_up_->value, .down = down_->value, .gate_up_bias = {}, .down_bias = {}},
+        {}, routing, residual);
     if (!shared_) return y;
     const Tensor gate = ops::linear(context, h, shared_gate_->value, {}, {}, DType::kF32);
     return ops::row_gate(context, shared_->forward(context, h, {}, pass, statistics), gate, y);
