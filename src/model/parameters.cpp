@@ -79,7 +79,7 @@ void ParameterList::add(const std::string& name, Shape shape, Role role) {
                    .shape = std::move(shape),
                    .role = role,
                    .layer = layer_,
-                   .is_bias = name.ends_with(".bias")});
+                   .is_bias = name.find("bias") != std::string::npos});
 }
 
 void ParameterList::linear(const std::string& name, std::int64_t out, std::int64_t in, bool bias, Role role) {

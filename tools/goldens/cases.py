@@ -99,6 +99,24 @@ BASES: dict[str, dict[str, Any]] = {
             "sliding_attention": {"rope_type": "default", "rope_theta": 500.0},
         },
     ),
+    "gpt_oss": DENSE
+    | dict(
+        head_dim=12,
+        intermediate_size=20,
+        num_local_experts=6,
+        num_experts_per_tok=2,
+        sliding_window=6,
+        pad_token_id=None,
+        rope_parameters={
+            "rope_type": "yarn",
+            "rope_theta": 150000.0,
+            "factor": 4.0,
+            "beta_fast": 32.0,
+            "beta_slow": 1.0,
+            "truncate": False,
+            "original_max_position_embeddings": 32,
+        },
+    ),
 }
 
 
@@ -726,9 +744,75 @@ GEMMA = [
         ),
     ),
 ]
+GPT_OSS = [
+    Case(
+        "gpt_oss-default",
+        "gpt_oss",
+        "sinks, biases, clamped interleaved experts, a window on every other layer, yarn without truncation",
+    ),
+    Case(
+        "gpt_oss-clamped",
+        "gpt_oss",
+        "a limit that half of what it clamps meets, another alpha; top 3 of 7; f32 storage",
+        WIDE | dict(swiglu_limit=0.6, swiglu_alpha=0.9, num_local_experts=7, num_experts_per_tok=3),
+        dtype="float32",
+    ),
+    Case(
+        "gpt_oss-aux-v4",
+        "gpt_oss",
+        "auxiliary loss, tied embeddings; config in the words of the released models",
+        dict(
+            output_router_logits=True,
+            router_aux_loss_coef=0.02,
+            tie_word_embeddings=True,
+            num_hidden_layers=3,
+            pad_token_id=5,
+        ),
+        config_style="v4",
+        patch_config={"initial_context_length": 32, "experts_per_token": 2},
+    ),
+    Case(
+        "gpt_oss-layer-types",
+        "gpt_oss",
+        "layer_types of its own, no attention bias, default rope; sharded",
+        dict(
+            layer_types=["full_attention", "sliding_attention", "sliding_attention"],
+            num_hidden_layers=3,
+            attention_bias=False,
+            sliding_window=2,
+        )
+        | rope("default"),
+        max_shard_size="20KB",
+    ),
+    Case(
+        "gpt_oss-absent",
+        "gpt_oss",
+        "what config.json leaves out: yarn by 32 from 4,096, a window of 128, alpha and limit, biases",
+        dict(
+            sliding_window=128,
+            rope_parameters={
+                "rope_type": "yarn",
+                "rope_theta": 150000.0,
+                "factor": 32.0,
+                "beta_fast": 32.0,
+                "beta_slow": 1.0,
+                "truncate": False,
+                "original_max_position_embeddings": 4096,
+            },
+        ),
+        drop_config_keys=(
+            "attention_bias",
+            "layer_types",
+            "rope_parameters",
+            "sliding_window",
+            "swiglu_alpha",
+            "swiglu_limit",
+        ),
+    ),
+]
 # The first two of the list are what a new model class is tried on first.
 CASES = [
     *(QWEN3_MOE[0], *LLAMA, *MISTRAL, *QWEN2, *QWEN3, *MIXTRAL, *QWEN2_MOE, *QWEN3_MOE[1:], *OLMOE),
     *(*OLMO2, *SMOLLM3, *OLMO3, *PHI3, *GRANITE_CASES),
-    *GEMMA,
+    *(*GEMMA, *GPT_OSS),
 ]

@@ -38,11 +38,15 @@ def fill(model: torch.nn.Module, generator: torch.Generator) -> None:
     norm = 0.0 if model.config.model_type.startswith("gemma") else 1.0  # Gemma's multiply by 1 + weight
     for name, p in model.named_parameters():
         noise = torch.randn(p.shape, generator=generator)
-        fan_in = p.shape[-1]
+        # GptOssExperts multiplies from the left.
+        transposed = model.config.model_type == "gpt_oss" and "experts" in name and p.dim() == 3
+        fan_in = p.shape[-2] if transposed else p.shape[-1]
         if "norm" in name:
             value = norm + 0.25 * noise
         elif name.endswith("bias"):
             value = 0.2 * noise
+        elif name.endswith("sinks"):
+            value = 1 + noise
         elif "embed_tokens" in name:
             value = noise * (fan_in**-0.5 if tied else 1.0)
         elif name.endswith(("gate.weight", "router.weight")):
@@ -339,7 +343,7 @@ def figures_of(case: Case, directory: Path, generator: torch.Generator) -> dict[
     """Everything golden.safetensors holds for the checkpoint in `directory`."""
     model = load(directory)
     # A second opinion. batched_mm, because grouped_mm refuses rows that are no multiple of 16 bytes. Of a model
-    # that sdpa cannot run (softcaps) it is float64's.
+    # that sdpa cannot run (softcaps, sinks) it is float64's.
     if model._supports_sdpa:
         other = load(directory, attention="sdpa", experts="batched_mm")
     else:

@@ -41,5 +41,6 @@ const Family& granite_family();
 const Family& granitemoe_family();
 const Family& gemma2_family();
 const Family& gemma3_text_family();
+const Family& gpt_oss_family();
 
 }  // namespace hone::model

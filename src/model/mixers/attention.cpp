@@ -35,7 +35,8 @@ class Attention final : public Mixer {
         v_(Linear::find(parameters, prefix + ".v_proj")),
         o_(Linear::find(parameters, prefix + ".o_proj")),
         q_norm_(parameters.find(prefix + ".q_norm.weight")),
-        k_norm_(parameters.find(prefix + ".k_norm.weight")) {
+        k_norm_(parameters.find(prefix + ".k_norm.weight")),
+        sinks_(parameters.find(prefix + ".sinks")) {
     HONE_CHECK(spec.rope != AttentionSpec::kNoRope || spec.norm != AttentionSpec::Norm::kPerHead,
                "{}: a norm of every head goes with its rotation", prefix);
   }
@@ -58,8 +59,9 @@ class Attention final : public Mixer {
       v = held.values;
       layout = pass.state->layout();
     }
-    const Tensor o = ops::attention(context, q, k, v, layout, spec_.head_dim, spec_.window, scale_,
-                                    {.softcap = static_cast<float>(spec_.softcap)});
+    ops::AttentionOptions options{.softcap = static_cast<float>(spec_.softcap)};
+    if (spec_.sinks) options.sinks = sinks_->value;
+    const Tensor o = ops::attention(context, q, k, v, layout, spec_.head_dim, spec_.window, scale_, options);
     return o_.apply(context, o, residual);
   }
 
@@ -104,6 +106,7 @@ class Attention final : public Mixer {
   Linear qkv_, q_, k_, v_, o_;
   const Parameter* q_norm_;
   const Parameter* k_norm_;
+  const Parameter* sinks_;
 };
 
 }  // namespace
@@ -111,6 +114,7 @@ class Attention final : public Mixer {
 void list_parameters(const AttentionSpec& spec, const std::string& prefix, ParameterList& list) {
   const std::int64_t q = spec.heads * spec.head_dim;
   const std::int64_t kv = spec.kv_heads * spec.head_dim;
+  if (spec.sinks) list.add(prefix + ".sinks", Shape{spec.heads}, Role::kAttention);
   if (spec.fused_qkv) {
     list.linear(prefix + ".qkv_proj", q + 2 * kv, list.hidden(), spec.qkv_bias, Role::kAttention);
   } else {

@@ -12,7 +12,7 @@ namespace hone::model {
 class ParameterList;
 class ParameterSet;
 
-/// Keys: PREFIX.{q,k,v,o}_proj.{weight,bias}, PREFIX.{q,k}_norm.weight; or, fused,
+/// Keys: PREFIX.sinks, PREFIX.{q,k,v,o}_proj.{weight,bias}, PREFIX.{q,k}_norm.weight; or, fused,
 /// PREFIX.qkv_proj.{weight,bias} in place of the first three.
 struct AttentionSpec {
   enum class Norm { kNone, kPerHead, kFullWidth };
@@ -24,6 +24,7 @@ struct AttentionSpec {
   double clip = 0;  // queries, keys and values are clamped to [-clip, clip]; 0: not (OLMoE's clip_qkv)
   std::int64_t window = 0;  // keys that a query sees, itself included; 0: all
   int rope = 0;             // which of DecoderSpec::ropes; kNoRope: positions are not told
+  bool sinks = false;       // a score more for every query, learnt for each head
   double scale = 0;         // of the scores; 0: 1 / sqrt(head_dim)
   double softcap = 0;       // scores are softcap * tanh(score / softcap); 0: not
   static constexpr int kNoRope = -1;

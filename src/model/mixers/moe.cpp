@@ -1,8 +1,8 @@
 #include "model/mixers/moe.h"
 
 #include "model/mixers/dense.h"
+#include "model/mixers/linear.h"
 #include "model/parameters.h"
-#include "moe/experts.h"
 #include "ops/elementwise.h"
 #include "ops/linear.h"
 
@@ -14,9 +14,11 @@ class Moe final : public Mixer {
  public:
   Moe(const MoeSpec& spec, const std::string& prefix, const ParameterSet& parameters, double norm_eps)
       : spec_(spec),
-        router_(parameters.find(prefix + "." + spec.router + ".weight")),
+        router_(Linear::find(parameters, prefix + "." + spec.router)),
         gate_up_(parameters.find(prefix + ".experts.gate_up_proj")),
         down_(parameters.find(prefix + ".experts.down_proj")),
+        gate_up_bias_(parameters.find(prefix + ".experts.gate_up_proj_bias")),
+        down_bias_(parameters.find(prefix + ".experts.down_proj_bias")),
         shared_gate_(parameters.find(prefix + ".shared_expert_gate.weight")) {
     if (spec.shared_ffn > 0)
       shared_ =
@@ -25,13 +27,18 @@ class Moe final : public Mixer {
 
   Tensor forward(ops::Context& context, const Tensor& h, const Tensor& residual, const Pass& pass,
                  std::vector<Tensor>& statistics) const override {
-    const Tensor logits = ops::linear(context, h, router_->value, {}, {}, DType::kF32);
+    const auto value = [](const Parameter* p) { return p != nullptr ? p->value : Tensor(); };
+    const Tensor logits =
+        ops::linear(context, h, router_.weight->value, value(router_.bias), {}, DType::kF32);
     const moe::Routing routing = moe::route(context, logits, spec_.top_k, spec_.rule);
     statistics.push_back(routing.counts);
     statistics.push_back(routing.probability_sums);
-    const Tensor y = moe::experts(
-        context, h, {.gate_up = gate_up_->value, .down = down_->value, .gate_up_bias = {}, .down_bias = {}},
-        {}, routing, residual);
+    const Tensor y = moe::experts(context, h,
+                                  {.gate_up = gate_up_->value,
+                                   .down = down_->value,
+                                   .gate_up_bias = value(gate_up_bias_),
+                                   .down_bias = value(down_bias_)},
+                                  spec_.function, routing, residual);
     if (!shared_) return y;
     const Tensor gate = ops::linear(context, h, shared_gate_->value, {}, {}, DType::kF32);
     return ops::row_gate(context, shared_->forward(context, h, {}, pass, statistics), gate, y);
@@ -39,9 +46,11 @@ class Moe final : public Mixer {
 
  private:
   MoeSpec spec_;
-  const Parameter* router_;
+  Linear router_;
   const Parameter* gate_up_;
   const Parameter* down_;
+  const Parameter* gate_up_bias_;
+  const Parameter* down_bias_;
   const Parameter* shared_gate_;
   std::unique_ptr<Mixer> shared_;  // null: none
 };
@@ -49,9 +58,14 @@ class Moe final : public Mixer {
 }  // namespace
 
 void list_parameters(const MoeSpec& spec, const std::string& prefix, ParameterList& list) {
-  list.add(prefix + "." + spec.router + ".weight", Shape{spec.experts, list.hidden()}, Role::kRouter);
-  list.add(prefix + ".experts.gate_up_proj", Shape{spec.experts, 2 * spec.ffn, list.hidden()}, Role::kExpert);
-  list.add(prefix + ".experts.down_proj", Shape{spec.experts, list.hidden(), spec.ffn}, Role::kExpert);
+  list.linear(prefix + "." + spec.router, spec.experts, list.hidden(), spec.router_bias, Role::kRouter);
+  const auto add_expert = [&](const std::string& name, std::int64_t out, std::int64_t in) {
+    list.add(prefix + ".experts." + name, Shape{spec.experts, out, in}, Role::kExpert);
+    if (spec.expert_bias)
+      list.add(prefix + ".experts." + name + "_bias", Shape{spec.experts, out}, Role::kExpert);
+  };
+  add_expert("gate_up_proj", 2 * spec.ffn, list.hidden());
+  add_expert("down_proj", list.hidden(), spec.ffn);
   if (spec.shared_ffn == 0) return;
   list_parameters(DenseSpec{.ffn = spec.shared_ffn}, prefix + ".shared_expert", list, Role::kSharedExpert);
   list.add(prefix + ".shared_expert_gate.weight", Shape{1, list.hidden()}, Role::kSharedExpert);
