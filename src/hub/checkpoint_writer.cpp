@@ -30,16 +30,25 @@ std::vector<std::uint64_t> block_sizes(const std::vector<NewTensor>& tensors) {
   return sizes;
 }
 
-TensorSpec with_type(TensorSpec spec, const StoredTypes& types) {
-  const auto found = types.find(spec.name);
-  if (found != types.end()) spec.type = found->second;
-  return spec;
+/// A tensor as it is to be stored; nullopt: it is not.
+std::optional<TensorSpec> changed(const TensorSpec& spec, const StoredChanges& changes) {
+  const auto found = changes.find(spec.name);
+  return found == changes.end() ? spec : found->second;
 }
 
-/// An index as Transformers writes it, with another size.
-std::string with_total_size(const std::string& index_text, std::uint64_t total_bytes) {
+/// An index as Transformers writes it, with other tensors and another size.
+std::string changed_index(const std::string& index_text, const StoredChanges& changes,
+                          std::uint64_t total_bytes) {
   auto index = parse_json(index_text, kIndexFile);
   index["metadata"]["total_size"] = total_bytes;
+  auto& files = index["weight_map"];
+  for (const auto& [name, spec] : changes) {
+    if (spec && spec->name == name) continue;
+    const auto file = files.find(name);
+    if (file == files.end()) continue;
+    if (spec) files[spec->name] = *file;
+    files.erase(name);
+  }
   return index.dump(2, ' ', true) + "\n";
 }
 
@@ -114,31 +123,36 @@ CheckpointWriter::CheckpointWriter(const fs::path& target, IfExists if_exists) :
 }
 
 CheckpointWriter CheckpointWriter::like(const Checkpoint& source, const fs::path& target, IfExists if_exists,
-                                        const StoredTypes& types) {
+                                        const StoredChanges& changes) {
   CheckpointWriter writer(target, if_exists);
-  bool is_retyped = false;
+  bool is_changed = false;
   for (const auto& file : source.shards()) {
     Shard shard{file->path().filename().string(), std::nullopt, {}, file, false, file->metadata()};
     bool same = true;
     for (const auto& tensor : file->tensors()) {
-      writer.shard_of_.emplace(tensor.spec.name, writer.shards_.size());
-      shard.tensors.push_back(with_type(tensor.spec, types));
-      same = same && shard.tensors.back().type == tensor.spec.type;
+      auto spec = changed(tensor.spec, changes);
+      same = same && spec && spec->name == tensor.spec.name && spec->type == tensor.spec.type;
+      if (!spec) continue;
+      HONE_CHECK(writer.shard_of_.emplace(spec->name, writer.shards_.size()).second,
+                 "two tensors are named {}", spec->name);
+      shard.tensors.push_back(std::move(*spec));
     }
     if (!same) shard.source = nullptr;
-    is_retyped = is_retyped || !same;
+    is_changed = is_changed || !same;
     writer.shards_.push_back(std::move(shard));
   }
   if (source.index_text())
-    writer.add_file(kIndexFile, is_retyped ? with_total_size(*source.index_text(), size_bytes(source, types))
-                                           : *source.index_text());
+    writer.add_file(kIndexFile,
+                    is_changed ? changed_index(*source.index_text(), changes, size_bytes(source, changes))
+                               : *source.index_text());
   return writer;
 }
 
-std::uint64_t CheckpointWriter::size_bytes(const Checkpoint& source, const StoredTypes& types) {
+std::uint64_t CheckpointWriter::size_bytes(const Checkpoint& source, const StoredChanges& changes) {
   std::uint64_t total = 0;
   for (const auto& file : source.shards())
-    for (const auto& tensor : file->tensors()) total += with_type(tensor.spec, types).size_bytes();
+    for (const auto& tensor : file->tensors())
+      if (const auto spec = changed(tensor.spec, changes)) total += spec->size_bytes();
   return total;
 }
 

@@ -44,8 +44,9 @@ ShardLayout plan_shards(const std::vector<NewTensor>& tensors, std::uint64_t max
 std::string make_index_text(const std::map<std::string, std::string>& weight_map, std::uint64_t total_bytes,
                             std::uint64_t total_parameters);
 
-/// Tensors by name that are stored in another type than the checkpoint's they come from.
-using StoredTypes = std::unordered_map<std::string, const StoredType*>;
+/// What becomes of tensors of the checkpoint they come from, by name, that are not stored as there: what they
+/// are stored as, in the same file, under this or another name; nullopt: nothing.
+using StoredChanges = std::unordered_map<std::string, std::optional<TensorSpec>>;
 
 /// save_pretrained's default ("50GB").
 inline constexpr std::uint64_t kDefaultMaxShardBytes = 50'000'000'000;
@@ -56,12 +57,12 @@ inline constexpr std::uint64_t kDefaultMaxShardBytes = 50'000'000'000;
 class CheckpointWriter {
  public:
   /// Same files, keys, order, dtypes, shapes, metadata and index as `source`: headers and index are copied
-  /// byte for byte. A file with tensors in `types` that are stored otherwise there gets a header of its own,
-  /// laid out as the safetensors library does, and the index their new size.
+  /// byte for byte. A file with tensors in `changes` that are stored otherwise there gets a header of its
+  /// own, laid out as the safetensors library does, and the index their new names and size.
   static CheckpointWriter like(const Checkpoint& source, const std::filesystem::path& target,
-                               IfExists if_exists = IfExists::kRefuse, const StoredTypes& types = {});
+                               IfExists if_exists = IfExists::kRefuse, const StoredChanges& changes = {});
   /// Bytes of all tensors of such a checkpoint.
-  static std::uint64_t size_bytes(const Checkpoint& source, const StoredTypes& types);
+  static std::uint64_t size_bytes(const Checkpoint& source, const StoredChanges& changes);
   /// A new checkpoint with metadata {"format": "pt"}, sharded as plan_shards does. `total_parameters` goes
   /// into the index (unique parameters; tied ones count once); without it, the elements of all tensors.
   static CheckpointWriter fresh(const std::vector<NewTensor>& tensors, const std::filesystem::path& target,

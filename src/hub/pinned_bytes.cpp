@@ -38,16 +38,24 @@ void PinnedBytes::pin(std::size_t piece, std::span<std::byte> bytes) {
   hashes_[piece] = content_hash(bytes);
 }
 
+void PinnedBytes::read_piece(std::size_t piece, std::span<std::byte> bytes) const {
+  if (file_ == nullptr) {
+    std::copy(held_.begin(), held_.end(), bytes.begin());
+    return;
+  }
+  file_->read_at(offset_ + piece * kPiece, bytes);
+  if (hashes_[piece] != 0 && content_hash(bytes) != hashes_[piece])
+    fail("{}: its bytes are not those that were read from it at the start; put the file back as it was",
+         file_->path().string());
+}
+
 void PinnedBytes::for_each_piece(
     const std::function<void(std::uint64_t, std::span<const std::byte>)>& take) const {
   if (file_ == nullptr) return take(0, held_);
   std::vector<std::byte> buffer(static_cast<std::size_t>(std::min<std::uint64_t>(kPiece, size_bytes_)));
   for (std::size_t i = 0; i < num_pieces(); ++i) {
     const auto bytes = std::span(buffer).first(size_of_piece(i));
-    file_->read_at(offset_ + i * kPiece, bytes);
-    if (hashes_[i] != 0 && content_hash(bytes) != hashes_[i])
-      fail("{}: its bytes are not those that were read from it at the start; put the file back as it was",
-           file_->path().string());
+    read_piece(i, bytes);
     take(i * kPiece, bytes);
   }
 }

@@ -33,11 +33,14 @@ class PinnedBytes {
   std::size_t size_of_piece(std::size_t piece) const;
   /// Reads a piece into `bytes`, as long as size_of_piece(), and pins it. Different pieces from any threads.
   void pin(std::size_t piece, std::span<std::byte> bytes);
+  /// Reads a piece again. Throws Error(kUser) where its bytes are not those that were pinned, or the file is
+  /// cut short.
+  void read_piece(std::size_t piece, std::span<std::byte> bytes) const;
   /// Asks the system to start reading the file's bytes.
   void will_need() const { file_->will_need(offset_, size_bytes_); }
   const std::filesystem::path& path() const { return file_->path(); }
-  /// Hands the bytes out piece by piece, in order. Throws Error(kUser) where they are not those that were
-  /// pinned (nothing of such a piece is handed out), or where the file is cut short.
+  /// Hands the bytes out piece by piece, in order. Throws as read_piece() does, before such a piece is handed
+  /// out.
   void for_each_piece(
       const std::function<void(std::uint64_t offset, std::span<const std::byte>)>& take) const;
 

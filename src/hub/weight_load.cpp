@@ -57,21 +57,32 @@ struct Use {
 struct Reading {
   const CheckpointTensor* tensor = nullptr;
   PinnedBytes* pinned = nullptr;
-  std::vector<Use> uses;              // none: of no parameter, only pinned
+  PinnedBytes* pinned_scales = nullptr;  // of a quantised one
+  std::vector<Use> uses;                 // none: of no parameter, only pinned
+  ScaleRange scale_range = {};           // that `scales` holds
+  std::vector<std::byte> scales = {};
   std::int64_t nonfinite_piece = -1;  // any piece of its bytes that holds NaN or an infinity
 
   bool is_wanted() const {
     return uses.empty() ||
            std::any_of(uses.begin(), uses.end(), [](const Use& use) { return use.to.data != nullptr; });
   }
+  /// Null where the tensor is not quantised.
+  const BlockFormat* format() const {
+    if (uses.empty() || !uses[0].piece->quantized) return nullptr;
+    return &uses[0].piece->quantized->read.format;
+  }
+  /// Whether its elements are numbers that this can read.
+  bool has_values() const { return format() != nullptr || is_weight_type(tensor->type()); }
   DType dtype() const { return is_weight_type(tensor->type()) ? *tensor->type().dtype : DType::kU8; }
+  /// Elements that lie in so many bytes.
+  std::int64_t elements_in(std::size_t bytes) const {
+    if (const auto* f = format()) return static_cast<std::int64_t>(bytes) * 8 / f->bits();
+    return static_cast<std::int64_t>(bytes / size_of(dtype()));
+  }
   /// Elements of one piece of its bytes, and the first of them.
-  std::int64_t elements_of(std::size_t index) const {
-    return static_cast<std::int64_t>(pinned->size_of_piece(index) / size_of(dtype()));
-  }
-  std::int64_t first_of(std::size_t index) const {
-    return static_cast<std::int64_t>(index * (PinnedBytes::kPiece / size_of(dtype())));
-  }
+  std::int64_t elements_of(std::size_t index) const { return elements_in(pinned->size_of_piece(index)); }
+  std::int64_t first_of(std::size_t index) const { return elements_in(index * PinnedBytes::kPiece); }
   bool wants(std::size_t index) const {
     return uses.empty() || std::any_of(uses.begin(), uses.end(), [&](const Use& use) {
              return use.to.data != nullptr && use.walk.touches(first_of(index), elements_of(index));
@@ -83,6 +94,7 @@ struct Reading {
 struct Scratch {
   std::vector<std::uint64_t> piece = std::vector<std::uint64_t>(PinnedBytes::kPiece / sizeof(std::uint64_t));
   std::vector<std::uint64_t> run;
+  std::vector<float> decoded;
 };
 
 template <typename Bits>
@@ -113,14 +125,26 @@ void put(DType from, const std::byte* values, DType to, std::byte* memory, const
   }
 }
 
+/// Whether a read pins what it reads, or verifies it.
+enum class Pinning { kPin, kVerify };
+
+void read_bytes(PinnedBytes& pinned, Pinning pinning, std::size_t index, std::span<std::byte> bytes) {
+  if (pinning == Pinning::kPin)
+    pinned.pin(index, bytes);
+  else
+    pinned.read_piece(index, bytes);
+}
+
 /// Reads one piece of a tensor's bytes and brings its values to their places; what is stored as it is
 /// computed with is read straight to it.
-void read_piece(Reading& reading, std::size_t index, Scratch& scratch) {
-  const DType from = reading.dtype();
+void read_piece(Reading& reading, Pinning pinning, std::size_t index, Scratch& scratch) {
+  DType from = reading.dtype();
+  const BlockFormat* format = reading.format();
   const std::int64_t first = reading.first_of(index);
   const std::int64_t n = reading.elements_of(index);
   const Use* straight = nullptr;
-  if (reading.uses.size() == 1 && reading.uses[0].walk.is_one_run() && reading.uses[0].to.dtype == from)
+  if (reading.uses.size() == 1 && reading.uses[0].walk.is_one_run() && reading.uses[0].to.dtype == from &&
+      format == nullptr)
     straight = &reading.uses[0];
   std::span<std::byte> bytes(reinterpret_cast<std::byte*>(scratch.piece.data()),
                              reading.pinned->size_of_piece(index));
@@ -130,41 +154,45 @@ void read_piece(Reading& reading, std::size_t index, Scratch& scratch) {
           static_cast<std::byte*>(straight->to.data) + static_cast<std::size_t>(run.memory) * size_of(from),
           bytes.size()};
     });
-  reading.pinned->pin(index, bytes);
-  if (!is_weight_type(reading.tensor->type())) return;
-  if (any_nonfinite(from, bytes.data(), static_cast<std::size_t>(n)))
+  read_bytes(*reading.pinned, pinning, index, bytes);
+  if (!reading.has_values()) return;
+  const std::byte* values = bytes.data();  // from `first` on
+  if (format != nullptr) {
+    scratch.decoded.resize(static_cast<std::size_t>(n));
+    decode(*format, bytes.data(), reading.scales.data(), reading.scale_range.first, first, n,
+           scratch.decoded.data());
+    values = reinterpret_cast<const std::byte*>(scratch.decoded.data());
+    from = DType::kF32;
+  }
+  if (any_nonfinite(from, values, static_cast<std::size_t>(n)))
     std::atomic_ref(reading.nonfinite_piece)
         .store(static_cast<std::int64_t>(index), std::memory_order_relaxed);
   for (const auto& use : reading.uses) {
     if (use.to.data == nullptr) continue;
     use.walk.for_each_run(first, n, [&](const MapWalk::Run& run) {
-      const std::byte* values = bytes.data() + static_cast<std::size_t>(run.stored - first) * size_of(from);
+      const std::byte* of_run = values + static_cast<std::size_t>(run.stored - first) * size_of(from);
       if (straight == nullptr)
-        put(from, values, use.to.dtype, static_cast<std::byte*>(use.to.data), run, scratch);
+        put(from, of_run, use.to.dtype, static_cast<std::byte*>(use.to.data), run, scratch);
       if (use.to.master != nullptr)
-        put(from, values, DType::kF32, reinterpret_cast<std::byte*>(use.to.master), run, scratch);
+        put(from, of_run, DType::kF32, reinterpret_cast<std::byte*>(use.to.master), run, scratch);
     });
   }
 }
 
-/// Reads some tensors with all threads. Exceptions come out on this one.
-void read_all(std::span<Reading> readings) {
-  std::vector<std::pair<std::size_t, std::size_t>> pieces;
-  for (std::size_t r = 0; r < readings.size(); ++r)
-    for (std::size_t i = 0; readings[r].is_wanted() && i < readings[r].pinned->num_pieces(); ++i)
-      if (readings[r].wants(i)) pieces.emplace_back(r, i);
-  const auto count = static_cast<std::int64_t>(pieces.size());
+/// Calls f(i, scratch) for i in [0, count) by all threads. Exceptions come out on this one.
+template <typename F>
+void in_parallel(std::size_t count, F&& f) {
   std::exception_ptr failure;
-#pragma omp parallel if (count > 1)
+  const auto n = static_cast<std::int64_t>(count);
+#pragma omp parallel if (n > 1)
   {
     Scratch scratch;
 #pragma omp for schedule(dynamic, 1)
-    for (std::int64_t i = 0; i < count; ++i) {
-      const auto [r, piece] = pieces[static_cast<std::size_t>(i)];
+    for (std::int64_t i = 0; i < n; ++i) {
       try {
-        read_piece(readings[r], piece, scratch);
+        f(static_cast<std::size_t>(i), scratch);
       } catch (...) {
-#pragma omp critical(hone_hub_read_all)
+#pragma omp critical(hone_hub_in_parallel)
         failure = std::current_exception();
       }
     }
@@ -172,21 +200,69 @@ void read_all(std::span<Reading> readings) {
   if (failure) std::rethrow_exception(failure);
 }
 
+/// Reads the scales of the blocks that some pieces of a quantised tensor lie in.
+void read_scales(Reading& reading, Pinning pinning, std::size_t first_piece, std::size_t last_piece) {
+  const BlockFormat& format = *reading.format();
+  const std::int64_t first = reading.first_of(first_piece);
+  const std::int64_t end = reading.first_of(last_piece) + reading.elements_of(last_piece);
+  const ScaleRange range = scales_of(format, first, end - first);
+  const auto begin_byte = static_cast<std::size_t>(range.first * format.scale_bytes());
+  const auto end_byte = static_cast<std::size_t>((range.first + range.count) * format.scale_bytes());
+  const std::size_t begin_piece = begin_byte / PinnedBytes::kPiece;
+  const std::size_t end_piece = (end_byte + PinnedBytes::kPiece - 1) / PinnedBytes::kPiece;
+  // From the beginning of a piece: the range read is a little wider than the one that is asked for.
+  reading.scale_range = {static_cast<std::int64_t>(begin_piece * PinnedBytes::kPiece) / format.scale_bytes(),
+                         range.count};
+  std::size_t size = 0;
+  for (std::size_t i = begin_piece; i < end_piece; ++i) size += reading.pinned_scales->size_of_piece(i);
+  reading.scales.resize(size);
+  in_parallel(end_piece - begin_piece, [&](std::size_t i, Scratch&) {
+    const std::size_t piece = begin_piece + i;
+    read_bytes(*reading.pinned_scales, pinning, piece,
+               std::span(reading.scales)
+                   .subspan(i * PinnedBytes::kPiece, reading.pinned_scales->size_of_piece(piece)));
+  });
+}
+
+/// Reads some tensors with all threads.
+void read_all(std::span<Reading> readings, Pinning pinning) {
+  std::vector<std::pair<std::size_t, std::size_t>> pieces;
+  for (std::size_t r = 0; r < readings.size(); ++r) {
+    if (!readings[r].is_wanted()) continue;
+    const std::size_t before = pieces.size();
+    for (std::size_t i = 0; i < readings[r].pinned->num_pieces(); ++i)
+      if (readings[r].wants(i)) pieces.emplace_back(r, i);
+    if (readings[r].format() != nullptr && pieces.size() > before)
+      read_scales(readings[r], pinning, pieces[before].second, pieces.back().second);
+  }
+  in_parallel(pieces.size(), [&](std::size_t i, Scratch& scratch) {
+    read_piece(readings[pieces[i].first], pinning, pieces[i].second, scratch);
+  });
+}
+
 /// "NaN", or "an infinity" where there is no NaN, and the place of the first in the piece.
 std::string describe_nonfinite(const Reading& reading) {
   const auto index = static_cast<std::size_t>(reading.nonfinite_piece);
-  const DType from = *reading.tensor->type().dtype;
   std::vector<std::uint64_t> buffer(PinnedBytes::kPiece / sizeof(std::uint64_t));
   const std::span<std::byte> bytes(reinterpret_cast<std::byte*>(buffer.data()),
                                    reading.pinned->size_of_piece(index));
-  reading.pinned->pin(index, bytes);
-  for (std::size_t i = 0; i < bytes.size() / size_of(from); ++i) {
-    float value = 0;
-    convert(from, bytes.data() + i * size_of(from), DType::kF32, &value, 1);
-    if (any_nonfinite(from, bytes.data() + i * size_of(from), 1))
-      return fmt::format("{} (element {} of {})", value, index * PinnedBytes::kPiece / size_of(from) + i,
-                         reading.tensor->shape().str());
+  reading.pinned->read_piece(index, bytes);
+  std::vector<float> values(static_cast<std::size_t>(reading.elements_of(index)));
+  DType from = reading.dtype();
+  const std::byte* elements = bytes.data();
+  if (const auto* format = reading.format()) {
+    decode(*format, bytes.data(), reading.scales.data(), reading.scale_range.first, reading.first_of(index),
+           reading.elements_of(index), values.data());
+    elements = reinterpret_cast<const std::byte*>(values.data());
+    from = DType::kF32;
+  } else {
+    convert(from, bytes.data(), DType::kF32, values.data(), values.size());
   }
+  for (std::size_t i = 0; i < values.size(); ++i)
+    if (any_nonfinite(from, elements + i * size_of(from), 1))
+      return fmt::format("{} (element {} of {})", values[i],
+                         static_cast<std::size_t>(reading.first_of(index)) + i,
+                         reading.tensor->shape().str());
   return "NaN";
 }
 
@@ -206,18 +282,20 @@ void WeightPlan::load(const std::function<Destination(std::size_t)>& destination
   std::vector<Reading> readings;
   std::unordered_map<const CheckpointTensor*, std::size_t> reading_of;
   pins_->clear();
+  const auto pin = [&](const CheckpointTensor* tensor) {
+    return &pins_->try_emplace(tensor, checkpoint_->to_pin(*tensor)).first->second;
+  };
   const auto add = [&](const CheckpointTensor* tensor) -> Reading& {
     const auto [at, is_new] = reading_of.emplace(tensor, readings.size());
-    if (is_new) {
-      auto& pinned = pins_->emplace(tensor, checkpoint_->to_pin(*tensor)).first->second;
-      readings.push_back({.tensor = tensor, .pinned = &pinned, .uses = {}});
-    }
+    if (is_new) readings.push_back({.tensor = tensor, .pinned = pin(tensor), .uses = {}});
     return readings[at->second];
   };
   for (std::size_t p = 0; p < parameters_.size(); ++p)
     for (const auto& piece : parameters_[p].pieces) {
       HONE_CHECK(piece.source != nullptr && checkpoint_, "{} was read from nowhere", piece.hub.name);
-      add(piece.source).uses.push_back({.piece = &piece, .parameter = p, .to = {}, .walk = {}});
+      auto& reading = add(piece.source);
+      if (piece.quantized) reading.pinned_scales = pin(piece.quantized->read.scales);
+      reading.uses.push_back({.piece = &piece, .parameter = p, .to = {}, .walk = {}});
     }
   for (const auto& copy : tied_copies_) add(copy.source);
   for (const auto* tensor : passed_through_) add(tensor);
@@ -246,10 +324,14 @@ void WeightPlan::load(const std::function<Destination(std::size_t)>& destination
     }
     if (end < readings.size()) readings[end].pinned->will_need();
     const auto window = std::span(readings).subspan(begin, end - begin);
-    read_all(window);
+    read_all(window, Pinning::kPin);
     for (auto& reading : window) {
       check_finite(reading);
-      if (!reading.is_wanted()) pins_->erase(reading.tensor);
+      if (!reading.is_wanted()) {
+        if (const auto& q = reading.uses[0].piece->quantized) pins_->erase(q->read.scales);
+        pins_->erase(reading.tensor);
+      }
+      reading.scales = {};
       for (const auto& use : std::exchange(reading.uses, {})) {
         const auto at = open.find(use.parameter);
         if (--at->second.pieces_left > 0) continue;
@@ -261,18 +343,47 @@ void WeightPlan::load(const std::function<Destination(std::size_t)>& destination
 }
 
 void WeightPlan::load_parameter(std::size_t parameter, const Destination& destination) const {
-  std::vector<PinnedBytes> pinned;
+  read_pieces(parameters_.at(parameter).pieces, parameter, destination);
+}
+
+CodingError WeightPlan::expected_coding_error(std::size_t parameter) const {
+  for (const auto& piece : parameters_.at(parameter).pieces) {
+    if (!piece.quantized || piece.source->stored->size_bytes == 0) continue;
+    const auto pinned = [&](const CheckpointTensor& tensor) {
+      const auto found = pins_->find(&tensor);
+      return found != pins_->end() ? found->second : checkpoint_->to_pin(tensor);
+    };
+    PinnedBytes elements = pinned(*piece.source);
+    PinnedBytes scales = pinned(*piece.quantized->read.scales);
+    Reading reading{.tensor = piece.source, .pinned = &elements, .pinned_scales = &scales, .uses = {}};
+    reading.uses.push_back({.piece = &piece, .parameter = parameter, .to = {}, .walk = {}});
+    read_scales(reading, Pinning::kVerify, 0, 0);
+    std::vector<std::byte> bytes(elements.size_of_piece(0));
+    elements.read_piece(0, bytes);
+    return expected_error(piece.quantized->read.format, bytes.data(), reading.scales.data(),
+                          reading.scale_range.first, 0, reading.elements_of(0));
+  }
+  return {};
+}
+
+void WeightPlan::read_pieces(std::span<const WeightPiece> pieces, std::size_t parameter,
+                             const Destination& destination) const {
   std::vector<Reading> readings;
-  const auto& pieces = parameters_.at(parameter).pieces;
-  pinned.reserve(pieces.size());
+  Pins own;  // of tensors that load() has not read
+  const auto pinned = [&](const CheckpointTensor* tensor) {
+    const auto found = pins_->find(tensor);
+    if (found != pins_->end()) return &found->second;
+    return &own.try_emplace(tensor, checkpoint_->to_pin(*tensor)).first->second;
+  };
   for (const auto& piece : pieces) {
     HONE_CHECK(piece.source != nullptr && checkpoint_, "{} was read from nowhere", piece.hub.name);
-    pinned.push_back(checkpoint_->to_pin(*piece.source));
-    readings.push_back({.tensor = piece.source, .pinned = &pinned.back(), .uses = {}});
+    auto* scales = piece.quantized ? pinned(piece.quantized->read.scales) : nullptr;
+    readings.push_back(
+        {.tensor = piece.source, .pinned = pinned(piece.source), .pinned_scales = scales, .uses = {}});
     readings.back().uses.push_back({.piece = &piece, .parameter = parameter, .to = {}, .walk = {}});
     readings.back().uses.back().set(destination);
   }
-  read_all(readings);
+  read_all(readings, Pinning::kVerify);
 }
 
 }  // namespace hone::hub

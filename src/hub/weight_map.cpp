@@ -83,6 +83,12 @@ std::int64_t WeightMap::elements() const {
                          [](std::int64_t n, const Axis& axis) { return n * axis.size; });
 }
 
+Region WeightMap::bounds() const {
+  Region box{origin_, std::vector<std::int64_t>(origin_.size(), 1)};
+  for (const auto& axis : axes_) box.size[static_cast<std::size_t>(axis.dim)] += (axis.size - 1) * axis.step;
+  return box;
+}
+
 void WeightMap::restrict_dim(std::size_t dim, const std::vector<std::size_t>& axes, std::size_t next,
                              std::int64_t low, std::int64_t high, std::vector<WeightMap>& found) const {
   if (next == axes.size()) {

@@ -45,6 +45,9 @@ class WeightMap {
   bool takes_all() const { return elements() == stored_elements(); }
   const std::vector<Axis>& axes() const { return axes_; }
 
+  /// The smallest box of the parameter that has all of its elements.
+  Region bounds() const;
+
   /// The parts of this map whose elements lie in a region of the parameter: at most 2 k - 1 for each
   /// dimension along which k axes run.
   std::vector<WeightMap> restricted(const Region& region) const;

@@ -17,9 +17,19 @@ namespace {
 /// A hub tensor that a layout expects.
 struct Expected {
   std::string key;
-  Shape shape;
+  Shape shape;  // of the values
   WeightMap map;
   int part = 0;  // which of the layout's patterns
+  bool mxfp4 = false;
+
+  std::string stored_key() const { return mxfp4 ? key + "_blocks" : key; }
+  Shape stored_shape() const {
+    if (!mxfp4) return shape;
+    auto dims = shape.dims();
+    dims.back() /= kMxBlock;
+    dims.push_back(kMxBlock / 2);
+    return Shape(std::move(dims));
+  }
 };
 
 /// One way in which a parameter may be stored.
@@ -68,8 +78,10 @@ Expected expect(const Stored& stored, std::string key, const Shape& parameter, s
       axes.push_back({.extent = shape.back(), .begin = d.begin, .size = size, .dim = d.dim, .step = 1});
     }
   }
+  HONE_CHECK(!stored.mxfp4 || (!shape.empty() && shape.back() % kMxBlock == 0),
+             "{} {} is not in blocks of {}", key, Shape(shape).str(), kMxBlock);
   return {std::move(key), Shape(std::move(shape)), WeightMap(parameter, std::move(axes), std::move(origin)),
-          part};
+          part, stored.mxfp4};
 }
 
 }  // namespace
@@ -91,9 +103,9 @@ class PlanBuilder {
     for (const auto& parameter : wanted_) match(parameter);
     if (!missing_.empty()) fail_missing();
     for (const auto& tie : rules_.ties_) place_copy(tie);
-    for (const auto& [tensor, elements] : taken_)
-      HONE_CHECK(elements == tensor->shape().numel(), "the parameters take {} elements of {} {}", elements,
-                 tensor->name(), tensor->shape().str());
+    for (const auto& [tensor, elements] : left_)
+      HONE_CHECK(elements == 0, "no parameter takes {} elements of {} {}", elements, tensor->name(),
+                 tensor->shape().str());
     for (const auto& tensor : checkpoint.tensors()) place_rest(tensor);
     warn_of_wrapped_names();
     return std::move(plan_);
@@ -141,7 +153,7 @@ class PlanBuilder {
       for (const auto& layout : rule.layouts) layouts.push_back(expected_of(layout, *captures, wanted));
       return layouts;
     }
-    return {{expect({wanted.name, {}, -1}, wanted.name, wanted.shape, 0, 0)}};
+    return {{expect({.key = wanted.name, .dims = {}}, wanted.name, wanted.shape, 0, 0)}};
   }
 
   static Layout expected_of(const std::vector<Stored>& stored, KeyPattern::Captures captures,
@@ -175,7 +187,7 @@ class PlanBuilder {
     auto layouts = layouts_of(wanted);
     for (const auto& tie : rules_.ties_)  // a checkpoint may hold only the copy of a tied pair
       if (tie.original == wanted.name && find_tolerant(*checkpoint_, wanted.name) == nullptr)
-        layouts.push_back({expect({tie.copy, {}, -1}, tie.copy, wanted.shape, 0, 0)});
+        layouts.push_back({expect({.key = tie.copy, .dims = {}}, tie.copy, wanted.shape, 0, 0)});
     std::optional<std::size_t> chosen;
     const CheckpointTensor* chosen_tensor = nullptr;
     std::size_t chosen_count = 0;
@@ -183,7 +195,7 @@ class PlanBuilder {
       const CheckpointTensor* any = nullptr;
       std::size_t count = 0;
       for (const auto& expected : layouts[i])
-        if (const auto* tensor = find_tolerant(*checkpoint_, expected.key)) {
+        if (const auto* tensor = find_tolerant(*checkpoint_, expected.stored_key())) {
           any = tensor;
           ++count;
         }
@@ -198,38 +210,49 @@ class PlanBuilder {
     }
     if (!chosen) {
       const auto& expected = layouts[std::min(last_layout_, layouts.size() - 1)].front();
-      missing_.push_back({expected.key, expected.shape});
+      missing_.push_back({expected.stored_key(), expected.stored_shape()});
       return;
     }
     if (layouts.size() > 1) last_layout_ = *chosen;
-    add(wanted, layouts[*chosen], chosen_count);
+    add(wanted, layouts[*chosen], layouts.front(), chosen_count);
   }
 
-  void add(const WantedParameter& wanted, const Layout& layout, std::size_t present) {
+  /// plain: the layout that MXFP4 tensors get once they are dequantized.
+  void add(const WantedParameter& wanted, const Layout& layout, const Layout& plain, std::size_t present) {
     PlannedParameter planned{wanted.name, wanted.shape, {}};
     for (const auto& expected : layout) {
-      const auto* tensor = find_tolerant(*checkpoint_, expected.key);
+      const auto* tensor = find_tolerant(*checkpoint_, expected.stored_key());
       if (tensor == nullptr)
         fail("{}: {} is missing, expected shape {}; {} of the {} tensors of {} are there",
-             checkpoint_->listing().string(), expected.key, expected.shape.str(), present, layout.size(),
-             wanted.name);
-      check(*tensor, expected.shape);
+             checkpoint_->listing().string(), expected.stored_key(), expected.stored_shape().str(), present,
+             layout.size(), wanted.name);
+      check_shape(*tensor, expected.stored_shape());
       use(*tensor);
-      taken_[tensor] += expected.map.elements();
-      planned.pieces.push_back({tensor->stored->spec, tensor, expected.map, 0});
+      left_.try_emplace(tensor, expected.map.stored_elements()).first->second -= expected.map.elements();
+      WeightPiece piece{.hub = tensor->stored->spec, .source = tensor, .map = expected.map};
+      if (expected.mxfp4) {
+        HONE_CHECK(plain.size() == 1 && !plain.front().mxfp4, "{} is stored as MXFP4 alone", wanted.name);
+        piece.quantized = {mxfp4_tensor(*checkpoint_, *tensor, expected.shape),
+                           {plain.front().key, &stored_type(DType::kBF16), plain.front().shape},
+                           plain.front().map};
+      } else if (tensor->type().dtype == DType::kF8E4M3) {
+        piece.quantized = {fp8_tensor(*checkpoint_, *tensor, rules_.fp8_block_rows_, rules_.fp8_block_cols_),
+                           {piece.hub.name, &stored_type(DType::kBF16), piece.hub.shape},
+                           piece.map};
+      } else if (!is_weight_type(tensor->type())) {
+        fail("{}: {} has dtype {}; weights are read from F32, BF16, F16 and F64, and F8_E4M3 with scales",
+             file_of(*tensor), shown(tensor->name()), tensor->type().name);
+      }
+      if (piece.quantized) use(*piece.quantized->read.scales);
+      planned.pieces.push_back(std::move(piece));
     }
     plan_.parameters_.push_back(std::move(planned));
   }
 
-  void check(const CheckpointTensor& tensor, const Shape& shape) const {
+  void check_shape(const CheckpointTensor& tensor, const Shape& shape) const {
     if (tensor.shape() != shape)
       fail("{}: {} has shape {}, expected {} by config.json", file_of(tensor), shown(tensor.name()),
            shown(tensor.shape().str()), shape.str());
-    if (!is_weight_type(tensor.type()))
-      fail(
-          "{}: {} has dtype {}; weights are read from F32, BF16, F16 and F64 (take the unquantised "
-          "checkpoint)",
-          file_of(tensor), shown(tensor.name()), tensor.type().name);
   }
 
   void use(const CheckpointTensor& tensor) {
@@ -343,14 +366,14 @@ class PlanBuilder {
   std::size_t last_layout_ =
       0;  // what the parameters with a choice are stored as, for the name of a missing one
   std::unordered_set<const CheckpointTensor*> used_;
-  std::unordered_map<const CheckpointTensor*, std::int64_t> taken_;  // elements of it, by parameters
+  std::unordered_map<const CheckpointTensor*, std::int64_t> left_;  // elements of it that none takes
   std::set<std::string, std::less<>> computed_modules_;
   std::set<std::string, std::less<>> computed_blocks_;
 };
 
 WeightRules& WeightRules::rename(std::string_view logical, std::vector<std::string> hub_keys) {
   std::vector<std::vector<Stored>> layouts;
-  for (auto& key : hub_keys) layouts.push_back({{.key = std::move(key), .dims = {}, .stacked = -1}});
+  for (auto& key : hub_keys) layouts.push_back({{.key = std::move(key), .dims = {}}});
   return stored(logical, std::move(layouts));
 }
 
@@ -363,7 +386,7 @@ WeightRules& WeightRules::expert_stack(std::string_view logical, std::vector<std
         {.key = std::move(source),
          .dims = {{.dim = 1, .part = static_cast<std::int64_t>(stack.size()), .parts = parts}, {.dim = 2}},
          .stacked = 0});
-  return stored(logical, {std::move(stack), {{.key = std::string(fused), .dims = {}, .stacked = -1}}});
+  return stored(logical, {std::move(stack), {{.key = std::string(fused), .dims = {}}}});
 }
 
 WeightRules& WeightRules::stored(std::string_view logical, std::vector<std::vector<Stored>> layouts) {
@@ -375,6 +398,13 @@ WeightRules& WeightRules::stored(std::string_view logical, std::vector<std::vect
                  "{{e}} in {} of {} counts dimension {}", s.key, logical, s.stacked);
   }
   rules_.push_back({KeyPattern(logical), std::move(layouts)});
+  return *this;
+}
+
+WeightRules& WeightRules::fp8_block(std::int64_t rows, std::int64_t cols) {
+  HONE_CHECK(rows > 0 && cols > 0, "blocks of {} x {}", rows, cols);
+  fp8_block_rows_ = rows;
+  fp8_block_cols_ = cols;
   return *this;
 }
 

@@ -27,14 +27,15 @@ struct StoredDim {
   std::int64_t begin = 0, extent = 0;
 };
 
-/// A stored tensor that makes up a parameter, or a part of it. StoredDims without a key's tensor having all
-/// dimensions: see `stacked`.
+/// A stored tensor that makes up a parameter, or a part of it.
 struct Stored {
-  std::string key;              ///< a pattern
-  std::vector<StoredDim> dims;  ///< outermost first; empty: those of the parameter, in order
+  std::string key;                   ///< a pattern
+  std::vector<StoredDim> dims = {};  ///< outermost first; empty: those of the parameter, in order
   /// The dimension of the parameter that {e} in the key counts, one tensor for each of its elements; such a
   /// tensor does not have that dimension. -1: the key has no {e}.
   int stacked = -1;
+  /// Stored as MXFP4: KEY_blocks (…, n / 32, 16) U8 and KEY_scales (…, n / 32) U8 for a tensor (…, n).
+  bool mxfp4 = false;
 };
 
 /// How a stored copy of a tensor relates to the tensor it may be tied to.
@@ -64,7 +65,8 @@ class WeightRules {
   WeightRules& expert_stack(std::string_view logical, std::vector<std::string> sources,
                             std::string_view fused);
 
-  /// Any other layout: parameter `logical` is made of the tensors of the first of `layouts` that is there.
+  /// Any other layout: parameter `logical` is made of the tensors of the one of `layouts` that is there; the
+  /// first is what a fresh checkpoint is written with, and dequantized weights.
   WeightRules& stored(std::string_view logical, std::vector<std::vector<Stored>> layouts);
 
   /// Stored copies of parameter `original` under key `copy` (a tied lm_head): written back with it. A
@@ -76,10 +78,16 @@ class WeightRules {
   /// ("rotary_emb.inv_freq" …) and ".masked_bias" are there from the start.
   WeightRules& pass_silently(std::string_view suffix);
 
-  /// Matches `wanted` against a checkpoint. Throws Error(kUser), naming key, file and expected shape, for a
-  /// parameter that is missing, present in part, present in two layouts, of another shape, or of a type that
-  /// holds no weights (an FP8 weight), and for a tensor that belongs to a module the model computes but that
-  /// is not used there (an o_proj.bias without attention_bias, an expert beyond num_experts).
+  /// Elements of a scale's block in FP8 tensors (config.json's weight_block_size).
+  WeightRules& fp8_block(std::int64_t rows, std::int64_t cols);
+
+  /// Matches `wanted` against a checkpoint. In any layout KEY may be F8_E4M3 (…, rows, cols) beside
+  /// KEY_scale_inv (…, blocks of rows, blocks of cols), or one scale for all. Without fp8_block() a block is
+  /// 128 x 128 where that makes as many scales, else an equal part of the rows and columns. Throws
+  /// Error(kUser), naming key, file and expected shape, for a parameter that is missing, present in part,
+  /// present in two layouts, of another shape, or of a type that holds no weights, and for a tensor that
+  /// belongs to a module the model computes but that is not used there (an o_proj.bias without
+  /// attention_bias, an expert beyond num_experts).
   WeightPlan plan(const Checkpoint& checkpoint, const std::vector<WantedParameter>& wanted) const;
 
   /// The plan of a model that comes from no checkpoint: every parameter in its hub layout (per expert),
@@ -98,6 +106,7 @@ class WeightRules {
   };
   std::vector<Rule> rules_;
   std::vector<Tie> ties_;
+  std::int64_t fp8_block_rows_ = 0, fp8_block_cols_ = 0;
   std::vector<std::string> silent_suffixes_{"rotary_emb.inv_freq", "rotary_emb.cos_cached",
                                             "rotary_emb.sin_cached", ".masked_bias"};
 };

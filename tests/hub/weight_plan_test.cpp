@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "hub/config.h"
 #include "hub/weight_rules.h"
 #include "tests/hub/support.h"
 
@@ -344,9 +345,23 @@ TEST(WeightPlan, RoundTripsEveryGoldenCheckpoint) {
     const TemporaryDirectory directory;
     const auto checkpoint = Checkpoint::open(entry.path());
     std::vector<WantedParameter> parameters;
-    for (const auto& tensor : checkpoint.tensors())
-      parameters.push_back(wanted(tensor.name(), tensor.shape()));
-    const auto plan = WeightRules().plan(checkpoint, parameters);
+    WeightRules rules;
+    for (const auto& tensor : checkpoint.tensors()) {
+      const std::string& name = tensor.name();
+      if (name.ends_with("_scale_inv") || name.ends_with("_scales")) continue;  // read with what they scale
+      if (!name.ends_with("_blocks")) {
+        parameters.push_back(wanted(name, tensor.shape()));
+        continue;
+      }
+      const auto& dims = tensor.shape().dims();  // (experts, rows, blocks, 16): 32 values a block
+      const std::string key = name.substr(0, name.size() - std::string("_blocks").size());
+      rules.stored(key, {{{.key = key}}, {{.key = key, .mxfp4 = true}}});
+      parameters.push_back(wanted(key, {dims[0], dims[1], 32 * dims[2]}));
+    }
+    if (const auto quantised = ModelConfig::read(entry.path()).quantization();
+        quantised && quantised->block_rows > 0)
+      rules.fp8_block(quantised->block_rows, quantised->block_cols);
+    const auto plan = rules.plan(checkpoint, parameters);
     std::vector<std::vector<float>> values;
     for (const auto& parameter : parameters)
       values.emplace_back(static_cast<std::size_t>(parameter.shape.numel()));

@@ -274,7 +274,7 @@ TEST(WeightRules, RefusesWhatDoesNotFitAndNamesKeyFileAndShape) {
        "experts.1.up_proj.weight has shape (2, 3), expected (3, 2)"},
       {"an FP8 weight",
        [](auto& m) { m.remove("model.norm.weight").add("model.norm.weight", {2}, "F8_E4M3"); },
-       "model.norm.weight has dtype F8_E4M3; weights are read from F32, BF16, F16 and F64"},
+       "model.norm.weight has dtype F8_E4M3, and its scales, model.norm.weight_scale_inv, are missing"},
       {"a bias", [](auto& m) { m.add("model.layers.0.self_attn.o_proj.bias", {2}); },
        "model.layers.0.self_attn.o_proj.bias (2) belongs to model.layers.0.self_attn.o_proj, which the model "
        "computes without"},
