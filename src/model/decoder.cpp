@@ -53,8 +53,8 @@ void Decoder::resolve_parameters() {
 
 Tensor Decoder::norm(ops::Context& context, const Tensor& x, const Parameter& weight,
                      const Tensor& residual) const {
-  return ops::rms_norm(context, x, weight.value, static_cast<float>(spec_.norm_eps), spec_.norm_unit_offset,
-                       residual);
+  return ops::rms_norm(context, x, weight.handle(), static_cast<float>(spec_.norm_eps),
+                       spec_.norm_unit_offset, residual);
 }
 
 std::vector<Tensor> Decoder::run_layer(ops::Context& context, std::size_t layer, const Tensor& x,
@@ -96,7 +96,7 @@ Pass Decoder::begin_pass(ops::Context& context, const TokenBatch& batch, Generat
 }
 
 Tensor Decoder::embed(ops::Context& context, const TokenBatch& batch) const {
-  const Tensor x = ops::embedding(context, embedding_->value, context.upload(batch.ids), spec_.padding_id);
+  const Tensor x = ops::embedding(context, embedding_->handle(), context.upload(batch.ids), spec_.padding_id);
   const auto factor = static_cast<float>(spec_.embedding_multiplier);
   return ops::scale(context, x,
                     spec_.rounds_embedding_multiplier && dtype_ == DType::kBF16

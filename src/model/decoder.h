@@ -85,7 +85,7 @@ class Decoder {
   Tensor norm(ops::Context& context, const Tensor& x, const Parameter& weight,
               const Tensor& residual = {}) const;
   ops::LogitOptions logit_options() const;
-  const Tensor& head_weight() const { return head_->value; }
+  ops::Weight head_weight() const { return head_->handle(); }
 
   DecoderSpec spec_;
   DType dtype_;

@@ -12,6 +12,7 @@
 
 #include "model/spec.h"
 #include "ops/autograd.h"
+#include "ops/weight.h"
 
 namespace hone::model {
 
@@ -65,9 +66,14 @@ class ParameterList {
 /// A parameter: its description, its value, and where its gradient gathers.
 struct Parameter {
   ParameterSpec spec;
-  Tensor value;  // compute dtype; carries the gradient slot while trainable
+  Tensor value;  // compute dtype; carries the gradient slot while trainable; undefined where there is a
+                 // residency
   bool trainable = false;
-  std::shared_ptr<ops::GradSlot> grad_slot;  // null while frozen
+  std::shared_ptr<ops::GradSlot> grad_slot = nullptr;   // null while frozen
+  std::shared_ptr<ops::Residency> residency = nullptr;  // null: the value is there
+
+  /// What operations take.
+  ops::Weight handle() const { return residency ? ops::Weight(residency, grad_slot) : ops::Weight(value); }
 };
 
 /// The parameters of one model on one device.

@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::string_view kAttentionOp = "ops.attention";
 
-void check(const Context& context, const Tensor& q, const Tensor& k, const Tensor& v,
+void check(const Context& context, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& sinks,
            const SequenceLayout& layout, std::int64_t head_dim, std::int64_t window,
            const AttentionOptions& options) {
   check_argument(context, kAttentionOp, "q", q, 2, kComputeTypes);
@@ -27,10 +27,10 @@ void check(const Context& context, const Tensor& q, const Tensor& k, const Tenso
              "[ops.attention] k is {}, v {}, heads of v are {}", k.shape().str(), v.shape().str(),
              v_head_dim);
   HONE_CHECK(options.softcap >= 0, "[ops.attention] softcap is {}", options.softcap);
-  if (options.sinks.defined()) {
-    check_dense_argument(context, kAttentionOp, "sinks", options.sinks, 1, {q.dtype()});
-    HONE_CHECK(options.sinks.size(0) == q.size(1) / head_dim, "[ops.attention] {} sinks, {} heads",
-               options.sinks.size(0), q.size(1) / head_dim);
+  if (sinks.defined()) {
+    check_dense_argument(context, kAttentionOp, "sinks", sinks, 1, {q.dtype()});
+    HONE_CHECK(sinks.size(0) == q.size(1) / head_dim, "[ops.attention] {} sinks, {} heads", sinks.size(0),
+               q.size(1) / head_dim);
   }
   check_argument(context, kAttentionOp, "q_offsets", layout.q_offsets, 1, {DType::kI32});
   check_argument(context, kAttentionOp, "key_begin", layout.key_begin, 1, {DType::kI32});
@@ -132,8 +132,9 @@ std::int64_t SequenceLayout::pairs(std::int64_t window) const {
 Tensor attention(Context& context, const Tensor& q, const Tensor& k, const Tensor& v,
                  const SequenceLayout& layout, std::int64_t head_dim, std::int64_t window, float scale,
                  const AttentionOptions& options) {
-  check(context, q, k, v, layout, head_dim, window, options);
-  const Tensor& sinks = options.sinks;
+  const HeldWeight held(context, options.sinks);
+  const Tensor& sinks = held.value();
+  check(context, q, k, v, sinks, layout, head_dim, window, options);
   const bool recording = needs_grad(context, {&q, &k, &v, &sinks});
   const std::int64_t keys = std::accumulate(layout.num_keys.begin(), layout.num_keys.end(), std::int64_t{0});
   HONE_CHECK(!recording || keys == k.size(0),
@@ -159,10 +160,13 @@ Tensor attention(Context& context, const Tensor& q, const Tensor& k, const Tenso
   launch(context, kAttentionOp, context.kernels().attention, call.args());
   if (options.lse != nullptr) *options.lse = call.lse;
   if (!recording) return out;
-  call.q = call.k = call.v = Tensor();
+  call.q = call.k = call.v = call.sinks = Tensor();
   record(context, kAttentionOp, {&q, &k, &v, &sinks}, {&out},
-         [call = std::move(call), q = Saved(q), k = Saved(k), v = Saved(v)](Backward& b) {
+         [call = std::move(call), q = Saved(q), k = Saved(k), v = Saved(v),
+          handle = options.sinks.detach()](Backward& b) {
+           const HeldWeight held_again(b.context(), handle);
            Call again = call;
+           again.sinks = held_again.value();
            again.q = q.get(b.context());
            again.k = k.get(b.context());
            again.v = v.get(b.context());

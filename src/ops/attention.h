@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ops/autograd.h"
+#include "ops/weight.h"
 
 namespace hone::ops {
 
@@ -29,7 +30,7 @@ struct SequenceLayout {
 struct AttentionOptions {
   std::int64_t v_head_dim = 0;  // of v and of the result; 0: head_dim
   float softcap = 0;            // scores are softcap * tanh(scale * q k / softcap); 0: scale * q k
-  Tensor sinks = {};            // (heads) T: a score more for every query, of a key without a value
+  Weight sinks = {};            // (heads) T: a score more for every query, of a key without a value
   Tensor* lse = nullptr;        // set to (tokens, heads) f32: log of the sum of exp(score); has no gradient
 };
 

@@ -40,6 +40,12 @@ std::shared_ptr<GradSlot> GradSlot::leaf(Shape shape, DType grad_dtype) {
   return slot;
 }
 
+Tensor GradSlot::take_grad() {
+  const bool written = std::exchange(written_, false);
+  Tensor grad = std::exchange(grad_, Tensor());
+  return written ? grad : Tensor();
+}
+
 void GradSlot::reset() {
   written_ = false;
   if (!is_leaf_) grad_ = Tensor();
@@ -79,9 +85,40 @@ void GradSlot::add(Context& context, Tensor grad) {
   add_into(context, grad, to.grad, to.accumulate);
 }
 
-Backward::Backward(Context& context, const std::vector<std::shared_ptr<GradSlot>>& inputs,
+struct DeferredGradients::Work {
+  std::vector<std::shared_ptr<GradSlot>> slots;  // null: not wanted
+  Tape::Uses uses;                               // keep the hooks of the slots waiting
+  Backward::MakeGradients make;
+
+  void run(Context& context) const {
+    std::vector<GradTarget> targets;
+    for (const auto& slot : slots) targets.push_back(slot ? GradTarget::of(context, *slot) : GradTarget());
+    make(context, targets);
+  }
+};
+
+DeferredGradients::DeferredGradients() = default;
+DeferredGradients::~DeferredGradients() = default;
+
+std::size_t DeferredGradients::size() const {
+  return work_.size();
+}
+
+void DeferredGradients::run(Context& context, std::size_t count) {
+  const TapeScope no_recording(context, nullptr);
+  for (; count > 0 && !work_.empty(); --count) {
+    Work work = std::move(work_.front());
+    work_.pop_front();
+    work.run(context);
+    work.make = nullptr;  // what it kept is free before a hook asks for memory
+    work.uses.pass();
+  }
+}
+
+Backward::Backward(Context& context, DeferredGradients* deferred,
+                   const std::vector<std::shared_ptr<GradSlot>>& inputs,
                    const std::vector<std::shared_ptr<GradSlot>>& outputs)
-    : context_(context), inputs_(inputs) {
+    : context_(context), deferred_(deferred), inputs_(inputs) {
   for (const auto& slot : outputs) {
     grads_.push_back(slot ? slot->grad() : Tensor());
     if (slot) slot->reset();  // nothing will add to it any more: handing it on with give() then moves it
@@ -103,6 +140,23 @@ bool Backward::wants(std::size_t input) const {
 GradTarget Backward::target(std::size_t input) {
   HONE_CHECK(wants(input), "[ops.autograd] input {} wants no gradient", input);
   return GradTarget::of(context_, *inputs_[input]);
+}
+
+void Backward::later(const std::vector<std::size_t>& inputs, MakeGradients make) {
+  DeferredGradients::Work work{.slots = {}, .uses = {}, .make = std::move(make)};
+  bool are_leaves = true;
+  bool any = false;
+  for (const std::size_t input : inputs) {
+    const auto& slot = inputs_.at(input);
+    work.slots.push_back(slot);
+    are_leaves = are_leaves && (slot == nullptr || slot->is_leaf());
+    any = any || slot != nullptr;
+  }
+  if (!any) return;
+  if (deferred_ == nullptr || !are_leaves) return work.run(context_);
+  for (const auto& slot : work.slots)
+    if (slot) work.uses.add(slot);
+  deferred_->work_.push_back(std::move(work));
 }
 
 void Backward::give(std::size_t input, Tensor grad) {
@@ -127,17 +181,18 @@ void Tape::Uses::pass() {
   }
 }
 
-void Tape::backward(Context& context, const Tensor& loss) {
+void Tape::backward(Context& context, const Tensor& loss, DeferredGradients* deferred) {
   HONE_CHECK(loss.numel() == 1 && loss.dtype() == DType::kF32,
              "[ops.autograd] backward from {} {}; give its gradient", name_of(loss.dtype()),
              loss.shape().str());
   HONE_CHECK(loss.grad_slot() != nullptr, "[ops.autograd] the loss depends on nothing that wants a gradient");
   std::vector<std::pair<Tensor, Tensor>> seeds;
   seeds.emplace_back(loss, context.one().reshape(loss.shape()));
-  backward(context, std::move(seeds));
+  backward(context, std::move(seeds), deferred);
 }
 
-void Tape::backward(Context& context, std::vector<std::pair<Tensor, Tensor>> outputs_and_grads) {
+void Tape::backward(Context& context, std::vector<std::pair<Tensor, Tensor>> outputs_and_grads,
+                    DeferredGradients* deferred) {
   HONE_CHECK(keeps_, "[ops.autograd] backward over a tape that only counts");
   {
     Uses seeds;  // a seed is one contribution among those of the later uses
@@ -147,10 +202,10 @@ void Tape::backward(Context& context, std::vector<std::pair<Tensor, Tensor>> out
       if (grad.defined() && slot_of(&output)) output.grad_slot()->add(context, std::exchange(grad, Tensor()));
   }
   outputs_and_grads.clear();
-  run(context);
+  run(context, deferred);
 }
 
-void Tape::run(Context& context) {
+void Tape::run(Context& context, DeferredGradients* deferred) {
   const TapeScope no_recording(context, nullptr);
   while (!nodes_.empty()) {
     Node node = std::move(nodes_.back());
@@ -158,7 +213,7 @@ void Tape::run(Context& context) {
     const bool reached = std::any_of(node.outputs.begin(), node.outputs.end(),
                                      [](const auto& slot) { return slot && slot->written_; });
     if (reached) {
-      Backward backward_pass(context, node.inputs, node.outputs);
+      Backward backward_pass(context, deferred, node.inputs, node.outputs);
       node.grad_fn(backward_pass);
     }
     node.grad_fn = nullptr;  // what it kept is free before a hook asks for memory
@@ -251,7 +306,7 @@ std::vector<Tensor> checkpoint(
     HONE_CHECK(leaf_uses == inner.num_leaf_uses_,
                "[ops.checkpoint] a block used parameters {} times, and {} times when run again", leaf_uses,
                inner.num_leaf_uses_);
-    inner.backward(b.context(), std::move(seeds));
+    inner.backward(b.context(), std::move(seeds), b.deferred_);
     for (std::size_t i = 0; i < kept.size(); ++i)
       if (slot_of(&kept[i]) && kept[i].grad_slot()->grad().defined()) b.give(i, kept[i].grad_slot()->grad());
   };

@@ -3,8 +3,10 @@
 // tapes may live at once.
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <initializer_list>
+#include <list>
 #include <memory>
 #include <string_view>
 #include <utility>
@@ -30,6 +32,9 @@ class GradSlot {
   /// The gradient gathered so far; undefined where none has arrived since the last reset().
   Tensor grad() const { return written_ ? grad_ : Tensor(); }
   DType grad_dtype() const { return dtype_; }
+  /// The gradient gathered so far, moved out: its memory is the caller's, and none is held here until the
+  /// next gradient arrives. For hooks that pass a leaf's gradient on. Undefined where grad() is.
+  Tensor take_grad();
   /// Forgets the gradient; a leaf keeps its storage. May come between forward and backward, but not after
   /// linear_cross_entropy, which has written its weight's gradient by then.
   void reset();
@@ -65,6 +70,26 @@ struct GradTarget {
   static GradTarget of(Context& context, GradSlot& slot);
 };
 
+/// Gradients of weights that backward() put off: what they are made of is kept, and run() makes them, in the
+/// order in which backward() came to them: a leaf all of whose gradients wait gets the same bits. Input
+/// gradients go to the stages of a pipeline before; these fill its bubbles. (Qi et al., arXiv:2401.10241.)
+class DeferredGradients {
+ public:
+  DeferredGradients();
+  ~DeferredGradients();  // those that have not been run are dropped: their leaves' hooks do not fire
+  DeferredGradients(const DeferredGradients&) = delete;
+  DeferredGradients& operator=(const DeferredGradients&) = delete;
+
+  std::size_t size() const;
+  /// Makes the first `count` of them. Hooks of leaves fire after their last contribution, as in backward().
+  void run(Context& context, std::size_t count = static_cast<std::size_t>(-1));
+
+ private:
+  friend class Backward;
+  struct Work;
+  std::list<Work> work_;
+};
+
 /// What a gradient function sees: the gradients of its outputs, and where those of its inputs go.
 class Backward {
  public:
@@ -78,6 +103,13 @@ class Backward {
   bool wants(std::size_t input) const;
   /// Where to write input i's gradient; only if wants(i).
   GradTarget target(std::size_t input);
+  /// The same for gradients that nothing else waits for: `make` is called with the targets of these inputs
+  /// (an undefined one where it is not wanted) at once, or, where all are of leaves and backward() was given
+  /// DeferredGradients, when those are run. Nothing happens unless one is wanted.
+  using MakeGradients = std::function<void(Context&, const std::vector<GradTarget>&)>;
+  void later(const std::vector<std::size_t>& inputs, MakeGradients make);
+  /// Whether later() puts gradients of leaves off.
+  bool defers() const { return deferred_ != nullptr; }
   /// Hands over a gradient that exists already (a residual's): moved where it is the first, else added. The
   /// same tensor may be given to several inputs: whoever adds to it later makes a copy first. Nothing happens
   /// unless wants(i).
@@ -85,9 +117,14 @@ class Backward {
 
  private:
   friend class Tape;
-  Backward(Context& context, const std::vector<std::shared_ptr<GradSlot>>& inputs,
+  friend std::vector<Tensor> checkpoint(
+      Context&, const std::vector<Tensor>&,
+      std::function<std::vector<Tensor>(Context&, const std::vector<Tensor>&)>);
+  Backward(Context& context, DeferredGradients* deferred,
+           const std::vector<std::shared_ptr<GradSlot>>& inputs,
            const std::vector<std::shared_ptr<GradSlot>>& outputs);
   Context& context_;
+  DeferredGradients* deferred_;  // null: nothing is put off
   const std::vector<std::shared_ptr<GradSlot>>& inputs_;
   std::vector<Tensor> grads_;
 };
@@ -101,11 +138,12 @@ class Tape {
   Tape& operator=(const Tape&) = delete;
 
   /// Differentiates from `loss` (one element, f32), whose gradient is 1. Throws where loss depends on nothing
-  /// that wants a gradient.
-  void backward(Context& context, const Tensor& loss);
+  /// that wants a gradient. deferred: takes the gradients that can wait; null: none do.
+  void backward(Context& context, const Tensor& loss, DeferredGradients* deferred = nullptr);
   /// Differentiates from given gradients of given values. Undefined gradients are left out. Move the vector
   /// in, and each gradient is freed as soon as it has been used.
-  void backward(Context& context, std::vector<std::pair<Tensor, Tensor>> outputs_and_grads);
+  void backward(Context& context, std::vector<std::pair<Tensor, Tensor>> outputs_and_grads,
+                DeferredGradients* deferred = nullptr);
 
   std::size_t num_nodes() const { return nodes_.size(); }
   /// False in the first pass of a recomputed block: operations record as ever (it counts the uses of the
@@ -117,6 +155,9 @@ class Tape {
   friend std::vector<Tensor> checkpoint(
       Context&, const std::vector<Tensor>&,
       std::function<std::vector<Tensor>(Context&, const std::vector<Tensor>&)>);
+
+  friend class DeferredGradients;
+  friend class Backward;
 
   // Recorded uses of slots. Those that backward never passes (an abandoned tape, an exception) are taken back
   // when this is destroyed.
@@ -140,7 +181,7 @@ class Tape {
     std::shared_ptr<Uses> recomputed_uses;  // of a recomputed block: those of the leaves inside it
     GradFn grad_fn;
   };
-  void run(Context& context);
+  void run(Context& context, DeferredGradients* deferred);
   bool keeps_ = true;
   std::vector<Node> nodes_;
   Uses leaf_uses_;                 // where !keeps_: what the nodes that were not kept have used

@@ -24,10 +24,12 @@ void check_targets(const Context& context, std::string_view op, const Tensor& hi
 
 }  // namespace
 
-CrossEntropy linear_cross_entropy(Context& context, const Tensor& hidden, const Tensor& weight,
+CrossEntropy linear_cross_entropy(Context& context, const Tensor& hidden, const Weight& handle,
                                   const Tensor& targets, float scale, const Tensor& weights,
                                   const LogitOptions& logits) {
   constexpr std::string_view kOp = "ops.linear_cross_entropy";
+  const HeldWeight held(context, handle);
+  const Tensor& weight = held.value();
   check_head(context, kOp, hidden, weight);
   check_targets(context, kOp, hidden, targets);
   if (weights.defined()) {
@@ -68,9 +70,11 @@ CrossEntropy linear_cross_entropy(Context& context, const Tensor& hidden, const 
   return result;
 }
 
-HeadStatistics head_statistics(Context& context, const Tensor& hidden, const Tensor& weight,
+HeadStatistics head_statistics(Context& context, const Tensor& hidden, const Weight& handle,
                                const Tensor& targets, std::int64_t vocab_begin, const LogitOptions& logits) {
   constexpr std::string_view kOp = "ops.head_statistics";
+  const HeldWeight held(context, handle);
+  const Tensor& weight = held.value();
   check_head(context, kOp, hidden, weight);
   check_targets(context, kOp, hidden, targets);
   HeadStatistics result{.lse = context.empty({hidden.size(0)}, DType::kF32),
@@ -90,12 +94,13 @@ HeadStatistics head_statistics(Context& context, const Tensor& hidden, const Ten
   if (!needs_grad(context, {&hidden, &weight})) return result;
   record(
       context, kOp, {&hidden, &weight}, {&result.lse, &result.target_logit},
-      [forward, hidden = hidden.detach(), weight = weight.detach(), lse = result.lse.detach()](Backward& b) {
+      [forward, hidden = hidden.detach(), handle = handle.detach(), lse = result.lse.detach()](Backward& b) {
+        const HeldWeight again(b.context(), handle);
         Tensor dhidden = b.wants(0) ? b.context().empty(hidden.shape(), hidden.dtype()) : Tensor();
         const GradTarget dweight = b.wants(1) ? b.target(1) : GradTarget();
         const Tensor &dlse = b.grad(0), &dtarget = b.grad(1);
         launch(b.context(), "ops.head_statistics gradient", b.context().kernels().head_grad,
-               {.forward = forward(hidden, weight, lse),
+               {.forward = forward(hidden, again.value(), lse),
                 .dlse = dlse.defined() ? dlse.as<float>() : nullptr,
                 .dtarget_logit = dtarget.defined() ? dtarget.as<float>() : nullptr,
                 .has_dlse = dlse.defined(),
@@ -110,7 +115,7 @@ HeadStatistics head_statistics(Context& context, const Tensor& hidden, const Ten
   return result;
 }
 
-Tensor head_logits(Context& context, const Tensor& hidden, const Tensor& weight, const LogitOptions& logits) {
+Tensor head_logits(Context& context, const Tensor& hidden, const Weight& weight, const LogitOptions& logits) {
   const Tensor products = linear(context, hidden, weight, {}, {}, DType::kF32);
   if (logits.softcap <= 0) return scale(context, products, logits.scale);
   const Tensor capped =

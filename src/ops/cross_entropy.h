@@ -3,6 +3,7 @@
 #pragma once
 
 #include "ops/autograd.h"
+#include "ops/weight.h"
 
 namespace hone::ops {
 
@@ -24,7 +25,7 @@ struct CrossEntropy {
 /// Keeps the gradient of hidden (rows, hidden) T. Writes the weight's gradient at once (under recompute, when
 /// the block runs again); its hook still waits for backward. Whatever is frozen costs nothing. rows may be 0:
 /// the loss is 0.
-CrossEntropy linear_cross_entropy(Context& context, const Tensor& hidden, const Tensor& weight,
+CrossEntropy linear_cross_entropy(Context& context, const Tensor& hidden, const Weight& weight,
                                   const Tensor& targets, float scale, const Tensor& weights = {},
                                   const LogitOptions& logits = {});
 
@@ -37,13 +38,13 @@ struct HeadStatistics {
 /// loss is another than cross-entropy. hidden: (rows, hidden) T. weight: (words, hidden) T, of the words from
 /// vocab_begin on. targets: (rows) i32, of the whole vocabulary, or -1. Both results are differentiable; in
 /// backward the logits are made again. Keeps hidden, weight, targets and lse.
-HeadStatistics head_statistics(Context& context, const Tensor& hidden, const Tensor& weight,
+HeadStatistics head_statistics(Context& context, const Tensor& hidden, const Weight& weight,
                                const Tensor& targets, std::int64_t vocab_begin = 0,
                                const LogitOptions& logits = {});
 
 /// The logits themselves, (rows, words) f32, for what looks at all of them, as generation does. Keeps hidden,
 /// weight and, with a softcap, what goes into the tanh.
-Tensor head_logits(Context& context, const Tensor& hidden, const Tensor& weight,
+Tensor head_logits(Context& context, const Tensor& hidden, const Weight& weight,
                    const LogitOptions& logits = {});
 
 /// The rows `index` (n) i32 of x (rows, hidden); each row at most once. Result: (n, hidden) T. Keeps index.

@@ -5,8 +5,10 @@
 
 namespace hone::ops {
 
-Tensor embedding(Context& context, const Tensor& table, const Tensor& ids, std::int64_t padding_id) {
+Tensor embedding(Context& context, const Weight& weight, const Tensor& ids, std::int64_t padding_id) {
   constexpr std::string_view kOp = "ops.embedding";
+  const HeldWeight held(context, weight);
+  const Tensor& table = held.value();
   check_dense_argument(context, kOp, "table", table, 2, kComputeTypes);
   check_argument(context, kOp, "ids", ids, 1, {DType::kI32});
   HONE_CHECK(padding_id >= -1 && padding_id < table.size(0), "[ops.embedding] padding id {}, table {}",

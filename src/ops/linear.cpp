@@ -33,7 +33,7 @@ void check(const Context& context, const Tensor& x, const Tensor& weight, const 
 }
 
 // x where the weight's gradient is wanted, weight where x's is; else undefined. dtype: x's.
-void backward(Backward& b, const Saved& x, const Tensor& weight, DType dtype) {
+void backward(Backward& b, const Saved& x, const Weight& weight, DType dtype) {
   Context& context = b.context();
   Tensor dy = b.take_grad();
   if (b.wants(kBias)) {
@@ -47,21 +47,21 @@ void backward(Backward& b, const Saved& x, const Tensor& weight, DType dtype) {
   b.give(kResidual, dy);
   if (!b.wants(kX) && !b.wants(kWeight)) return;
   dy = converted(context, "ops.linear gradient", dy, dtype);
-  if (b.wants(kWeight)) {
-    const GradTarget to = b.target(kWeight);
-    launch(context, "ops.linear gradient", context.kernels().matmul,
+  b.later({kWeight}, [dy, x](Context& later, const std::vector<GradTarget>& to) {
+    launch(later, "ops.linear gradient", later.kernels().matmul,
            {.a = as_matrix(dy),
-            .b = as_matrix(x.get(context)),
-            .c = as_matrix(to.grad),
+            .b = as_matrix(x.get(later)),
+            .c = as_matrix(to[0].grad),
             .transpose_a = true,
             .residual = {},
-            .accumulate = to.accumulate});
-  }
+            .accumulate = to[0].accumulate});
+  });
   if (b.wants(kX)) {
+    const HeldWeight held(context, weight);
     const GradTarget to = b.target(kX);
     launch(context, "ops.linear gradient", context.kernels().matmul,
            {.a = as_matrix(dy),
-            .b = as_matrix(weight),
+            .b = as_matrix(held.value()),
             .c = as_matrix(to.grad),
             .residual = {},
             .accumulate = to.accumulate});
@@ -70,8 +70,12 @@ void backward(Backward& b, const Saved& x, const Tensor& weight, DType dtype) {
 
 }  // namespace
 
-Tensor linear(Context& context, const Tensor& x, const Tensor& weight, const Tensor& bias,
+Tensor linear(Context& context, const Tensor& x, const Weight& weight_handle, const Weight& bias_handle,
               const Tensor& residual, DType out_dtype) {
+  const HeldWeight held_weight(context, weight_handle);
+  const HeldWeight held_bias(context, bias_handle);
+  const Tensor& weight = held_weight.value();
+  const Tensor& bias = held_bias.value();
   check(context, x, weight, bias, residual, out_dtype);
   Tensor y = context.empty({x.size(0), weight.size(0)}, out_dtype);
   launch(context, kLinearOp, context.kernels().matmul,
@@ -84,7 +88,7 @@ Tensor linear(Context& context, const Tensor& x, const Tensor& weight, const Ten
           .residual = as_matrix(residual)});
   if (!needs_grad(context, {&x, &weight, &bias, &residual})) return y;
   const Saved kept_x = weight.grad_slot() ? Saved(x) : Saved();
-  const Tensor kept_weight = x.grad_slot() ? weight.detach() : Tensor();
+  const Weight kept_weight = x.grad_slot() ? weight_handle.detach() : Weight();
   record(context, kLinearOp, {&x, &weight, &bias, &residual}, {&y},
          [kept_x, kept_weight, dtype = x.dtype()](Backward& b) { backward(b, kept_x, kept_weight, dtype); });
   return y;

@@ -6,9 +6,11 @@
 
 namespace hone::ops {
 
-Tensor rms_norm(Context& context, const Tensor& x, const Tensor& weight, float eps, bool unit_offset,
+Tensor rms_norm(Context& context, const Tensor& x, const Weight& handle, float eps, bool unit_offset,
                 const Tensor& residual) {
   constexpr std::string_view kOp = "ops.rms_norm";
+  const HeldWeight held(context, handle);
+  const Tensor& weight = held.value();
   check_argument(context, kOp, "x", x, 2, kComputeTypes);
   check_argument(context, kOp, "weight", weight, 1, kComputeTypes);
   HONE_CHECK(x.dtype() == DType::kF32 || x.dtype() == weight.dtype(), "[ops.rms_norm] x is {}, weight {}",
@@ -38,20 +40,22 @@ Tensor rms_norm(Context& context, const Tensor& x, const Tensor& weight, float e
   if (!recording) return y;
   const Tensor kept = normed_wants ? x.detach() : Tensor();
   record(context, kOp, {&x, &weight, &residual}, {&y},
-         [kept, weight = weight.detach(), rstd, unit_offset](Backward& b) {
+         [kept, handle = handle.detach(), rstd, unit_offset](Backward& b) {
            if (kept.defined()) {
+             const HeldWeight again(b.context(), handle);
+             const Tensor& w = again.value();
              const GradTarget dx = b.wants(0) ? b.target(0) : GradTarget();
              const GradTarget dweight = b.wants(1) ? b.target(1) : GradTarget();
              launch(b.context(), "ops.rms_norm gradient", b.context().kernels().rms_norm_grad,
                     {.dy = as_matrix(b.grad()),
                      .x = as_matrix(kept),
-                     .weight = weight.data(),
+                     .weight = w.data(),
                      .unit_offset = unit_offset,
                      .rstd = rstd.as<float>(),
                      .dx = as_matrix(dx.grad),
                      .dweight = b.wants(1) ? dweight.grad.data() : nullptr,
                      .wants_dweight = b.wants(1),
-                     .weight_dtype = weight.dtype(),
+                     .weight_dtype = w.dtype(),
                      .dweight_dtype = b.wants(1) ? dweight.grad.dtype() : DType::kF32,
                      .accumulate_dx = dx.accumulate,
                      .accumulate_dweight = dweight.accumulate});
@@ -59,8 +63,8 @@ Tensor rms_norm(Context& context, const Tensor& x, const Tensor& weight, float e
            b.give(2, b.take_grad());
          });
   if (!residual.defined())
-    can_remake(y, [kept, weight = weight.detach(), eps, unit_offset](Context& again) {
-      return rms_norm(again, kept, weight, eps, unit_offset);
+    can_remake(y, [kept, handle = handle.detach(), eps, unit_offset](Context& again) {
+      return rms_norm(again, kept, handle, eps, unit_offset);
     });
   return y;
 }

@@ -31,8 +31,10 @@ void check(const Context& context, const Tensor& x, const Tensor& weight, const 
              x.shape().str());
 }
 
-void backward(Backward& b, const Tensor& x, const Tensor& weight, const RotaryTable& table,
+void backward(Backward& b, const Tensor& x, const Weight& handle, const RotaryTable& table,
               const Tensor& positions, std::int64_t head_dim, float eps, const HeadNormRopeOptions& options) {
+  const HeldWeight held(b.context(), handle);
+  const Tensor& weight = held.value();
   const bool norm = weight.defined();
   const GradTarget dweight = norm && b.wants(1) ? b.target(1) : GradTarget();
   const Tensor dy = b.take_grad();
@@ -73,9 +75,11 @@ void backward(Backward& b, const Tensor& x, const Tensor& weight, const RotaryTa
 
 }  // namespace
 
-Tensor head_norm_rope(Context& context, const Tensor& x, const Tensor& weight, const RotaryTable& table,
+Tensor head_norm_rope(Context& context, const Tensor& x, const Weight& handle, const RotaryTable& table,
                       const Tensor& positions, std::int64_t head_dim, float eps,
                       const HeadNormRopeOptions& options) {
+  const HeldWeight held(context, handle);
+  const Tensor& weight = held.value();
   check(context, x, weight, table, positions, head_dim, options);
   const bool norm = weight.defined();
   Tensor y = context.empty(x.shape(), x.dtype());
@@ -98,14 +102,13 @@ Tensor head_norm_rope(Context& context, const Tensor& x, const Tensor& weight, c
   if (!needs_grad(context, {&x, &weight})) return y;
   const Tensor kept_x = norm ? x.detach() : Tensor();
   record(context, kHeadNormRopeOp, {&x, &weight}, {&y},
-         [kept_x, weight = weight.detach(), table, positions, head_dim, eps, options](Backward& b) {
-           backward(b, kept_x, weight, table, positions, head_dim, eps, options);
+         [kept_x, kept = handle.detach(), table, positions, head_dim, eps, options](Backward& b) {
+           backward(b, kept_x, kept, table, positions, head_dim, eps, options);
          });
   if (norm) {
-    can_remake(y,
-               [kept_x, weight = weight.detach(), table, positions, head_dim, eps, options](Context& again) {
-                 return head_norm_rope(again, kept_x, weight, table, positions, head_dim, eps, options);
-               });
+    can_remake(y, [kept_x, kept = handle.detach(), table, positions, head_dim, eps, options](Context& again) {
+      return head_norm_rope(again, kept_x, kept, table, positions, head_dim, eps, options);
+    });
   }
   return y;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "ops/autograd.h"
+#include "ops/weight.h"
 
 namespace hone::ops {
 
@@ -21,7 +22,7 @@ struct HeadNormRopeOptions {
 
 /// x: (tokens, heads * head_dim) T. weight: (head_dim) T, or undefined for no norm. positions: (tokens) i32.
 /// Result: as x. Keeps x if there is a weight, and positions.
-Tensor head_norm_rope(Context& context, const Tensor& x, const Tensor& weight, const RotaryTable& table,
+Tensor head_norm_rope(Context& context, const Tensor& x, const Weight& weight, const RotaryTable& table,
                       const Tensor& positions, std::int64_t head_dim, float eps,
                       const HeadNormRopeOptions& options = {});
 

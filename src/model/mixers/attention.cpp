@@ -90,13 +90,13 @@ class Attention final : public Mixer {
   }
   Tensor normed(ops::Context& context, const Tensor& x, const Parameter* norm) const {
     return clipped(context, norms_full_width()
-                                ? ops::rms_norm(context, x, norm->value, norm_eps_, spec_.norm_unit_offset)
+                                ? ops::rms_norm(context, x, norm->handle(), norm_eps_, spec_.norm_unit_offset)
                                 : x);
   }
   Tensor rotated(ops::Context& context, const Tensor& x, const Parameter* norm, const Pass& pass) const {
     if (spec_.rope == AttentionSpec::kNoRope) return x;
     const auto& rope = pass.ropes.at(static_cast<std::size_t>(spec_.rope));
-    const Tensor weight = norm != nullptr && !norms_full_width() ? norm->value : Tensor();
+    const ops::Weight weight = norm != nullptr && !norms_full_width() ? norm->handle() : ops::Weight();
     return ops::head_norm_rope(context, x, weight, rope.table, rope.positions, spec_.head_dim, norm_eps_,
                                {.unit_offset = spec_.norm_unit_offset});
   }

@@ -10,7 +10,7 @@ Linear Linear::find(const ParameterSet& parameters, const std::string& name) {
 }
 
 Tensor Linear::apply(ops::Context& context, const Tensor& x, const Tensor& residual) const {
-  return ops::linear(context, x, weight->value, bias != nullptr ? bias->value : Tensor(), residual,
+  return ops::linear(context, x, weight->handle(), bias != nullptr ? bias->handle() : ops::Weight(), residual,
                      residual.defined() ? DType::kF32 : x.dtype());
 }
 
