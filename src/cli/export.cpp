@@ -34,7 +34,7 @@ void run(ExportVerb verb) {
         "{}: is not the model as it was when the run began; its layout and other files are used, none of its "
         "weights",
         report.base.string());
-  for (const auto& name : report.overflowed)
+  for (const auto& name : report.saved.overflowed)
     log_warning("{}: beyond the range of the f16 it is stored as; written as infinity", name);
   if (verb.json) {
     nlohmann::ordered_json row{{"out", out},
@@ -45,7 +45,7 @@ void run(ExportVerb verb) {
                                {"parameters", report.parameters},
                                {"bytes", report.bytes},
                                {"tensors_from_base", report.from_base},
-                               {"not_copied", report.left_out}};
+                               {"not_copied", report.saved.left_out}};
     if (report.eval_loss) row["best_eval_loss"] = *report.eval_loss;
     print_json(row);
     return;
@@ -57,8 +57,9 @@ void run(ExportVerb verb) {
       report.eval_loss ? fmt::format(", the best so far: evaluation loss {:.4f}", *report.eval_loss) : "");
   if (report.from_base > 0)
     fmt::print("{} tensors that were not trained are those of {}\n", report.from_base, report.base.string());
-  if (!report.left_out.empty())
-    fmt::print("not copied (weights in other formats): {}\n", fmt::join(report.left_out, ", "));
+  if (report.saved.coding.tensors > 0) fmt::print("{}\n", hub::coding_text(report.saved.coding));
+  if (!report.saved.left_out.empty())
+    fmt::print("not copied (weights in other formats): {}\n", fmt::join(report.saved.left_out, ", "));
 }
 
 }  // namespace

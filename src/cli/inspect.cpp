@@ -62,7 +62,9 @@ ordered_json describe_spec(const model::DecoderSpec& spec) {
 ordered_json describe_memory(const model::ModelDescription& description, bool untied_head) {
   const auto& spec = description.spec;
   const std::int64_t tokens = std::min<std::int64_t>(2048, spec.context_length());
-  const DType dtype = description.config.dtype() == DType::kBF16 ? DType::kBF16 : DType::kF32;
+  const bool quantised = description.config.quantization().has_value();
+  const DType named = description.config.dtype().value_or(quantised ? DType::kBF16 : DType::kF32);
+  const DType dtype = named == DType::kBF16 ? DType::kBF16 : DType::kF32;
   const std::vector<std::int32_t> ids(static_cast<std::size_t>(tokens), 0);
   std::vector<model::TokenBatch> batches(1);
   batches[0].add(ids, ids);
@@ -135,8 +137,10 @@ void print(const ordered_json& row, const model::ModelDescription& description) 
     std::string dtypes;
     for (const auto& [key, value] : w["elements_by_dtype"].items())
       dtypes += " " + key + " " + short_count(value.get<double>());
-    card.row("weights", fmt::format("{} in {} files, elements by dtype:{}",
-                                    bytes_text(w["bytes"].get<double>()), w["shards"].size(), dtypes));
+    const auto quantised = description.config.quantization();
+    card.row("weights", fmt::format("{} in {} files{}, elements by dtype:{}",
+                                    bytes_text(w["bytes"].get<double>()), w["shards"].size(),
+                                    quantised ? ", quantised (" + quantised->method + ")" : "", dtypes));
   } else {
     card.row("weights", "none (a configuration only)");
   }
@@ -172,6 +176,7 @@ void run(const InspectOptions& options) {
     row["memory"] = describe_memory(description, untied_head);
   }
   if (checkpoint) row["weights"] = describe_weights(*checkpoint, options.tensors);
+  if (const auto quantised = description.config.quantization()) row["quantization"] = quantised->method;
   row["unknown_config_keys"] = description.unknown_keys;
   row["left_out"] = spec.left_out;
   row["refusals"] = spec.refusals;

@@ -259,13 +259,46 @@ std::optional<ModelConfig> ModelConfig::text_config() const {
   return ModelConfig(*node);
 }
 
+namespace {
+
+/// FineGrainedFP8Config of Transformers: the weights' part of it.
+void read_fp8(const JsonNode& node, ModelConfig::Quantization& found) {
+  const auto text = [&](const char* key, std::string_view if_absent) {
+    const auto value = node.find(key);
+    if (!value || value->is_null()) return std::string(if_absent);
+    return value->is_string() ? value->as_string() : value->text();
+  };
+  if (const auto scheme = text("activation_scheme", "dynamic"); scheme != "dynamic")
+    found.unsupported = "fp8 with activation_scheme " + shown(scheme);
+  if (const auto format = text("fmt", "e4m3"); format != "e4m3")
+    found.unsupported = "fp8 with fmt " + shown(format);
+  if (const auto type = text("expert_dtype", "fp8"); type != "fp8")
+    found.unsupported = "fp8 with expert_dtype " + shown(type);
+  const auto block = node.find("weight_block_size");
+  if (!block || block->is_null()) return;
+  const auto sizes = block->is_array() ? block->elements() : std::vector<JsonNode>();
+  if (sizes.size() != 2) block->fail_expected("two numbers, the rows and columns of a block");
+  found.block_rows = sizes[0].as_integer();
+  found.block_cols = sizes[1].as_integer();
+  if (found.block_rows < 1 || found.block_cols < 1) block->fail_expected("two numbers above 0");
+}
+
+}  // namespace
+
 std::optional<ModelConfig::Quantization> ModelConfig::quantization() const {
   for (const char* key : {"quantization_config", "compression_config"}) {
     const auto quantised = node_.find(key);
     if (!quantised || quantised->is_null()) continue;
     const auto method = quantised->is_object() ? quantised->find("quant_method") : std::nullopt;
-    return Quantization{
-        key, method ? shown(method->is_string() ? method->as_string() : method->text()) : "unknown method"};
+    Quantization found{.key = key,
+                       .method = method ? shown(method->is_string() ? method->as_string() : method->text())
+                                        : "unknown method",
+                       .unsupported = {}};
+    if (found.method == "fp8")
+      read_fp8(*quantised, found);
+    else if (found.method != "mxfp4")
+      found.unsupported = found.method;
+    return found;
   }
   return std::nullopt;
 }

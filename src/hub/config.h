@@ -113,11 +113,14 @@ class ModelConfig : public ConfigSection {
   /// What `text_config` holds, as a configuration of its own; nullopt where there is none, or it names no
   /// model_type.
   std::optional<ModelConfig> text_config() const;
-  /// The key under which the weights are said to be quantised ("quantization_config"), and by which method
-  /// ("mxfp4", or as it stands there); nullopt where they are not.
+  /// What config.json says of quantised weights.
   struct Quantization {
-    std::string key, method;
+    std::string key, method;      ///< "quantization_config"; quant_method: "mxfp4", or as it stands there
+    std::int64_t block_rows = 0;  ///< of "fp8": weight_block_size; 0: it has none
+    std::int64_t block_cols = 0;
+    std::string unsupported;  ///< what of it hone does not read; empty where it reads the weights
   };
+  /// nullopt where they are not quantised.
   std::optional<Quantization> quantization() const;
   /// `dtype` (v5) or `torch_dtype` (v4), "auto" and null as nullopt. Throws for a name that is not a dtype.
   std::optional<DType> dtype() const;

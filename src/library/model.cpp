@@ -39,6 +39,9 @@ AutoModelForCausalLM AutoModelForCausalLM::from_pretrained(const std::string& na
     if (load.dtype != DType::kF32 && load.dtype != DType::kBF16)
       fail("dtype is '{}'; known: f32, bf16, auto", options.dtype);
   }
+  if (options.quantized != "dequantize" && options.quantized != "keep")
+    fail("quantized is '{}'; known: dequantize, keep", options.quantized);
+  if (options.quantized == "keep") load.quantized = model::QuantizedStorage::kKeep;
   AutoModelForCausalLM model;
   model.impl_ = std::make_shared<Impl>(options);
   model.impl_->model = model::CausalLM::from_pretrained(model.impl_->context, directory, load);

@@ -28,6 +28,7 @@ std::vector<hub::WantedParameter> wanted_parameters(const DecoderSpec& spec, boo
 /// The dtype to compute in when nobody said.
 DType own_dtype(const ModelDescription& description, const hub::Checkpoint& checkpoint) {
   std::optional<DType> dtype = description.config.dtype();
+  if (!dtype && description.config.quantization()) dtype = DType::kBF16;
   for (const auto& tensor : checkpoint.tensors()) {
     if (dtype) break;
     const auto stored = tensor.type().dtype;
@@ -36,13 +37,16 @@ DType own_dtype(const ModelDescription& description, const hub::Checkpoint& chec
   return dtype == DType::kBF16 ? DType::kBF16 : DType::kF32;
 }
 
-/// config.json with another dtype, under the key that it uses (Transformers 4: torch_dtype).
+/// config.json with another dtype, under the key that it uses (Transformers 4: torch_dtype), for weights that
+/// are not quantised.
 std::string with_dtype(const hub::OtherFiles& files, DType dtype) {
   auto config = parse_json(files.content("config.json"), (files.directory() / "config.json").string());
   const bool old = config.contains("torch_dtype");
   const char* name = dtype == DType::kF32 ? "float32" : dtype == DType::kBF16 ? "bfloat16" : "float16";
   if (old) config["torch_dtype"] = name;
   if (!old || config.contains("dtype")) config["dtype"] = name;
+  config.erase("quantization_config");
+  config.erase("compression_config");
   return config.dump(2) + "\n";
 }
 
@@ -55,11 +59,11 @@ ModelDescription describe(const std::filesystem::path& directory) {
     refusals.push_back(fmt::format(
         "{}: {}: model_type {} nests its language model in a larger one; only plain text models are run",
         config.file(), nested.front(), shown(config.model_type())));
-  if (const auto quantised = config.quantization())
-    refusals.push_back(
-        fmt::format("{}: {}: the weights are quantised ({}), which hone does not run; take the unquantised "
-                    "checkpoint",
-                    config.file(), quantised->key, quantised->method));
+  if (const auto quantised = config.quantization(); quantised && !quantised->unsupported.empty())
+    refusals.push_back(fmt::format(
+        "{}: {}: the weights are quantised ({}), which hone does not read (mxfp4 and fp8 it does); "
+        "take the unquantised checkpoint",
+        config.file(), quantised->key, quantised->unsupported));
   if (auto text = config.text_config(); text && find_family(text->model_type()) != nullptr)
     config = *std::move(text);
 
@@ -87,7 +91,7 @@ bool has_untied_head(const DecoderSpec& spec, const hub::Checkpoint& checkpoint)
 }
 
 CausalLM CausalLM::open(ops::Context& context, const std::filesystem::path& directory,
-                        std::optional<DType> dtype) {
+                        std::optional<DType> dtype, QuantizedStorage quantized) {
   ModelDescription description = describe(directory);
   const DecoderSpec& spec = description.spec;
   check_runs(spec);
@@ -95,11 +99,15 @@ CausalLM CausalLM::open(ops::Context& context, const std::filesystem::path& dire
   hub::WeightRules rules = find_family(spec.model_type)->rules(spec);
   const bool untied_head = has_untied_head(spec, checkpoint);
   if (spec.tied && !untied_head) rules.tie(kHead, kEmbedding);
+  if (const auto q = description.config.quantization(); q && q->block_rows > 0)
+    rules.fp8_block(q->block_rows, q->block_cols);
   hub::WeightPlan plan = rules.plan(checkpoint, wanted_parameters(spec, untied_head));
   Decoder decoder(spec, context, dtype.value_or(own_dtype(description, checkpoint)), untied_head);
   CausalLM model(std::move(description), hub::OtherFiles::list(directory), std::move(plan),
                  std::move(decoder));
   model.from_checkpoint_ = true;
+  if (quantized == QuantizedStorage::kDequantize && model.plan_.has_quantized())
+    model.store_quantized_as(DType::kBF16);
   return model;
 }
 
@@ -124,7 +132,7 @@ void CausalLM::load(const LoadOptions& options) {
 
 CausalLM CausalLM::from_pretrained(ops::Context& context, const std::filesystem::path& directory,
                                    const LoadOptions& options) {
-  CausalLM model = open(context, directory, options.dtype);
+  CausalLM model = open(context, directory, options.dtype, options.quantized);
   model.load(options);
   return model;
 }
@@ -153,22 +161,26 @@ CausalLM::SaveReport CausalLM::save_pretrained(const std::filesystem::path& targ
   std::copy_if(other_files_.left_out().begin(), other_files_.left_out().end(),
                std::back_inserter(report.left_out),
                [&](const std::string& name) { return !own.contains(name); });
-  report.overflowed = plan_
-                          .save(writer,
-                                [&](std::size_t i) -> std::optional<hub::Source> {
-                                  const Parameter* p = decoder_.parameters().find(plan_.parameters()[i].name);
-                                  if (values)
-                                    if (auto given = values(*p)) return given;
-                                  if (from_checkpoint_ && !p->trainable) return std::nullopt;
-                                  return hub::Source{p->value.data(), p->value.dtype()};
-                                })
-                          .overflowed;
+  auto saved = plan_.save(writer, [&](std::size_t i) -> std::optional<hub::Source> {
+    const Parameter* p = decoder_.parameters().find(plan_.parameters()[i].name);
+    if (values)
+      if (auto given = values(*p)) return given;
+    if (from_checkpoint_ && !p->trainable) return std::nullopt;
+    return hub::Source{p->value.data(), p->value.dtype()};
+  });
+  report.overflowed = std::move(saved.overflowed);
+  report.coding = std::move(saved.coding);
   writer.publish();
   return report;
 }
 
 void CausalLM::store_as(DType dtype) {
   plan_.store_as(dtype);
+  stored_as_ = dtype;
+}
+
+void CausalLM::store_quantized_as(DType dtype) {
+  plan_.dequantize(dtype);
   stored_as_ = dtype;
 }
 

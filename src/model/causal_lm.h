@@ -14,6 +14,12 @@
 
 namespace hone::model {
 
+/// What becomes of weights that are quantised in the checkpoint. They are computed in as values either way.
+enum class QuantizedStorage {
+  kDequantize,  // they are saved in bf16, and config.json has no quantization_config any more
+  kKeep         // they are saved in their format: trained ones are coded again (hub/block_format.h)
+};
+
 struct LoadOptions {
   /// Compute dtype, f32 or bf16; nullopt: the checkpoint's own (config.json's dtype, else that of its first
   /// floating tensor; f16 is computed in f32).
@@ -23,6 +29,7 @@ struct LoadOptions {
   /// Where a parameter's values are to go once more, unrounded, in the same pass; null, or null for a
   /// parameter: nowhere.
   std::function<float*(const Parameter&)> master = nullptr;
+  QuantizedStorage quantized = QuantizedStorage::kDequantize;  // from_pretrained()'s
 };
 
 /// What a config.json says, before any weight is opened.
@@ -48,9 +55,10 @@ class CausalLM {
   /// does that, once. Throws Error(kUser) for whatever config.json or the checkpoint's headers have wrong;
   /// tensors that hone does not compute with pass through and are in plan().passed_through().
   static CausalLM open(ops::Context& context, const std::filesystem::path& directory,
-                       std::optional<DType> dtype = std::nullopt);
-  /// Reads the weights (options.dtype is open()'s), streaming: host memory stays below the weights plus
-  /// WeightPlan::kWindow. Throws Error(kUser) as WeightPlan::load.
+                       std::optional<DType> dtype = std::nullopt,
+                       QuantizedStorage quantized = QuantizedStorage::kDequantize);
+  /// Reads the weights (options.dtype and quantized are open()'s), streaming: host memory stays below the
+  /// weights plus WeightPlan::kWindow. Throws Error(kUser) as WeightPlan::load.
   void load(const LoadOptions& options = {});
   /// open() and load().
   static CausalLM from_pretrained(ops::Context& context, const std::filesystem::path& directory,
@@ -78,8 +86,10 @@ class CausalLM {
     /// model's.
     std::vector<std::string> kept;
     std::vector<std::string> overflowed;  // hub::SaveReport
+    hub::SaveReport::Coding coding;
   };
-  /// Writes a Hugging Face directory: every tensor under the key, layout, dtype and shard it was read from,
+  /// Writes a Hugging Face directory: every tensor under the key, layout, dtype and shard it was read from
+  /// (quantised ones: see QuantizedStorage),
   /// and the other files byte for byte, as they were when the model was read: its directory may have moved or
   /// gone, or be `target` itself. An existing `target` is merged into as by Transformers' save_pretrained:
   /// files of the model are replaced, weights that they supersede removed, anything else left alone; all in
@@ -87,8 +97,8 @@ class CausalLM {
   /// a tensor to copy that was rewritten since) with nothing changed.
   SaveReport save_pretrained(const std::filesystem::path& target, const Values& values = nullptr) const;
 
-  /// From now on save_pretrained() stores every parameter as `dtype` (f32, bf16, f16) and says so in
-  /// config.json; tensors that hone does not compute with stay as they are.
+  /// From now on save_pretrained() stores every parameter as `dtype` (f32, bf16, f16), quantised ones too,
+  /// and says so in config.json; tensors that hone does not compute with stay as they are.
   void store_as(DType dtype);
 
   /// The stored values of a parameter as f32, read into memory for all its elements (an f32 master starts
@@ -102,6 +112,8 @@ class CausalLM {
         other_files_(std::move(other_files)),
         plan_(std::move(plan)),
         decoder_(std::move(decoder)) {}
+
+  void store_quantized_as(DType dtype);
 
   ModelDescription description_;
   hub::OtherFiles other_files_;

@@ -75,16 +75,22 @@ fs::path find_checkpoint(const fs::path& from, const std::string& step) {
        step == "best" ? " (the best one, at which train.checkpoint_every 0 saved none)" : "", names_of(all));
 }
 
-/// The base model's directory, by the recipe of the run that the checkpoint lies in.
-fs::path base_of(const fs::path& checkpoint) {
+/// The recipe of the run that the checkpoint lies in; nullopt: it lies in none.
+std::optional<Recipe> recipe_of(const fs::path& checkpoint) {
   const fs::path run = fs::absolute(checkpoint).lexically_normal().parent_path().parent_path();
   const fs::path recipe = run / kRecipe;
-  if (!fs::exists(recipe))
+  if (!fs::exists(recipe)) return std::nullopt;
+  return read_recipe(recipe, {});
+}
+
+/// The base model's directory, by that recipe.
+fs::path base_of(const fs::path& checkpoint, const std::optional<Recipe>& recipe) {
+  if (!recipe)
     fail(
         "{}: lies in no run's directory, so that nothing says which model it was trained from; give it with "
         "--base DIR",
         checkpoint.string());
-  fs::path base = read_recipe(recipe, {}).model_path;
+  fs::path base = recipe->model_path;
   if (!fs::is_directory(base))
     fail("{}: the base model was {}, and there is no such directory{}; give it with --base DIR",
          checkpoint.string(), base.string(), base.is_absolute() ? "" : " in " + fs::current_path().string());
@@ -138,13 +144,15 @@ ExportReport export_checkpoint(const ExportOptions& options) {
   const TrainState state = CheckpointStore::load_state(report.checkpoint);
   report.step = state.step;
   if (state.best_step == state.step) report.eval_loss = state.best_eval_loss;
-  report.base = options.base.empty() ? base_of(report.checkpoint) : options.base;
+  const auto recipe = recipe_of(report.checkpoint);
+  report.base = options.base.empty() ? base_of(report.checkpoint, recipe) : options.base;
   check_out(options.out, report.base, report.checkpoint);
 
   // On the meta device: shapes and the plan of files, no weights. What is written comes from the checkpoint's
   // pages.
   ops::Context context({device::DeviceType::kMeta, 0}, 1);
-  auto model = model::CausalLM::from_pretrained(context, report.base);
+  auto model = model::CausalLM::from_pretrained(
+      context, report.base, {.quantized = recipe ? recipe->quantized : model::QuantizedStorage::kDequantize});
   const SavedTensors saved = open_tensors(report.checkpoint);
   check_fits(report.checkpoint, model, saved, report.base);
   const auto [from_base, first] = taken_from_base(model, saved);
@@ -163,14 +171,12 @@ ExportReport export_checkpoint(const ExportOptions& options) {
   report.bytes = model.plan().total_bytes();
   std::int64_t written = 0;
   const auto masters = saved.masters();
-  const auto saved_as = model.save_pretrained(options.out, [&](const model::Parameter& p) {
+  report.saved = model.save_pretrained(options.out, [&](const model::Parameter& p) {
     if (options.progress)
       options.progress(static_cast<double>(written) / static_cast<double>(report.parameters));
     written += p.value.numel();
     return masters(p);
   });
-  report.left_out = saved_as.left_out;
-  report.overflowed = saved_as.overflowed;
   return report;
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/dtype.h"
+#include "model/causal_lm.h"
 
 namespace hone::train {
 
@@ -31,7 +32,7 @@ struct ExportReport {
   std::int64_t from_base = 0;       // tensors whose bytes are the base model's: frozen, or not computed with
   bool base_changed =
       false;  // the base is not the one the run began with, and nothing of its weights was used
-  std::vector<std::string> left_out, overflowed;  // model::CausalLM::SaveReport
+  model::CausalLM::SaveReport saved;
 };
 
 /// Writes `out` as the end of a run writes its model/: every tensor under the key, layout, dtype and shard of

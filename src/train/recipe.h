@@ -12,6 +12,7 @@
 
 #include "base/dtype.h"
 #include "data/dataset.h"
+#include "model/causal_lm.h"
 #include "train/optimizer.h"
 #include "train/recipe_data.h"
 #include "train/schedule.h"
@@ -25,6 +26,7 @@ struct Recipe {
   // model
   std::string model_path;
   std::optional<DType> dtype;  // nullopt: the checkpoint's own
+  model::QuantizedStorage quantized = model::QuantizedStorage::kDequantize;
   // data
   std::vector<data::DataSource> train_data;
   std::vector<EvalData> eval_data;  // empty: none

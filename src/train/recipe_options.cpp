@@ -73,6 +73,23 @@ Option dtype_option() {
           [](const Recipe& r) { return r.dtype ? std::string(name_of(*r.dtype)) : "auto"; }};
 }
 
+Option quantized_option() {
+  using model::QuantizedStorage;
+  return {"model.quantized",
+          "dequantize | keep",
+          "what quantised weights (mxfp4, fp8) are saved as; dequantize: bf16, without quantization_config; "
+          "keep: "
+          "their own format, trained ones coded again",
+          [](Recipe& r, const RecipeValue& v) {
+            r.quantized =
+                v.word({"dequantize", "keep"}) == 0 ? QuantizedStorage::kDequantize : QuantizedStorage::kKeep;
+          },
+          [](const Recipe& r) {
+            return std::string(r.quantized == QuantizedStorage::kKeep ? "keep" : "dequantize");
+          },
+          Bearing::kNone};
+}
+
 Option method_option() {
   Option option{"method.type", "full", "full: train the weights themselves",
                 [](Recipe&, const RecipeValue& v) {
@@ -341,6 +358,7 @@ std::vector<Option> make_options() {
   };
   options.push_back(std::move(model_path));
   options.push_back(dtype_option());
+  options.push_back(quantized_option());
   add_data_options(options);
   options.push_back(method_option());
   options.push_back(

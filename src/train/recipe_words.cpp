@@ -233,8 +233,8 @@ const std::map<std::string, Meaning>& words() {
       {"flash_attention", nothing},
       {"flash_attn", nothing},
       {"trust_remote_code", nothing},
-      {"load_in_4bit", advice("nothing yet: hone has no quantised weights")},
-      {"load_in_8bit", advice("nothing yet: hone has no quantised weights")},
+      {"load_in_4bit", advice("nothing yet: hone quantises no weights")},
+      {"load_in_8bit", advice("nothing yet: hone quantises no weights")},
       // data
       {"max_length", same("data.seq_len")},
       {"max_seq_length", same("data.seq_len")},

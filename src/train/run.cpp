@@ -149,7 +149,7 @@ std::string history_text(const TrainState& state) {
 
 void open_model(Run& run) {
   const Recipe& recipe = run.recipe;
-  run.model = model::CausalLM::open(*run.context, recipe.model_path, recipe.dtype);
+  run.model = model::CausalLM::open(*run.context, recipe.model_path, recipe.dtype, recipe.quantized);
   auto& decoder = run.model->decoder();
   run.frozen = decoder.parameters().set_trainable(recipe.freeze, recipe.gradient_dtype(decoder.dtype()));
   run.optimizer = std::make_unique<Optimizer>(*run.context, decoder.parameters(), recipe.optimizer);

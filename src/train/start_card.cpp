@@ -103,6 +103,32 @@ std::string batch_text(const StartCardFacts& f) {
   return text;
 }
 
+/// What becomes of quantised weights; "" where there are none.
+std::string quantised_text(const model::CausalLM& model) {
+  const hub::WeightPlan& plan = model.plan();
+  if (!plan.has_quantized()) return "";
+  if (!plan.saves_quantized())
+    return "the checkpoint's weights are dequantized: model/ is saved in bf16, without quantization_config";
+  std::int64_t coded = 0;
+  std::string worst;
+  double most = 0;
+  for (std::size_t i = 0; i < plan.parameters().size(); ++i) {
+    const auto& name = plan.parameters()[i].name;
+    if (!model.decoder().parameters().find(name)->trainable) continue;
+    const double error = plan.expected_coding_error(i).relative();
+    if (error == 0) continue;
+    ++coded;
+    if (error <= most) continue;
+    most = error;
+    worst = name;
+  }
+  if (coded == 0) return "kept as they are stored; none of them is trained";
+  return fmt::format(
+      "kept in their format; {} trained and coded again when saved, which adds up to about {:.1f} % "
+      "(root mean square, {})",
+      counted(coded, "parameter"), 100 * most, worst);
+}
+
 /// When the run ends and what it leaves, where evaluations decide; "" where they do not.
 std::string ending_text(const Recipe& recipe) {
   const auto& stopping = recipe.early_stopping;
@@ -164,6 +190,7 @@ std::string start_card(const StartCardFacts& f) {
            fmt::format(
                "rehearsed: {} to {}{}", bytes_text(static_cast<double>(f.save_bytes)), f.recipe->output,
                f.first_step > 0 ? fmt::format("; continues after step {}", with_commas(f.first_step)) : ""));
+  if (const auto line = quantised_text(*f.model); !line.empty()) card.row("quantised", line);
   std::vector<std::string> passed;
   for (const auto* tensor : f.model->plan().passed_through()) passed.push_back(tensor->name());
   if (!passed.empty())

@@ -194,6 +194,7 @@ void finish(Run& run, RunLog& log) {
   save_checkpoint(run, log);
   for (const auto& name : report.overflowed)
     log_warning("{}: beyond the range of the f16 it is stored as; written as infinity", name);
+  if (report.coding.tensors > 0) log.note("{}", hub::coding_text(report.coding));
   if (!report.left_out.empty())
     log.note("not copied (weights in other formats): {}", fmt::join(report.left_out, ", "));
   if (const auto& links = run.model->other_files().not_followed(); !links.empty())

@@ -162,6 +162,7 @@ TEST(ModelConfig, SaysWhatItNestsAndHowItIsQuantised) {
   const auto quantised = parse(R"("quantization_config": {"quant_method": "fp8"})").quantization();
   EXPECT_EQ(quantised->key, "quantization_config");
   EXPECT_EQ(quantised->method, "fp8");
+  EXPECT_EQ(quantised->unsupported, "");
 }
 
 TEST(ModelConfig, ReadsInfinitiesAsTransformersWritesThem) {

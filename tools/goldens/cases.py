@@ -25,6 +25,7 @@ class Case:
     )
     legacy_rope_key: str = "rope_type"  # the older name is "type"
     max_shard_size: str | None = None
+    quantization: str | None = None  # "fp8", "mxfp4": how the weights are stored; the figures are of their values
     stored_head: str | None = None  # with tied embeddings: store lm_head.weight too, "equal" or "different"
     drop_config_keys: tuple[str, ...] = ()
     patch_config: dict[str, Any] = field(default_factory=dict)  # what the config class itself would not write
@@ -810,9 +811,25 @@ GPT_OSS = [
         ),
     ),
 ]
+QUANTIZED = [
+    Case(
+        "llama-fp8",
+        "llama",
+        "FP8 projections with a scale for each 8 x 8; those that blocks do not fit are stored plain",
+        quantization="fp8",
+    ),
+    Case(
+        "qwen3_moe-fp8",
+        "qwen3_moe",
+        "FP8 experts, each a tensor with its scales",
+        dict(moe_intermediate_size=16),
+        quantization="fp8",
+    ),
+]
 # The first two of the list are what a new model class is tried on first.
 CASES = [
     *(QWEN3_MOE[0], *LLAMA, *MISTRAL, *QWEN2, *QWEN3, *MIXTRAL, *QWEN2_MOE, *QWEN3_MOE[1:], *OLMOE),
     *(*OLMO2, *SMOLLM3, *OLMO3, *PHI3, *GRANITE_CASES),
     *(*GEMMA, *GPT_OSS),
+    *QUANTIZED,
 ]

@@ -114,6 +114,62 @@ def write_checkpoint(case: Case, seed: int, out: Path) -> None:
     path.write_text(json.dumps(config, indent=2) + "\n")
 
 
+# ---- quantised storage
+
+
+def quantize_fp8(tensors: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict]:
+    """Projections as Transformers stores them, where whole blocks fit; the others stay as they are."""
+    from types import SimpleNamespace
+
+    from transformers.integrations.finegrained_fp8 import Fp8Quantize
+
+    config = {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [8, 8]}
+    quantizer = SimpleNamespace(
+        quantization_config=SimpleNamespace(weight_block_size=[8, 8], scale_fmt="float")
+    )
+    stored = {}
+    for key, value in tensors.items():
+        is_projection = "_proj" in key and value.dim() == 2
+        stored |= Fp8Quantize(quantizer).convert({key: value}) if is_projection else {key: value}
+    return stored, config
+
+
+def quantize_mxfp4(tensors: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict]:
+    """The experts of gpt_oss as OpenAI stores them: transposed, in blocks of 32 under a power of two."""
+    from transformers.integrations.mxfp4 import FP4_VALUES
+
+    grid = torch.tensor(FP4_VALUES)
+    stored = {}
+    for key, value in tensors.items():
+        if not key.endswith(("gate_up_proj", "down_proj")):
+            stored[key] = value
+            continue
+        blocks = value.float().transpose(1, 2).unflatten(-1, (-1, 32))
+        largest = blocks.abs().amax(-1, keepdim=True).clamp(min=1e-30)
+        exponent = torch.ceil(torch.log2(largest / 6))
+        scaled = blocks / torch.exp2(exponent)
+        codes = (scaled[..., None] - grid).abs().argmin(-1).to(torch.uint8)
+        stored[key + "_blocks"] = codes[..., 0::2] | (codes[..., 1::2] << 4)
+        stored[key + "_scales"] = (exponent.squeeze(-1) + 127).to(torch.uint8)
+    config = {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]}
+    return stored, config
+
+
+def quantize(case: Case, directory: Path, plain: Path) -> None:
+    """Stores the checkpoint's weights quantised, and what Transformers dequantizes them to, in f32, in `plain`."""
+    tensors = load_file(directory / "model.safetensors")
+    stored, quantization = {"fp8": quantize_fp8, "mxfp4": quantize_mxfp4}[case.quantization](tensors)
+    stored = {key: value.contiguous() for key, value in stored.items()}
+    save_file(stored, directory / "model.safetensors", metadata={"format": "pt"})
+    path = directory / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"quantization_config": quantization}, indent=2) + "\n")
+    dequantized = load(directory).state_dict()
+    model = AutoModelForCausalLM.from_config(config_of(case), dtype=torch.float32)
+    model.load_state_dict(dequantized)
+    model.save_pretrained(plain, save_original_format=case.layout == "hub")
+
+
 def load(directory: Path, dtype=torch.float32, attention="eager", experts="eager"):
     kwargs = {}
     if "num_experts_per_tok" in json.loads((directory / "config.json").read_text()):
@@ -396,7 +452,11 @@ def make(case: Case, out: Path) -> int:
             work = Path(folder)
             write_checkpoint(case, seed, work)
             try:
-                figures = figures_of(case, work, torch.Generator().manual_seed(seed + 1))
+                with tempfile.TemporaryDirectory() as other:
+                    if case.quantization:
+                        quantize(case, work, Path(other))
+                    values = Path(other) if case.quantization else work
+                    figures = figures_of(case, values, torch.Generator().manual_seed(seed + 1))
             except Rejected:
                 continue
             out.mkdir(parents=True, exist_ok=True)
