@@ -22,6 +22,8 @@ struct Expected {
   int part = 0;  // which of the layout's patterns
   bool mxfp4 = false;
 
+  /// Rows that are no whole blocks are not stored in them.
+  bool can_be() const { return !mxfp4 || (shape.rank() > 0 && shape[-1] % kMxBlock == 0); }
   std::string stored_key() const { return mxfp4 ? key + "_blocks" : key; }
   Shape stored_shape() const {
     if (!mxfp4) return shape;
@@ -78,8 +80,6 @@ Expected expect(const Stored& stored, std::string key, const Shape& parameter, s
       axes.push_back({.extent = shape.back(), .begin = d.begin, .size = size, .dim = d.dim, .step = 1});
     }
   }
-  HONE_CHECK(!stored.mxfp4 || (!shape.empty() && shape.back() % kMxBlock == 0),
-             "{} {} is not in blocks of {}", key, Shape(shape).str(), kMxBlock);
   return {std::move(key), Shape(std::move(shape)), WeightMap(parameter, std::move(axes), std::move(origin)),
           part, stored.mxfp4};
 }
@@ -150,7 +150,11 @@ class PlanBuilder {
       const auto captures = rule.logical.match(wanted.name);
       if (!captures) continue;
       std::vector<Layout> layouts;
-      for (const auto& layout : rule.layouts) layouts.push_back(expected_of(layout, *captures, wanted));
+      for (const auto& layout : rule.layouts) {
+        auto expected = expected_of(layout, *captures, wanted);
+        if (std::all_of(expected.begin(), expected.end(), [](const Expected& e) { return e.can_be(); }))
+          layouts.push_back(std::move(expected));
+      }
       return layouts;
     }
     return {{expect({.key = wanted.name, .dims = {}}, wanted.name, wanted.shape, 0, 0)}};

@@ -23,7 +23,25 @@ T* data_or_null(const Tensor& t) {
   return t.defined() ? static_cast<T*>(t.data()) : nullptr;
 }
 
-void check_weights(const Context& context, const Tensor& x, const ExpertWeights& w, bool gated) {
+/// The values of ExpertWeights.
+struct ExpertValues {
+  Tensor gate_up, down, gate_up_bias, down_bias;
+};
+
+/// Has them acquired for as long as it lives.
+struct HeldExperts {
+  HeldExperts(Context& context, const ExpertWeights& w)
+      : gate_up(context, w.gate_up),
+        down(context, w.down),
+        gate_up_bias(context, w.gate_up_bias),
+        down_bias(context, w.down_bias) {}
+  ExpertValues values() const {
+    return {gate_up.value(), down.value(), gate_up_bias.value(), down_bias.value()};
+  }
+  ops::HeldWeight gate_up, down, gate_up_bias, down_bias;
+};
+
+void check_weights(const Context& context, const Tensor& x, const ExpertValues& w, bool gated) {
   check_argument(context, kExperts, "gate_up", w.gate_up, 3, {x.dtype()});
   check_argument(context, kExperts, "down", w.down, 3, {x.dtype()});
   const std::int64_t experts = w.down.size(0);
@@ -41,7 +59,7 @@ void check_weights(const Context& context, const Tensor& x, const ExpertWeights&
   check_bias("down_bias", w.down_bias, {experts, x.size(1)});
 }
 
-void check_experts(const Context& context, const Tensor& x, const ExpertWeights& w, bool gated,
+void check_experts(const Context& context, const Tensor& x, const ExpertValues& w, bool gated,
                    const Routing& r, const Tensor& residual, DType out_dtype) {
   check_argument(context, kExperts, "x", x, 2, ops::kComputeTypes);
   check_weights(context, x, w, gated);
@@ -69,7 +87,7 @@ void check_experts(const Context& context, const Tensor& x, const ExpertWeights&
 /// What the kernel is given, forward and backward.
 struct ExpertsCall {
   Tensor x;
-  ExpertWeights experts;
+  ExpertValues experts;
   ExpertFunction function;
   Tensor weights, offsets, permutation, inverse, pre_activation;
 
@@ -99,63 +117,94 @@ struct ExpertsCall {
   }
 };
 
+/// The gradients that are wanted of one call; undefined ones are not.
+struct ExpertsGradients {
+  GradTarget dx;
+  Tensor dweights;
+  GradTarget gate_up, down, gate_up_bias, down_bias;
+};
+
+void launch_gradients(Context& context, const ExpertsCall& call, const Tensor& dy,
+                      const ExpertsGradients& to) {
+  launch(context, "moe.experts gradient", context.kernels().experts_grad,
+         {.forward = call.args({}, {}),
+          .dy = as_matrix(dy),
+          .dx = as_matrix(to.dx.grad),
+          .dweights = data_or_null<float>(to.dweights),
+          .dgate_up = data_or_null(to.gate_up.grad),
+          .ddown = data_or_null(to.down.grad),
+          .dgate_up_bias = data_or_null(to.gate_up_bias.grad),
+          .ddown_bias = data_or_null(to.down_bias.grad),
+          .wants_dweights = to.dweights.defined(),
+          .wants_dgate_up = to.gate_up.grad.defined(),
+          .wants_ddown = to.down.grad.defined(),
+          .wants_dgate_up_bias = to.gate_up_bias.grad.defined(),
+          .wants_ddown_bias = to.down_bias.grad.defined(),
+          .dgate_up_dtype = to.gate_up.grad.dtype(),
+          .ddown_dtype = to.down.grad.dtype(),
+          .dgate_up_bias_dtype = to.gate_up_bias.grad.dtype(),
+          .ddown_bias_dtype = to.down_bias.grad.dtype(),
+          .accumulate_dx = to.dx.accumulate,
+          .accumulate_dgate_up = to.gate_up.accumulate,
+          .accumulate_ddown = to.down.accumulate,
+          .accumulate_dgate_up_bias = to.gate_up_bias.accumulate,
+          .accumulate_ddown_bias = to.down_bias.accumulate});
+}
+
 /// x: undefined where only the residual's gradient is wanted.
-void experts_backward(Backward& b, const ExpertsCall& kept, const Saved& x) {
+void experts_backward(Backward& b, const ExpertsCall& kept, const ExpertWeights& weights, const Saved& x) {
   Context& context = b.context();
   const auto target = [&b](std::size_t input) { return b.wants(input) ? b.target(input) : GradTarget(); };
   const Tensor dy = b.take_grad();
   if (x.defined()) {
+    const HeldExperts held(context, weights);
     ExpertsCall call = kept;
     call.x = x.get(context);
-    const GradTarget dx = target(kX);
-    const GradTarget dgate_up = target(kGateUp);
-    const GradTarget ddown = target(kDown);
-    const GradTarget dgate_up_bias = target(kGateUpBias);
-    const GradTarget ddown_bias = target(kDownBias);
-    Tensor dweights = b.wants(kWeights) ? context.empty(call.weights.shape(), DType::kF32) : Tensor();
-    launch(context, "moe.experts gradient", context.kernels().experts_grad,
-           {.forward = call.args({}, {}),
-            .dy = as_matrix(dy),
-            .dx = as_matrix(dx.grad),
-            .dweights = data_or_null<float>(dweights),
-            .dgate_up = data_or_null(dgate_up.grad),
-            .ddown = data_or_null(ddown.grad),
-            .dgate_up_bias = data_or_null(dgate_up_bias.grad),
-            .ddown_bias = data_or_null(ddown_bias.grad),
-            .wants_dweights = dweights.defined(),
-            .wants_dgate_up = dgate_up.grad.defined(),
-            .wants_ddown = ddown.grad.defined(),
-            .wants_dgate_up_bias = dgate_up_bias.grad.defined(),
-            .wants_ddown_bias = ddown_bias.grad.defined(),
-            .dgate_up_dtype = dgate_up.grad.dtype(),
-            .ddown_dtype = ddown.grad.dtype(),
-            .dgate_up_bias_dtype = dgate_up_bias.grad.dtype(),
-            .ddown_bias_dtype = ddown_bias.grad.dtype(),
-            .accumulate_dx = dx.accumulate,
-            .accumulate_dgate_up = dgate_up.accumulate,
-            .accumulate_ddown = ddown.accumulate,
-            .accumulate_dgate_up_bias = dgate_up_bias.accumulate,
-            .accumulate_ddown_bias = ddown_bias.accumulate});
-    b.give(kWeights, std::move(dweights));
+    call.experts = held.values();
+    ExpertsGradients to{
+        .dx = target(kX), .dweights = {}, .gate_up = {}, .down = {}, .gate_up_bias = {}, .down_bias = {}};
+    if (b.wants(kWeights)) to.dweights = context.empty(call.weights.shape(), DType::kF32);
+    if (!b.defers()) {
+      to.gate_up = target(kGateUp);
+      to.down = target(kDown);
+      to.gate_up_bias = target(kGateUpBias);
+      to.down_bias = target(kDownBias);
+    }
+    const bool is_wanted = to.dx.grad.defined() || to.dweights.defined() || !b.defers();
+    if (is_wanted) launch_gradients(context, call, dy, to);
+    b.give(kWeights, std::move(to.dweights));
+    if (b.defers())
+      b.later({kGateUp, kDown, kGateUpBias, kDownBias},
+              [kept, weights, x, dy](Context& later, const std::vector<GradTarget>& targets) {
+                const HeldExperts held_later(later, weights);
+                ExpertsCall call_later = kept;
+                call_later.x = x.get(later);
+                call_later.experts = held_later.values();
+                launch_gradients(later, call_later, dy,
+                                 {.dx = {},
+                                  .dweights = {},
+                                  .gate_up = targets[0],
+                                  .down = targets[1],
+                                  .gate_up_bias = targets[2],
+                                  .down_bias = targets[3]});
+              });
   }
   b.give(kResidual, dy);
 }
 
 }  // namespace
 
-Tensor experts(Context& context, const Tensor& x, const ExpertWeights& weights,
+Tensor experts(Context& context, const Tensor& x, const ExpertWeights& handles,
                const ExpertFunction& function, const Routing& routing, const Tensor& residual,
                DType out_dtype) {
+  const HeldExperts held(context, handles);
+  const ExpertValues weights = held.values();
   check_experts(context, x, weights, function.gated, routing, residual, out_dtype);
   const bool products = ops::needs_grad(context, {&x, &weights.gate_up, &weights.down, &weights.gate_up_bias,
                                                   &weights.down_bias, &routing.weights});
   const bool recording = products || ops::needs_grad(context, {&residual});
-  const auto detached = [](const Tensor& t) { return t.defined() ? t.detach() : t; };
   ExpertsCall call{.x = x.detach(),
-                   .experts = {.gate_up = weights.gate_up.detach(),
-                               .down = weights.down.detach(),
-                               .gate_up_bias = detached(weights.gate_up_bias),
-                               .down_bias = detached(weights.down_bias)},
+                   .experts = weights,
                    .function = function,
                    .weights = routing.weights.detach(),
                    .offsets = routing.offsets,
@@ -168,12 +217,15 @@ Tensor experts(Context& context, const Tensor& x, const ExpertWeights& weights,
   launch(context, kExperts, context.kernels().experts, call.args(residual, y));
   if (!recording) return y;
   call.x = Tensor();
+  call.experts = {};
   if (!products) call = ExpertsCall();
+  const ExpertWeights kept{handles.gate_up.detach(), handles.down.detach(), handles.gate_up_bias.detach(),
+                           handles.down_bias.detach()};
   record(context, kExperts,
          {&x, &weights.gate_up, &weights.down, &weights.gate_up_bias, &weights.down_bias, &routing.weights,
           &residual},
-         {&y}, [call = std::move(call), kept_x = products ? Saved(x) : Saved()](Backward& b) {
-           experts_backward(b, call, kept_x);
+         {&y}, [call = std::move(call), kept, kept_x = products ? Saved(x) : Saved()](Backward& b) {
+           experts_backward(b, call, kept, kept_x);
          });
   return y;
 }

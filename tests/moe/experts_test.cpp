@@ -248,6 +248,50 @@ TEST(Experts, GradMatchesFiniteDifferenceInOtherForms) {
     }
 }
 
+TEST(Experts, GradientsOfWeightsThatWaitHaveTheSameBits) {
+  const Sizes s{.tokens = 37, .hidden = 24, .ffn = 20, .experts = 5, .top_k = 2};
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    Context context({}, 2);
+    std::vector<Tensor> leaves;
+    const auto leaf = [&](const Shape& shape, std::uint64_t seed, DType type) {
+      Tensor t = random_tensor(context, shape, seed, 0.5, 0, type);
+      ops::require_grad(t, type);
+      leaves.push_back(t);
+      return t;
+    };
+    const Tensor x = leaf({s.tokens, s.hidden}, 1, dtype);
+    const Tensor weights = leaf({s.tokens, s.top_k}, 4, DType::kF32);
+    const ExpertWeights own{.gate_up = leaf({s.experts, 2 * s.ffn, s.hidden}, 2, dtype),
+                            .down = leaf({s.experts, s.hidden, s.ffn}, 3, dtype),
+                            .gate_up_bias = leaf({s.experts, 2 * s.ffn}, 5, dtype),
+                            .down_bias = leaf({s.experts, s.hidden}, 6, dtype)};
+    const Routing routing = routing_of(context, weights, choose(s, 7), s.experts);
+    const Tensor dy = random_tensor(context, {s.tokens, s.hidden}, 8);
+    const auto run = [&](ops::DeferredGradients* deferred) {
+      for (const auto& t : leaves) t.grad_slot()->reset();
+      Tape tape;
+      const TapeScope scope(context, &tape);
+      std::vector<std::pair<Tensor, Tensor>> seeds{{experts(context, x, own, {}, routing, {}), dy}};
+      tape.backward(context, std::move(seeds), deferred);
+    };
+    const auto gradients = [&] {
+      std::vector<std::vector<double>> all;
+      for (const auto& t : leaves) all.push_back(values_of(t.grad_slot()->grad()));
+      return all;
+    };
+    run(nullptr);
+    const auto at_once = gradients();
+    ops::DeferredGradients deferred;
+    run(&deferred);
+    EXPECT_EQ(values_of(x.grad_slot()->grad()), at_once[0]);
+    EXPECT_EQ(values_of(weights.grad_slot()->grad()), at_once[1]);
+    EXPECT_FALSE(own.gate_up.grad_slot()->grad().defined());
+    EXPECT_EQ(deferred.size(), 1U);
+    deferred.run(context);
+    EXPECT_EQ(gradients(), at_once);
+  }
+}
+
 TEST(Experts, ArgumentsAreChecked) {
   Context context({}, 1);
   const auto zeros = [&](Shape shape) {

@@ -825,6 +825,13 @@ QUANTIZED = [
         dict(moe_intermediate_size=16),
         quantization="fp8",
     ),
+    Case(
+        "gpt_oss-mxfp4",
+        "gpt_oss",
+        "MXFP4 experts as the released models store them",
+        dict(hidden_size=64, intermediate_size=32, num_local_experts=4),
+        quantization="mxfp4",
+    ),
 ]
 # The first two of the list are what a new model class is tried on first.
 CASES = [

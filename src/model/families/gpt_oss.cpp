@@ -56,16 +56,22 @@ DecoderSpec gpt_oss_spec(const hub::ModelConfig& config) {
   return spec;
 }
 
-/// Experts are stored for a product from the left, (experts, in, out), gate and up in alternation.
+/// Experts are stored for a product from the left, (experts, in, out), gate and up in alternation; or in
+/// MXFP4 as (experts, out, in), in alternation too.
 hub::WeightRules gpt_oss_rules(const DecoderSpec&) {
   const std::string at = "model.layers.{l}.mlp.experts.";
   const auto key = [&](const char* name) { return at + name; };
   hub::WeightRules rules;
-  rules.stored(key("gate_up_proj"),
-               {{{key("gate_up_proj"), {{.dim = 0}, {.dim = 2}, {.dim = 1, .interleaved = 2}}}}});
+  rules.stored(
+      key("gate_up_proj"),
+      {{{.key = key("gate_up_proj"), .dims = {{.dim = 0}, {.dim = 2}, {.dim = 1, .interleaved = 2}}}},
+       {{.key = key("gate_up_proj"),
+         .dims = {{.dim = 0}, {.dim = 1, .interleaved = 2}, {.dim = 2}},
+         .mxfp4 = true}}});
   rules.stored(key("gate_up_proj_bias"),
                {{{key("gate_up_proj_bias"), {{.dim = 0}, {.dim = 1, .interleaved = 2}}}}});
-  rules.stored(key("down_proj"), {{{key("down_proj"), {{.dim = 0}, {.dim = 2}, {.dim = 1}}}}});
+  rules.stored(key("down_proj"), {{{.key = key("down_proj"), .dims = {{.dim = 0}, {.dim = 2}, {.dim = 1}}}},
+                                  {{.key = key("down_proj"), .mxfp4 = true}}});
   return rules;
 }
 

@@ -60,7 +60,7 @@ class Attention final : public Mixer {
       layout = pass.state->layout();
     }
     ops::AttentionOptions options{.softcap = static_cast<float>(spec_.softcap)};
-    if (spec_.sinks) options.sinks = sinks_->value;
+    if (spec_.sinks) options.sinks = sinks_->handle();
     const Tensor o = ops::attention(context, q, k, v, layout, spec_.head_dim, spec_.window, scale_, options);
     return o_.apply(context, o, residual);
   }

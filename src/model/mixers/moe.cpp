@@ -27,20 +27,20 @@ class Moe final : public Mixer {
 
   Tensor forward(ops::Context& context, const Tensor& h, const Tensor& residual, const Pass& pass,
                  std::vector<Tensor>& statistics) const override {
-    const auto value = [](const Parameter* p) { return p != nullptr ? p->value : Tensor(); };
+    const auto handle = [](const Parameter* p) { return p != nullptr ? p->handle() : ops::Weight(); };
     const Tensor logits =
-        ops::linear(context, h, router_.weight->value, value(router_.bias), {}, DType::kF32);
+        ops::linear(context, h, handle(router_.weight), handle(router_.bias), {}, DType::kF32);
     const moe::Routing routing = moe::route(context, logits, spec_.top_k, spec_.rule);
     statistics.push_back(routing.counts);
     statistics.push_back(routing.probability_sums);
     const Tensor y = moe::experts(context, h,
-                                  {.gate_up = gate_up_->value,
-                                   .down = down_->value,
-                                   .gate_up_bias = value(gate_up_bias_),
-                                   .down_bias = value(down_bias_)},
+                                  {.gate_up = handle(gate_up_),
+                                   .down = handle(down_),
+                                   .gate_up_bias = handle(gate_up_bias_),
+                                   .down_bias = handle(down_bias_)},
                                   spec_.function, routing, residual);
     if (!shared_) return y;
-    const Tensor gate = ops::linear(context, h, shared_gate_->value, {}, {}, DType::kF32);
+    const Tensor gate = ops::linear(context, h, shared_gate_->handle(), {}, {}, DType::kF32);
     return ops::row_gate(context, shared_->forward(context, h, {}, pass, statistics), gate, y);
   }
 
