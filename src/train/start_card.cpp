@@ -190,7 +190,7 @@ std::string start_card(const StartCardFacts& f) {
            fmt::format(
                "rehearsed: {} to {}{}", bytes_text(static_cast<double>(f.save_bytes)), f.recipe->output,
                f.first_step > 0 ? fmt::format("; continues after step {}", with_commas(f.first_step)) : ""));
-  if (const auto line = quantised_text(*f.model); !line.empty()) card.row("quantised", line);
+  if (const auto line = quantised_text(*f.model); !line.empty()) card.row("stored", line);
   std::vector<std::string> passed;
   for (const auto* tensor : f.model->plan().passed_through()) passed.push_back(tensor->name());
   if (!passed.empty())
