@@ -1,103 +1,10 @@
-// What the arguments of each kernel must be, as kernels.h says, in the order of its table. What lies in
+// What the arguments of each kernel must be, as arguments.h says, in its order. What lies in
 // device memory (ids, positions, offsets) is not looked at. Costs some 100 ns a call.
-#include <cmath>
-#include <initializer_list>
-
-#include "base/error.h"
-#include "kernels/kernels.h"
+#include "kernels/argument_checks.h"
 
 namespace hone::kernels {
 
 namespace {
-
-/// Whether two matrices share an element. Columns side by side of one matrix do not.
-bool overlap(const Matrix& a, const Matrix& b) {
-  if (a.data == nullptr || b.data == nullptr || a.rows == 0 || b.rows == 0) return false;
-  struct Bytes {
-    explicit Bytes(const Matrix& m)
-        : size(static_cast<std::int64_t>(size_of(m.dtype))),
-          begin(reinterpret_cast<std::intptr_t>(m.data)),
-          row(m.cols * size),
-          step(m.stride * size),
-          end(begin + (m.rows - 1) * step + row) {}
-    std::int64_t size, begin, row, step, end;
-  };
-  const Bytes x(a), y(b);
-  if (x.end <= y.begin || y.end <= x.begin) return false;
-  if (x.step != y.step || x.step == 0) return true;
-  const std::int64_t apart = ((y.begin - x.begin) % x.step + x.step) % x.step;
-  return apart < x.row || apart + y.row > x.step;
-}
-
-struct Named {
-  std::string_view name;
-  Matrix matrix;
-};
-
-/// The checks of one kernel's arguments.
-class Arguments {
- public:
-  template <typename Args>
-  explicit Arguments(const Args&) : slot_(slot_of<Args>().name) {}
-
-  void stored(std::string_view name, DType got) const {
-    HONE_CHECK(got == DType::kF32 || got == DType::kBF16, "[kernels.{}] {} is {}, wanted f32 or bf16", slot_,
-               name, name_of(got));
-  }
-  void same(std::string_view name, DType got, DType wanted) const {
-    HONE_CHECK(got == wanted, "[kernels.{}] {} is {}, wanted {}", slot_, name, name_of(got), name_of(wanted));
-  }
-  void f32_or(std::string_view name, DType got, DType t) const {
-    HONE_CHECK(got == DType::kF32 || got == t, "[kernels.{}] {} is {}, wanted f32 or {}", slot_, name,
-               name_of(got), name_of(t));
-  }
-  void shape(std::string_view name, const Matrix& m, std::int64_t rows, std::int64_t cols) const {
-    HONE_CHECK(m.rows == rows && m.cols == cols && rows >= 0 && cols >= 0 && (m.stride >= cols || rows <= 1),
-               "[kernels.{}] {} is ({}, {}) with rows {} apart, wanted ({}, {})", slot_, name, m.rows, m.cols,
-               m.stride, rows, cols);
-  }
-  void as(std::string_view name, const Matrix& m, const Matrix& other) const {
-    shape(name, m, other.rows, other.cols);
-  }
-  void as_or_left_out(std::string_view name, const Matrix& m, const Matrix& other) const {
-    if (m.given()) as(name, m, other);
-  }
-  void holds(bool condition, std::string_view what) const {
-    HONE_CHECK(condition, "[kernels.{}] {}", slot_, what);
-  }
-  void sizes(std::initializer_list<std::int64_t> all) const {
-    for (const auto n : all) HONE_CHECK(n >= 0, "[kernels.{}] a size is {}", slot_, n);
-  }
-  void number(std::string_view name, float got, float least, float below) const {
-    HONE_CHECK(got >= least && got < below, "[kernels.{}] {} is {}", slot_, name, got);
-  }
-  /// A flag and its pointer agree. `operand`: one that is always there; null on the meta device.
-  void flagged(std::string_view name, bool flag, const void* pointer, const void* operand) const {
-    HONE_CHECK(flag || pointer == nullptr, "[kernels.{}] {} is given, its flag is not", slot_, name);
-    HONE_CHECK(!flag || pointer != nullptr || operand == nullptr, "[kernels.{}] {} is null, its flag is set",
-               slot_, name);
-  }
-  void apart(const Named& out, std::initializer_list<Named> others) const {
-    for (const Named& other : others)
-      HONE_CHECK(!overlap(out.matrix, other.matrix), "[kernels.{}] {} shares memory with {}", slot_, out.name,
-                 other.name);
-  }
-  /// The same, but that the result may lie just where the operand does.
-  void apart_or_in_place(const Named& out, const Named& other) const {
-    const Matrix &a = out.matrix, &b = other.matrix;
-    if (a.data == b.data && a.dtype == b.dtype && (a.stride == b.stride || a.rows <= 1)) return;
-    apart(out, {other});
-  }
-
- private:
-  std::string_view slot_;
-};
-
-Matrix dense(const void* data, DType dtype, std::int64_t rows, std::int64_t cols) {
-  return {const_cast<void*>(data), dtype, rows, cols, cols};
-}
-
-constexpr float kAny = INFINITY;  // above every number that is one
 
 template <typename Args>
 void check_heads(const Arguments& check, const Args& a, const Matrix& x) {
@@ -107,27 +14,6 @@ void check_heads(const Arguments& check, const Args& a, const Matrix& x) {
               "rotary_dim is odd, or rotary_begin and it are above head_dim");
   check.number("eps", a.eps, 0, kAny);
   check.shape("x", x, x.rows, a.heads * a.head_dim);
-}
-
-template <typename Args>
-void check_choice(const Arguments& check, const Args& a) {
-  check.sizes({a.tokens});
-  check.holds(a.top_k > 0 && a.top_k <= a.experts, "top_k is not in 1 … experts");
-}
-
-template <typename Args>
-void check_rule(const Arguments& check, const Args& a) {
-  const RouterRule& r = a.rule;
-  check.holds(r.groups > 0 && a.experts % r.groups == 0, "experts are no multiple of groups");
-  check.holds(r.top_groups > 0 && r.top_groups <= r.groups, "top_groups is not in 1 … groups");
-  check.holds(a.top_k <= a.experts / r.groups * r.top_groups, "top_groups hold fewer experts than top_k");
-  check.holds(r.groups == 1 || r.group_score == RouterRule::GroupScore::kMax || a.experts > r.groups,
-              "a group of one expert has no best two");
-  check.holds(!r.normalize || r.score != RouterRule::Score::kSoftmaxOfChosen,
-              "a softmax of the chosen is normalized");
-  check.number("normalize_eps", r.normalize_eps, 0, kAny);
-  check.number("scaling", r.scaling, 0, kAny);
-  check.holds(r.scaling > 0, "scaling is 0");
 }
 
 /// The heads of latent attention. kv and k_pe: those of the values, or those of the gradients.
@@ -430,100 +316,6 @@ void validate(const ColumnSumArgs& a) {
   check.stored("out", a.out_dtype);
   check.as("x", a.x, a.x);
   check.apart({"out", dense(a.out, a.out_dtype, 1, a.x.cols)}, {{"x", a.x}});
-}
-
-void validate(const RouterArgs& a) {
-  const Arguments check(a);
-  check_choice(check, a);
-  check_rule(check, a);
-  check.flagged("correction_bias", a.has_correction_bias, a.correction_bias, a.logits);
-  check.apart({"probabilities", dense(a.probabilities, DType::kF32, a.tokens, a.experts)},
-              {{"logits", dense(a.logits, DType::kF32, a.tokens, a.experts)}});
-}
-
-void validate(const RouterGradArgs& a) {
-  const Arguments check(a);
-  check.stored("dlogits", a.dlogits_dtype);
-  check_choice(check, a);
-  check_rule(check, a);
-  check.flagged("dweights", a.has_dweights, a.dweights, a.probabilities);
-  check.flagged("dprobability_sums", a.has_dprobability_sums, a.dprobability_sums, a.probabilities);
-  check.apart({"dlogits", dense(a.dlogits, a.dlogits_dtype, a.tokens, a.experts)},
-              {{"probabilities", dense(a.probabilities, DType::kF32, a.tokens, a.experts)}});
-}
-
-void validate(const MoePlanArgs& a) {
-  const Arguments check(a);
-  check_choice(check, a);
-  check.holds(a.tokens * a.top_k < std::int64_t{1} << 31, "more pairs than 32 bits count");
-}
-
-namespace {
-
-void check_weight(const Arguments& check, std::string_view name, const ExpertWeight& w, std::int64_t k) {
-  check.flagged(fmt::format("{}.scales", name), w.kind != WeightKind::kDense, w.scales, w.data);
-  check.holds(w.kind != WeightKind::kMxfp4 || k % 32 == 0, "MXFP4 weights whose k is no multiple of 32");
-}
-
-void check_experts(const Arguments& check, const ExpertsArgs& a) {
-  check.stored("x", a.x.dtype);
-  check.as("x", a.x, a.x);
-  check.sizes({a.experts, a.ffn});
-  check.holds(a.top_k > 0 && a.top_k <= a.experts, "top_k is not in 1 … experts");
-  if (a.activation == Activation::kClampedSilu) {
-    check.holds(a.gated, "a clamped silu without a gate");
-    check.holds(a.alpha > 0 && a.alpha < kAny && a.limit > 0, "alpha or limit is not above 0");
-  }
-  check_weight(check, "gate_up", a.gate_up, a.x.cols);
-  check_weight(check, "down", a.down, a.ffn);
-  check.flagged("gate_up_bias", a.has_gate_up_bias, a.gate_up_bias, a.x.data);
-  check.flagged("down_bias", a.has_down_bias, a.down_bias, a.x.data);
-  check.flagged("pre_activation", a.wants_pre_activation, a.pre_activation, a.x.data);
-}
-
-}  // namespace
-
-void validate(const ExpertsArgs& a) {
-  const Arguments check(a);
-  check_experts(check, a);
-  check.same("residual", a.residual.dtype, DType::kF32);
-  check.f32_or("y", a.y.dtype, a.x.dtype);
-  check.as_or_left_out("residual", a.residual, a.x);
-  check.as("y", a.y, a.x);
-  check.apart({"y", a.y}, {{"x", a.x}, {"residual", a.residual}});
-}
-
-void validate(const ExpertsGradArgs& a) {
-  const Arguments check(a);
-  const ExpertsArgs& f = a.forward;
-  const DType t = f.x.dtype;
-  check_experts(check, f);
-  check.holds(f.wants_pre_activation, "the forward pass kept no pre-activation");
-  check.f32_or("dy", a.dy.dtype, t);
-  check.f32_or("dx", a.dx.dtype, t);
-  check.f32_or("dgate_up", a.dgate_up_dtype, t);
-  check.f32_or("ddown", a.ddown_dtype, t);
-  check.f32_or("dgate_up_bias", a.dgate_up_bias_dtype, t);
-  check.f32_or("ddown_bias", a.ddown_bias_dtype, t);
-  check.as("dy", a.dy, f.x);
-  check.as_or_left_out("dx", a.dx, f.x);
-  check.flagged("dweights", a.wants_dweights, a.dweights, f.x.data);
-  check.flagged("dgate_up", a.wants_dgate_up, a.dgate_up, f.x.data);
-  check.flagged("ddown", a.wants_ddown, a.ddown, f.x.data);
-  check.flagged("dgate_up_bias", a.wants_dgate_up_bias, a.dgate_up_bias, f.x.data);
-  check.flagged("ddown_bias", a.wants_ddown_bias, a.ddown_bias, f.x.data);
-  check.holds(!a.wants_dgate_up || f.gate_up.kind == WeightKind::kDense, "quantised gate_up has no gradient");
-  check.holds(!a.wants_ddown || f.down.kind == WeightKind::kDense, "quantised down has no gradient");
-  check.holds(!a.wants_dgate_up_bias || f.has_gate_up_bias, "dgate_up_bias without a gate_up_bias");
-  check.holds(!a.wants_ddown_bias || f.has_down_bias, "ddown_bias without a down_bias");
-  check.apart({"dx", a.dx}, {{"x", f.x}, {"dy", a.dy}});
-}
-
-void validate(const LoadBalancingArgs& a) {
-  const Arguments check(a);
-  check.holds(a.layers > 0 && a.experts > 0, "no layers or no experts");
-  check.sizes({a.tokens});
-  check.flagged("dprobability_sums", a.wants_dprobability_sums, a.dprobability_sums, a.loss);
 }
 
 namespace {
