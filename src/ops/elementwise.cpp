@@ -53,6 +53,7 @@ Tensor gated(Context& context, const Tensor& gate, const Tensor& up, Activation 
            if (dgate.defined()) b.give(0, std::move(dgate));
            if (dup.defined()) b.give(1, std::move(dup));
          });
+  if (!context.tape()->keeps()) return y;  // a remake would keep what nobody keeps
   can_remake(y, [gate = gate.detach(), up = up.detach(), activation, alpha, limit](Context& again) {
     return gated(again, gate, up, activation, alpha, limit);
   });

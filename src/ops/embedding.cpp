@@ -5,16 +5,12 @@
 
 namespace hone::ops {
 
-Tensor embedding(Context& context, const Weight& weight, const Tensor& ids, std::int64_t padding_id) {
-  constexpr std::string_view kOp = "ops.embedding";
-  const HeldWeight held(context, weight);
-  const Tensor& table = held.value();
-  check_dense_argument(context, kOp, "table", table, 2, kComputeTypes);
-  check_argument(context, kOp, "ids", ids, 1, {DType::kI32});
-  HONE_CHECK(padding_id >= -1 && padding_id < table.size(0), "[ops.embedding] padding id {}, table {}",
-             padding_id, table.shape().str());
-  Tensor out = context.empty({ids.size(0), table.size(1)}, DType::kF32);
-  launch(context, kOp, context.kernels().embedding,
+namespace {
+
+Tensor look_up(Context& context, std::string_view op, const Tensor& table, const Tensor& ids,
+               std::int64_t padding_id, DType dtype) {
+  Tensor out = context.empty({ids.size(0), table.size(1)}, dtype);
+  launch(context, op, context.kernels().embedding,
          {.table = table.data(),
           .ids = ids.as<std::int32_t>(),
           .out = out.data(),
@@ -24,9 +20,9 @@ Tensor embedding(Context& context, const Weight& weight, const Tensor& ids, std:
           .dtype = table.dtype(),
           .out_dtype = out.dtype()});
   if (!needs_grad(context, {&table})) return out;
-  record(context, kOp, {&table}, {&out}, [ids, padding_id](Backward& b) {
+  record(context, op, {&table}, {&out}, [op, ids, padding_id](Backward& b) {
     const GradTarget to = b.target(0);
-    launch(b.context(), "ops.embedding gradient", b.context().kernels().embedding_grad,
+    launch(b.context(), op, b.context().kernels().embedding_grad,
            {.dout = b.grad().data(),
             .ids = ids.as<std::int32_t>(),
             .dtable = to.grad.data(),
@@ -39,6 +35,26 @@ Tensor embedding(Context& context, const Weight& weight, const Tensor& ids, std:
             .accumulate = to.accumulate});
   });
   return out;
+}
+
+}  // namespace
+
+Tensor embedding(Context& context, const Weight& weight, const Tensor& ids, std::int64_t padding_id) {
+  constexpr std::string_view kOp = "ops.embedding";
+  const HeldWeight held(context, weight);
+  const Tensor& table = held.value();
+  check_dense_argument(context, kOp, "table", table, 2, kComputeTypes);
+  check_argument(context, kOp, "ids", ids, 1, {DType::kI32});
+  HONE_CHECK(padding_id >= -1 && padding_id < table.size(0), "[ops.embedding] padding id {}, table {}",
+             padding_id, table.shape().str());
+  return look_up(context, kOp, table, ids, padding_id, DType::kF32);
+}
+
+Tensor gather(Context& context, const Tensor& x, const Tensor& index) {
+  constexpr std::string_view kOp = "ops.gather";
+  check_dense_argument(context, kOp, "x", x, 2, kComputeTypes);
+  check_argument(context, kOp, "index", index, 1, {DType::kI32});
+  return look_up(context, kOp, x, index, -1, x.dtype());
 }
 
 }  // namespace hone::ops

@@ -1,4 +1,5 @@
-// embedding — rows of a table by token id.
+// Rows of a table by number, each any number of times: embedding, gather. (cross_entropy.h has take_rows, of
+// rows that come but once.)
 #pragma once
 
 #include "ops/autograd.h"
@@ -10,5 +11,9 @@ namespace hone::ops {
 /// (rows, hidden) f32, the start of the residual stream. Keeps ids. padding_id's row gets no gradient
 /// (torch.nn.Embedding's padding_idx); -1: none.
 Tensor embedding(Context& context, const Weight& table, const Tensor& ids, std::int64_t padding_id = -1);
+
+/// x: (rows, cols) T. index: (n) i32, each in [0, rows), checked by whoever made them. Result: (n, cols) T.
+/// Keeps index. The gradients of a row are summed in f32 in the order of index and rounded once.
+Tensor gather(Context& context, const Tensor& x, const Tensor& index);
 
 }  // namespace hone::ops

@@ -95,7 +95,7 @@ TEST_F(Arguments, RotaryArgumentsAreChecked) {
   EXPECT_THAT(message_of([&] {
                 head_norm_rope(context_, f32({2, 9}), {}, table, positions, 3, 0);
               }),
-              StartsWith("[ops.head_norm_rope] cos is (8, 2), sin (8, 2), head_dim 3"));
+              StartsWith("[ops.head_norm_rope] cos is (8, 2), sin (8, 2), from element 0 on, head_dim 3"));
   EXPECT_THAT(message_of([&] {
                 head_norm_rope(context_, f32({3, 8}), {}, table, positions, 4, 0);
               }),

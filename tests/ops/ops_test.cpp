@@ -324,6 +324,12 @@ TEST(TakeRows, GradMatchesFiniteDifference) {
             }});
 }
 
+TEST(Gather, GradMatchesFiniteDifferenceOfRowsThatComeOftenOrNever) {
+  check_op({.inputs = {activation("x", {7, 5})}, .program = [](Context& c, const Tensors& in) -> Tensors {
+              return {gather(c, in[0], ints(c, {6, 0, 6, 3, 6, 0})), gather(c, in[0], ints(c, {}))};
+            }});
+}
+
 TEST(TakeRows, GradMatchesFiniteDifferenceOfSeveralChoices) {
   check_op({.inputs = {activation("x", {7, 5})}, .program = [](Context& c, const Tensors& in) -> Tensors {
               return {take_rows(c, in[0], ints(c, {6, 0, 3})), take_rows(c, in[0], ints(c, {1, 3})),

@@ -234,6 +234,31 @@ TEST(Values, ElementwiseOperationsAreTheirFormulas) {
   });
 }
 
+// What is fused could be written from small operations: the same numbers but for what those round between.
+TEST(Values, FusedOperationsAreTheirPartsOneAfterAnother) {
+  for_each([](Context& c, DType dtype) {
+    const double near = 2 * test::tolerance(dtype, 1);
+    const auto expect_same = [&](const Tensor& fused, const Tensor& parts) {
+      EXPECT_LT(test::relative_distance(values_of(fused), values_of(parts)), near);
+    };
+    const Tensor a = input(c, {7, 19}, 1, dtype), b = input(c, {7, 19}, 2, dtype);
+    const Tensor residual = input(c, {7, 19}, 4, DType::kF32), w = input(c, {19}, 5, dtype);
+    for (const Activation f : {Activation::kIdentity, Activation::kSilu, Activation::kGelu,
+                               Activation::kGeluTanh, Activation::kRelu2, Activation::kSigmoid})
+      expect_same(gated(c, a, b, f), multiply(c, activate(c, a, f), b));
+    expect_same(activate(c, a, Activation::kSilu), multiply(c, a, activate(c, a, Activation::kSigmoid)));
+    const Tensor sigmoid = activate(c, scale(c, a, 1.7F), Activation::kSigmoid);
+    const Tensor silu = multiply(c, a, sigmoid);
+    expect_same(gated(c, a, b, Activation::kClampedSilu, 1.7F, 9), add(c, multiply(c, silu, b), silu));
+    const Tensor normed = rms_norm(c, a, w, 1e-5F);
+    const Tensor added = rms_norm(c, a, w, 1e-5F, false, residual);
+    EXPECT_EQ(added.dtype(), DType::kF32);
+    expect_same(added, add(c, residual, normed));
+    const Tensor ones = random_tensor(c, {19}, 6, 0, 1, dtype);
+    expect_same(rms_norm(c, a, w, 1e-5F, true), add(c, normed, rms_norm(c, a, ones, 1e-5F)));
+  });
+}
+
 TEST(Values, LookUpsCopyRows) {
   for_each([](Context& c, DType dtype) {
     const Tensor table = input(c, {5, 3}, 1, dtype);
@@ -243,6 +268,8 @@ TEST(Values, LookUpsCopyRows) {
     EXPECT_EQ(values_of(embedding(c, table, ints(c, {4, 0}))), wanted);
     EXPECT_EQ(embedding(c, table, ints(c, {4, 0})).dtype(), DType::kF32);
     EXPECT_EQ(values_of(take_rows(c, table, ints(c, {4, 0}))), wanted);
+    EXPECT_EQ(gather(c, table, ints(c, {4, 0})).dtype(), dtype);
+    EXPECT_EQ(values_of(gather(c, table, ints(c, {4, 0}))), wanted);
   });
 }
 

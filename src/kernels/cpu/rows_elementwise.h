@@ -10,11 +10,11 @@ namespace hone::kernels::cpu {
 template <class Isa, class T, Activation kActivation>
 void activation_rows(const ActivationArgs& a, Stream& stream) {
   const bool gated = a.up.given(), dense = is_dense(a.gate) && (!gated || is_dense(a.up)) && is_dense(a.y);
-  const Activate<Isa, kActivation> activate(a.alpha, a.limit);
   over_elements<Isa>(a.y.rows, a.y.cols, dense, stream, [&](Index i, Index begin, Index end) {
     const T* gate = row<const T>(a.gate, i) + begin;
     const T* up = gated ? row<const T>(a.up, i) + begin : nullptr;
     T* y = row<T>(a.y, i) + begin;
+    const Activate<Isa, kActivation> activate(a.alpha, a.limit);
     const auto one = Isa::set(1.0F);
     for_lanes<Isa>(
         end - begin, [&](Index j, auto lanes) __attribute__((always_inline)) {
@@ -37,13 +37,13 @@ template <class Isa, class T, class D, Activation kActivation>
 void activation_grad_rows(const ActivationGradArgs& a, Stream& stream) {
   bool dense = is_dense(a.gate) && is_dense(a.dy);
   for (const Matrix* m : {&a.up, &a.dgate, &a.dup}) dense = dense && (!m->given() || is_dense(*m));
-  const Activate<Isa, kActivation> activate(a.alpha, a.limit);
   over_elements<Isa>(a.dy.rows, a.dy.cols, dense, stream, [&](Index i, Index begin, Index end) {
     const T* gate = row<const T>(a.gate, i) + begin;
     const T* up = a.up.given() ? row<const T>(a.up, i) + begin : nullptr;
     const D* dy = row<const D>(a.dy, i) + begin;
     T* dgate = a.dgate.given() ? row<T>(a.dgate, i) + begin : nullptr;
     T* dup = a.dup.given() ? row<T>(a.dup, i) + begin : nullptr;
+    const Activate<Isa, kActivation> activate(a.alpha, a.limit);
     const auto one = Isa::set(1.0F);
     for_lanes<Isa>(
         end - begin, [&](Index j, auto lanes) __attribute__((always_inline)) {

@@ -33,8 +33,8 @@ struct NormWeight {
 template <class Isa, class X, class T, class Y>
 void rms_norm_rows(const RmsNormArgs& a, Stream& stream) {
   const Index cols = a.x.cols;
-  const NormWeight<Isa, T> weight(a.weight, a.unit_offset);
   over_rows<Isa>(a.x.rows, cols, stream, [&](Index i) {
+    const NormWeight<Isa, T> weight(a.weight, a.unit_offset);
     const X* x = row<X>(a.x, i);
     const float* residual = a.residual.given() ? row<const float>(a.residual, i) : nullptr;
     Y* y = row<Y>(a.y, i);
@@ -58,9 +58,8 @@ void rms_norm_rows(const RmsNormArgs& a, Stream& stream) {
 
 /// With n = x * rstd: dx = rstd * (weight * dy - n * mean(n * weight * dy)).
 template <class Isa, class D, class X, class T, class DX>
-[[gnu::always_inline]] inline void rms_norm_row_grad(const D* dy, const X* x,
-                                                     const NormWeight<Isa, T>& weight, float rstd, Index cols,
-                                                     DX* dx, bool accumulate) {
+[[gnu::always_inline]] inline void rms_norm_row_grad(const D* dy, const X* x, NormWeight<Isa, T> weight,
+                                                     float rstd, Index cols, DX* dx, bool accumulate) {
   const double dot = sum_lanes<Isa>(
       cols, [&](Index j, auto lanes, auto sum) __attribute__((always_inline)) {
         const auto wdy = weight.at(j, lanes) * load<Isa>(dy + j, lanes);
