@@ -45,10 +45,10 @@ void bench_step(const BenchStepOptions& options) {
   auto context = options.compute.context();
   const DType dtype = options.compute.compute_dtype().value_or(DType::kF32);
   const int threads = context.stream().num_threads();
-  const auto peak = kernels::measure_compute_peak(kernels::choose_cpu_isa(), threads);
+  const auto peak = kernels::measure_compute_peak(context.device(), threads);
   const kernels::Ceilings ceilings{.f32_gflops = peak.f32,
                                    .bf16_gflops = peak.bf16,
-                                   .gb_s = kernels::measure_copy_rate(kernels::choose_cpu_isa(), threads)};
+                                   .gb_s = kernels::measure_copy_rate(context.device(), threads)};
   const double peak_gflops = dtype == DType::kBF16 ? peak.bf16 : peak.f32;
 
   auto model = model::CausalLM::from_config(context, options.config, dtype, 1);
@@ -91,7 +91,7 @@ void bench_step(const BenchStepOptions& options) {
   if (!options.json) {
     fmt::print("{} {} parameters {}, {} x {} tokens, {} threads, {} kernels\n", spec.model_type,
                model.decoder().parameters().num_elements(), name_of(dtype), options.batch, options.seq,
-               threads, kernels::name_of(kernels::choose_cpu_isa()));
+               threads, kernels::describe(context.device()).kernels);
     fmt::print("forward {:.1f} ms  backward {:.1f} ms  optimizer {:.1f} ms  step {:.1f} ms  {:.0f} tok/s\n",
                median(forward), median(backward), median(update), step_ms, 1e3 * tokens / step_ms);
     fmt::print(
@@ -115,7 +115,7 @@ void bench_step(const BenchStepOptions& options) {
                                    {"loss", result.loss},
                                    {"threads", threads},
                                    {"dtype", name_of(dtype)},
-                                   {"isa", kernels::name_of(kernels::choose_cpu_isa())}};
+                                   {"isa", kernels::describe(context.device()).kernels}};
   if (options.json) fmt::print("{}\n", row.dump());
 }
 

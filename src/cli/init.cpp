@@ -25,7 +25,7 @@ void run(const InitOptions& options) {
   ops::Context context;
   const auto model =
       model::CausalLM::from_config(context, options.config, parse_dtype(options.dtype).value(), options.seed);
-  const auto report = model.save_pretrained(options.out);
+  const auto report = model.save_pretrained(context, options.out);
   if (options.json)
     return print_json({{"out", options.out},
                        {"parameters", model.decoder().parameters().num_elements()},

@@ -10,6 +10,7 @@
 #include "cli/verbs.h"
 #include "hub/safetensors.h"
 #include "model/causal_lm.h"
+#include "tensor/transfer.h"
 
 namespace hone::cli {
 
@@ -34,7 +35,7 @@ float training_loss(ops::Context& context, model::CausalLM& model, const std::ve
       model.decoder().loss(context, batch,
                            {.lm_scale = 1.0 / batch.loss_weight(),
                             .aux_scale = spec.output_router_logits ? spec.aux_coefficient : 0.0});
-  return *loss.total.as<float>();
+  return HostCopy(context.stream(), loss.total).values<float>().front();
 }
 
 void run(const LogitsOptions& options) {
@@ -59,7 +60,7 @@ void run(const LogitsOptions& options) {
     model::TokenBatch batch;
     batch.add(rows[i].ids);
     const Tensor logits = model.decoder().logits(context, model.decoder().forward(context, batch).residual);
-    writer.write(tensors[i].name, {static_cast<const std::byte*>(logits.data()), logits.size_bytes()});
+    writer.write(tensors[i].name, HostView(context.stream(), logits).bytes());
     progress.update(static_cast<double>(i + 1) / static_cast<double>(rows.size()),
                     fmt::format("{} of {} rows", i + 1, rows.size()));
   }

@@ -64,7 +64,13 @@ class GuardedRange {
       size += after->second;
       free_.erase(after);
     }
-    free_[at] = size;
+    if (at + size < end_) {
+      free_[at] = size;
+      return;
+    }
+    end_ = at;  // what is opened and closed for each kernel is no more than what is in use
+    ::mprotect(base_ + at, size, PROT_NONE);
+    ::madvise(base_ + at, size, MADV_DONTNEED);
   }
 
   void open() {
@@ -114,7 +120,7 @@ class GuardedRange {
   inline static void *begin_address, *end_address;
   std::mutex mutex_;
   std::byte* base_ = nullptr;
-  std::size_t end_ = 0;                      // of what was ever handed out
+  std::size_t end_ = 0;                      // of the last that is in use
   std::map<std::size_t, std::size_t> free_;  // sizes by place; no two are neighbours
   int opened_ = 0;
 };

@@ -73,6 +73,7 @@ struct Source {
   const void* data = nullptr;
   DType dtype = DType::kF32;
   Region region = {};
+  std::shared_ptr<const void> owner = nullptr;  ///< of the bytes, where nobody else keeps them
 };
 
 /// What a save has to report.

@@ -5,8 +5,11 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cstdlib>
+#include <fstream>
 #include <vector>
 
+#include "base/error.h"
 #include "kernels/cpu/peak_loops.h"
 
 namespace hone::kernels {
@@ -15,6 +18,8 @@ namespace {
 
 using cpu::Index;
 using cpu::PeakLoops;
+
+constexpr const char* kCpuIsaVariable = "HONE_CPU_ISA";
 
 // Plain loops for the reference table, as the compiler makes them for the oldest processor.
 double plain_multiply_add(Index rounds) {
@@ -114,7 +119,49 @@ class Arrays {
   std::array<float*, kCount> arrays_{};
 };
 
+/// The instruction set of a device's kernels.
+CpuIsa isa_of(device::Device device) {
+  switch (device.type) {
+    case device::DeviceType::kCpu:
+      return choose_cpu_isa();
+    case device::DeviceType::kMeta:
+      break;
+  }
+  HONE_CHECK(false, "{} computes nothing", device::name_of(device));
+}
+
+std::string processor_name() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);)
+    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
+  return "unknown";
+}
+
 }  // namespace
+
+DeviceDescription describe(device::Device device) {
+  const CpuIsa isa = isa_of(device);
+  DeviceDescription description;
+  description.processor = processor_name();
+  description.kernels = name_of(isa);
+  const char* forced = std::getenv(kCpuIsaVariable);
+  if (forced != nullptr && *forced != '\0') description.forced_by = kCpuIsaVariable;
+  for (const CpuIsa each : available_cpu_isas()) description.available.emplace_back(name_of(each));
+  description.multiplies_bf16 = isa == CpuIsa::kAvx512Bf16 || isa == CpuIsa::kAvx512Amx;
+  return description;
+}
+
+ComputePeak measure_compute_peak(device::Device device, int num_threads) {
+  return measure_compute_peak(isa_of(device), num_threads);
+}
+
+MemoryPeak measure_memory_peak(device::Device device, int num_threads) {
+  return measure_memory_peak(isa_of(device), num_threads);
+}
+
+double measure_copy_rate(device::Device device, int num_threads) {
+  return measure_copy_rate(isa_of(device), num_threads);
+}
 
 ComputePeak measure_compute_peak(CpuIsa isa, int num_threads) {
   constexpr Index kRounds = 400'000;

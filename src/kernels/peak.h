@@ -2,10 +2,23 @@
 #pragma once
 
 #include <span>
+#include <string>
+#include <vector>
 
 #include "kernels/kernels.h"
 
 namespace hone::kernels {
+
+/// What computes on a device.
+struct DeviceDescription {
+  std::string processor;               // its maker's name for it
+  std::string kernels;                 // those that kernels_for gives: "avx512_bf16"
+  std::string forced_by;               // the environment variable that chose them; "": they are the best
+  std::vector<std::string> available;  // all that it could run, the best last
+  bool multiplies_bf16 = false;        // in hardware; else bf16 is widened
+};
+/// Throws Error(kUser) as choose_cpu_isa.
+DeviceDescription describe(device::Device device);
 
 /// Multiply-adds on registers alone, GFLOP/s (a multiply-add is two). Takes some 100 ms.
 struct ComputePeak {
@@ -15,6 +28,8 @@ struct ComputePeak {
   double bf16 = 0;
 };
 ComputePeak measure_compute_peak(CpuIsa isa, int num_threads);
+/// With the device's kernels. Throws Error(kInternal) for one that computes nothing (meta), as the others do.
+ComputePeak measure_compute_peak(device::Device device, int num_threads);
 
 /// Memory traffic over arrays of 128 MiB, GB/s, each byte counted once where it is read and once where
 /// it is written. Takes some 200 ms and 384 MiB.
@@ -24,9 +39,11 @@ struct MemoryPeak {
   double triad = 0;  // a[i] = b[i] + s * c[i], stored past the caches
 };
 MemoryPeak measure_memory_peak(CpuIsa isa, int num_threads);
+MemoryPeak measure_memory_peak(device::Device device, int num_threads);
 
 /// What the copy of MemoryPeak comes to over arrays of 64 MiB: a first look, in some 40 ms and 128 MiB.
 double measure_copy_rate(CpuIsa isa, int num_threads);
+double measure_copy_rate(device::Device device, int num_threads);
 
 /// What bounds the kernels of a machine. 0: not known, bounds nothing.
 struct Ceilings {

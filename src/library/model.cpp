@@ -9,8 +9,20 @@
 #include "hub/hub_cache.h"
 #include "library/impl.h"
 #include "model/generate.h"
+#include "tensor/transfer.h"
 
 namespace hone {
+
+namespace {
+
+std::vector<float> floats_of(const ops::Context& context, const Tensor& tensor) {
+  std::vector<float> values(static_cast<std::size_t>(tensor.numel()));
+  convert(tensor.dtype(), HostView(context.stream(), tensor).data(), DType::kF32, values.data(),
+          values.size());
+  return values;
+}
+
+}  // namespace
 
 bool is_user_error(const std::exception& error) {
   const auto* own = dynamic_cast<const Error*>(&error);
@@ -86,8 +98,9 @@ ModelOutput AutoModelForCausalLM::forward(const Batch& batch) {
   output.vocab_size = spec.vocab;
   if (!has_labels) {
     const ops::TapeScope no_gradients(impl_->context, nullptr);
-    const Tensor logits = decoder.logits(impl_->context, decoder.forward(impl_->context, tokens).residual);
-    output.logits.assign(logits.span<float>().begin(), logits.span<float>().end());
+    const HostCopy logits(impl_->context.stream(),
+                          decoder.logits(impl_->context, decoder.forward(impl_->context, tokens).residual));
+    output.logits.assign(logits.values<float>().begin(), logits.values<float>().end());
     return output;
   }
   const double own = tokens.loss_weight();
@@ -102,7 +115,7 @@ ModelOutput AutoModelForCausalLM::forward(const Batch& batch) {
   const auto computed = decoder.loss(
       impl_->context, tokens,
       {.lm_scale = 1.0 / items, .aux_scale = spec.output_router_logits ? spec.aux_coefficient * share : 0.0});
-  output.loss = *computed.total.as<float>();
+  output.loss = HostCopy(impl_->context.stream(), computed.total).values<float>().front();
   if (impl_->training_mode) {
     impl->loss = computed.total;
     output.impl_ = std::move(impl);
@@ -130,11 +143,11 @@ std::vector<std::int32_t> AutoModelForCausalLM::generate(const std::vector<std::
 }
 
 void AutoModelForCausalLM::save_pretrained(const std::string& directory) const {
-  impl_->model->save_pretrained(directory, [this](const model::Parameter& p) -> std::optional<hub::Source> {
-    if (impl_->optimizer != nullptr)
-      if (const auto master = impl_->optimizer->master_of(p)) return master;
-    if (impl_->overwritten.contains(p.spec.name)) return hub::Source{p.value.data(), p.value.dtype()};
-    return std::nullopt;
+  ops::Context& context = impl_->context;
+  impl_->model->save_pretrained(context, directory, [&](const model::Parameter& p) {
+    Tensor value = impl_->optimizer != nullptr ? impl_->optimizer->master_of(p) : Tensor();
+    if (!value.defined() && impl_->overwritten.contains(p.spec.name)) value = p.value;
+    return model::source_of(context, value);
   });
 }
 
@@ -161,32 +174,27 @@ std::vector<NamedParameter> AutoModelForCausalLM::named_parameters() const {
 
 std::vector<float> AutoModelForCausalLM::get_parameter(const std::string& name) const {
   const auto& p = impl_->parameter(name);
-  hub::Source source{p.value.data(), p.value.dtype()};
-  if (impl_->optimizer != nullptr) source = impl_->optimizer->master_of(p).value_or(source);
-  std::vector<float> values(static_cast<std::size_t>(p.value.numel()));
-  convert(source.dtype, source.data, DType::kF32, values.data(), values.size());
-  return values;
+  const Tensor master = impl_->optimizer != nullptr ? impl_->optimizer->master_of(p) : Tensor();
+  return floats_of(impl_->context, master.defined() ? master : p.value);
 }
 
 std::vector<float> AutoModelForCausalLM::get_gradient(const std::string& name) const {
   const auto& p = impl_->parameter(name);
   const Tensor grad = p.grad_slot ? p.grad_slot->grad() : Tensor();
-  if (!grad.defined()) return {};
-  std::vector<float> values(static_cast<std::size_t>(grad.numel()));
-  convert(grad.dtype(), grad.data(), DType::kF32, values.data(), values.size());
-  return values;
+  return grad.defined() ? floats_of(impl_->context, grad) : std::vector<float>();
 }
 
 void AutoModelForCausalLM::set_parameter(const std::string& name, std::span<const float> values) {
   const auto& p = impl_->parameter(name);
   if (static_cast<std::int64_t>(values.size()) != p.value.numel())
     fail("set_parameter: {} has {} elements, not {}", name, p.value.numel(), values.size());
-  convert(DType::kF32, values.data(), p.value.dtype(), p.value.data(), values.size());
+  Staging staging(impl_->context.stream(), p.value);
+  convert(DType::kF32, values.data(), p.value.dtype(), staging.data(), values.size());
+  staging.send();
   impl_->overwritten.insert(name);
   if (impl_->optimizer == nullptr) return;
-  for (const auto& t : impl_->optimizer->state())
-    if (t.name == "master." + name && t.tensor.data() != p.value.data())
-      std::copy(values.begin(), values.end(), t.tensor.as<float>());
+  if (const Tensor master = impl_->optimizer->separate_master(p); master.defined())
+    upload_bytes(impl_->context.stream(), std::as_bytes(values), master);
 }
 
 AdamW::AdamW(AutoModelForCausalLM& model, const AdamWOptions& options) {

@@ -5,11 +5,13 @@
 #include <algorithm>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <unordered_map>
 
 #include "base/error.h"
 #include "base/message.h"
 #include "json/node.h"
 #include "model/families/family.h"
+#include "tensor/transfer.h"
 
 namespace hone::model {
 
@@ -111,20 +113,39 @@ CausalLM CausalLM::open(ops::Context& context, const std::filesystem::path& dire
   return model;
 }
 
-void CausalLM::load(const LoadOptions& options) {
+std::optional<hub::Source> source_of(const ops::Context& context, const Tensor& value) {
+  if (!value.defined()) return std::nullopt;
+  auto view = std::make_shared<HostView>(context.stream(), value);
+  return hub::Source{.data = view->data(), .dtype = value.dtype(), .owner = view};
+}
+
+void CausalLM::load(ops::Context& context, const LoadOptions& options) {
   const auto parameter = [&](std::size_t i) -> const Parameter& {
     return *decoder_.parameters().find(plan_.parameters()[i].name);
   };
   const auto all = static_cast<double>(decoder_.parameters().num_elements());
   double read = 0;
+  struct Arriving {
+    Staging value;
+    std::optional<Staging> master;
+  };
+  std::unordered_map<std::size_t, Arriving> arriving;
   plan_.load(
       [&](std::size_t i) {
         const Parameter& p = parameter(i);
-        return hub::Destination{.data = p.value.data(),
+        const Tensor master = options.master ? options.master(p) : Tensor();
+        Arriving& to =
+            arriving.try_emplace(i, Arriving{Staging(context.stream(), p.value), {}}).first->second;
+        if (master.defined()) to.master.emplace(context.stream(), master);
+        return hub::Destination{.data = to.value.data(),
                                 .dtype = p.value.dtype(),
-                                .master = options.master ? options.master(p) : nullptr};
+                                .master = to.master ? reinterpret_cast<float*>(to.master->data()) : nullptr};
       },
       [&](std::size_t i) {
+        Arriving& arrived = arriving.at(i);
+        arrived.value.send();
+        if (arrived.master) arrived.master->send();
+        arriving.erase(i);
         read += static_cast<double>(parameter(i).value.numel());
         if (options.progress) options.progress(read / all);
       });
@@ -133,7 +154,7 @@ void CausalLM::load(const LoadOptions& options) {
 CausalLM CausalLM::from_pretrained(ops::Context& context, const std::filesystem::path& directory,
                                    const LoadOptions& options) {
   CausalLM model = open(context, directory, options.dtype, options.quantized);
-  model.load(options);
+  model.load(context, options);
   return model;
 }
 
@@ -145,13 +166,14 @@ CausalLM CausalLM::from_config(ops::Context& context, const std::filesystem::pat
   hub::WeightPlan plan =
       find_family(spec.model_type)->rules(spec).fresh_plan(wanted_parameters(spec, false), dtype);
   Decoder decoder(spec, context, dtype);
-  decoder.parameters().initialize(spec, seed);
+  decoder.parameters().initialize(context, spec, seed);
   auto others = std::filesystem::is_directory(directory) ? hub::OtherFiles::list(directory)
                                                          : hub::OtherFiles::of_config(directory);
   return {std::move(description), std::move(others), std::move(plan), std::move(decoder)};
 }
 
-CausalLM::SaveReport CausalLM::save_pretrained(const std::filesystem::path& target,
+CausalLM::SaveReport CausalLM::save_pretrained(const ops::Context& context,
+                                               const std::filesystem::path& target,
                                                const Values& values) const {
   hub::CheckpointWriter writer = plan_.writer(target, hub::IfExists::kMerge);
   SaveReport report;
@@ -166,7 +188,7 @@ CausalLM::SaveReport CausalLM::save_pretrained(const std::filesystem::path& targ
     if (values)
       if (auto given = values(*p)) return given;
     if (from_checkpoint_ && !p->trainable) return std::nullopt;
-    return hub::Source{p->value.data(), p->value.dtype()};
+    return source_of(context, p->value);
   });
   report.overflowed = std::move(saved.overflowed);
   report.coding = std::move(saved.coding);
@@ -184,7 +206,7 @@ void CausalLM::store_quantized_as(DType dtype) {
   stored_as_ = dtype;
 }
 
-bool CausalLM::load_stored(const Parameter& parameter, float* target) const {
+bool CausalLM::load_stored(ops::Context& context, const Parameter& parameter, const Tensor& target) const {
   if (!from_checkpoint_) return false;
   const std::size_t index = plan_.index_of(parameter.spec.name);
   const auto& pieces = plan_.parameters()[index].pieces;
@@ -192,7 +214,9 @@ bool CausalLM::load_stored(const Parameter& parameter, float* target) const {
     return piece.source->type().dtype == parameter.value.dtype();
   });
   if (is_exact) return false;  // a bf16 checkpoint in bf16: nothing was rounded, and no byte is read twice
-  plan_.load_parameter(index, {target, DType::kF32});
+  Staging staging(context.stream(), target);
+  plan_.load_parameter(index, {staging.data(), DType::kF32});
+  staging.send();
   return true;
 }
 

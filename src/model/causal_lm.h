@@ -26,9 +26,9 @@ struct LoadOptions {
   std::optional<DType> dtype = std::nullopt;
   /// Called after each parameter with the share of all elements that has been read, 0 to 1; or null.
   std::function<void(double share)> progress = nullptr;
-  /// Where a parameter's values are to go once more, unrounded, in the same pass; null, or null for a
-  /// parameter: nowhere.
-  std::function<float*(const Parameter&)> master = nullptr;
+  /// Where a parameter's values are to go once more, unrounded (f32, of its shape), in the same pass; null,
+  /// or an undefined tensor for a parameter: nowhere.
+  std::function<Tensor(const Parameter&)> master = nullptr;
   QuantizedStorage quantized = QuantizedStorage::kDequantize;  // from_pretrained()'s
 };
 
@@ -49,6 +49,9 @@ void check_runs(const DecoderSpec& spec);
 /// model stays untied, as in Transformers.
 bool has_untied_head(const DecoderSpec& spec, const hub::Checkpoint& checkpoint);
 
+/// A tensor's values for a save, which keeps them as long as it needs them; nullopt where it is undefined.
+std::optional<hub::Source> source_of(const ops::Context& context, const Tensor& value);
+
 class CausalLM {
  public:
   /// Opens a checkpoint directory: everything is known and allocated, and the weights not read yet; load()
@@ -59,7 +62,7 @@ class CausalLM {
                        QuantizedStorage quantized = QuantizedStorage::kDequantize);
   /// Reads the weights (options.dtype and quantized are open()'s), streaming: host memory stays below the
   /// weights plus WeightPlan::kWindow. Throws Error(kUser) as WeightPlan::load.
-  void load(const LoadOptions& options = {});
+  void load(ops::Context& context, const LoadOptions& options = {});
   /// open() and load().
   static CausalLM from_pretrained(ops::Context& context, const std::filesystem::path& directory,
                                   const LoadOptions& options = {});
@@ -95,16 +98,17 @@ class CausalLM {
   /// files of the model are replaced, weights that they supersede removed, anything else left alone; all in
   /// one instant, so that it never holds parts of two models. Throws Error(kUser) (disk full, no permission,
   /// a tensor to copy that was rewritten since) with nothing changed.
-  SaveReport save_pretrained(const std::filesystem::path& target, const Values& values = nullptr) const;
+  SaveReport save_pretrained(const ops::Context& context, const std::filesystem::path& target,
+                             const Values& values = nullptr) const;
 
   /// From now on save_pretrained() stores every parameter as `dtype` (f32, bf16, f16), quantised ones too,
   /// and says so in config.json; tensors that hone does not compute with stay as they are.
   void store_as(DType dtype);
 
-  /// The stored values of a parameter as f32, read into memory for all its elements (an f32 master starts
-  /// from them, not from rounded compute weights). False, and nothing read, where its value is exactly what
+  /// The stored values of a parameter as f32, read into `target`, of its shape (an f32 master starts from
+  /// them, not from rounded compute weights). False, and nothing read, where its value is exactly what
   /// is stored already, or there is no checkpoint.
-  bool load_stored(const Parameter& parameter, float* target) const;
+  bool load_stored(ops::Context& context, const Parameter& parameter, const Tensor& target) const;
 
  private:
   CausalLM(ModelDescription description, hub::OtherFiles other_files, hub::WeightPlan plan, Decoder decoder)

@@ -7,28 +7,32 @@
 #include "base/rng.h"
 #include "base/suggest.h"
 #include "model/name_pattern.h"
+#include "tensor/transfer.h"
 
 namespace hone::model {
 
 namespace {
 
-void fill_normal(const Tensor& t, const CounterRng& rng, float deviation) {
-  const std::int64_t n = t.numel();
-  const auto draw = [&](std::int64_t i) {
-    return static_cast<float>(rng.normal(static_cast<std::uint64_t>(i))) * deviation;
+/// Writes value(i) to every element.
+template <typename Value>
+void fill(ops::Context& context, const Tensor& t, const Value& value) {
+  Staging staging(context.stream(), t);
+  const std::int64_t n = staging.bytes().empty() ? 0 : t.numel();
+  const auto write = [&]<typename T>(T* to) {
+#pragma omp parallel for if (n > 1 << 14)
+    for (std::int64_t i = 0; i < n; ++i) to[i] = T(value(i));
   };
-  if (t.dtype() == DType::kF32) {
-    for (std::int64_t i = 0; i < n; ++i) t.as<float>()[i] = draw(i);
-  } else {
-    for (std::int64_t i = 0; i < n; ++i) t.as<BFloat16>()[i] = BFloat16(draw(i));
-  }
+  if (t.dtype() == DType::kF32)
+    write(reinterpret_cast<float*>(staging.data()));
+  else
+    write(reinterpret_cast<BFloat16*>(staging.data()));
+  staging.send();
 }
 
-void fill_constant(const Tensor& t, float value) {
-  if (t.dtype() == DType::kF32)
-    std::fill_n(t.as<float>(), t.numel(), value);
-  else
-    std::fill_n(t.as<BFloat16>(), t.numel(), BFloat16(value));
+void fill_normal(ops::Context& context, const Tensor& t, const CounterRng& rng, float deviation) {
+  fill(context, t, [&](std::int64_t i) {
+    return static_cast<float>(rng.normal(static_cast<std::uint64_t>(i))) * deviation;
+  });
 }
 
 }  // namespace
@@ -165,21 +169,18 @@ std::int64_t ParameterSet::num_elements(bool trainable_only) const {
   return n;
 }
 
-void ParameterSet::initialize(const DecoderSpec& spec, std::uint64_t seed) {
-  const auto count = static_cast<std::int64_t>(parameters_.size());
-#pragma omp parallel for schedule(dynamic, 1)
-  for (std::int64_t i = 0; i < count; ++i) {
-    const auto& p = parameters_[static_cast<std::size_t>(i)];
-    if (p.value.data() == nullptr) continue;  // meta
+void ParameterSet::initialize(ops::Context& context, const DecoderSpec& spec, std::uint64_t seed) {
+  const auto constant = [](float value) { return [value](std::int64_t) { return value; }; };
+  for (const auto& p : parameters_) {
     if (p.spec.is_bias) {
-      fill_constant(p.value, 0.0F);
+      fill(context, p.value, constant(0));
     } else if (p.spec.role == Role::kNorm) {
-      fill_constant(p.value, spec.norm_unit_offset ? 0.0F : 1.0F);
+      fill(context, p.value, constant(spec.norm_unit_offset ? 0 : 1));
     } else {
-      fill_normal(p.value, CounterRng(seed, RngPurpose::kInit, hash_name(p.spec.name)),
+      fill_normal(context, p.value, CounterRng(seed, RngPurpose::kInit, hash_name(p.spec.name)),
                   static_cast<float>(spec.initializer_range));
       if (p.spec.role == Role::kEmbedding && spec.padding_id >= 0)
-        fill_constant(p.value.detach().rows(spec.padding_id, spec.padding_id + 1), 0.0F);
+        fill(context, p.value.detach().rows(spec.padding_id, spec.padding_id + 1), constant(0));
     }
   }
 }

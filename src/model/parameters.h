@@ -103,7 +103,7 @@ class ParameterSet {
   /// Normal(0, initializer_range) for matrices, 1 for norms (0 where they multiply by 1 + weight), 0 for
   /// biases and for the padding row of the embedding, as Transformers initialises; a function of (seed, name,
   /// element) alone.
-  void initialize(const DecoderSpec& spec, std::uint64_t seed);
+  void initialize(ops::Context& context, const DecoderSpec& spec, std::uint64_t seed);
 
  private:
   std::vector<Parameter> parameters_;

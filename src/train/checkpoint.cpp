@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "hub/staged_directory.h"
 #include "json/node.h"
+#include "tensor/transfer.h"
 
 namespace hone::train {
 
@@ -59,10 +60,6 @@ std::optional<double> read_optional(const JsonNode& node) {
   return node.is_null() ? std::nullopt : std::optional(node.as_number());
 }
 
-std::span<const std::byte> bytes_of(const Tensor& tensor) {
-  return {static_cast<const std::byte*>(tensor.data()), tensor.size_bytes()};
-}
-
 /// index.json of a checkpoint in a format that this hone reads.
 JsonNode read_index(const std::filesystem::path& checkpoint) {
   auto index = JsonNode::read(checkpoint / kIndex);
@@ -104,26 +101,30 @@ std::uint64_t CheckpointStore::size_bytes(const Optimizer& optimizer) {
   return bytes;
 }
 
-void CheckpointStore::save(const TrainState& state, const Optimizer& optimizer) const {
+void CheckpointStore::save(ops::Context& context, const TrainState& state, const Optimizer& optimizer) const {
   try {
-    write(state, optimizer);
+    write(context, state, optimizer);
   } catch (const Error& e) {
     if (e.kind() != ErrorKind::kUser) throw;
     fail("{}: could not be saved, older checkpoints are intact: {}", path_of(state.step).string(), e.what());
   }
 }
 
-void CheckpointStore::write(const TrainState& state, const Optimizer& optimizer) const {
+void CheckpointStore::write(ops::Context& context, const TrainState& state,
+                            const Optimizer& optimizer) const {
   std::filesystem::create_directories(directory_);
   hub::StagedDirectory staged(path_of(state.step), hub::IfExists::kReplace);
   ordered_json index{
       {"format", "hone-checkpoint"}, {"version", kVersion}, {"ranks", 1}, {"state", state_json(state)}};
   ordered_json& tensors = index["tensors"] = ordered_json::object();
+  const auto values = optimizer.state();
   std::vector<TensorPiece> pieces;
-  for (const auto& t : optimizer.state())
-    pieces.push_back(
-        {t.name, t.tensor.shape(), Region::whole(t.tensor.shape()), t.tensor.dtype(), bytes_of(t.tensor)});
-  write_shard(staged.path() / kShard, pieces, tensors);
+  for (const auto& t : values)
+    pieces.push_back({t.name, t.tensor.shape(), Region::whole(t.tensor.shape()), t.tensor.dtype()});
+  std::optional<HostView> view;  // of one tensor at a time
+  write_shard(
+      staged.path() / kShard, pieces,
+      [&](std::size_t i) { return view.emplace(context.stream(), values[i].tensor).bytes(); }, tensors);
   write_file_atomically(staged.path() / kIndex, index.dump(1) + "\n");
   staged.publish();
 }
@@ -193,8 +194,9 @@ void CheckpointStore::load_tensors(const std::filesystem::path& checkpoint, ops:
                                    Optimizer& optimizer) {
   const SavedTensors saved = open_tensors(checkpoint);
   for (const auto& t : optimizer.state()) {
-    saved.read(t.name, t.tensor.shape(), Region::whole(t.tensor.shape()),
-               {static_cast<std::byte*>(t.tensor.data()), t.tensor.size_bytes()});
+    Staging staging(context.stream(), t.tensor);
+    saved.read(t.name, t.tensor.shape(), Region::whole(t.tensor.shape()), staging.bytes());
+    staging.send();
     saved.release(t.name);
   }
   optimizer.masters_changed(context);

@@ -66,7 +66,7 @@ class CheckpointStore {
 
   /// Writes step-N whole or not at all, N = state.step. Throws Error(kUser) (disk full, no permission) with
   /// the older ones intact.
-  void save(const TrainState& state, const Optimizer& optimizer) const;
+  void save(ops::Context& context, const TrainState& state, const Optimizer& optimizer) const;
   /// Bytes that a save of this optimizer writes.
   static std::uint64_t size_bytes(const Optimizer& optimizer);
   /// Where a step's checkpoint lies, or would.
@@ -89,7 +89,7 @@ class CheckpointStore {
   void prune(std::int64_t keep_last, std::int64_t best) const;
 
  private:
-  void write(const TrainState& state, const Optimizer& optimizer) const;
+  void write(ops::Context& context, const TrainState& state, const Optimizer& optimizer) const;
   std::vector<std::int64_t> steps() const;
   std::filesystem::path directory_;
 };

@@ -171,7 +171,7 @@ ExportReport export_checkpoint(const ExportOptions& options) {
   report.bytes = model.plan().total_bytes();
   std::int64_t written = 0;
   const auto masters = saved.masters();
-  report.saved = model.save_pretrained(options.out, [&](const model::Parameter& p) {
+  report.saved = model.save_pretrained(context, options.out, [&](const model::Parameter& p) {
     if (options.progress)
       options.progress(static_cast<double>(written) / static_cast<double>(report.parameters));
     written += p.value.numel();

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "tensor/transfer.h"
+
 namespace hone::train {
 
 namespace {
@@ -29,14 +31,13 @@ std::string rows_text(const Run& run, const StepResult& result, const StepBatche
 }
 
 /// The first parameter that holds a number that is not finite; "" where none does.
-std::string first_nonfinite_weight(const model::ParameterSet& parameters) {
-  const auto has_nonfinite = [](const auto& values) {
-    return !std::all_of(values.begin(), values.end(),
-                        [](const auto x) { return std::isfinite(static_cast<float>(x)); });
-  };
+std::string first_nonfinite_weight(ops::Context& context, const model::ParameterSet& parameters) {
+  std::vector<float> values;
   for (const auto& p : parameters.all()) {
-    if (p.value.dtype() == DType::kF32 ? has_nonfinite(p.value.span<float>())
-                                       : has_nonfinite(p.value.span<BFloat16>()))
+    const HostView view(context.stream(), p.value);
+    values.resize(static_cast<std::size_t>(p.value.numel()));
+    convert(p.value.dtype(), view.data(), DType::kF32, values.data(), values.size());
+    if (!std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); }))
       return p.spec.name;
   }
   return "";
@@ -44,7 +45,7 @@ std::string first_nonfinite_weight(const model::ParameterSet& parameters) {
 
 std::string what_to_mend(const Run& run) {
   const Recipe& recipe = run.recipe;
-  const std::string weight = first_nonfinite_weight(run.model->decoder().parameters());
+  const std::string weight = first_nonfinite_weight(*run.context, run.model->decoder().parameters());
   if (!weight.empty())
     return fmt::format("{} holds a number that is not finite: {}", weight,
                        run.state.updates == 0 ? "so it was in model.path, whose weights must be mended"

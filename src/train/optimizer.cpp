@@ -81,8 +81,8 @@ Optimizer::Optimizer(ops::Context& context, model::ParameterSet& parameters, con
 Optimizer::Optimizer(ops::Context& context, model::CausalLM& model, const OptimizerOptions& options)
     : Optimizer(context, model.decoder().parameters(), options) {
   for (const auto& slot : slots_) {
-    float* master = separate_master(*slot.parameter);
-    if (master != nullptr && !model.load_stored(*slot.parameter, master))
+    const Tensor master = separate_master(*slot.parameter);
+    if (master.defined() && !model.load_stored(context, *slot.parameter, master))
       ops::copy(context, kOptimizer, slot.parameter->value, slot.master);
   }
 }
@@ -173,17 +173,14 @@ void Optimizer::masters_changed(ops::Context& context) {
   }
 }
 
-float* Optimizer::separate_master(const model::Parameter& parameter) const {
-  if (!parameter.trainable || parameter.value.dtype() == DType::kF32) return nullptr;
-  for (const auto& slot : slots_)
-    if (slot.parameter == &parameter) return slot.master.as<float>();
-  return nullptr;
+Tensor Optimizer::separate_master(const model::Parameter& parameter) const {
+  return parameter.value.dtype() == DType::kF32 ? Tensor() : master_of(parameter);
 }
 
-std::optional<hub::Source> Optimizer::master_of(const model::Parameter& parameter) const {
+Tensor Optimizer::master_of(const model::Parameter& parameter) const {
   for (const auto& slot : slots_)
-    if (slot.parameter == &parameter) return hub::Source{slot.master.data(), DType::kF32};
-  return std::nullopt;
+    if (slot.parameter == &parameter) return slot.master;
+  return {};
 }
 
 std::string Optimizer::first_nonfinite(ops::Context& context) const {

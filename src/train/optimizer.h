@@ -73,10 +73,10 @@ class Optimizer {
   /// After state() was overwritten from a checkpoint: brings bf16 weights in step with their masters.
   void masters_changed(ops::Context& context);
 
-  /// The f32 master of a parameter whose weights are not their own; null for any other.
-  float* separate_master(const model::Parameter& parameter) const;
-  /// A parameter's value in full precision, for saving.
-  std::optional<hub::Source> master_of(const model::Parameter& parameter) const;
+  /// The f32 master of a parameter whose weights are not their own; undefined for any other.
+  Tensor separate_master(const model::Parameter& parameter) const;
+  /// A parameter's value in full precision; undefined where it is not trained.
+  Tensor master_of(const model::Parameter& parameter) const;
   /// The first trainable parameter whose gradient is not finite; "" where all are.
   std::string first_nonfinite(ops::Context& context) const;
 

@@ -155,7 +155,8 @@ void open_model(Run& run) {
   run.optimizer = std::make_unique<Optimizer>(*run.context, decoder.parameters(), recipe.optimizer);
   {
     Progress progress("reading weights", recipe.reports_to("console"));
-    run.model->load({.progress = [&](double share) { progress.update(share, ""); },
+    run.model->load(*run.context,
+                    {.progress = [&](double share) { progress.update(share, ""); },
                      .master = [&](const model::Parameter& p) { return run.optimizer->separate_master(p); }});
   }
   const auto& spec = decoder.spec();

@@ -74,7 +74,7 @@ RunLog::RunLog(const Run& run, std::function<void(const StepRecord&)> each)
       each_(std::move(each)) {
   if (run.model->spec().num_moe_layers() > 0) experts_.emplace(run.directory.experts(), run.state.step);
   const DType dtype = run.model->decoder().dtype();
-  measure_ceilings(run.context->stream().num_threads());
+  measure_ceilings(run.context->stream());
   peak_gflops_ = dtype == DType::kBF16 ? ceilings_.bf16_gflops : ceilings_.f32_gflops;
   const auto forecast = forecast_run(run);
   least_seconds_per_token_ =
@@ -84,13 +84,12 @@ RunLog::RunLog(const Run& run, std::function<void(const StepRecord&)> each)
   memory_.program = program_bytes(*run.context);
 }
 
-void RunLog::measure_ceilings(int threads) {
-  const auto isa = kernels::choose_cpu_isa();
-  const auto compute = kernels::measure_compute_peak(isa, threads);
+void RunLog::measure_ceilings(const device::Stream& stream) {
+  const auto compute = kernels::measure_compute_peak(stream.device(), stream.num_threads());
   peak_resident_before_ = peak_resident_bytes();
   ceilings_ = {.f32_gflops = compute.f32,
                .bf16_gflops = compute.bf16,
-               .gb_s = kernels::measure_copy_rate(isa, threads)};
+               .gb_s = kernels::measure_copy_rate(stream.device(), stream.num_threads())};
   reset_peak_resident();  // the arrays of the measurement are no part of the run
 }
 
@@ -106,7 +105,7 @@ void RunLog::show_start_card(const Run& run) const {
                          .history = run.state.history,
                          .seq_len = run.seq_len,
                          .threads = run.context->stream().num_threads(),
-                         .isa = std::string(kernels::name_of(kernels::choose_cpu_isa())),
+                         .isa = kernels::describe(run.context->device()).kernels,
                          .peak_gflops = peak_gflops_,
                          .peak_gb_s = ceilings_.gb_s,
                          .aux_coefficient = run.aux_coefficient,

@@ -46,7 +46,7 @@ class RunLog {
   std::vector<std::unique_ptr<RecordSink>> sinks_;
   std::function<void(const StepRecord&)> each_;
   std::optional<StepLog> experts_;  // none: a model without experts
-  void measure_ceilings(int threads);
+  void measure_ceilings(const device::Stream& stream);
   kernels::Ceilings ceilings_;
   double peak_gflops_ = 0;                 // of the model's dtype
   double least_seconds_per_token_ = 0;     // of the next micro-batch

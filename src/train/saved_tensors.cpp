@@ -79,7 +79,7 @@ void copy_box(const Region& box, const Region& from_region, std::span<const std:
 }  // namespace
 
 void write_shard(const std::filesystem::path& shard, std::span<const TensorPiece> pieces,
-                 ordered_json& tensors) {
+                 const std::function<std::span<const std::byte>(std::size_t)>& bytes, ordered_json& tensors) {
   std::vector<hub::TensorSpec> specs;
   for (const auto& piece : pieces) {
     // A tensor's name where the shard has all of it, as always with one rank.
@@ -89,18 +89,22 @@ void write_shard(const std::filesystem::path& shard, std::span<const TensorPiece
     HONE_CHECK(lies_in(piece.region, piece.shape), "{} {} of {}", piece.name, describe(piece.region),
                piece.shape.str());
     specs.push_back({key, &hub::stored_type(piece.dtype), piece.region.shape});
+  }
+  hub::SafetensorsWriter writer(shard, specs, std::nullopt);
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    const TensorPiece& piece = pieces[i];
+    const auto values = bytes(i);
+    writer.write(specs[i].name, values);
     ordered_json& tensor = tensors[piece.name];
     if (tensor.is_null())
       tensor = {
           {"dtype", name_of(piece.dtype)}, {"shape", piece.shape.dims()}, {"pieces", ordered_json::array()}};
     tensor["pieces"].push_back({{"shard", shard.filename().string()},
-                                {"key", key},
+                                {"key", specs[i].name},
                                 {"offset", piece.region.offset},
                                 {"shape", piece.region.shape.dims()},
-                                {"hash", hash_text(piece.bytes)}});
+                                {"hash", hash_text(values)}});
   }
-  hub::SafetensorsWriter writer(shard, specs, std::nullopt);
-  for (std::size_t i = 0; i < pieces.size(); ++i) writer.write(specs[i].name, pieces[i].bytes);
   writer.finish();
 }
 

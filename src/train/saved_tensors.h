@@ -7,6 +7,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
@@ -39,12 +40,14 @@ struct TensorPiece {
   Shape shape;  // of the whole tensor
   Region region;
   DType dtype = DType::kF32;
-  std::span<const std::byte> bytes;  // of the region, row-major
 };
 
 /// Writes a shard, and its pieces into the index: the object "tensors" of index.json, which other shards may
-/// be in already. Throws Error(kUser) where the file cannot be written.
+/// be in already. `bytes` is asked once for each piece, in order: its region's elements, row-major, in host
+/// memory, where they stay until it is asked for the next. Throws Error(kUser) where the file cannot be
+/// written.
 void write_shard(const std::filesystem::path& shard, std::span<const TensorPiece> pieces,
+                 const std::function<std::span<const std::byte>(std::size_t piece)>& bytes,
                  nlohmann::ordered_json& tensors);
 
 /// The tensors of one checkpoint, mapped.

@@ -88,7 +88,7 @@ bool checkpoint_is_due(const Run& run) {
 void save_checkpoint(const Run& run, RunLog& log) {
   log.sync();
   const Stopwatch watch;
-  run.checkpoints.save(run.state, *run.optimizer);
+  run.checkpoints.save(*run.context, run.state, *run.optimizer);
   log.note("saved {}/step-{}, {} in {:.1f}s", run.directory.checkpoints().string(), run.state.step,
            bytes_text(static_cast<double>(CheckpointStore::size_bytes(*run.optimizer))), watch.seconds());
   run.checkpoints.prune(run.recipe.keep_last, run.state.best_step);
@@ -162,10 +162,11 @@ model::CausalLM::SaveReport save_model(const Run& run, RunLog& log) {
   const bool is_last = run.model_step() == run.state.step;
   try {
     if (is_last)
-      return run.model->save_pretrained(
-          run.directory.model(), [&](const model::Parameter& p) { return run.optimizer->master_of(p); });
+      return run.model->save_pretrained(*run.context, run.directory.model(), [&](const model::Parameter& p) {
+        return model::source_of(*run.context, run.optimizer->master_of(p));
+      });
     const SavedTensors best = open_tensors(run.checkpoints.path_of(run.model_step()));
-    return run.model->save_pretrained(run.directory.model(), best.masters());
+    return run.model->save_pretrained(*run.context, run.directory.model(), best.masters());
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::kUser) throw;
     save_checkpoint(run, log);

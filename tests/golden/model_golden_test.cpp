@@ -13,6 +13,7 @@
 #include "json/node.h"
 #include "model/causal_lm.h"
 #include "model/generate.h"
+#include "tensor/transfer.h"
 #include "train/optimizer.h"
 #include "train/step.h"
 
@@ -58,12 +59,6 @@ double relative_distance(const std::vector<double>& got, const std::vector<doubl
   return norm == 0 ? std::sqrt(difference) : std::sqrt(difference / norm);
 }
 
-std::vector<double> floats(const Tensor& t) {
-  std::vector<double> values(static_cast<std::size_t>(t.numel()));
-  convert(t.dtype(), t.data(), DType::kF64, values.data(), values.size());
-  return values;
-}
-
 /// The tensor that a piece is of: of a quantised one what Transformers dequantizes it to, which the figures
 /// are of.
 const std::string& key_of(const hub::WeightPiece& piece) {
@@ -104,6 +99,11 @@ class ModelGolden : public testing::TestWithParam<std::string> {
   model::CausalLM load(DType dtype) {
     return model::CausalLM::from_pretrained(context_, directory(),
                                             {.dtype = dtype, .quantized = model::QuantizedStorage::kKeep});
+  }
+  std::vector<double> floats(const Tensor& t) const {
+    std::vector<double> values(static_cast<std::size_t>(t.numel()));
+    convert(t.dtype(), HostView(context_.stream(), t).data(), DType::kF64, values.data(), values.size());
+    return values;
   }
   static double aux_coefficient(const model::CausalLM& model) {
     return model.spec().output_router_logits ? model.spec().aux_coefficient : 0.0;
@@ -245,7 +245,7 @@ TEST_P(ModelGolden, SavingWritesBackEveryFileByteForByte) {
   model.decoder().parameters().set_trainable({}, DType::kF32);  // so that values, not file bytes, are written
   const auto target = std::filesystem::path(testing::TempDir()) / ("hone-golden-" + GetParam());
   std::filesystem::remove_all(target);
-  model.save_pretrained(target);
+  model.save_pretrained(context_, target);
   std::size_t files = 0;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(directory())) {
     if (!entry.is_regular_file() || entry.path().filename() == "golden.safetensors") continue;

@@ -3,12 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstring>
 #include <filesystem>
 #include <map>
 
 #include "json/node.h"
 #include "model/causal_lm.h"
+#include "tensor/transfer.h"
 
 namespace hone {
 namespace {
@@ -16,21 +16,21 @@ namespace {
 /// Keeps a value on the side; what it lends is overwritten and freed after use.
 class Leaving final : public ops::Residency {
  public:
-  explicit Leaving(const Tensor& value)
-      : shape_(value.shape()), dtype_(value.dtype()), kept_(value.size_bytes()) {
-    std::memcpy(kept_.data(), value.data(), kept_.size());
+  Leaving(ops::Context& context, const Tensor& value) : shape_(value.shape()), dtype_(value.dtype()) {
+    const HostView view(context.stream(), value);
+    kept_.assign(view.bytes().begin(), view.bytes().end());
   }
   Tensor acquire(ops::Context& context) override {
     if (uses_++ == 0) {
       lent_ = context.empty(shape_, dtype_, device::Purpose::kWeights);
-      std::memcpy(lent_.data(), kept_.data(), kept_.size());
+      upload_bytes(context.stream(), kept_, lent_);
     }
     return lent_;
   }
-  void release(ops::Context& /*context*/) override {
+  void release(ops::Context& context) override {
     ASSERT_GT(uses_, 0);
     if (--uses_ > 0) return;
-    std::memset(lent_.data(), 0xff, kept_.size());  // NaN for whoever still reads it
+    context.stream().fill(lent_.data(), 0xff, kept_.size());  // NaN for whoever still reads it
     EXPECT_TRUE(lent_.owns_buffer_alone()) << "an operation kept the value";
     lent_ = Tensor();
     ++times_;
@@ -61,9 +61,9 @@ class LeavingWeights : public testing::TestWithParam<std::string> {
     std::map<std::string, std::vector<float>> gradients;
     bool operator==(const Figures&) const = default;
   };
-  static std::vector<float> floats(const Tensor& t) {
+  std::vector<float> floats(const Tensor& t) const {
     std::vector<float> values(static_cast<std::size_t>(t.numel()));
-    convert(t.dtype(), t.data(), DType::kF32, values.data(), values.size());
+    convert(t.dtype(), HostView(context_.stream(), t).data(), DType::kF32, values.data(), values.size());
     return values;
   }
   Figures figures(model::CausalLM& model, bool recompute) {
@@ -106,7 +106,7 @@ TEST_P(LeavingWeights, GiveTheSameBitsInTheMemoryOfTwoLayers) {
         continue;
       }
       largest = std::max(largest, layers[p.spec.layer] += bytes);
-      leaving.push_back(std::make_shared<Leaving>(p.value));
+      leaving.push_back(std::make_shared<Leaving>(context_, p.value));
       p.residency = leaving.back();
       p.value = Tensor();
     }

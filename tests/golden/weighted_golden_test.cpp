@@ -7,6 +7,7 @@
 
 #include "hub/safetensors.h"
 #include "model/causal_lm.h"
+#include "tensor/transfer.h"
 #include "train/optimizer.h"
 #include "train/step.h"
 
@@ -60,7 +61,8 @@ class WeightedGolden : public testing::TestWithParam<const char*> {
     for (const auto& p : parameters.all()) {
       const Tensor grad = p.grad_slot->grad();
       const auto n = static_cast<std::size_t>(grad.numel());
-      const auto got = grad.span<float>();
+      const HostCopy copy(context.stream(), grad);
+      const auto got = copy.values<float>();
       double sum = 0;
       for (const float g : got) sum += static_cast<double>(g) * static_cast<double>(g);
       const double norm = figure("norm." + p.spec.name)[0];

@@ -33,7 +33,7 @@ class Alone {
   void randomize() {
     DecoderSpec spec;
     spec.initializer_range = 0.2;
-    parameters_.initialize(spec, 3);
+    parameters_.initialize(context_, spec, 3);
   }
   struct Result {
     std::vector<double> values;

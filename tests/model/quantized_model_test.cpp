@@ -120,7 +120,7 @@ TEST_F(QuantizedModel, ComputesInTheValuesThatAreStored) {
 
 TEST_F(QuantizedModel, IsSavedInBf16WithoutAWordOfItsFormat) {
   const auto model = load(root_ / "fp8", QuantizedStorage::kDequantize);
-  model.save_pretrained(root_ / "out");
+  model.save_pretrained(context_, root_ / "out");
   EXPECT_FALSE(config("out").contains("quantization_config"));
   EXPECT_EQ(config("out").at("dtype"), "bfloat16");
   const auto saved = hub::Checkpoint::open(root_ / "out");
@@ -134,7 +134,7 @@ TEST_F(QuantizedModel, IsSavedInBf16WithoutAWordOfItsFormat) {
 }
 
 TEST_F(QuantizedModel, IsSavedByteForByteWhereNothingWasTrained) {
-  load(root_ / "fp8", QuantizedStorage::kKeep).save_pretrained(root_ / "out");
+  load(root_ / "fp8", QuantizedStorage::kKeep).save_pretrained(context_, root_ / "out");
   EXPECT_EQ(files_of(root_ / "out"), files_of(root_ / "fp8"));
 }
 
@@ -143,7 +143,7 @@ TEST_F(QuantizedModel, KeepsItsFormatWhenItIsTrained) {
   model.decoder().parameters().set_trainable({"layers.0", "embed"}, DType::kF32);
   std::map<std::string, std::vector<float>> masters;
   const auto report =
-      model.save_pretrained(root_ / "out", [&](const Parameter& p) -> std::optional<hub::Source> {
+      model.save_pretrained(context_, root_ / "out", [&](const Parameter& p) -> std::optional<hub::Source> {
         if (!p.trainable) return std::nullopt;
         auto& master = masters[p.spec.name];
         master = decoded_.at(p.spec.name);
@@ -187,7 +187,7 @@ TEST_F(QuantizedModel, ForecastsWhatCodingWillAdd) {
 TEST_F(QuantizedModel, StoredAsAnotherTypeIsQuantisedNoMore) {
   auto model = load(root_ / "fp8", QuantizedStorage::kKeep);
   model.store_as(DType::kF32);
-  model.save_pretrained(root_ / "out");
+  model.save_pretrained(context_, root_ / "out");
   EXPECT_FALSE(config("out").contains("quantization_config"));
   EXPECT_EQ(config("out").at("dtype"), "float32");
   const auto again = load(root_ / "out", QuantizedStorage::kDequantize, DType::kF32);

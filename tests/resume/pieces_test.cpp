@@ -42,24 +42,27 @@ Shape shape_of(const Json& tensor) {
 void cut_checkpoint(const Path& checkpoint) {
   auto index = nlohmann::ordered_json::parse(read(checkpoint / "index.json"));
   std::array<std::vector<TensorPiece>, 3> shards;
-  std::vector<std::vector<std::byte>> values;
+  std::array<std::vector<std::vector<std::byte>>, 3> values;
   std::size_t next = 0;
   {
     const SavedTensors saved(checkpoint, JsonNode::read(checkpoint / "index.json").at("tensors"));
     for (const auto& name : saved.names()) {
       const Shape shape = shape_of(index["tensors"][name]);
       for (const Region& region : cut(shape, 5)) {
-        values.emplace_back(static_cast<std::size_t>(region.shape.numel()) * sizeof(float));
-        saved.read(name, shape, region, values.back());
-        shards[next++ % 3].push_back({name, shape, region, DType::kF32, {}});
+        auto& bytes =
+            values[next % 3].emplace_back(static_cast<std::size_t>(region.shape.numel()) * sizeof(float));
+        saved.read(name, shape, region, bytes);
+        shards[next++ % 3].push_back({name, shape, region, DType::kF32});
       }
     }
   }
-  for (std::size_t i = 0; i < next; ++i) shards[i % 3][i / 3].bytes = values[i];
   std::filesystem::remove(checkpoint / "rank-00000-of-00001.safetensors");
   auto& tensors = index["tensors"] = nlohmann::ordered_json::object();
   const char* names[] = {"z.safetensors", "a.safetensors", "rank-7.safetensors"};
-  for (std::size_t i = 0; i < 3; ++i) train::write_shard(checkpoint / names[i], shards[i], tensors);
+  for (std::size_t i = 0; i < 3; ++i)
+    train::write_shard(
+        checkpoint / names[i], shards[i], [&](std::size_t piece) { return std::span(values[i][piece]); },
+        tensors);
   write(checkpoint / "index.json", index.dump(1));
 }
 
