@@ -44,6 +44,10 @@ ordered_json describe_spec(const model::DecoderSpec& spec) {
         result["kv_heads"] = a->kv_heads;
         result["head_dim"] = a->head_dim;
         if (a->window > 0) result["sliding_window"] = a->window;
+      } else if (const auto* latent = std::get_if<model::MlaSpec>(&branch.mixer)) {
+        result["heads"] = latent->heads;
+        result["head_dim"] = latent->nope_dim + latent->rope_dim;
+        result["kv_lora_rank"] = latent->kv_lora_rank;
       } else if (const auto* m = std::get_if<model::MoeSpec>(&branch.mixer)) {
         result["experts"] = m->experts;
         result["experts_per_token"] = m->top_k;

@@ -28,6 +28,7 @@ namespace hone::hub {
 struct WantedParameter {
   std::string name;
   Shape shape;
+  bool stays_f32 = false;  ///< stored as f32 in a fresh plan; keeps its type in store_as()
 };
 
 /// How a quantised tensor is read, and what it is written as once it is not quantised any more.
@@ -51,6 +52,7 @@ struct PlannedParameter {
   std::string name;
   Shape shape;
   std::vector<WeightPiece> pieces;
+  bool stays_f32 = false;
 };
 
 /// A stored copy of a parameter (a tied lm_head that is in the file although equal to the embedding): written
@@ -133,8 +135,8 @@ class WeightPlan {
   CheckpointWriter writer(const std::filesystem::path& target, IfExists if_exists = IfExists::kRefuse,
                           std::uint64_t max_shard_bytes = kDefaultMaxShardBytes) const;
   /// From now on save() stores every parameter and tied copy as `dtype` (f32, bf16, f16), under the keys and
-  /// in the shards it was read from; tensors that pass through stay as they are. Values that a type cannot
-  /// hold are rounded, to nearest even.
+  /// in the shards it was read from; tensors that pass through or stay f32 are left as they are. Values that
+  /// a type cannot hold are rounded, to nearest even.
   void store_as(DType dtype);
   /// From now on save() stores parameters that are quantised in the checkpoint as `dtype`, trained or not,
   /// without scales. Otherwise they are coded again in their format (block_format.h).

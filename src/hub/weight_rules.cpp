@@ -116,13 +116,13 @@ class PlanBuilder {
     for (const auto& parameter : wanted_) {
       const auto layouts = layouts_of(parameter);
       const Layout& layout = layouts.front();
-      PlannedParameter planned{parameter.name, parameter.shape, {}};
+      PlannedParameter planned{parameter.name, parameter.shape, {}, parameter.stays_f32};
+      const auto& type = stored_type(parameter.stays_f32 ? DType::kF32 : dtype);
       int parts = 0;
       for (const auto& expected : layout) {
         const int piece_group = layout.size() > 1 ? group + 1 + expected.part : 0;
         parts = std::max(parts, expected.part + 1);
-        planned.pieces.push_back(
-            {{expected.key, &stored_type(dtype), expected.shape}, nullptr, expected.map, piece_group});
+        planned.pieces.push_back({{expected.key, &type, expected.shape}, nullptr, expected.map, piece_group});
       }
       group += parts;
       plan_.write_order_.push_back(plan_.parameters_.size());
@@ -223,7 +223,7 @@ class PlanBuilder {
 
   /// plain: the layout that MXFP4 tensors get once they are dequantized.
   void add(const WantedParameter& wanted, const Layout& layout, const Layout& plain, std::size_t present) {
-    PlannedParameter planned{wanted.name, wanted.shape, {}};
+    PlannedParameter planned{wanted.name, wanted.shape, {}, wanted.stays_f32};
     for (const auto& expected : layout) {
       const auto* tensor = find_tolerant(*checkpoint_, expected.stored_key());
       if (tensor == nullptr)

@@ -404,7 +404,7 @@ void WeightPlan::store_as(DType dtype) {
   };
   for (auto& parameter : parameters_)
     for (auto& piece : parameter.pieces)
-      if (!piece.quantized) store(piece.hub);
+      if (!parameter.stays_f32 && !piece.quantized) store(piece.hub);
   for (auto& copy : tied_copies_) store(copy.hub);
 }
 

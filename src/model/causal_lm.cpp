@@ -23,7 +23,7 @@ constexpr const char* kEmbedding = "model.embed_tokens.weight";
 std::vector<hub::WantedParameter> wanted_parameters(const DecoderSpec& spec, bool untied_head) {
   std::vector<hub::WantedParameter> wanted;
   for (auto& p : list_parameters(spec, untied_head))
-    wanted.push_back({std::move(p.name), std::move(p.shape)});
+    wanted.push_back({std::move(p.name), std::move(p.shape), p.is_buffer});
   return wanted;
 }
 
@@ -146,7 +146,8 @@ void CausalLM::load(ops::Context& context, const LoadOptions& options) {
         arrived.value.send();
         if (arrived.master) arrived.master->send();
         arriving.erase(i);
-        read += static_cast<double>(parameter(i).value.numel());
+        const Parameter& p = parameter(i);
+        if (!p.spec.is_buffer) read += static_cast<double>(p.value.numel());
         if (options.progress) options.progress(read / all);
       });
 }

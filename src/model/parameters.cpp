@@ -66,6 +66,7 @@ std::string_view name_of(Role role) {
 ParameterCounts count_parameters(const DecoderSpec& spec, bool untied_head) {
   ParameterCounts counts;
   for (const auto& p : list_parameters(spec, untied_head)) {
+    if (p.is_buffer) continue;
     const std::int64_t n = p.shape.numel();
     counts.total += n;
     counts.by_role[p.role] += n;
@@ -84,6 +85,11 @@ void ParameterList::add(const std::string& name, Shape shape, Role role) {
                    .role = role,
                    .layer = layer_,
                    .is_bias = name.find("bias") != std::string::npos});
+}
+
+void ParameterList::add_buffer(const std::string& name, Shape shape, Role role) {
+  add(name, std::move(shape), role);
+  list_.back().is_buffer = true;
 }
 
 void ParameterList::linear(const std::string& name, std::int64_t out, std::int64_t in, bool bias, Role role) {
@@ -112,10 +118,11 @@ std::vector<ParameterSpec> list_parameters(const DecoderSpec& spec, bool untied_
 ParameterSet::ParameterSet(ops::Context& context, const std::vector<ParameterSpec>& specs, DType dtype) {
   for (const auto& spec : specs) {
     index_.emplace(spec.name, parameters_.size());
-    parameters_.push_back({.spec = spec,
-                           .value = context.empty(spec.shape, dtype, device::Purpose::kWeights),
-                           .trainable = false,
-                           .grad_slot = nullptr});
+    parameters_.push_back(
+        {.spec = spec,
+         .value = context.empty(spec.shape, spec.is_buffer ? DType::kF32 : dtype, device::Purpose::kWeights),
+         .trainable = false,
+         .grad_slot = nullptr});
   }
 }
 
@@ -135,7 +142,7 @@ std::vector<std::int64_t> ParameterSet::set_trainable(const std::vector<std::str
   const std::vector<NamePattern> patterns(freeze_patterns.begin(), freeze_patterns.end());
   std::vector<std::int64_t> frozen(patterns.size(), 0);
   for (auto& p : parameters_) {
-    p.trainable = true;
+    p.trainable = !p.spec.is_buffer;
     for (std::size_t i = 0; i < patterns.size(); ++i) {
       if (!patterns[i].found_in(p.spec.name)) continue;
       p.trainable = false;
@@ -165,14 +172,14 @@ void ParameterSet::reset_grads() {
 std::int64_t ParameterSet::num_elements(bool trainable_only) const {
   std::int64_t n = 0;
   for (const auto& p : parameters_)
-    if (p.trainable || !trainable_only) n += p.value.numel();
+    if (!p.spec.is_buffer && (p.trainable || !trainable_only)) n += p.value.numel();
   return n;
 }
 
 void ParameterSet::initialize(ops::Context& context, const DecoderSpec& spec, std::uint64_t seed) {
   const auto constant = [](float value) { return [value](std::int64_t) { return value; }; };
   for (const auto& p : parameters_) {
-    if (p.spec.is_bias) {
+    if (p.spec.is_bias || p.spec.is_buffer) {
       fill(context, p.value, constant(0));
     } else if (p.spec.role == Role::kNorm) {
       fill(context, p.value, constant(spec.norm_unit_offset ? 0 : 1));

@@ -26,6 +26,9 @@ struct ParameterSpec {
   Role role = Role::kDense;
   int layer = -1;  // -1: not in a layer
   bool is_bias = false;
+  /// Loaded, saved and computed with in f32, whatever the dtype of the rest, and never trained: a buffer of
+  /// Transformers that it keeps in f32 (e_score_correction_bias).
+  bool is_buffer = false;
   /// Weight decay applies: not to norms, not to biases (Transformers' Trainer.get_decay_parameter_names).
   bool decays() const { return role != Role::kNorm && !is_bias; }
 };
@@ -53,6 +56,7 @@ class ParameterList {
   /// What follows belongs to this layer; -1: to none.
   void set_layer(int layer) { layer_ = layer; }
   void add(const std::string& name, Shape shape, Role role);
+  void add_buffer(const std::string& name, Shape shape, Role role);
   /// NAME.weight (out, in), and NAME.bias (out) where there is one.
   void linear(const std::string& name, std::int64_t out, std::int64_t in, bool bias, Role role);
   std::vector<ParameterSpec> take() { return std::move(list_); }
@@ -66,8 +70,8 @@ class ParameterList {
 /// A parameter: its description, its value, and where its gradient gathers.
 struct Parameter {
   ParameterSpec spec;
-  Tensor value;  // compute dtype; carries the gradient slot while trainable; undefined where there is a
-                 // residency
+  Tensor value;  // compute dtype (a buffer: f32); carries the gradient slot while trainable; undefined where
+                 // there is a residency
   bool trainable = false;
   std::shared_ptr<ops::GradSlot> grad_slot = nullptr;   // null while frozen
   std::shared_ptr<ops::Residency> residency = nullptr;  // null: the value is there
@@ -91,18 +95,18 @@ class ParameterSet {
 
   std::vector<std::string> names() const;
 
-  /// Makes the parameters trainable in whose names none of the patterns (name_pattern.h) is found, with
-  /// gradients of grad_dtype. Returns for each pattern how many parameters it froze. Throws Error(kUser) for
-  /// a pattern that is no regular expression or matches nothing.
+  /// Makes the parameters but buffers trainable in whose names none of the patterns (name_pattern.h) is
+  /// found, with gradients of grad_dtype. Returns for each pattern how many parameters it froze. Throws
+  /// Error(kUser) for a pattern that is no regular expression or matches nothing.
   std::vector<std::int64_t> set_trainable(const std::vector<std::string>& freeze_patterns, DType grad_dtype);
   /// Forgets all gradients (their memory stays).
   void reset_grads();
-  /// Total elements; trainable only, if asked.
+  /// Total elements, without buffers (as Transformers' num_parameters); trainable only, if asked.
   std::int64_t num_elements(bool trainable_only = false) const;
 
   /// Normal(0, initializer_range) for matrices, 1 for norms (0 where they multiply by 1 + weight), 0 for
-  /// biases and for the padding row of the embedding, as Transformers initialises; a function of (seed, name,
-  /// element) alone.
+  /// biases, buffers and for the padding row of the embedding, as Transformers initialises; a function of
+  /// (seed, name, element) alone.
   void initialize(ops::Context& context, const DecoderSpec& spec, std::uint64_t seed);
 
  private:

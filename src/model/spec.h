@@ -9,12 +9,13 @@
 
 #include "model/mixers/attention.h"
 #include "model/mixers/dense.h"
+#include "model/mixers/mla.h"
 #include "model/mixers/moe.h"
 #include "model/rope.h"
 
 namespace hone::model {
 
-using MixerSpec = std::variant<AttentionSpec, DenseSpec, MoeSpec>;
+using MixerSpec = std::variant<AttentionSpec, MlaSpec, DenseSpec, MoeSpec>;
 
 /// One residual branch: x += residual_multiplier * post_norm(mixer(norm(x))).
 struct BranchSpec {

@@ -39,27 +39,51 @@ test::Input logits_input(std::string name, std::int64_t tokens, std::int64_t exp
   return {.name = std::move(name), .shape = {tokens, experts}, .scale = 0.1, .is_f32 = true};
 }
 
-void check_router(std::int64_t experts, std::int64_t top_k, bool normalize) {
+void check_router(std::int64_t experts, std::int64_t top_k, const RouterRule& rule, bool bias = false) {
   constexpr std::int64_t kTokens = 4;
   check_op({.inputs = {logits_input("logits", kTokens, experts)},
             .program = [=](Context& c, const Tensors& in) -> Tensors {
-              const Routing r = route(c, spread(c, in[0]), top_k, {.normalize = normalize});
+              std::vector<float> biases;
+              for (std::int64_t e = 0; e < experts; ++e) biases.push_back(0.3F * static_cast<float>(e % 3));
+              const Routing r =
+                  route(c, spread(c, in[0]), top_k, rule,
+                        bias ? Tensor::from<float>(c.stream(), biases, {experts}, device::Purpose::kData)
+                             : Tensor());
               return {r.weights, r.probability_sums};
             },
             .kept_bytes = (kTokens * experts + 2 * kTokens * top_k) * 4});
 }
 
 TEST(Router, GradMatchesFiniteDifference) {
-  check_router(5, 2, false);
+  check_router(5, 2, {});
 }
 TEST(Router, GradMatchesFiniteDifferenceWithNormalizedWeights) {
-  check_router(5, 2, true);
+  check_router(5, 2, {.normalize = true});
 }
 TEST(Router, GradMatchesFiniteDifferenceWithOneChoice) {
-  check_router(7, 1, false);
+  check_router(7, 1, {});
 }
 TEST(Router, GradMatchesFiniteDifferenceWhereAllAreChosen) {
-  check_router(3, 3, true);
+  check_router(3, 3, {.normalize = true});
+}
+TEST(Router, GradMatchesFiniteDifferenceOfASoftmaxOfTheChosen) {
+  check_router(5, 2, {.score = RouterRule::Score::kSoftmaxOfChosen});
+  check_router(7, 3, {.score = RouterRule::Score::kSoftmaxOfChosen, .scaling = 2});
+}
+TEST(Router, GradMatchesFiniteDifferenceOfSigmoidsInGroups) {
+  RouterRule rule{.score = RouterRule::Score::kSigmoid,
+                  .group_score = RouterRule::GroupScore::kTopTwoSum,
+                  .groups = 3,
+                  .top_groups = 2,
+                  .normalize = true,
+                  .normalize_eps = 1e-20F,
+                  .scaling = 2.5F};
+  check_router(9, 3, rule, true);
+  rule.normalize = false;
+  check_router(9, 3, rule, true);
+  rule.score = RouterRule::Score::kSoftmax;
+  rule.group_score = RouterRule::GroupScore::kMax;
+  check_router(9, 3, rule);
 }
 
 TEST(Router, ChoosesTheLargestAndBreaksTiesByIndex) {
@@ -75,6 +99,40 @@ TEST(Router, ChoosesTheLargestAndBreaksTiesByIndex) {
     EXPECT_THAT(r.permutation.span<std::int32_t>(), ElementsAre(2, 0, 3, 4, 1, 5)) << "stable";
     EXPECT_THAT(r.inverse.span<std::int32_t>(), ElementsAre(1, 4, 0, 2, 3, 5));
     EXPECT_THAT(values_of(r.weights), ElementsAre(0.5, 0.5, 0.5, 0.5, testing::Gt(0.99), testing::Lt(0.01)));
+  }
+}
+
+// Transformers computes the logits of DeepSeek's routers in f32 whatever the model's dtype: so must the
+// choice.
+TEST(Router, ChoosesInABf16ModelByLogitsThatAreNotRounded) {
+  constexpr std::int64_t kTokens = 200, kExperts = 32, kHidden = 96, kTopK = 4;
+  for (const auto isa : kernels::available_cpu_isas()) {
+    Context context({}, 1);
+    context.set_kernels(kernels::cpu_kernels(isa));
+    const Tensor x = random_tensor(context, {kTokens, kHidden}, 1, 1, 0, DType::kBF16);
+    const Tensor gate = random_tensor(context, {kExperts, kHidden}, 2, 0.1, 0, DType::kBF16);
+    const Routing r = route(context, ops::linear(context, x, gate, {}, {}, DType::kF32), kTopK,
+                            {.score = RouterRule::Score::kSigmoid});
+    const auto xs = values_of(x), gates = values_of(gate);
+    int near = 0;  // choices that differ by what a sum in f32 may be off
+    for (std::int64_t t = 0; t < kTokens; ++t) {
+      std::vector<std::pair<double, std::int32_t>> scores;
+      for (std::int64_t e = 0; e < kExperts; ++e) {
+        double logit = 0;
+        for (std::int64_t h = 0; h < kHidden; ++h)
+          logit += xs[static_cast<std::size_t>(t * kHidden + h)] *
+                   gates[static_cast<std::size_t>(e * kHidden + h)];
+        scores.emplace_back(-1 / (1 + std::exp(-logit)), static_cast<std::int32_t>(e));
+      }
+      std::sort(scores.begin(), scores.end());
+      for (std::size_t i = 0; i < kTopK; ++i) {
+        near += scores[i + 1].first - scores[i].first < 2e-6 ? 1 : 0;
+        if (r.experts_of.span<std::int32_t>()[static_cast<std::size_t>(t) * kTopK + i] == scores[i].second)
+          continue;
+        EXPECT_LT(scores[i + 1].first - scores[i].first, 2e-6) << "token " << t << " choice " << i;
+      }
+    }
+    EXPECT_LE(near, 3) << "most choices prove something";
   }
 }
 
@@ -95,6 +153,8 @@ TEST(Router, ArgumentsAreChecked) {
   } catch (const Error& e) {
     EXPECT_THAT(e.what(), testing::StartsWith("[moe.route] top_k 4 of 3 experts"));
   }
+  EXPECT_THROW(route(context, random_tensor(context, {4, 3}, 1), 2, {}, random_tensor(context, {4}, 1)),
+               Error);
 }
 
 // The whole layer: router and experts share x, and the routing weights' gradient flows back into the router.

@@ -117,11 +117,15 @@ TEST(HeadNormRope, GradMatchesFiniteDifferenceWithNorm) {
 }
 
 TEST(HeadNormRope, GradMatchesFiniteDifferenceWherePartOfAHeadTurns) {
-  check_op({.inputs = {activation("x", {3, 20}), weight("weight", {10}, 0.3, 1)},
-            .program = [](Context& c, const Tensors& in) -> Tensors {
-              return {head_norm_rope(c, in[0], in[1], rotary_table(c, 4, 2), ints(c, {3, 0, 2}), 10, 1e-5F)};
-            },
-            .kept_bytes = 3 * 20 * kFloat});
+  for (const HeadNormRopeOptions options : {HeadNormRopeOptions{}, HeadNormRopeOptions{.rotary_begin = 6},
+                                            HeadNormRopeOptions{.interleaved = true},
+                                            HeadNormRopeOptions{.rotary_begin = 5, .interleaved = true}})
+    check_op({.inputs = {activation("x", {3, 20}), weight("weight", {10}, 0.3, 1)},
+              .program = [=](Context& c, const Tensors& in) -> Tensors {
+                return {head_norm_rope(c, in[0], in[1], rotary_table(c, 4, 2), ints(c, {3, 0, 2}), 10, 1e-5F,
+                                       options)};
+              },
+              .kept_bytes = 3 * 20 * kFloat});
 }
 
 void check_attention(std::int64_t heads, std::int64_t kv_heads, std::int64_t head_dim, std::int64_t window) {

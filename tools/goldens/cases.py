@@ -27,6 +27,8 @@ class Case:
     max_shard_size: str | None = None
     quantization: str | None = None  # "fp8", "mxfp4": how the weights are stored; the figures are of their values
     stored_head: str | None = None  # with tied embeddings: store lm_head.weight too, "equal" or "different"
+    equal_experts: bool = False  # experts 1 and 2 of every layer get the same logits
+    mtp: bool = False  # store a layer more, of the kind that predicts further tokens: nobody computes it
     drop_config_keys: tuple[str, ...] = ()
     patch_config: dict[str, Any] = field(default_factory=dict)  # what the config class itself would not write
 
@@ -54,6 +56,21 @@ WIDE = dict(hidden_size=32)  # sizes that vectors of 8 divide; most cases are ke
 LARGER = WIDE | dict(vocab_size=128, intermediate_size=48)
 GRANITE = dict(
     embedding_multiplier=3.0, residual_multiplier=0.4, attention_multiplier=0.3, logits_scaling=1.6
+)
+DEEPSEEK_MOE = dict(
+    moe_intermediate_size=12,
+    n_routed_experts=8,
+    num_experts_per_tok=3,
+    n_shared_experts=2,
+    first_k_dense_replace=1,
+)
+LATENT = dict(
+    num_key_value_heads=4,
+    q_lora_rank=14,
+    kv_lora_rank=10,
+    qk_nope_head_dim=6,
+    qk_rope_head_dim=4,
+    v_head_dim=7,
 )
 BASES: dict[str, dict[str, Any]] = {
     "llama": DENSE,
@@ -117,6 +134,14 @@ BASES: dict[str, dict[str, Any]] = {
             "truncate": False,
             "original_max_position_embeddings": 32,
         },
+    ),
+    "deepseek_v2": DENSE | DEEPSEEK_MOE | LATENT,
+    "deepseek_v3": DENSE | DEEPSEEK_MOE | LATENT | dict(n_group=4, topk_group=2, routed_scaling_factor=1.5),
+    "glm4_moe": DENSE
+    | DEEPSEEK_MOE
+    | dict(
+        head_dim=12,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
     ),
 }
 
@@ -832,11 +857,114 @@ QUANTIZED = [
         dict(hidden_size=64, intermediate_size=32, num_local_experts=4),
         quantization="mxfp4",
     ),
+    Case(
+        "deepseek_v3-fp8",
+        "deepseek_v3",
+        "FP8 projections and experts of latent attention, as DeepSeek-V3 is published; its bias stays f32",
+        dict(
+            q_lora_rank=16,
+            kv_lora_rank=16,
+            qk_nope_head_dim=8,
+            qk_rope_head_dim=8,
+            v_head_dim=8,
+            moe_intermediate_size=16,
+        ),
+        quantization="fp8",
+    ),
+]
+MSCALES = dict(factor=8.0, original_max_position_embeddings=16, mscale=0.8, mscale_all_dim=1.2)
+DEEPSEEK = [
+    Case(
+        "deepseek_v2-default",
+        "deepseek_v2",
+        "latent attention of queries, too; greedy routing; a dense layer first, f32 storage",
+        WIDE,
+        dtype="float32",
+    ),
+    Case(
+        "deepseek_v2-groups",
+        "deepseek_v2",
+        "experts of the two best of four groups; no q_lora_rank; norm_topk_prob, which is overlooked; no dense layer",
+        dict(
+            topk_method="group_limited_greedy",
+            n_group=4,
+            topk_group=2,
+            routed_scaling_factor=2.5,
+            q_lora_rank=None,
+            norm_topk_prob=True,
+            first_k_dense_replace=0,
+        ),
+        max_shard_size="20KB",
+    ),
+    Case(
+        "deepseek_v2-yarn-v4",
+        "deepseek_v2",
+        "yarn with both mscales, all biases, tied; config as Transformers 4 wrote it",
+        rope("yarn", **MSCALES)
+        | dict(attention_bias=True, mlp_bias=True, tie_word_embeddings=True, n_routed_experts=7),
+        config_style="v4",
+        legacy_rope_key="type",
+        patch_config=dict(scoring_func="softmax", moe_layer_freq=1, aux_loss_alpha=0.001, seq_aux=True),
+    ),
+    Case(
+        "deepseek_v3-default",
+        "deepseek_v3",
+        "sigmoids, correction bias, the two of four groups with the best two experts, f32 storage",
+        WIDE,
+        dtype="float32",
+    ),
+    Case(
+        "deepseek_v3-equals",
+        "deepseek_v3",
+        "experts of equal scores, told apart by the bias alone; groups that leave out the best expert; stacked",
+        dict(n_routed_experts=9, n_group=3, topk_group=2, q_lora_rank=None, n_shared_experts=1),
+        equal_experts=True,
+        layout="fused",
+    ),
+    Case(
+        "deepseek_v3-halves-v4",
+        "deepseek_v3",
+        "halves turned together, yarn with both mscales, attention_bias, norm_topk_prob false; Transformers 4",
+        rope("yarn", 20000.0, **MSCALES)
+        | dict(rope_interleave=False, attention_bias=True, norm_topk_prob=False, routed_scaling_factor=1.0),
+        config_style="v4",
+        patch_config=dict(scoring_func="sigmoid", topk_method="noaux_tc", moe_layer_freq=1, ep_size=1),
+    ),
+    Case(
+        "deepseek_v3-mtp",
+        "deepseek_v3",
+        "one group; a layer for further tokens that passes through; sharded",
+        dict(n_group=1, topk_group=1, num_nextn_predict_layers=1),
+        mtp=True,
+        max_shard_size="20KB",
+    ),
+    Case(
+        "glm4_moe-default",
+        "glm4_moe",
+        "grouped-query attention, of whose heads half is turned; one group, f32 storage",
+        WIDE,
+        dtype="float32",
+    ),
+    Case(
+        "glm4_moe-norm",
+        "glm4_moe",
+        "norms of queries and keys per head, attention_bias, groups, scaling",
+        dict(use_qk_norm=True, attention_bias=True, n_group=2, topk_group=1, routed_scaling_factor=2.5),
+    ),
+    Case(
+        "glm4_moe-v4",
+        "glm4_moe",
+        "a layer for further tokens, tied; config as Transformers 4 wrote it, half a head turned by default",
+        dict(tie_word_embeddings=True, norm_topk_prob=False, n_routed_experts=7),
+        config_style="v4",
+        mtp=True,
+        drop_config_keys=("partial_rotary_factor", "n_group", "topk_group"),
+    ),
 ]
 # The first two of the list are what a new model class is tried on first.
 CASES = [
     *(QWEN3_MOE[0], *LLAMA, *MISTRAL, *QWEN2, *QWEN3, *MIXTRAL, *QWEN2_MOE, *QWEN3_MOE[1:], *OLMOE),
     *(*OLMO2, *SMOLLM3, *OLMO3, *PHI3, *GRANITE_CASES),
-    *(*GEMMA, *GPT_OSS),
+    *(*GEMMA, *GPT_OSS, *DEEPSEEK),
     *QUANTIZED,
 ]

@@ -57,6 +57,37 @@ def fill(model: torch.nn.Module, generator: torch.Generator) -> None:
             value = 1.2 * fan_in**-0.5 * noise
         with torch.no_grad():
             p.copy_(value)
+    for name, b in model.named_buffers():
+        if name.endswith("e_score_correction_bias"):
+            b.copy_(0.3 * torch.randn(b.shape, generator=generator))
+
+
+def make_equal(model: torch.nn.Module) -> None:
+    """Experts 1 and 2 of every layer get the same logits."""
+    for name, p in model.named_parameters():
+        if name.endswith("gate.weight"):
+            with torch.no_grad():
+                p[2] = p[1]
+
+
+def mtp_layer(model: torch.nn.Module, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """Tensors of a layer after the last that predicts further tokens, as the checkpoints of DeepSeek-V3 have it."""
+    layers, hidden, dtype = model.config.num_hidden_layers, model.config.hidden_size, model.dtype
+    last = f"model.layers.{layers - 1}."
+    made = {
+        name.replace(last, f"model.layers.{layers}."): torch.randn(p.shape, generator=generator).to(p.dtype)
+        for name, p in [*model.named_parameters(), *model.named_buffers()]
+        if name.startswith(last) and ".experts." not in name
+    }
+    for name, shape in {
+        "eh_proj.weight": (hidden, 2 * hidden),
+        "enorm.weight": (hidden,),
+        "hnorm.weight": (hidden,),
+        "shared_head.norm.weight": (hidden,),
+        "mlp.experts.0.gate_proj.weight": (model.config.moe_intermediate_size, hidden),
+    }.items():
+        made[f"model.layers.{layers}.{name}"] = torch.randn(shape, generator=generator).to(dtype)
+    return made
 
 
 def config_of(case: Case):
@@ -78,7 +109,10 @@ def as_transformers_4(config: dict, case: Case) -> dict:
         rope = rope["full_attention"]
     if case.family == "phi3":  # these two stand at the top level
         rope.pop("original_max_position_embeddings", None)
+    if "partial_rotary_factor" in rope:
         config["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
+    if case.family.startswith("deepseek"):
+        del config["head_dim"], config["qk_head_dim"]
     config["rope_theta"] = rope.pop("rope_theta")
     rope_type = rope.pop("rope_type")
     config["rope_scaling"] = None if rope_type == "default" else {case.legacy_rope_key: rope_type} | rope
@@ -94,14 +128,22 @@ def as_transformers_4(config: dict, case: Case) -> dict:
 
 def write_checkpoint(case: Case, seed: int, out: Path) -> None:
     model = AutoModelForCausalLM.from_config(config_of(case), dtype=torch.float32)
-    fill(model, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    fill(model, generator)
+    if case.equal_experts:
+        make_equal(model)
+    biases = {n: b.clone() for n, b in model.named_buffers() if n.endswith("e_score_correction_bias")}
     model.to(getattr(torch, case.dtype))
+    for name, bias in biases.items():  # which Transformers keeps in f32
+        model.get_submodule(name.rpartition(".")[0]).e_score_correction_bias = bias
     size = {"max_shard_size": case.max_shard_size} if case.max_shard_size else {}
     model.save_pretrained(out, save_original_format=case.layout == "hub", **size)
     if case.stored_head == "equal":
         tensors = load_file(out / "model.safetensors")
         tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
         save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+    if case.mtp:
+        add_tensors(out, mtp_layer(model, generator))
     path = out / "config.json"
     config = json.loads(path.read_text())
     if case.stored_head == "different":
@@ -112,6 +154,19 @@ def write_checkpoint(case: Case, seed: int, out: Path) -> None:
     for key in case.drop_config_keys:
         del config[key]
     path.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def add_tensors(directory: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Puts further tensors into the last shard."""
+    index = directory / "model.safetensors.index.json"
+    last = sorted(directory.glob("model*.safetensors"))[-1]
+    save_file(load_file(last) | tensors, last, metadata={"format": "pt"})
+    if not index.exists():
+        return
+    content = json.loads(index.read_text())
+    content["weight_map"] = dict(sorted((content["weight_map"] | {k: last.name for k in tensors}).items()))
+    content["metadata"]["total_size"] += sum(t.numel() * t.element_size() for t in tensors.values())
+    index.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
 # ---- quantised storage
@@ -187,14 +242,16 @@ def stored_keys(directory: Path) -> set[str]:
 
 
 def in_checkpoint_layout(model, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Values by parameter name, renamed and split as in the model's checkpoint, by save_pretrained."""
+    """Values by parameter name, renamed and split as in the model's checkpoint, by save_pretrained; no buffers."""
     twin = copy.deepcopy(model)
+    buffers = {name for name, _ in twin.named_buffers()}
     with torch.no_grad():
         for name, p in twin.named_parameters():
             p.copy_(values[name])
     with tempfile.TemporaryDirectory() as folder:
         twin.save_pretrained(folder)
-        return load_file(Path(folder) / "model.safetensors")
+        stored = load_file(Path(folder) / "model.safetensors")
+    return {key: value for key, value in stored.items() if key not in buffers}
 
 
 # ---- the rows
@@ -233,18 +290,39 @@ def padded(rows: list[tuple[torch.Tensor, torch.Tensor]]) -> dict[str, torch.Ten
     return batch
 
 
+def choice_gaps(router, logits: torch.Tensor) -> list[torch.Tensor]:
+    """Per token, by how much the choice of groups, and that of experts, is decided."""
+    p = logits.detach().float()
+    if (bias := getattr(router, "e_score_correction_bias", None)) is not None:
+        p = p.sigmoid() + bias
+    else:
+        p = p.softmax(-1)
+    gaps = []
+    groups = getattr(router, "num_group", None) or 1
+    if groups > 1 and (bias is not None or router.topk_method == "group_limited_greedy"):
+        inside = p.reshape(len(p), groups, -1)
+        rank = inside.topk(1 if bias is None else 2, -1).values.sum(-1)
+        best = rank.sort(-1, descending=True)
+        if router.topk_group < groups:
+            gaps.append(best.values[:, router.topk_group - 1] - best.values[:, router.topk_group])
+        out = torch.ones_like(rank, dtype=torch.bool).scatter(1, best.indices[:, : router.topk_group], False)
+        p = inside.masked_fill(out[..., None], float("-inf")).reshape(p.shape)
+    p = p.sort(-1, descending=True).values
+    if router.top_k < p.shape[-1]:
+        gaps.append(p[:, router.top_k - 1] - p[:, router.top_k])
+    return gaps
+
+
 class RouterGap:
     """While active: the smallest gap between the k-th and the next router probability of any real token."""
 
     def __init__(self, model, mask: torch.Tensor | None = None):
         self.smallest = float("inf")
         self.mask = None if mask is None else mask.reshape(-1).bool()
-        self.routers = [m for m in model.modules() if type(m).__name__.endswith("TopKRouter")]
+        self.routers = [m for m in model.modules() if type(m).__name__.lower().endswith("topkrouter")]
 
     def look(self, router, _, output) -> None:
-        p = output[0].detach().float().softmax(-1).sort(-1, descending=True).values
-        if router.top_k < p.shape[-1]:
-            gap = p[:, router.top_k - 1] - p[:, router.top_k]
+        for gap in choice_gaps(router, output[0]):
             self.smallest = min(self.smallest, float((gap if self.mask is None else gap[self.mask]).min()))
 
     def __enter__(self) -> RouterGap:
@@ -421,6 +499,8 @@ def figures_of(case: Case, directory: Path, generator: torch.Generator) -> dict[
     figures |= losses
     start = in_checkpoint_layout(model, dict(model.named_parameters()))
     expected = stored_keys(directory) - ({"lm_head.weight"} if case.stored_head == "equal" else set())
+    more = f"model.layers.{model.config.num_hidden_layers}."
+    expected = {k for k in expected if not k.startswith(more) and not k.endswith("e_score_correction_bias")}
     assert set(start) == expected, set(start) ^ expected
     stored_grads = in_checkpoint_layout(model, grads)
     figures |= {f"grad.{key}": grad for key, grad in stored_grads.items()}

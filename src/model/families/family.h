@@ -42,5 +42,8 @@ const Family& granitemoe_family();
 const Family& gemma2_family();
 const Family& gemma3_text_family();
 const Family& gpt_oss_family();
+const Family& deepseek_v2_family();
+const Family& deepseek_v3_family();
+const Family& glm4_moe_family();
 
 }  // namespace hone::model

@@ -17,7 +17,7 @@ DecoderSpec phi3_spec(const hub::ModelConfig& config) {
                                    .rms_norm_eps = 1e-5,
                                    .pad_token_id = 32000,
                                    .original_max_position_embeddings = 4096,
-                                   .partial_rotary = true,
+                                   .partial_rotary_factor = 1.0,
                                    .ropes_by_layer = true});
   config.ignore({"embd_pdrop", "attention_bias", "full_attn_mod", "interpolate_factor", "lm_head_bias",
                  "mlp_bias", "original_max_position_embeddings"});

@@ -21,8 +21,7 @@ SpecReader::SpecReader(const hub::ModelConfig& config, const ConfigDefaults& def
   base_.hidden = count("hidden_size", defaults.hidden_size);
   base_.max_positions = count("max_position_embeddings", defaults.max_position_embeddings, kMostLong);
   base_.norm_eps = non_negative("rms_norm_eps", defaults.rms_norm_eps);
-  base_.tied = config.has("tie_word_embeddings") ? config.boolean_or_null("tie_word_embeddings", false)
-                                                 : defaults.tie_word_embeddings;
+  base_.tied = flag("tie_word_embeddings", defaults.tie_word_embeddings);
   base_.initializer_range = non_negative("initializer_range", 0.02);
   // torch.nn.Embedding counts a negative padding_idx from the end.
   const auto padding = config.integer_or_null(
@@ -41,18 +40,19 @@ SpecReader::SpecReader(const hub::ModelConfig& config, const ConfigDefaults& def
   if (attention_.heads % attention_.kv_heads != 0)
     fail("{}: num_attention_heads is {}, which num_key_value_heads {} does not divide", config.file(),
          attention_.heads, attention_.kv_heads);
-  if (config.has_value("head_dim")) {
-    attention_.head_dim = count("head_dim", 0, kMostMany);
-  } else if (defaults.head_dim > 0 && !config.has("head_dim")) {
+  const char* head_dim = defaults.head_dim_key;
+  if (config.has_value(head_dim)) {
+    attention_.head_dim = count(head_dim, 0, kMostMany);
+  } else if (defaults.head_dim > 0 && !config.has(head_dim)) {
     attention_.head_dim = defaults.head_dim;
   } else {
     if (base_.hidden % attention_.heads != 0)
-      fail("{}: hidden_size {} is not a multiple of num_attention_heads {} and there is no head_dim",
-           config.file(), base_.hidden, attention_.heads);
+      fail("{}: hidden_size {} is not a multiple of num_attention_heads {} and there is no {}", config.file(),
+           base_.hidden, attention_.heads, head_dim);
     attention_.head_dim = base_.hidden / attention_.heads;
   }
   if (attention_.head_dim % 2 != 0)
-    fail("{}: head_dim is {}; rotary position embedding needs an even one", config.file(),
+    fail("{}: {} is {}; rotary position embedding needs an even one", config.file(), head_dim,
          attention_.head_dim);
   if (!defaults.ropes_by_layer) base_.ropes = {rope(config.rope())};
 }
@@ -68,6 +68,10 @@ std::int64_t SpecReader::count(const hub::ConfigKey& key, std::int64_t if_absent
   const std::int64_t value = if_absent > 0 ? config_.integer(key, if_absent) : config_.integer(key);
   if (value < 1 || value > most) config_.refuse(key, fmt::format("expected 1 to {}", most));
   return value;
+}
+
+bool SpecReader::flag(const hub::ConfigKey& key, bool if_absent) const {
+  return config_.has(key) ? config_.boolean_or_null(key, false) : if_absent;
 }
 
 double SpecReader::non_negative(const hub::ConfigKey& key, double if_absent) const {
@@ -126,8 +130,8 @@ RopeSpec SpecReader::rope(const hub::RopeConfig& rope) const {
   const auto refuse = [&](const std::string& what) { fail("{}: rope_parameters: {}", config_.file(), what); };
   if (!(spec.theta > 1.0) || !std::isfinite(spec.theta))
     refuse(fmt::format("rope_theta is {}, expected more than 1", spec.theta));
-  const double partial = rope.partial_rotary_factor.value_or(1.0);
-  if (defaults_.partial_rotary) {
+  const double partial = rope.partial_rotary_factor.value_or(defaults_.partial_rotary_factor.value_or(1.0));
+  if (defaults_.partial_rotary_factor) {
     if (!(partial > 0 && partial <= 1)) refuse(fmt::format("partial_rotary_factor is {}", partial));
     spec.rotary_dim = static_cast<std::int64_t>(static_cast<double>(attention_.head_dim) * partial);
     if (spec.rotary_dim < 2 || spec.rotary_dim % 2 != 0)
@@ -142,7 +146,7 @@ RopeSpec SpecReader::rope(const hub::RopeConfig& rope) const {
         fmt::format("rope_type is '{}', which hone does not know; known: default, linear, dynamic, llama3, "
                     "yarn, longrope",
                     spec.type));
-  if (partial != 1.0 && !defaults_.partial_rotary)
+  if (partial != 1.0 && !defaults_.partial_rotary_factor)
     refuse(fmt::format("partial_rotary_factor is {}; {} rotates whole heads", partial, base_.model_type));
   if (spec.type == "dynamic" && spec.rotary_dim <= 2)
     refuse(fmt::format("rope_type 'dynamic' needs a head_dim above 2, it is {}", spec.rotary_dim));
@@ -244,8 +248,8 @@ std::vector<std::int64_t> SpecReader::late_windows() const {
   return windows(use_window ? window(4096) : 0, [&](std::int64_t i) { return i >= max_window_layers; });
 }
 
-MoeSpec SpecReader::moe(DecoderSpec& spec, const hub::ConfigKey& experts_key, std::int64_t experts,
-                        std::int64_t top_k, double aux_coefficient) const {
+MoeSpec SpecReader::experts(const hub::ConfigKey& experts_key, std::int64_t experts,
+                            std::int64_t top_k) const {
   MoeSpec moe;
   moe.experts = count(experts_key, experts, kMostMany);
   moe.top_k = count("num_experts_per_tok", top_k, kMostMany);
@@ -255,6 +259,12 @@ MoeSpec SpecReader::moe(DecoderSpec& spec, const hub::ConfigKey& experts_key, st
   if (moe.top_k > moe.experts)
     fail("{}: num_experts_per_tok is {}, but there are only {} experts", config_.file(), moe.top_k,
          moe.experts);
+  return moe;
+}
+
+MoeSpec SpecReader::moe(DecoderSpec& spec, const hub::ConfigKey& experts_key, std::int64_t num_experts,
+                        std::int64_t top_k, double aux_coefficient) const {
+  MoeSpec moe = experts(experts_key, num_experts, top_k);
   spec.output_router_logits = config_.boolean_or_null("output_router_logits", false);
   spec.aux_coefficient = config_.number("router_aux_loss_coef", aux_coefficient);
   if (!std::isfinite(static_cast<float>(spec.aux_coefficient)))

@@ -24,9 +24,11 @@ struct ConfigDefaults {
   bool tie_word_embeddings = false;
   std::int64_t pad_token_id = -1;                     // -1: none
   std::int64_t original_max_position_embeddings = 0;  // 0: max_position_embeddings
-  bool partial_rotary = false;    // partial_rotary_factor acts; elsewhere Transformers overlooks it
+  /// Given where partial_rotary_factor acts; elsewhere Transformers overlooks it.
+  std::optional<double> partial_rotary_factor = std::nullopt;
   bool ropes_by_layer = false;    // the family reads them itself: SpecReader::rope()
   bool reads_activation = false;  // the family does: SpecReader::activation(); else it is silu
+  const char* head_dim_key = "head_dim";
 };
 
 /// Reads the parts of a DecoderSpec that families share, and checks them.
@@ -52,6 +54,8 @@ class SpecReader {
   /// `key` is the share of a noise that Transformers adds in training only (attention_dropout): hone leaves
   /// it out, and says so in spec.left_out where it is not 0.
   void leave_out_noise(const hub::ConfigKey& key, DecoderSpec& spec) const;
+  /// A flag of which null means false, and which may be absent.
+  bool flag(const hub::ConfigKey& key, bool if_absent) const;
   /// A finite number of at least 0.
   double non_negative(const hub::ConfigKey& key, double if_absent) const;
   /// A finite number above 0.
@@ -73,6 +77,8 @@ class SpecReader {
                                     const std::function<bool(std::int64_t)>& is_sliding) const;
   /// Qwen2's and Qwen3's rule: where use_sliding_window is set, layers from max_window_layers on slide.
   std::vector<std::int64_t> late_windows() const;
+  /// Experts, and num_experts_per_tok of them for each token. top_k 0: required.
+  MoeSpec experts(const hub::ConfigKey& experts_key, std::int64_t experts, std::int64_t top_k) const;
   /// Top-k routing: experts, num_experts_per_tok, and the auxiliary loss (into `spec`).
   MoeSpec moe(DecoderSpec& spec, const hub::ConfigKey& experts_key, std::int64_t experts, std::int64_t top_k,
               double aux_coefficient) const;

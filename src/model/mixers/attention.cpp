@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "model/generation_state.h"
+#include "model/mixers/keys_values.h"
 #include "model/mixers/linear.h"
 #include "model/parameters.h"
 #include "ops/elementwise.h"
@@ -15,11 +15,6 @@
 namespace hone::model {
 
 namespace {
-
-/// The keys and values of earlier tokens: (rows, kv_heads * head_dim) T each.
-struct KeysAndValues : MixerState {
-  Tensor keys, values;
-};
 
 class Attention final : public Mixer {
  public:
@@ -50,15 +45,7 @@ class Attention final : public Mixer {
     const Tensor q = rotated(context, normed(context, project(0, q_), q_norm_), q_norm_, pass);
     Tensor k = rotated(context, normed(context, project(1, k_), k_norm_), k_norm_, pass);
     Tensor v = clipped(context, project(2, v_));
-    ops::SequenceLayout layout = pass.layout;
-    if (pass.state != nullptr) {
-      const auto& held = dynamic_cast<const KeysAndValues&>(pass.state->of(*this));
-      pass.state->append(context, k, held.keys);
-      pass.state->append(context, v, held.values);
-      k = held.keys;
-      v = held.values;
-      layout = pass.state->layout();
-    }
+    const auto layout = continue_keys_values(context, *this, pass, k, v);
     ops::AttentionOptions options{.softcap = static_cast<float>(spec_.softcap)};
     if (spec_.sinks) options.sinks = sinks_->handle();
     const Tensor o = ops::attention(context, q, k, v, layout, spec_.head_dim, spec_.window, scale_, options);
@@ -67,11 +54,8 @@ class Attention final : public Mixer {
 
   std::unique_ptr<MixerState> make_state(ops::Context& context, DType dtype,
                                          std::int64_t rows) const override {
-    auto state = std::make_unique<KeysAndValues>();
-    const Shape shape{rows, spec_.kv_heads * spec_.head_dim};
-    state->keys = context.empty(shape, dtype, device::Purpose::kCache);
-    state->values = context.empty(shape, dtype, device::Purpose::kCache);
-    return state;
+    const std::int64_t width = spec_.kv_heads * spec_.head_dim;
+    return make_keys_values(context, dtype, rows, width, width);
   }
 
  private:

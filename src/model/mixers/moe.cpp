@@ -10,19 +10,23 @@ namespace hone::model {
 
 namespace {
 
+DenseSpec shared_of(const MoeSpec& spec) {
+  return {.ffn = spec.shared_ffn, .bias = spec.shared_bias};
+}
+
 class Moe final : public Mixer {
  public:
   Moe(const MoeSpec& spec, const std::string& prefix, const ParameterSet& parameters, double norm_eps)
       : spec_(spec),
         router_(Linear::find(parameters, prefix + "." + spec.router)),
+        correction_bias_(parameters.find(prefix + "." + spec.router + ".e_score_correction_bias")),
         gate_up_(parameters.find(prefix + ".experts.gate_up_proj")),
         down_(parameters.find(prefix + ".experts.down_proj")),
         gate_up_bias_(parameters.find(prefix + ".experts.gate_up_proj_bias")),
         down_bias_(parameters.find(prefix + ".experts.down_proj_bias")),
-        shared_gate_(parameters.find(prefix + ".shared_expert_gate.weight")) {
+        shared_gate_(parameters.find(prefix + "." + spec.shared + "_gate.weight")) {
     if (spec.shared_ffn > 0)
-      shared_ =
-          make_mixer(DenseSpec{.ffn = spec.shared_ffn}, prefix + ".shared_expert", parameters, norm_eps);
+      shared_ = make_mixer(shared_of(spec), prefix + "." + spec.shared, parameters, norm_eps);
   }
 
   Tensor forward(ops::Context& context, const Tensor& h, const Tensor& residual, const Pass& pass,
@@ -30,7 +34,9 @@ class Moe final : public Mixer {
     const auto handle = [](const Parameter* p) { return p != nullptr ? p->handle() : ops::Weight(); };
     const Tensor logits =
         ops::linear(context, h, handle(router_.weight), handle(router_.bias), {}, DType::kF32);
-    const moe::Routing routing = moe::route(context, logits, spec_.top_k, spec_.rule);
+    const ops::HeldWeight correction_bias(context, handle(correction_bias_));
+    const moe::Routing routing =
+        moe::route(context, logits, spec_.top_k, spec_.rule, correction_bias.value());
     statistics.push_back(routing.counts);
     statistics.push_back(routing.probability_sums);
     const Tensor y = moe::experts(context, h,
@@ -40,6 +46,7 @@ class Moe final : public Mixer {
                                    .down_bias = handle(down_bias_)},
                                   spec_.function, routing, residual);
     if (!shared_) return y;
+    if (shared_gate_ == nullptr) return shared_->forward(context, h, y, pass, statistics);
     const Tensor gate = ops::linear(context, h, shared_gate_->handle(), {}, {}, DType::kF32);
     return ops::row_gate(context, shared_->forward(context, h, {}, pass, statistics), gate, y);
   }
@@ -47,11 +54,12 @@ class Moe final : public Mixer {
  private:
   MoeSpec spec_;
   Linear router_;
+  const Parameter* correction_bias_;  // null: none
   const Parameter* gate_up_;
   const Parameter* down_;
-  const Parameter* gate_up_bias_;
-  const Parameter* down_bias_;
-  const Parameter* shared_gate_;
+  const Parameter* gate_up_bias_;  // null: none
+  const Parameter* down_bias_;     // null: none
+  const Parameter* shared_gate_;   // null: none
   std::unique_ptr<Mixer> shared_;  // null: none
 };
 
@@ -59,6 +67,9 @@ class Moe final : public Mixer {
 
 void list_parameters(const MoeSpec& spec, const std::string& prefix, ParameterList& list) {
   list.linear(prefix + "." + spec.router, spec.experts, list.hidden(), spec.router_bias, Role::kRouter);
+  if (spec.has_correction_bias)
+    list.add_buffer(prefix + "." + spec.router + ".e_score_correction_bias", Shape{spec.experts},
+                    Role::kRouter);
   const auto add_expert = [&](const std::string& name, std::int64_t out, std::int64_t in) {
     list.add(prefix + ".experts." + name, Shape{spec.experts, out, in}, Role::kExpert);
     if (spec.expert_bias)
@@ -67,8 +78,9 @@ void list_parameters(const MoeSpec& spec, const std::string& prefix, ParameterLi
   add_expert("gate_up_proj", 2 * spec.ffn, list.hidden());
   add_expert("down_proj", list.hidden(), spec.ffn);
   if (spec.shared_ffn == 0) return;
-  list_parameters(DenseSpec{.ffn = spec.shared_ffn}, prefix + ".shared_expert", list, Role::kSharedExpert);
-  list.add(prefix + ".shared_expert_gate.weight", Shape{1, list.hidden()}, Role::kSharedExpert);
+  list_parameters(shared_of(spec), prefix + "." + spec.shared, list, Role::kSharedExpert);
+  if (spec.shared_is_gated)
+    list.add(prefix + "." + spec.shared + "_gate.weight", Shape{1, list.hidden()}, Role::kSharedExpert);
 }
 
 std::unique_ptr<Mixer> make_mixer(const MoeSpec& spec, const std::string& prefix,

@@ -1,4 +1,4 @@
-// Mixture of experts with a softmax router, and maybe a gated shared expert.
+// Mixture of experts, and maybe a shared expert that every token goes to.
 #pragma once
 
 #include <cstdint>
@@ -13,15 +13,20 @@ namespace hone::model {
 class ParameterList;
 class ParameterSet;
 
-/// Keys: PREFIX.ROUTER.{weight,bias}, PREFIX.experts.{gate_up,down}_proj, the same with _bias behind and,
-/// with a shared expert, PREFIX.shared_expert.{gate,up,down}_proj.weight, PREFIX.shared_expert_gate.weight.
+/// Keys: PREFIX.ROUTER.{weight,bias,e_score_correction_bias}, PREFIX.experts.{gate_up,down}_proj, the same
+/// with _bias behind and, with a shared expert, PREFIX.SHARED.{gate,up,down}_proj.{weight,bias},
+/// PREFIX.SHARED_gate.weight.
 struct MoeSpec {
   std::int64_t experts = 0, top_k = 0, ffn = 0;
   moe::RouterRule rule;
-  std::int64_t shared_ffn = 0;  // 0: no shared expert
+  bool has_correction_bias = false;  // f32 whatever the rest is; Transformers never trains it
   std::string router = "gate";
   bool router_bias = false, expert_bias = false;
   moe::ExpertFunction function = {};  // gated
+  std::int64_t shared_ffn = 0;        // 0: no shared expert
+  std::string shared = "shared_expert";
+  bool shared_is_gated = true;  // times the sigmoid of a product of its own
+  bool shared_bias = false;
 };
 
 void list_parameters(const MoeSpec& spec, const std::string& prefix, ParameterList& list);
