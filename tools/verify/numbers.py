@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from oracle import (
     row_length_matters,
 )
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from verify.directories import compare_directories
 from verify.report import Hone, HoneFailed, Report, write_rows
@@ -61,6 +63,25 @@ def hone_logits(hone: Hone, model: Path, rows: list[Row], dtype: str) -> dict[st
         return load_file(target)
 
 
+def is_quantized(directory: Path) -> bool:
+    return "quantization_config" in json.loads((directory / "config.json").read_text())
+
+
+@contextlib.contextmanager
+def plain(directory: Path) -> Iterator[Path]:
+    """The checkpoint itself; for a quantised one a directory of what Transformers dequantizes it to, in f32."""
+    if not is_quantized(directory):
+        yield directory
+        return
+    config = json.loads((directory / "config.json").read_text())
+    del config["quantization_config"]
+    with tempfile.TemporaryDirectory() as folder:
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=torch.float32)
+        model.load_state_dict(load(directory).state_dict())
+        model.save_pretrained(folder)
+        yield Path(folder)
+
+
 def clear_rows(model, rows: list[Row]) -> tuple[list[Row], list[torch.Tensor]]:
     """The rows without a router choice that rounding could turn, and Transformers' logits of each."""
     kept, logits = [], []
@@ -95,9 +116,8 @@ def check_f32(report: Report, hone: Hone, directory: Path, model, rows: list[Row
             report.at_most("loss f32", abs(ours["loss"].item() - loss) / abs(loss), F32_LIMIT)
 
 
-def check_bf16(report: Report, hone: Hone, directory: Path, model, long_rows: list[torch.Tensor]) -> None:
+def check_bf16(report: Report, hone: Hone, directory: Path, model, rough, long_rows: list[torch.Tensor]) -> None:
     """Both programs' bf16 against the f32 truth, by the median of the tokens' relative distances."""
-    rough = load(directory, torch.bfloat16)
     ours = hone_logits(hone, directory, [(ids, ids) for ids in long_rows], "bf16")
     mine, theirs = [], []
     for i, ids in enumerate(long_rows):
@@ -126,11 +146,13 @@ def check_numbers(
 ) -> None:
     """Logits and loss in f32 and, given long rows, the bf16 median."""
     check_loads(report, directory)
-    model = load(directory)
+    with plain(directory) as values:
+        model = load(values)
+        rough = load(values, torch.bfloat16) if long_rows is not None else None
     try:
         check_f32(report, hone, directory, model, rows)
         if long_rows is not None:
-            check_bf16(report, hone, directory, model, long_rows)
+            check_bf16(report, hone, directory, model, rough, long_rows)
     except HoneFailed as error:
         report.check("hone logits", False, str(error))
 
@@ -142,7 +164,7 @@ def recipe(model: Path, rows: Path, output: Path, count: int, seq_len: int, lr: 
     """YAML is a superset of JSON."""
     return json.dumps(
         {
-            "model": {"path": str(model), "dtype": "f32"},
+            "model": {"path": str(model), "dtype": "f32"} | ({"quantized": "keep"} if is_quantized(model) else {}),
             "data": {"train": str(rows), "seq_len": seq_len, "packing": False, "shuffle": False},
             "train": {
                 "steps": ADAM["steps"] if lr > 0 else 1,
@@ -191,7 +213,8 @@ def check_update(report: Report, before: dict, expected: dict, made: dict) -> No
 
 
 def check_training(report: Report, hone: Hone, directory: Path, rows: list[Row], folder: Path) -> None:
-    """Learning rate 0 keeps the bytes; three steps give torch's weights; what they saved is read alike."""
+    """Learning rate 0 keeps the bytes; three steps give torch's weights; what they saved is read alike. Weights kept
+    quantised are too coarse for the middle one."""
     config = json.loads((directory / "config.json").read_text())
     rows = [(ids, labels) for ids, labels in rows if (labels[1:] != -100).any()]
     longest = max(len(ids) for ids, _ in rows)
@@ -206,6 +229,9 @@ def check_training(report: Report, hone: Hone, directory: Path, rows: list[Row],
         made = train(hone, directory, rows, folder / "moved", longest, lr=ADAM["lr"])
     except HoneFailed as error:
         report.check("hone train", False, str(error))
+        return
+    if is_quantized(directory):
+        check_numbers(report, hone, made, rows, None)
         return
     model = load(directory)
     before = in_checkpoint_layout(model, dict(model.named_parameters()))
