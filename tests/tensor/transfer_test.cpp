@@ -129,7 +129,7 @@ TEST(GuardedStream, HandsOutGarbageAndTakesItBackAsSuch) {
   Tensor x = Tensor::empty(stream.allocator(), {2}, DType::kF32);
   EXPECT_TRUE(std::isnan(HostCopy(stream, x).values<float>()[1]));
   const auto* address = x.as<float>();
-  // While something lies behind it; else its pages are gone, and a kernel that reads them ends as a host does.
+  // While something lies behind it; else its pages are gone, and reading them ends the program.
   const Tensor behind = Tensor::empty(stream.allocator(), {2}, DType::kF32);
   fill_with_zeros(stream, x);
   x = Tensor();

@@ -8,9 +8,9 @@ namespace {
 template <class Isa>
 constexpr cpu::AttentionFunctions functions() {
   using Code = cpu::AttentionCode<Isa>;
-  return {Code::forward,     Code::forward_scratch, Code::few,      Code::join_few,
-          Code::few_partial, Code::few_scratch,     Code::backward, Code::backward_scratch,
-          Code::sink_sums};
+  return {Code::forward,  Code::forward_scratch,  Code::few,
+          Code::join_few, Code::few_partial,      Code::few_scratch,
+          Code::backward, Code::backward_scratch, Code::sink_sums};
 }
 
 template <class Isa>
