@@ -92,6 +92,23 @@ Numbers route(const Numbers& logits, const std::vector<std::int32_t>& experts, c
   return weights;
 }
 
+/// gradients: of the weights, then of the sums.
+RouterGradArgs gradient_args(const Routed& r, const std::vector<float>& gradients, const RouterRule& rule,
+                             std::vector<float>& dlogits) {
+  return {.probabilities = r.probabilities.data(),
+          .experts_of = r.experts.data(),
+          .weights = r.weights.data(),
+          .dweights = gradients.data(),
+          .dprobability_sums = gradients.data() + kTokens * kTopK,
+          .has_dweights = true,
+          .has_dprobability_sums = true,
+          .dlogits = dlogits.data(),
+          .tokens = kTokens,
+          .experts = kExperts,
+          .top_k = kTopK,
+          .rule = rule};
+}
+
 TEST(Router, AndItsGradientMatchTheFormulaAndFiniteDifferences) {
   const Numbers logits = random_numbers(kTokens * kExperts, 1);
   const Numbers gradients =
@@ -113,19 +130,7 @@ TEST(Router, AndItsGradientMatchTheFormulaAndFiniteDifferences) {
     expect_close(got, route(logits, r.experts, rule), 16, "weights and sums");
     const auto g = to_floats(gradients);
     std::vector<float> dlogits(logits.size());
-    reference::router_grad({.probabilities = r.probabilities.data(),
-                            .experts_of = r.experts.data(),
-                            .weights = r.weights.data(),
-                            .dweights = g.data(),
-                            .dprobability_sums = g.data() + kTokens * kTopK,
-                            .has_dweights = true,
-                            .has_dprobability_sums = true,
-                            .dlogits = dlogits.data(),
-                            .tokens = kTokens,
-                            .experts = kExperts,
-                            .top_k = kTopK,
-                            .rule = rule},
-                           stream);
+    reference::router_grad(gradient_args(r, g, rule, dlogits), stream);
     expect_close(
         dlogits,
         numeric_gradient([&](const Numbers& x) { return route(x, r.experts, rule); }, logits, gradients), 64,
@@ -149,19 +154,7 @@ TEST(Router, GivesAChoiceOfNoExpertNoPart) {
     const auto g = to_floats(gradients);
     const auto gradient_on = [&](const KernelTable& table) {
       std::vector<float> dlogits(logits.size());
-      table.router_grad({.probabilities = r.probabilities.data(),
-                         .experts_of = r.experts.data(),
-                         .weights = r.weights.data(),
-                         .dweights = g.data(),
-                         .dprobability_sums = g.data() + kTokens * kTopK,
-                         .has_dweights = true,
-                         .has_dprobability_sums = true,
-                         .dlogits = dlogits.data(),
-                         .tokens = kTokens,
-                         .experts = kExperts,
-                         .top_k = kTopK,
-                         .rule = rule},
-                        stream);
+      table.router_grad(gradient_args(r, g, rule, dlogits), stream);
       return dlogits;
     };
     const auto weights_of = [&](const Numbers& x) {
