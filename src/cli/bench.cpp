@@ -24,6 +24,8 @@ void add_bench(CLI::App& app) {
       ->check(at_least(1))
       ->capture_default_str();
   step_verb->add_flag("--recompute", step->recompute, "keep only every layer's input for the gradient");
+  step_verb->add_flag("--profile", step->profile,
+                      "time every kernel by itself, and list what each slot of the kernel table takes");
   step_verb->add_flag("--json", step->json, "the last line is one JSON object of medians");
   step->compute.add_to(*step_verb);
   step_verb->callback([step] { bench_step(*step); });

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "base/error.h"
 #include "base/process_memory.h"
@@ -22,6 +23,10 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
+double mean(const std::vector<double>& values) {
+  return std::reduce(values.begin(), values.end()) / static_cast<double>(values.size());
+}
+
 model::TokenBatch random_batch(const BenchStepOptions& options, std::int64_t vocab) {
   const CounterRng rng(1, RngPurpose::kBench);
   model::TokenBatch batch;
@@ -33,6 +38,34 @@ model::TokenBatch random_batch(const BenchStepOptions& options, std::int64_t voc
     batch.add(ids, ids);
   }
   return batch;
+}
+
+/// A step's kernels by slot, in ms a step.
+nlohmann::ordered_json profile_rows(const std::vector<kernels::Profile::Slot>& slots, double steps) {
+  auto rows = nlohmann::ordered_json::array();
+  for (const auto& slot : slots)
+    rows.push_back({{"slot", slot.name},
+                    {"calls", static_cast<double>(slot.calls) / steps},
+                    {"ms", 1e3 * slot.seconds / steps},
+                    {"least_ms", 1e3 * slot.least_seconds / steps},
+                    {"gflops", slot.flops / slot.seconds / 1e9},
+                    {"gb_s", slot.bytes / slot.seconds / 1e9}});
+  return rows;
+}
+
+void print_profile(const nlohmann::ordered_json& rows, double step_ms) {
+  fmt::print("\n{:<22}{:>7}{:>10}{:>8}{:>10}{:>7}{:>9}{:>8}\n", "slot", "calls", "ms", "of step", "least ms",
+             "of it", "GFLOP/s", "GB/s");
+  double kernels_ms = 0;
+  for (const auto& row : rows) {
+    const double ms = row["ms"], least_ms = row["least_ms"];
+    kernels_ms += ms;
+    fmt::print("{:<22}{:>7.0f}{:>10.2f}{:>7.1f}%{:>10.2f}{:>6.0f}%{:>9.0f}{:>8.1f}\n",
+               row["slot"].get_ref<const std::string&>(), row["calls"].get<double>(), ms, 100 * ms / step_ms,
+               least_ms, 100 * least_ms / ms, row["gflops"].get<double>(), row["gb_s"].get<double>());
+  }
+  fmt::print("{:<29}{:>10.2f}{:>7.1f}%\n", "between kernels", step_ms - kernels_ms,
+             100 * (step_ms - kernels_ms) / step_ms);
 }
 
 }  // namespace
@@ -65,7 +98,9 @@ void bench_step(const BenchStepOptions& options) {
   std::vector<double> forward, backward, update, total;
   constexpr std::int64_t kWarmup = 2;
   train::StepResult result;
+  kernels::Profile profile;
   for (std::int64_t i = 0; i < kWarmup + options.steps; ++i) {
+    if (options.profile && i == kWarmup) context.set_profile(&profile);
     const Stopwatch watch;
     result = train::train_step(
         context, model.decoder(), optimizer, batches,
@@ -88,6 +123,7 @@ void bench_step(const BenchStepOptions& options) {
   const double gflops = forecast.flops / 1e9;
   const double least_ms = 1e3 * (kernels::least_seconds(forecast.kernels, ceilings) +
                                  kernels::least_seconds(forecast.update, ceilings));
+  const auto slots = profile_rows(profile.slots(ceilings), static_cast<double>(options.steps));
   if (!options.json) {
     fmt::print("{} {} parameters {}, {} x {} tokens, {} threads, {} kernels\n", spec.model_type,
                model.decoder().parameters().num_elements(), name_of(dtype), options.batch, options.seq,
@@ -100,22 +136,24 @@ void bench_step(const BenchStepOptions& options) {
         peak_gflops);
     fmt::print("speed of light: at least {:.1f} ms kernel by kernel with {:.0f} GB/s, {:.0f}% of the step\n",
                least_ms, ceilings.gb_s, 100 * least_ms / step_ms);
+    if (options.profile) print_profile(slots, mean(total));
   }
-  const nlohmann::ordered_json row{{"fwd_ms", median(forward)},
-                                   {"bwd_ms", median(backward)},
-                                   {"opt_ms", median(update)},
-                                   {"step_ms", step_ms},
-                                   {"tok_s", 1e3 * tokens / step_ms},
-                                   {"peak_above_weights_mib", above_weights},
-                                   {"peak_by_purpose_mib", held},
-                                   {"gemm_peak_gflops", peak_gflops},
-                                   {"fraction_of_peak", gflops / step_ms * 1e3 / peak_gflops},
-                                   {"least_ms", least_ms},
-                                   {"speed_of_light", least_ms / step_ms},
-                                   {"loss", result.loss},
-                                   {"threads", threads},
-                                   {"dtype", name_of(dtype)},
-                                   {"isa", kernels::describe(context.device()).kernels}};
+  nlohmann::ordered_json row{{"fwd_ms", median(forward)},
+                             {"bwd_ms", median(backward)},
+                             {"opt_ms", median(update)},
+                             {"step_ms", step_ms},
+                             {"tok_s", 1e3 * tokens / step_ms},
+                             {"peak_above_weights_mib", above_weights},
+                             {"peak_by_purpose_mib", held},
+                             {"gemm_peak_gflops", peak_gflops},
+                             {"fraction_of_peak", gflops / step_ms * 1e3 / peak_gflops},
+                             {"least_ms", least_ms},
+                             {"speed_of_light", least_ms / step_ms},
+                             {"loss", result.loss},
+                             {"threads", threads},
+                             {"dtype", name_of(dtype)},
+                             {"isa", kernels::describe(context.device()).kernels}};
+  if (options.profile) row["slots"] = slots;
   if (options.json) fmt::print("{}\n", row.dump());
 }
 

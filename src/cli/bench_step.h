@@ -11,7 +11,7 @@ namespace hone::cli {
 struct BenchStepOptions {
   std::string config;
   std::int64_t batch = 1, seq = 512, steps = 10;
-  bool recompute = false, json = false;
+  bool recompute = false, profile = false, json = false;
   ComputeOptions compute;
 };
 

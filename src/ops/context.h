@@ -8,6 +8,7 @@
 
 #include "device/stream.h"
 #include "kernels/kernels.h"
+#include "kernels/profile.h"
 #include "tensor/tensor.h"
 
 namespace hone::ops {
@@ -24,8 +25,12 @@ class Context {
   device::MemoryLedger& ledger() const { return allocator().ledger(); }
   device::Stream& stream() const { return *stream_; }
   const kernels::KernelTable& kernels() const { return *kernels_; }
-  /// Replaces the kernel table (tests force an instruction set; profilers wrap the slots).
+  /// Replaces the kernel table (tests force an instruction set).
   void set_kernels(const kernels::KernelTable& table) { kernels_ = &table; }
+
+  /// What times every kernel from now on; null: nothing does.
+  void set_profile(kernels::Profile* profile) { profile_ = profile; }
+  kernels::Profile* profile() const { return profile_; }
 
   /// The tape that operations record on; null: no gradients are wanted.
   Tape* tape() const { return tape_; }
@@ -54,6 +59,7 @@ class Context {
  private:
   std::unique_ptr<device::Stream> stream_;
   const kernels::KernelTable* kernels_;
+  kernels::Profile* profile_ = nullptr;
   Tensor one_;
   Tape* tape_ = nullptr;
 };

@@ -27,8 +27,12 @@ template <typename Args>
 void launch(Context& context, std::string_view op, kernels::Kernel<Args> kernel, const Args& args) {
   if (kernel == nullptr) fail_unsupported(context, op);
   kernels::validate(args);
-  const device::KernelScope scope(context.stream());
-  kernel(args, context.stream());
+  const auto run = [&] {
+    const device::KernelScope scope(context.stream());
+    kernel(args, context.stream());
+  };
+  if (context.profile() == nullptr) return run();
+  context.profile()->time(kernels::slot_of<Args>().name, kernels::cost(args), context.stream(), run);
 }
 
 /// For losses whose gradient was made in the forward pass: throws Error(kInternal) unless the gradient that

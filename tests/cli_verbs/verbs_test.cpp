@@ -1,6 +1,7 @@
 // Every verb on good input: what it writes and prints is what the documentation promises.
 #include <algorithm>
 #include <cmath>
+#include <set>
 #include <sstream>
 
 #include "tests/cli_verbs/program.h"
@@ -422,6 +423,21 @@ TEST_F(Reports, BenchStepEndsWithOneObjectOfMedians) {
          {"fwd_ms", "bwd_ms", "opt_ms", "step_ms", "tok_s", "gemm_peak_gflops", "least_ms", "speed_of_light"})
       EXPECT_GT(row.at(key).get<double>(), 0) << key;
   }
+}
+
+TEST_F(Reports, BenchStepProfilesEverySlotThatAStepCalls) {
+  const auto row = workspace_
+                       .succeed({"bench", "step", "model-config", "--batch", "2", "--seq", "32", "--steps",
+                                 "3", "--profile", "--json"})
+                       .json();
+  std::set<std::string> slots;
+  for (const auto& slot : row.at("slots")) {
+    slots.insert(slot.at("slot").get<std::string>());
+    EXPECT_GE(slot.at("calls").get<double>(), 1) << slot;  // in each of the steps
+    EXPECT_GT(slot.at("ms").get<double>(), 0) << slot;
+  }
+  for (const std::string slot : {"matmul", "attention", "attention_grad", "linear_cross_entropy", "adamw"})
+    EXPECT_TRUE(slots.contains(slot)) << slot;
 }
 
 TEST(Help, ListsTheVerbsAndTheRecipe) {
