@@ -52,7 +52,7 @@ forecast: configure
 ## What hone writes, read by Transformers (PYTHON as above).
 verify-hf: configure
 	@cmake --build $(BUILD) --target hone
-	@$(PYTHON) tools/verify_hf.py --hone $(BUILD)/hone --goldens
+	@$(PYTHON) tools/verify_hf.py --hone $(BUILD)/hone --goldens --random 4
 
 lint:
 	@scripts/lint.sh $(BUILD)

@@ -2,11 +2,13 @@
 """Asks Transformers whether hone is right: logits, loss, tokens, chat templates, training steps, round trips.
 
     verify_hf.py --hone build/hone --goldens [NAME ...]        all golden checkpoints, or those called NAME...
+    verify_hf.py --hone build/hone --random N [--seed S]       N checkpoints of each family with random configs
     verify_hf.py --hone build/hone --model DIR [--source DIR]  what hone trained, and what it was trained from
 
 For a golden checkpoint: logits and loss in f32, the bf16 median over 1,024 tokens, a run with learning rate 0
 that must give the same bytes back, three AdamW steps beside torch's, logits of what those steps saved. And the
 event files of a run of the demo, read by the tensorboard package.
+For random checkpoints: logits and loss in f32, and the gradient of every tensor.
 For a directory: logits, loss, bf16 median on random rows (or on `--rows rows.jsonl`), its tokenizer and its
 chat template; with `--source`, that keys, dtypes, shapes, shards and all other files are the source's.
 Needs transformers==5.23.0, torch==2.13.0 and tensorboard. Exits 1 if anything fails.
@@ -29,10 +31,12 @@ import transformers  # noqa: E402
 transformers.utils.logging.disable_progress_bar()
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tools" / "goldens"), str(ROOT / "tools")]
+from cases import BASES  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 from verify.directories import compare_directories  # noqa: E402
 from verify.events import check_events  # noqa: E402
 from verify.numbers import check_numbers, check_training, random_rows, read_rows  # noqa: E402
+from verify.random_models import verify_random  # noqa: E402
 from verify.report import Hone, Report  # noqa: E402
 from verify.text import check_text  # noqa: E402
 
@@ -80,6 +84,8 @@ def main() -> int:
     )
     parser.add_argument("--hone", type=Path, default=ROOT / "build" / "hone")
     parser.add_argument("--goldens", nargs="*", metavar="NAME")
+    parser.add_argument("--random", type=int, metavar="N")
+    parser.add_argument("--seed", type=int, default=0, help="random: the first of N seeds")
     parser.add_argument("--no-train", action="store_true", help="goldens: leave out what needs `hone train`")
     parser.add_argument("--model", type=Path, metavar="DIR")
     parser.add_argument("--source", type=Path, metavar="DIR", help="what the model was trained from")
@@ -91,14 +97,16 @@ def main() -> int:
         sys.exit(f"transformers {transformers.__version__} is installed; the comparison is pinned to 5.23.0")
     if not args.hone.exists():
         sys.exit(f"{args.hone}: no such program; run `make` or name it with --hone")
-    if args.goldens is None and args.model is None:
-        parser.error("name --goldens or --model")
+    if args.goldens is None and args.model is None and args.random is None:
+        parser.error("name --goldens, --random or --model")
     report, hone = Report(), Hone(args.hone)
     if args.goldens is not None:
         verify_goldens(report, hone, args.goldens, train=not args.no_train)
         if not args.no_train:
             with tempfile.TemporaryDirectory() as folder:
                 check_events(report, hone, ROOT, Path(folder))
+    if args.random is not None:
+        verify_random(report, hone, list(BASES), args.random, args.seed)
     if args.model is not None:
         verify_directory(report, hone, args)
     return report.end()

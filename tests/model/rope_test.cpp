@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "model/families/family.h"
+
 namespace hone::model {
 namespace {
 
@@ -76,6 +78,20 @@ TEST_P(Frequencies, AreTransformers) {
 
 INSTANTIATE_TEST_SUITE_P(Rope, Frequencies, testing::ValuesIn(cases()),
                          [](const auto& named) { return named.param.name; });
+
+// As Transformers 5.23, whose yarn looks for `truncate` in rope_parameters itself.
+TEST(Rope, OfALayerTypeIsTruncatedWhateverItSays) {
+  const std::string yarn =
+      R"({"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "truncate": false,
+          "original_max_position_embeddings": 32})";
+  const auto truncate = [](const std::string& model_type, const std::string& rope) {
+    const std::string config = R"({"model_type": ")" + model_type + R"(", "rope_parameters": )" + rope + "}";
+    return find_family(model_type)->spec(hub::ModelConfig::parse(config, "config.json")).ropes.at(0).truncate;
+  };
+  EXPECT_FALSE(truncate("llama", yarn));
+  for (const std::string model_type : {"gemma3_text", "olmo3"})
+    EXPECT_TRUE(truncate(model_type, R"({"full_attention": )" + yarn + "}")) << model_type;
+}
 
 }  // namespace
 }  // namespace hone::model

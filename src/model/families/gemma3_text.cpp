@@ -26,7 +26,7 @@ std::vector<RopeSpec> gemma3_ropes(const hub::ModelConfig& config, const SpecRea
   }
   if (!full.theta) full.theta = theta.value_or(1e6);
   if (!sliding.theta) sliding.theta = local.value_or(1e4);
-  return {reader.rope(full), reader.rope(sliding)};
+  return {reader.rope_of_layer_type(full), reader.rope_of_layer_type(sliding)};
 }
 
 DecoderSpec gemma3_spec(const hub::ModelConfig& config) {

@@ -13,13 +13,14 @@ enum Rope { kFull, kSliding };
 /// As Olmo3Config.convert_rope_params_to_dict: what stands outside of rope_parameters (rope_theta,
 /// rope_scaling of older files) is for the full layers alone; the sliding ones keep the default.
 std::vector<RopeSpec> olmo3_ropes(const hub::ModelConfig& config, const SpecReader& reader) {
-  if (!config.has_value("rope_parameters")) return {reader.rope(config.rope()), reader.rope({})};
+  if (!config.has_value("rope_parameters"))
+    return {reader.rope_of_layer_type(config.rope()), reader.rope_of_layer_type({})};
   if (config.has_value("rope_scaling"))
     config.refuse("rope_scaling", "config.json has rope_parameters, too; keep one of the two");
   hub::RopeConfig full = config.rope_of("full_attention");
   const auto theta = config.number_or_null("rope_theta", std::nullopt);
   if (!full.theta) full.theta = theta;
-  return {reader.rope(full), reader.rope(config.rope_of("sliding_attention"))};
+  return {reader.rope_of_layer_type(full), reader.rope_of_layer_type(config.rope_of("sliding_attention"))};
 }
 
 DecoderSpec olmo3_spec(const hub::ModelConfig& config) {

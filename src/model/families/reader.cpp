@@ -214,6 +214,12 @@ RopeSpec SpecReader::rope(const hub::RopeConfig& rope) const {
   return spec;
 }
 
+RopeSpec SpecReader::rope_of_layer_type(const hub::RopeConfig& config) const {
+  RopeSpec spec = rope(config);
+  spec.truncate = true;
+  return spec;
+}
+
 std::vector<std::int64_t> SpecReader::windows(std::int64_t window,
                                               const std::function<bool(std::int64_t)>& is_sliding) const {
   std::vector<std::int64_t> result;

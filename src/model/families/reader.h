@@ -51,6 +51,9 @@ class SpecReader {
 
   /// What config.json's rotary parameters say, checked.
   RopeSpec rope(const hub::RopeConfig& config) const;
+  /// The same where layer types have each their own. Transformers then looks for yarn's `truncate` beside the
+  /// layer types, where no file has it: it is as if it were true.
+  RopeSpec rope_of_layer_type(const hub::RopeConfig& config) const;
   /// `key` is the share of a noise that Transformers adds in training only (attention_dropout): hone leaves
   /// it out, and says so in spec.left_out where it is not 0.
   void leave_out_noise(const hub::ConfigKey& key, DecoderSpec& spec) const;
