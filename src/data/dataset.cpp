@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/content_hash.h"
 #include "base/error.h"
 #include "data/mixture.h"
 #include "data/packing.h"

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/content_hash.h"
 #include "data/packing.h"
-#include "data/token_file.h"
 
 namespace hone::data {
 

@@ -83,15 +83,6 @@ std::uint64_t mix_all(std::uint64_t hash, std::span<const std::int32_t> values) 
 
 }  // namespace
 
-/// The finalizer of splitmix64 (Steele et al., "Fast splittable pseudorandom number generators", 2014) on the
-/// sum.
-std::uint64_t mix_hash(std::uint64_t hash, std::uint64_t value) {
-  std::uint64_t z = hash * 0x9E3779B97F4A7C15u + value + 0x9E3779B97F4A7C15u;
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-  return z ^ (z >> 31);
-}
-
 std::uint64_t mix_example(std::uint64_t hash, std::span<const std::int32_t> ids,
                           std::span<const std::int32_t> labels, std::span<const float> weights) {
   hash = mix_all(mix_all(hash, ids), labels);

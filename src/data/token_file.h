@@ -100,8 +100,6 @@ class TokenWriter {
   std::uint64_t hash_ = 0;
 };
 
-/// `hash` with one more value.
-std::uint64_t mix_hash(std::uint64_t hash, std::uint64_t value);
 /// `hash` with an example more, as TokenFile::hash.
 std::uint64_t mix_example(std::uint64_t hash, std::span<const std::int32_t> ids,
                           std::span<const std::int32_t> labels, std::span<const float> weights);
