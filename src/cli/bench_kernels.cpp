@@ -295,14 +295,8 @@ void Bench::rows() {
   const Tensor table = values({kVocab, kHidden});
   const Tensor ids =
       indices(kTokens, [](std::int64_t i) { return static_cast<std::int32_t>(i * 7919 % kVocab); });
-  time("embedding", k.embedding,
-       {.table = table.data(),
-        .ids = ids.as<std::int32_t>(),
-        .out = dx.data(),
-        .rows = kTokens,
-        .hidden = kHidden,
-        .vocab = kVocab,
-        .dtype = dtype_});
+  time("take_rows (embedding)", k.take_rows,
+       {.x = as_matrix(table), .y = as_matrix(dx), .index = ids.as<std::int32_t>()});
 }
 
 void Bench::head_and_optimizer() {
@@ -317,16 +311,15 @@ void Bench::head_and_optimizer() {
       indices(kTokens, [](std::int64_t i) { return static_cast<std::int32_t>(i * 104729 % kVocab); });
   using ops::as_matrix;
   time("lm head + cross-entropy + grads", k.linear_cross_entropy,
-       {.hidden = as_matrix(hidden),
-        .weight = as_matrix(weight),
+       {.head = {.hidden = as_matrix(hidden), .weight = as_matrix(weight)},
         .targets = targets.as<std::int32_t>(),
         .scale = 1.0F / kTokens,
         .nll = nll.as<float>(),
         .loss = loss.as<float>(),
-        .dhidden = as_matrix(dhidden),
-        .dweight = dweight.data(),
-        .wants_dweight = true,
-        .dweight_dtype = dtype_});
+        .gradients = {.dhidden = as_matrix(dhidden),
+                      .dweight = dweight.data(),
+                      .wants_dweight = true,
+                      .dweight_dtype = dtype_}});
   constexpr std::int64_t kElements = 16 << 20;
   const Tensor master = floats({kElements});
   const Tensor copy = random({dtype_ == DType::kBF16 ? kElements : 1}, DType::kBF16);

@@ -51,18 +51,10 @@ struct MatmulArgs {
   bool accumulate = false;
 };
 
-/// out[i] = table[ids[i]].
-struct EmbeddingArgs {
-  const void* table = nullptr;  // (vocab, hidden) T
-  const std::int32_t* ids = nullptr;
-  void* out = nullptr;  // (rows, hidden) f32 or T
-  std::int64_t rows = 0, hidden = 0, vocab = 0;
-  DType dtype = DType::kF32;  // of table
-  DType out_dtype = DType::kF32;
-};
-
-/// dtable[ids[i]] += dout[i], in the order of i, summed in f32 and rounded once. Rows with no id become 0
-/// unless accumulating.
+/// The gradient of TakeRowsArgs where an index may come any number of times, as of an embedding:
+/// dtable[ids[i]]
+/// += dout[i], in the order of i, summed in f32 and rounded once. Rows with no id become 0 unless
+/// accumulating.
 struct EmbeddingGradArgs {
   const void* dout = nullptr;  // (rows, hidden) f32 or T
   const std::int32_t* ids = nullptr;
@@ -224,28 +216,34 @@ struct RowGateGradArgs {
   bool accumulate_dx = false;
 };
 
-/// y = [y +] alpha * x, converting between f32 and bf16; shapes equal; in place where no conversion is. With
-/// clamp > 0, y = min(max(x, -clamp), clamp) instead.
+/// y = [y +] alpha * x, converting between f32 and bf16; shapes equal; in place where no conversion is.
 struct CopyArgs {
   Matrix x, y;
   float alpha = 1;
-  float clamp = 0;
-  bool accumulate = false;
-};
-/// dx = [dx +] dy where |x| <= clamp, else 0.
-struct ClampGradArgs {
-  Matrix dy, x, dx;
-  float clamp = 0;
   bool accumulate = false;
 };
 
-/// y_i = x at row index[i], converting between f32 and bf16.
+/// y = [y +] min(max(x, -limit), limit), converting as CopyArgs does; a NaN stays one.
+struct ClampArgs {
+  Matrix x, y;
+  float limit = 0;  // above 0
+  bool accumulate = false;
+};
+/// dx = [dx +] dy where |x| <= limit, else 0.
+struct ClampGradArgs {
+  Matrix dy, x, dx;
+  float limit = 0;
+  bool accumulate = false;
+};
+
+/// y_i = x at row index[i], converting between f32 and bf16. An index may come any number of times. (Of a
+/// table of words this is the embedding.)
 struct TakeRowsArgs {
   Matrix x, y;                          // y: (n, cols)
   const std::int32_t* index = nullptr;  // (n)
 };
-/// The gradient of TakeRowsArgs: dx at row index[i] = [itself +] dy_i; rows that no index names become 0
-/// unless accumulating. No index twice.
+/// The gradient of TakeRowsArgs where no index comes twice: dx at row index[i] = [itself +] dy_i; rows that
+/// no index names become 0 unless accumulating.
 struct PutRowsArgs {
   Matrix dy, dx;
   const std::int32_t* index = nullptr;
@@ -401,9 +399,8 @@ struct ExpertsGradArgs {
 /// loss = coefficient * experts * sum_e f_e P_e, f_e = counts_e / n, P_e = probability_sums_e / n, n = layers
 /// * tokens (sums over layers).
 struct LoadBalancingArgs {
-  const float* const* probability_sums =
-      nullptr;  // layers pointers to (experts); the array itself is host memory
-  const std::int32_t* const* counts = nullptr;  // layers pointers to (experts)
+  const float* probability_sums = nullptr;  // (layers, experts)
+  const std::int32_t* counts = nullptr;     // (layers, experts)
   std::int64_t layers = 0, experts = 0, tokens = 0;
   float coefficient = 1;
   float* loss = nullptr;               // (1)
@@ -411,36 +408,44 @@ struct LoadBalancingArgs {
   bool wants_dprobability_sums = false;
 };
 
-/// Language-model head and cross-entropy in one, over chunks of rows, so that all logits never exist at once:
-/// nll_i = logsumexp(logits_i) - logit of target_i, logits_i = logit_scale * hidden_i weight^T, or with a
-/// softcap softcap * tanh(that / softcap) (Gemma 2); the gradients of `loss` come along where asked for.
-struct LinearCrossEntropyArgs {
-  Matrix hidden;                          // (rows, hidden) T
-  Matrix weight;                          // (vocab, hidden) T
-  const std::int32_t* targets = nullptr;  // (rows), each in [0, vocab)
-  const float* weights = nullptr;         // (rows): what each row counts in the loss
-  bool has_weights = false;               // else each counts 1
-  float scale = 1;
+/// What the logits of the language-model head are made of: logits_i = logit_scale * hidden_i weight^T, or
+/// with a softcap softcap * tanh(that / softcap) (Gemma 2).
+struct HeadOperands {
+  Matrix hidden;  // (rows, hidden) T
+  Matrix weight;  // (words, hidden) T
   float logit_scale = 1;
-  float softcap = 0;        // 0: none
-  float* nll = nullptr;     // (rows), unweighted
-  float* loss = nullptr;    // (1): scale * sum of weight * nll
+  float softcap = 0;  // 0: none
+};
+/// The gradients of HeadOperands.
+struct HeadGradients {
   Matrix dhidden;           // (rows, hidden) f32 or T, overwritten; may be left out
-  void* dweight = nullptr;  // (vocab, hidden) f32 or bf16
+  void* dweight = nullptr;  // (words, hidden) f32 or T
   bool wants_dweight = false;
   DType dweight_dtype = DType::kF32;
   bool accumulate_dweight = false;
+
+  bool wanted() const { return dhidden.given() || wants_dweight; }
+};
+
+/// Language-model head and cross-entropy in one, over chunks of rows, so that all logits never exist at once:
+/// nll_i = logsumexp(logits_i) - logit of target_i; the gradients of `loss` come along where asked for.
+struct LinearCrossEntropyArgs {
+  HeadOperands head;                      // the words are the whole vocabulary
+  const std::int32_t* targets = nullptr;  // (rows), each in [0, words)
+  const float* weights = nullptr;         // (rows): what each row counts in the loss
+  bool has_weights = false;               // else each counts 1
+  float scale = 1;
+  float* nll = nullptr;   // (rows), unweighted
+  float* loss = nullptr;  // (1): scale * sum of weight * nll
+  HeadGradients gradients;
 };
 
 /// What of the head a loss is made of, for some words of the vocabulary: where each rank has its own, or
-/// where the loss is another than cross-entropy. Logits are those of LinearCrossEntropyArgs.
+/// where the loss is another than cross-entropy.
 struct HeadStatisticsArgs {
-  Matrix hidden;                          // (rows, hidden) T
-  Matrix weight;                          // (words, hidden) T: of the words from vocab_begin on
+  HeadOperands head;                      // of the words from vocab_begin on
   const std::int32_t* targets = nullptr;  // (rows): any word, or -1
   std::int64_t vocab_begin = 0;
-  float logit_scale = 1;
-  float softcap = 0;              // 0: none
   float* lse = nullptr;           // (rows): log of the sum of exp of the logits of these words
   float* target_logit = nullptr;  // (rows): 0 where the target is none of these words
 };
@@ -451,11 +456,7 @@ struct HeadGradArgs {
   const float* dlse = nullptr;                       // (rows)
   const float* dtarget_logit = nullptr;              // (rows)
   bool has_dlse = false, has_dtarget_logit = false;  // else they are 0
-  Matrix dhidden;                                    // (rows, hidden) f32 or T, overwritten; may be left out
-  void* dweight = nullptr;                           // as weight, f32 or bf16
-  bool wants_dweight = false;
-  DType dweight_dtype = DType::kF32;
-  bool accumulate_dweight = false;
+  HeadGradients gradients;
 };
 
 /// StepScalars::sum_of_squares += sum of x^2 (partial sums in double over fixed chunks).

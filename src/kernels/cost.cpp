@@ -62,6 +62,17 @@ double plan_bytes(const ExpertsArgs& a) {
   return real(a.x.rows) * real(a.top_k) * 12;  // weight, permutation, inverse
 }
 
+/// Of the head: the logits, and the gradients that are wanted. row_bytes: what else is moved for each row.
+Cost head_cost(const HeadOperands& head, const HeadGradients& to, double row_bytes) {
+  const double product = 2 * real(head.hidden.rows) * elements(head.weight);
+  double moved = bytes(head.hidden) + bytes(head.weight) * (to.dhidden.given() ? 2 : 1) + bytes(to.dhidden) +
+                 real(head.hidden.rows) * row_bytes;
+  if (to.wants_dweight)
+    moved += written(elements(head.weight) * bytes_of(to.dweight_dtype), to.accumulate_dweight);
+  return {product * (1 + (to.dhidden.given() ? 1 : 0) + (to.wants_dweight ? 1 : 0)), moved,
+          head.hidden.dtype};
+}
+
 }  // namespace
 
 std::int64_t attended_pairs(std::int64_t queries, std::int64_t keys, std::int64_t window) {
@@ -77,10 +88,6 @@ Cost cost(const MatmulArgs& a) {
   const double bias = a.has_bias ? real(a.c.cols) * bytes_of(a.a.dtype) : 0;
   return {2 * elements(a.c) * k,
           bytes(a.a) + bytes(a.b) + bias + bytes(a.residual) + written(bytes(a.c), a.accumulate), a.a.dtype};
-}
-
-Cost cost(const EmbeddingArgs& a) {
-  return {0, real(a.rows) * (real(a.hidden) * (bytes_of(a.dtype) + bytes_of(a.out_dtype)) + 4)};
 }
 
 Cost cost(const EmbeddingGradArgs& a) {
@@ -166,17 +173,21 @@ Cost cost(const CopyArgs& a) {
   return {elements(a.y), bytes(a.x) + written(bytes(a.y), a.accumulate)};
 }
 
+Cost cost(const ClampArgs& a) {
+  return {2 * elements(a.y), bytes(a.x) + written(bytes(a.y), a.accumulate)};
+}
+
 Cost cost(const ClampGradArgs& a) {
   return {elements(a.dy), bytes(a.dy) + bytes(a.x) + written(bytes(a.dx), a.accumulate)};
 }
 
 Cost cost(const TakeRowsArgs& a) {
-  return {0, elements(a.y) * bytes_of(a.x.dtype) + bytes(a.y)};
+  return {0, elements(a.y) * bytes_of(a.x.dtype) + bytes(a.y) + real(a.y.rows) * 4};
 }
 
 Cost cost(const PutRowsArgs& a) {
   const double result = a.accumulate ? 2 * elements(a.dy) * bytes_of(a.dx.dtype) : bytes(a.dx);
-  return {elements(a.dy), bytes(a.dy) + result};
+  return {elements(a.dy), bytes(a.dy) + result + real(a.dy.rows) * 4};
 }
 
 Cost cost(const ColumnSumArgs& a) {
@@ -242,25 +253,15 @@ Cost cost(const LoadBalancingArgs& a) {
 }
 
 Cost cost(const LinearCrossEntropyArgs& a) {
-  const double product = 2 * real(a.hidden.rows) * elements(a.weight);
-  double moved = bytes(a.hidden) + bytes(a.weight) * (a.dhidden.given() ? 2 : 1) + bytes(a.dhidden) +
-                 real(a.hidden.rows) * (a.has_weights ? 12 : 8);
-  if (a.wants_dweight) moved += written(elements(a.weight) * bytes_of(a.dweight_dtype), a.accumulate_dweight);
-  return {product * (1 + (a.dhidden.given() ? 1 : 0) + (a.wants_dweight ? 1 : 0)), moved, a.hidden.dtype};
+  return head_cost(a.head, a.gradients, a.has_weights ? 12 : 8);
 }
 
 Cost cost(const HeadStatisticsArgs& a) {
-  return {2 * real(a.hidden.rows) * elements(a.weight),
-          bytes(a.hidden) + bytes(a.weight) + real(a.hidden.rows) * 12, a.hidden.dtype};
+  return head_cost(a.head, {}, 12);
 }
 
 Cost cost(const HeadGradArgs& a) {
-  const HeadStatisticsArgs& f = a.forward;
-  const double product = 2 * real(f.hidden.rows) * elements(f.weight);
-  double moved = bytes(f.hidden) + bytes(f.weight) * (a.dhidden.given() ? 2 : 1) + bytes(a.dhidden) +
-                 real(f.hidden.rows) * (8 + (a.has_dlse ? 4 : 0) + (a.has_dtarget_logit ? 4 : 0));
-  if (a.wants_dweight) moved += written(elements(f.weight) * bytes_of(a.dweight_dtype), a.accumulate_dweight);
-  return {product * (1 + (a.dhidden.given() ? 1 : 0) + (a.wants_dweight ? 1 : 0)), moved, f.hidden.dtype};
+  return head_cost(a.forward.head, a.gradients, 8 + (a.has_dlse ? 4 : 0) + (a.has_dtarget_logit ? 4 : 0));
 }
 
 Cost cost(const SumOfSquaresArgs& a) {

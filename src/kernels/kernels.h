@@ -18,7 +18,6 @@ using device::Stream;
 // a slot that lacks one of these does not build.
 #define HONE_KERNEL_SLOTS(X)                      \
   X(matmul, MatmulArgs)                           \
-  X(embedding, EmbeddingArgs)                     \
   X(embedding_grad, EmbeddingGradArgs)            \
   X(rms_norm, RmsNormArgs)                        \
   X(rms_norm_grad, RmsNormGradArgs)               \
@@ -33,6 +32,7 @@ using device::Stream;
   X(row_gate, RowGateArgs)                        \
   X(row_gate_grad, RowGateGradArgs)               \
   X(copy, CopyArgs)                               \
+  X(clamp, ClampArgs)                             \
   X(clamp_grad, ClampGradArgs)                    \
   X(take_rows, TakeRowsArgs)                      \
   X(put_rows, PutRowsArgs)                        \

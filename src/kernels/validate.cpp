@@ -42,15 +42,6 @@ void validate(const MatmulArgs& a) {
   check.apart({"c", a.c}, {{"a", a.a}, {"b", a.b}, {"residual", a.residual}});
 }
 
-void validate(const EmbeddingArgs& a) {
-  const Arguments check(a);
-  check.stored("table", a.dtype);
-  check.stored("out", a.out_dtype);
-  check.sizes({a.rows, a.hidden, a.vocab});
-  check.apart({"out", dense(a.out, a.out_dtype, a.rows, a.hidden)},
-              {{"table", dense(a.table, a.dtype, a.vocab, a.hidden)}});
-}
-
 void validate(const EmbeddingGradArgs& a) {
   const Arguments check(a);
   check.stored("dout", a.dout_dtype);
@@ -274,8 +265,25 @@ void validate(const CopyArgs& a) {
   check.stored("y", a.y.dtype);
   check.as("x", a.x, a.x);
   check.as("y", a.y, a.x);
-  check.number("clamp", a.clamp, 0, kAny);
-  check.holds(a.clamp <= 0 || !a.accumulate, "a clamp does not accumulate");
+  check.apart_or_in_place({"y", a.y}, {"x", a.x});
+}
+
+namespace {
+
+void check_limit(const Arguments& check, float limit) {
+  check.number("limit", limit, 0, kAny);
+  check.holds(limit > 0, "limit is 0");
+}
+
+}  // namespace
+
+void validate(const ClampArgs& a) {
+  const Arguments check(a);
+  check.stored("x", a.x.dtype);
+  check.stored("y", a.y.dtype);
+  check.as("x", a.x, a.x);
+  check.as("y", a.y, a.x);
+  check_limit(check, a.limit);
   check.apart_or_in_place({"y", a.y}, {"x", a.x});
 }
 
@@ -287,7 +295,7 @@ void validate(const ClampGradArgs& a) {
   check.as("x", a.x, a.x);
   check.as("dy", a.dy, a.x);
   check.as("dx", a.dx, a.x);
-  check.number("clamp", a.clamp, 0, kAny);
+  check_limit(check, a.limit);
   check.apart({"dx", a.dx}, {{"dy", a.dy}, {"x", a.x}});
 }
 
@@ -320,27 +328,24 @@ void validate(const ColumnSumArgs& a) {
 
 namespace {
 
-/// What the slots of the head have in common. Args: hidden, weight, logit_scale, softcap.
-template <typename Args>
-void check_head(const Arguments& check, const Args& a) {
-  check.stored("hidden", a.hidden.dtype);
-  check.same("weight", a.weight.dtype, a.hidden.dtype);
-  check.as("hidden", a.hidden, a.hidden);
-  check.shape("weight", a.weight, a.weight.rows, a.hidden.cols);
-  check.holds(a.weight.rows > 0, "no words");
-  check.holds(a.logit_scale > 0 && std::isfinite(a.logit_scale), "logit_scale is not above 0, or not finite");
-  check.number("softcap", a.softcap, 0, kAny);
+void check_head(const Arguments& check, const HeadOperands& head) {
+  check.stored("hidden", head.hidden.dtype);
+  check.same("weight", head.weight.dtype, head.hidden.dtype);
+  check.as("hidden", head.hidden, head.hidden);
+  check.shape("weight", head.weight, head.weight.rows, head.hidden.cols);
+  check.holds(head.weight.rows > 0, "no words");
+  check.holds(head.logit_scale > 0 && std::isfinite(head.logit_scale),
+              "logit_scale is not above 0, or not finite");
+  check.number("softcap", head.softcap, 0, kAny);
 }
 
-/// Args: dhidden and dweight of `head`.
-template <typename Args, typename Head>
-void check_head_gradients(const Arguments& check, const Args& a, const Head& head) {
-  check.f32_or("dhidden", a.dhidden.dtype, head.hidden.dtype);
-  check.f32_or("dweight", a.dweight_dtype, head.hidden.dtype);
-  check.as_or_left_out("dhidden", a.dhidden, head.hidden);
-  check.flagged("dweight", a.wants_dweight, a.dweight, head.weight.data);
-  const Matrix dweight = dense(a.dweight, a.dweight_dtype, head.weight.rows, head.weight.cols);
-  check.apart({"dhidden", a.dhidden},
+void check_head_gradients(const Arguments& check, const HeadGradients& to, const HeadOperands& head) {
+  check.f32_or("dhidden", to.dhidden.dtype, head.hidden.dtype);
+  check.f32_or("dweight", to.dweight_dtype, head.hidden.dtype);
+  check.as_or_left_out("dhidden", to.dhidden, head.hidden);
+  check.flagged("dweight", to.wants_dweight, to.dweight, head.weight.data);
+  const Matrix dweight = dense(to.dweight, to.dweight_dtype, head.weight.rows, head.weight.cols);
+  check.apart({"dhidden", to.dhidden},
               {{"hidden", head.hidden}, {"weight", head.weight}, {"dweight", dweight}});
   check.apart({"dweight", dweight}, {{"hidden", head.hidden}, {"weight", head.weight}});
 }
@@ -349,24 +354,25 @@ void check_head_gradients(const Arguments& check, const Args& a, const Head& hea
 
 void validate(const LinearCrossEntropyArgs& a) {
   const Arguments check(a);
-  check_head(check, a);
-  check_head_gradients(check, a, a);
+  check_head(check, a.head);
+  check_head_gradients(check, a.gradients, a.head);
   check.holds(std::isfinite(a.scale), "scale is not finite");
-  check.flagged("weights", a.has_weights, a.weights, a.weight.data);
+  check.flagged("weights", a.has_weights, a.weights, a.head.weight.data);
 }
 
 void validate(const HeadStatisticsArgs& a) {
   const Arguments check(a);
-  check_head(check, a);
+  check_head(check, a.head);
   check.sizes({a.vocab_begin});
 }
 
 void validate(const HeadGradArgs& a) {
   const Arguments check(a);
+  const HeadOperands& head = a.forward.head;
   validate(a.forward);
-  check_head_gradients(check, a, a.forward);
-  check.flagged("dlse", a.has_dlse, a.dlse, a.forward.weight.data);
-  check.flagged("dtarget_logit", a.has_dtarget_logit, a.dtarget_logit, a.forward.weight.data);
+  check_head_gradients(check, a.gradients, head);
+  check.flagged("dlse", a.has_dlse, a.dlse, head.weight.data);
+  check.flagged("dtarget_logit", a.has_dtarget_logit, a.dtarget_logit, head.weight.data);
 }
 
 void validate(const SumOfSquaresArgs& a) {

@@ -2,8 +2,8 @@
 
 #include "base/error.h"
 #include "ops/elementwise.h"
-#include "ops/embedding.h"
 #include "ops/rms_norm.h"
+#include "ops/rows.h"
 
 namespace hone::model {
 
@@ -57,27 +57,22 @@ Tensor Decoder::norm(ops::Context& context, const Tensor& x, const Parameter& we
                        spec_.norm_unit_offset, residual);
 }
 
-std::vector<Tensor> Decoder::run_layer(ops::Context& context, std::size_t layer, const Tensor& x,
-                                       const Pass& pass) const {
-  Tensor stream = x;
-  std::vector<Tensor> statistics;
+void Decoder::run_layer(ops::Context& context, std::size_t layer, const Pass& pass, States& states) const {
+  Tensor& stream = states.residual;
   const auto scale = static_cast<float>(spec_.residual_multiplier);
   for (const Branch& branch : layers_[layer]) {
     const Tensor h =
         branch.norm != nullptr ? norm(context, stream, *branch.norm) : ops::cast(context, stream, dtype_);
     if (branch.post_norm == nullptr && scale == 1) {  // the mixer's last product adds to the stream
-      stream = branch.mixer->forward(context, h, stream, pass, statistics);
+      stream = branch.mixer->forward(context, h, stream, pass, states.routings);
       continue;
     }
-    const Tensor y = branch.mixer->forward(context, h, {}, pass, statistics);
+    const Tensor y = branch.mixer->forward(context, h, {}, pass, states.routings);
     if (branch.post_norm != nullptr && scale == 1)
       stream = norm(context, y, *branch.post_norm, stream);
     else
       stream = ops::add(context, stream, branch.post_norm ? norm(context, y, *branch.post_norm) : y, scale);
   }
-  std::vector<Tensor> outputs{stream};
-  outputs.insert(outputs.end(), statistics.begin(), statistics.end());
-  return outputs;
 }
 
 Pass Decoder::begin_pass(ops::Context& context, const TokenBatch& batch, GenerationState* state,
@@ -108,22 +103,22 @@ Decoder::States Decoder::run_layers(ops::Context& context, const Pass& pass, con
                                     std::size_t begin, std::size_t end, bool recompute) const {
   States states{.residual = residual, .routings = {}};
   for (std::size_t i = begin; i < end; ++i) {
-    std::vector<Tensor> outputs;
-    if (recompute) {
-      outputs = ops::checkpoint(context, {states.residual},
-                                [this, i, pass](ops::Context& c, const std::vector<Tensor>& in) {
-                                  return run_layer(c, i, in[0], pass);
-                                });
-    } else {
-      outputs = run_layer(context, i, states.residual, pass);
+    if (!recompute) {
+      run_layer(context, i, pass, states);
+      continue;
     }
+    const auto outputs = ops::checkpoint(
+        context, {states.residual}, [this, i, pass](ops::Context& c, const std::vector<Tensor>& in) {
+          States layer{.residual = in[0], .routings = {}};
+          run_layer(c, i, pass, layer);
+          std::vector<Tensor> all{layer.residual};
+          for (const auto& routing : layer.routings)
+            all.insert(all.end(), {routing.counts, routing.probability_sums});
+          return all;
+        });
     states.residual = outputs[0];
-    for (std::size_t j = 1; j + 1 < outputs.size(); j += 2) {
-      moe::Routing routing;
-      routing.counts = outputs[j];
-      routing.probability_sums = outputs[j + 1];
-      states.routings.push_back(std::move(routing));
-    }
+    for (std::size_t j = 1; j < outputs.size(); j += 2)
+      states.routings.push_back({.counts = outputs[j], .probability_sums = outputs[j + 1]});
   }
   return states;
 }

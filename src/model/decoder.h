@@ -29,8 +29,8 @@ class Decoder {
   const ParameterSet& parameters() const { return parameters_; }
 
   struct States {
-    Tensor residual;                     // (tokens, hidden) f32: the residual stream after the last of them
-    std::vector<moe::Routing> routings;  // of every MoE layer among them: counts and probability_sums
+    Tensor residual;  // (tokens, hidden) f32: the residual stream after the last of them
+    std::vector<moe::RoutingStatistics> routings;  // of every MoE layer among them
   };
   /// A whole pass: begin_pass, embed, run_layers for all of them, end of the pass. state: the batch's
   /// documents continue the sequences that `live` names (see GenerationState).
@@ -64,7 +64,7 @@ class Decoder {
     Tensor lm;     // (1) f32: lm_scale * sum of weight * -log p over the supervised tokens
     Tensor aux;    // (1) f32, already scaled; undefined without auxiliary loss
     Tensor nll;    // (supervised) f32, unweighted
-    std::vector<moe::Routing> routings;
+    std::vector<moe::RoutingStatistics> routings;
   };
   /// The training loss of a batch with labels. Throws Error(kUser) for a label outside the vocabulary.
   Loss loss(ops::Context& context, const TokenBatch& batch, const LossOptions& options);
@@ -77,10 +77,8 @@ class Decoder {
   };
 
   void resolve_parameters();
-  /// x: (tokens, hidden) f32. Returns x after all branches, then counts and probability_sums of its MoE
-  /// branches.
-  std::vector<Tensor> run_layer(ops::Context& context, std::size_t layer, const Tensor& x,
-                                const Pass& pass) const;
+  /// Appends to the routings of `states` and puts its residual through all branches.
+  void run_layer(ops::Context& context, std::size_t layer, const Pass& pass, States& states) const;
   /// residual: (rows, hidden) f32 to be added, or undefined.
   Tensor norm(ops::Context& context, const Tensor& x, const Parameter& weight,
               const Tensor& residual = {}) const;

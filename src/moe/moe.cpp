@@ -1,6 +1,7 @@
 #include "moe/moe.h"
 
 #include "ops/launch.h"
+#include "tensor/transfer.h"
 
 namespace hone::moe {
 
@@ -20,8 +21,8 @@ void plan(Context& context, const Routing& routing) {
          {.experts_of = routing.experts_of.as<std::int32_t>(),
           .tokens = routing.experts_of.size(0),
           .top_k = routing.experts_of.size(1),
-          .experts = routing.counts.size(0),
-          .counts = routing.counts.as<std::int32_t>(),
+          .experts = routing.statistics.counts.size(0),
+          .counts = routing.statistics.counts.as<std::int32_t>(),
           .offsets = routing.offsets.as<std::int32_t>(),
           .permutation = routing.permutation.as<std::int32_t>(),
           .inverse = routing.inverse.as<std::int32_t>()});
@@ -44,11 +45,11 @@ Routing route(Context& context, const Tensor& logits, std::int64_t top_k, const 
   const Tensor probabilities = context.empty(logits.shape(), DType::kF32);
   Routing r{.weights = context.empty({tokens, top_k}, DType::kF32),
             .experts_of = context.empty({tokens, top_k}, DType::kI32),
-            .probability_sums = context.empty({num_experts}, DType::kF32),
-            .counts = context.empty({num_experts}, DType::kI32),
             .offsets = context.empty({num_experts + 1}, DType::kI32),
             .permutation = context.empty({tokens * top_k}, DType::kI32),
-            .inverse = context.empty({tokens * top_k}, DType::kI32)};
+            .inverse = context.empty({tokens * top_k}, DType::kI32),
+            .statistics = {.counts = context.empty({num_experts}, DType::kI32),
+                           .probability_sums = context.empty({num_experts}, DType::kF32)}};
   launch(context, kOp, context.kernels().router,
          {.logits = logits.as<float>(),
           .tokens = tokens,
@@ -60,7 +61,7 @@ Routing route(Context& context, const Tensor& logits, std::int64_t top_k, const 
           .probabilities = probabilities.as<float>(),
           .weights = r.weights.as<float>(),
           .experts_of = r.experts_of.as<std::int32_t>(),
-          .probability_sums = r.probability_sums.as<float>()});
+          .probability_sums = r.statistics.probability_sums.as<float>()});
   plan(context, r);
   if (!ops::needs_grad(context, {&logits})) return r;
   const auto grad_fn = [probabilities, experts_of = r.experts_of, weights = r.weights, rule](Backward& b) {
@@ -81,39 +82,44 @@ Routing route(Context& context, const Tensor& logits, std::int64_t top_k, const 
             .rule = rule});
     b.give(0, std::move(dlogits));
   };
-  record(context, kOp, {&logits}, {&r.weights, &r.probability_sums}, grad_fn);
+  record(context, kOp, {&logits}, {&r.weights, &r.statistics.probability_sums}, grad_fn);
   return r;
 }
 
-Tensor load_balancing_loss(Context& context, const std::vector<Routing>& layers, std::int64_t tokens,
-                           float coefficient) {
+Tensor load_balancing_loss(Context& context, const std::vector<RoutingStatistics>& layers,
+                           std::int64_t tokens, float coefficient) {
   constexpr std::string_view kOp = "moe.load_balancing_loss";
   HONE_CHECK(!layers.empty() && tokens > 0, "[moe.load_balancing_loss] {} layers of {} tokens", layers.size(),
              tokens);
-  std::vector<const float*> sums;
-  std::vector<const std::int32_t*> counts;
+  const Shape& each = layers.front().counts.shape();
+  const auto num_layers = static_cast<std::int64_t>(layers.size());
+  // What the kernel reads lies in one piece: a device is not sent a list of addresses.
+  const Tensor sums = context.empty({num_layers, each[0]}, DType::kF32);
+  const Tensor counts = context.empty({num_layers, each[0]}, DType::kI32);
   std::vector<const Tensor*> inputs;
   bool recording = false;
-  for (const Routing& layer : layers) {
+  for (const RoutingStatistics& layer : layers) {
     check_argument(context, kOp, "probability_sums", layer.probability_sums, 1, {DType::kF32});
     check_argument(context, kOp, "counts", layer.counts, 1, {DType::kI32});
-    const Shape& shape = layers.front().counts.shape();
-    HONE_CHECK(layer.probability_sums.shape() == shape && layer.counts.shape() == shape,
-               "[moe.load_balancing_loss] layers of {} and {} experts", shape[0],
+    HONE_CHECK(layer.probability_sums.shape() == each && layer.counts.shape() == each,
+               "[moe.load_balancing_loss] layers of {} and {} experts", each[0],
                layer.probability_sums.size(0));
-    sums.push_back(layer.probability_sums.as<float>());
-    counts.push_back(layer.counts.as<std::int32_t>());
+    const auto row = [&, at = static_cast<std::int64_t>(inputs.size())](const Tensor& all) {
+      return all.rows(at, at + 1).reshape(each);
+    };
+    copy_bytes(context.stream(), layer.probability_sums, row(sums));
+    copy_bytes(context.stream(), layer.counts, row(counts));
     inputs.push_back(&layer.probability_sums);
     recording = recording || ops::needs_grad(context, {&layer.probability_sums});
   }
   Tensor loss = context.empty({1}, DType::kF32);
   const bool keeps = recording && context.tape()->keeps();
-  const Tensor grad = keeps ? context.empty(layers.front().counts.shape(), DType::kF32) : Tensor();
+  const Tensor grad = keeps ? context.empty(each, DType::kF32) : Tensor();
   launch(context, kOp, context.kernels().load_balancing,
-         {.probability_sums = sums.data(),
-          .counts = counts.data(),
-          .layers = static_cast<std::int64_t>(layers.size()),
-          .experts = layers.front().counts.size(0),
+         {.probability_sums = sums.as<float>(),
+          .counts = counts.as<std::int32_t>(),
+          .layers = num_layers,
+          .experts = each[0],
           .tokens = tokens,
           .coefficient = coefficient,
           .loss = loss.as<float>(),

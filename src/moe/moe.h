@@ -10,15 +10,20 @@ namespace hone::moe {
 using kernels::RouterRule;
 using ops::Context;
 
+/// How evenly one layer's tokens went to its experts.
+struct RoutingStatistics {
+  Tensor counts;            // (experts) i32: routed (token, slot) pairs
+  Tensor probability_sums;  // (experts) f32, differentiable: for the auxiliary loss
+};
+
 /// The routing of one layer's tokens: made on the device, read by nobody on the host during a step.
 struct Routing {
-  Tensor weights;           // (tokens, top_k) f32, differentiable
-  Tensor experts_of;        // (tokens, top_k) i32
-  Tensor probability_sums;  // (experts) f32, differentiable: for the auxiliary loss
-  Tensor counts;            // (experts) i32: routed (token, slot) pairs
-  Tensor offsets;           // (experts + 1) i32
-  Tensor permutation;       // (tokens * top_k) i32, see kernels::MoePlanArgs
-  Tensor inverse;           // (tokens * top_k) i32
+  Tensor weights;      // (tokens, top_k) f32, differentiable
+  Tensor experts_of;   // (tokens, top_k) i32
+  Tensor offsets;      // (experts + 1) i32
+  Tensor permutation;  // (tokens * top_k) i32, see kernels::MoePlanArgs
+  Tensor inverse;      // (tokens * top_k) i32
+  RoutingStatistics statistics;
 };
 
 /// logits: (tokens, experts) f32. correction_bias: (experts) f32, added to the scores for the choice alone
@@ -32,7 +37,7 @@ Routing route(Context& context, const Tensor& logits, std::int64_t top_k, const 
 /// (kernels::LoadBalancingArgs). Result: (1) f32. tokens: non-padding tokens that each layer routed. (Fedus
 /// et al., arXiv:2101.03961, eq. 4-6.) The gradient is made together with the loss, so it must reach
 /// backward() with gradient 1: put factors into `coefficient`. Keeps the gradient (experts) f32.
-Tensor load_balancing_loss(Context& context, const std::vector<Routing>& layers, std::int64_t tokens,
-                           float coefficient);
+Tensor load_balancing_loss(Context& context, const std::vector<RoutingStatistics>& layers,
+                           std::int64_t tokens, float coefficient);
 
 }  // namespace hone::moe

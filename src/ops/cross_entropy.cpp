@@ -22,6 +22,23 @@ void check_targets(const Context& context, std::string_view op, const Tensor& hi
              hidden.shape().str());
 }
 
+kernels::HeadOperands operands(const Tensor& hidden, const Tensor& weight, const LogitOptions& logits) {
+  return {.hidden = as_matrix(hidden),
+          .weight = as_matrix(weight),
+          .logit_scale = logits.scale,
+          .softcap = logits.softcap};
+}
+
+/// Undefined ones are not wanted.
+kernels::HeadGradients gradients(const Tensor& dhidden, const GradTarget& dweight) {
+  const Tensor& grad = dweight.grad;
+  return {.dhidden = as_matrix(dhidden),
+          .dweight = grad.defined() ? grad.data() : nullptr,
+          .wants_dweight = grad.defined(),
+          .dweight_dtype = grad.defined() ? grad.dtype() : DType::kF32,
+          .accumulate_dweight = dweight.accumulate};
+}
+
 }  // namespace
 
 CrossEntropy linear_cross_entropy(Context& context, const Tensor& hidden, const Weight& handle,
@@ -46,21 +63,14 @@ CrossEntropy linear_cross_entropy(Context& context, const Tensor& hidden, const 
   CrossEntropy result{.loss = context.empty({1}, DType::kF32),
                       .nll = context.empty({hidden.size(0)}, DType::kF32)};
   launch(context, kOp, context.kernels().linear_cross_entropy,
-         {.hidden = as_matrix(hidden),
-          .weight = as_matrix(weight),
+         {.head = operands(hidden, weight, logits),
           .targets = targets.as<std::int32_t>(),
           .weights = weights.defined() ? weights.as<float>() : nullptr,
           .has_weights = weights.defined(),
           .scale = scale,
-          .logit_scale = logits.scale,
-          .softcap = logits.softcap,
           .nll = result.nll.as<float>(),
           .loss = result.loss.as<float>(),
-          .dhidden = as_matrix(dhidden),
-          .dweight = dweight.grad.defined() ? dweight.grad.data() : nullptr,
-          .wants_dweight = dweight.grad.defined(),
-          .dweight_dtype = dweight.grad.defined() ? dweight.grad.dtype() : DType::kF32,
-          .accumulate_dweight = dweight.accumulate});
+          .gradients = gradients(dhidden, dweight)});
   if (!recording) return result;
   // The weight is an input although its gradient is written already: its hook waits for this node.
   record(context, kOp, {&hidden, &weight}, {&result.loss}, [dhidden](Backward& b) {
@@ -80,12 +90,9 @@ HeadStatistics head_statistics(Context& context, const Tensor& hidden, const Wei
   HeadStatistics result{.lse = context.empty({hidden.size(0)}, DType::kF32),
                         .target_logit = context.empty({hidden.size(0)}, DType::kF32)};
   const auto forward = [targets, vocab_begin, logits](const Tensor& h, const Tensor& w, const Tensor& lse) {
-    return kernels::HeadStatisticsArgs{.hidden = as_matrix(h),
-                                       .weight = as_matrix(w),
+    return kernels::HeadStatisticsArgs{.head = operands(h, w, logits),
                                        .targets = targets.as<std::int32_t>(),
                                        .vocab_begin = vocab_begin,
-                                       .logit_scale = logits.scale,
-                                       .softcap = logits.softcap,
                                        .lse = lse.as<float>()};
   };
   auto args = forward(hidden, weight, result.lse);
@@ -105,11 +112,7 @@ HeadStatistics head_statistics(Context& context, const Tensor& hidden, const Wei
                 .dtarget_logit = dtarget.defined() ? dtarget.as<float>() : nullptr,
                 .has_dlse = dlse.defined(),
                 .has_dtarget_logit = dtarget.defined(),
-                .dhidden = as_matrix(dhidden),
-                .dweight = dweight.grad.defined() ? dweight.grad.data() : nullptr,
-                .wants_dweight = dweight.grad.defined(),
-                .dweight_dtype = dweight.grad.defined() ? dweight.grad.dtype() : DType::kF32,
-                .accumulate_dweight = dweight.accumulate});
+                .gradients = gradients(dhidden, dweight)});
         if (dhidden.defined()) b.give(0, std::move(dhidden));
       });
   return result;
@@ -121,27 +124,6 @@ Tensor head_logits(Context& context, const Tensor& hidden, const Weight& weight,
   const Tensor capped =
       activate(context, scale(context, products, logits.scale / logits.softcap), Activation::kTanh);
   return scale(context, capped, logits.softcap);
-}
-
-Tensor take_rows(Context& context, const Tensor& x, const Tensor& index) {
-  constexpr std::string_view kOp = "ops.take_rows";
-  check_argument(context, kOp, "x", x, 2, kComputeTypes);
-  check_argument(context, kOp, "index", index, 1, {DType::kI32});
-  HONE_CHECK(index.size(0) <= x.size(0), "[ops.take_rows] {} different rows of x {}", index.size(0),
-             x.shape().str());
-  Tensor y = context.empty({index.size(0), x.size(1)}, x.dtype());
-  launch(context, kOp, context.kernels().take_rows,
-         {.x = as_matrix(x), .y = as_matrix(y), .index = index.as<std::int32_t>()});
-  if (!needs_grad(context, {&x})) return y;
-  record(context, kOp, {&x}, {&y}, [index](Backward& b) {
-    const GradTarget to = b.target(0);
-    launch(b.context(), "ops.take_rows gradient", b.context().kernels().put_rows,
-           {.dy = as_matrix(b.grad()),
-            .dx = as_matrix(to.grad),
-            .index = index.as<std::int32_t>(),
-            .accumulate = to.accumulate});
-  });
-  return y;
 }
 
 }  // namespace hone::ops

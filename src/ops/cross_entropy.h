@@ -47,7 +47,4 @@ HeadStatistics head_statistics(Context& context, const Tensor& hidden, const Wei
 Tensor head_logits(Context& context, const Tensor& hidden, const Weight& weight,
                    const LogitOptions& logits = {});
 
-/// The rows `index` (n) i32 of x (rows, hidden); each row at most once. Result: (n, hidden) T. Keeps index.
-Tensor take_rows(Context& context, const Tensor& x, const Tensor& index);
-
 }  // namespace hone::ops

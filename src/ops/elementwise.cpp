@@ -137,7 +137,7 @@ Tensor clamp(Context& context, const Tensor& x, float limit) {
   check_argument(context, kOp, "x", x, 2, kComputeTypes);
   HONE_CHECK(limit > 0, "[ops.clamp] limit is {}", limit);
   Tensor y = context.empty(x.shape(), x.dtype());
-  launch(context, kOp, context.kernels().copy, {.x = as_matrix(x), .y = as_matrix(y), .clamp = limit});
+  launch(context, kOp, context.kernels().clamp, {.x = as_matrix(x), .y = as_matrix(y), .limit = limit});
   if (!needs_grad(context, {&x})) return y;
   record(context, kOp, {&x}, {&y}, [x = x.detach(), limit](Backward& b) {
     const GradTarget to = b.target(0);
@@ -145,7 +145,7 @@ Tensor clamp(Context& context, const Tensor& x, float limit) {
            {.dy = as_matrix(b.grad()),
             .x = as_matrix(x),
             .dx = as_matrix(to.grad),
-            .clamp = limit,
+            .limit = limit,
             .accumulate = to.accumulate});
   });
   return y;

@@ -33,8 +33,8 @@ void run(const Problem& p, Arena& arena, const KernelTable& table, device::Strea
     return test::tolerance(p.dtype == DType::kBF16 ? p.dtype : out, length);
   };
   LinearCrossEntropyArgs args;
-  args.hidden = arena.input(p.rows, p.hidden, p.dtype, 3);
-  args.weight = arena.input(p.vocab, p.hidden, p.dtype, 1, 0.3);
+  args.head.hidden = arena.input(p.rows, p.hidden, p.dtype, 3);
+  args.head.weight = arena.input(p.vocab, p.hidden, p.dtype, 1, 0.3);
   args.targets = arena.integers(arena.random_indices(p.rows, p.vocab, false));
   args.scale = p.scale;
   std::vector<double> weights;
@@ -47,15 +47,15 @@ void run(const Problem& p, Arena& arena, const KernelTable& table, device::Strea
   args.loss = static_cast<float*>(
       arena.output("loss", 1, 1, DType::kF32, false, test::tolerance(DType::kF32, p.hidden)).data);
   if (p.gradients) {
-    args.dhidden = arena.output("dhidden", p.rows, p.hidden, DType::kF32, false,
-                                tolerance(DType::kF32, p.vocab + p.hidden), 2);
-    args.wants_dweight = true;
-    args.dweight_dtype = p.dweight;
-    args.accumulate_dweight = p.accumulate;
-    args.dweight = arena
-                       .output("dweight", p.vocab, p.hidden, p.dweight, p.accumulate,
-                               tolerance(p.dweight, p.rows + p.hidden))
-                       .data;
+    args.gradients.dhidden = arena.output("dhidden", p.rows, p.hidden, DType::kF32, false,
+                                          tolerance(DType::kF32, p.vocab + p.hidden), 2);
+    args.gradients.wants_dweight = true;
+    args.gradients.dweight_dtype = p.dweight;
+    args.gradients.accumulate_dweight = p.accumulate;
+    args.gradients.dweight = arena
+                                 .output("dweight", p.vocab, p.hidden, p.dweight, p.accumulate,
+                                         tolerance(p.dweight, p.rows + p.hidden))
+                                 .data;
   }
   table.linear_cross_entropy(args, stream);
 }
@@ -133,21 +133,21 @@ TEST(LinearCrossEntropy, KeepsTheGradientOfASureAndRightPrediction) {
     Arena arena;
     device::CpuStream stream = test::make_stream(1);
     LinearCrossEntropyArgs args;
-    args.hidden = arena.input(1, 2, DType::kBF16);
-    args.weight = arena.input(2, 2, DType::kBF16);
+    args.head.hidden = arena.input(1, 2, DType::kBF16);
+    args.head.weight = arena.input(2, 2, DType::kBF16);
     const double hidden[2] = {1, 0}, weight[2][2] = {{8, 0}, {0, 4}};
     for (std::int64_t i = 0; i < 2; i++) {
-      test::set(args.hidden, 0, i, hidden[i]);
-      for (std::int64_t j = 0; j < 2; j++) test::set(args.weight, i, j, weight[i][j]);
+      test::set(args.head.hidden, 0, i, hidden[i]);
+      for (std::int64_t j = 0; j < 2; j++) test::set(args.head.weight, i, j, weight[i][j]);
     }
     args.targets = arena.integers({0});
     args.nll = static_cast<float*>(arena.output("nll", 1, 1, DType::kF32, false, 0).data);
     args.loss = static_cast<float*>(arena.output("loss", 1, 1, DType::kF32, false, 0).data);
-    args.dhidden = arena.output("dhidden", 1, 2, DType::kF32, false, 0);
+    args.gradients.dhidden = arena.output("dhidden", 1, 2, DType::kF32, false, 0);
     table.linear_cross_entropy(args, stream);
     const double miss = 1 / (1 + std::exp(8.0));  // the probability of the wrong word: the logits are 8 and 0
-    EXPECT_NEAR(test::get(args.dhidden, 0, 0), -8 * miss, 8 * miss * 0.005) << name;
-    EXPECT_NEAR(test::get(args.dhidden, 0, 1), 4 * miss, 4 * miss * 0.01) << name;
+    EXPECT_NEAR(test::get(args.gradients.dhidden, 0, 0), -8 * miss, 8 * miss * 0.005) << name;
+    EXPECT_NEAR(test::get(args.gradients.dhidden, 0, 1), 4 * miss, 4 * miss * 0.01) << name;
     EXPECT_NEAR(args.nll[0], miss, 1e-6) << name;
   }
 }

@@ -115,13 +115,13 @@ TEST(LongSums, OfTheLanguageModelHead) {
         Values dhidden(s.rows, s.hidden, DType::kF32), dweight(s.vocab, s.hidden, DType::kF32);
         Values nll(1, s.rows, DType::kF32), loss(1, 1, DType::kF32);
         kernels::LinearCrossEntropyArgs a;
-        a.hidden = hidden.matrix();
-        a.weight = weight.matrix();
+        a.head.hidden = hidden.matrix();
+        a.head.weight = weight.matrix();
         a.targets = p.targets.data();
         a.nll = static_cast<float*>(nll.data());
-        a.dhidden = dhidden.matrix();
-        a.dweight = dweight.data();
-        a.wants_dweight = true;
+        a.gradients.dhidden = dhidden.matrix();
+        a.gradients.dweight = dweight.data();
+        a.gradients.wants_dweight = true;
         a.loss = static_cast<float*>(loss.data());
         Stream stream = make_stream(2);
         for (const auto& [name, table] : fast_tables()) {

@@ -40,12 +40,12 @@ Outputs run_cross_entropy(const KernelTable& table, Stream& stream, Shape s, DTy
                           float softcap) {
   Arena arena;
   kernels::LinearCrossEntropyArgs a;
-  a.hidden = arena.input(s.m, s.k, dtype);
-  a.weight = arena.input(s.n, s.k, dtype, 0, 0.3);
+  a.head.hidden = arena.input(s.m, s.k, dtype);
+  a.head.weight = arena.input(s.n, s.k, dtype, 0, 0.3);
   a.targets = arena.integers(arena.random_indices(s.m, s.n, false));
   a.scale = 0.25F;
-  a.logit_scale = logit_scale;
-  a.softcap = softcap;
+  a.head.logit_scale = logit_scale;
+  a.head.softcap = softcap;
   std::vector<double> weights(weighted ? static_cast<std::size_t>(s.m) : 0);
   for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = 0.3 * static_cast<double>(i % 7);
   a.has_weights = weighted;
@@ -59,12 +59,13 @@ Outputs run_cross_entropy(const KernelTable& table, Stream& stream, Shape s, DTy
     // bf16: the gradients of the logits are stored in bf16 on the way, and those of a row sum to 0, so what
     // is made of them is a difference
     const double factor = dtype == DType::kBF16 ? 2 : 1;
-    a.dhidden = arena.output("dhidden", s.m, s.k, dhidden, false, factor * tolerance(dtype, s.n + s.k));
-    a.wants_dweight = true;
-    a.dweight_dtype = dweight;
-    a.accumulate_dweight = accumulate;
+    a.gradients.dhidden =
+        arena.output("dhidden", s.m, s.k, dhidden, false, factor * tolerance(dtype, s.n + s.k));
+    a.gradients.wants_dweight = true;
+    a.gradients.dweight_dtype = dweight;
+    a.gradients.accumulate_dweight = accumulate;
     const double tol = factor * tolerance(narrower(dtype, dweight), s.m + s.k);
-    a.dweight = arena.output("dweight", s.n, s.k, dweight, accumulate, tol).data;
+    a.gradients.dweight = arena.output("dweight", s.n, s.k, dweight, accumulate, tol).data;
   }
   table.linear_cross_entropy(a, stream);
   return arena.outputs();
@@ -74,12 +75,12 @@ Outputs run_cross_entropy(const KernelTable& table, Stream& stream, Shape s, DTy
 kernels::HeadStatisticsArgs head_arguments(Arena& arena, Shape s, DType dtype, float logit_scale,
                                            float softcap) {
   kernels::HeadStatisticsArgs a;
-  a.hidden = arena.input(s.m, s.k, dtype, 1);
-  a.weight = arena.input(s.n, s.k, dtype, 0, 0.3);
+  a.head.hidden = arena.input(s.m, s.k, dtype, 1);
+  a.head.weight = arena.input(s.n, s.k, dtype, 0, 0.3);
   a.vocab_begin = 3;
   a.targets = arena.integers(arena.random_indices(s.m, s.n + 7, false));
-  a.logit_scale = logit_scale;
-  a.softcap = softcap;
+  a.head.logit_scale = logit_scale;
+  a.head.softcap = softcap;
   return a;
 }
 
@@ -113,12 +114,13 @@ Outputs run_head_grad(const KernelTable& table, Stream& stream, Shape s, DType d
   for (double& x : numbers) x = 0.4 - x;
   if (!only_lse) a.dtarget_logit = arena.floats(numbers);
   const double factor = dtype == DType::kBF16 ? 2 : 1;  // as in run_cross_entropy
-  a.dhidden = arena.output("dhidden", s.m, s.k, dhidden, false, factor * tolerance(dtype, s.n + s.k));
-  a.wants_dweight = true;
-  a.dweight_dtype = dweight;
-  a.accumulate_dweight = accumulate;
+  a.gradients.dhidden =
+      arena.output("dhidden", s.m, s.k, dhidden, false, factor * tolerance(dtype, s.n + s.k));
+  a.gradients.wants_dweight = true;
+  a.gradients.dweight_dtype = dweight;
+  a.gradients.accumulate_dweight = accumulate;
   const double tol = factor * tolerance(narrower(dtype, dweight), s.m + s.k);
-  a.dweight = arena.output("dweight", s.n, s.k, dweight, accumulate, tol).data;
+  a.gradients.dweight = arena.output("dweight", s.n, s.k, dweight, accumulate, tol).data;
   table.head_grad(a, stream);
   return arena.outputs();
 }

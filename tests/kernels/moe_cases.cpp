@@ -244,15 +244,9 @@ Outputs run_experts_grad(const KernelTable& table, Stream& stream, Shape s, Mode
 Outputs run_load_balancing(const KernelTable& table, Stream& stream, std::int64_t layers,
                            std::int64_t experts, bool gradient) {
   Arena arena;
-  std::vector<const float*> sums;
-  std::vector<const std::int32_t*> counts;
-  for (std::int64_t i = 0; i < layers; ++i) {
-    sums.push_back(f32(arena.input(1, experts, DType::kF32)));
-    counts.push_back(arena.integers(arena.random_indices(experts, 20, false)));
-  }
   kernels::LoadBalancingArgs a;
-  a.probability_sums = sums.data();
-  a.counts = counts.data();
+  a.probability_sums = f32(arena.input(layers, experts, DType::kF32));
+  a.counts = arena.integers(arena.random_indices(layers * experts, 20, false));
   a.layers = layers;
   a.experts = experts;
   a.tokens = 40;

@@ -62,20 +62,20 @@ void check_cross_entropy(const std::vector<float>& weights, bool given, float lo
   auto fh = to_floats(hidden), fw = to_floats(weight);
   std::vector<float> nll(kRows), loss(1), dhidden(hidden.size()), dweight(weight.size(), 1.0F);
   Stream stream = make_stream(2);
-  reference::linear_cross_entropy({.hidden = as_matrix(fh, kHidden),
-                                   .weight = as_matrix(fw, kHidden),
+  reference::linear_cross_entropy({.head = {.hidden = as_matrix(fh, kHidden),
+                                            .weight = as_matrix(fw, kHidden),
+                                            .logit_scale = logit_scale,
+                                            .softcap = softcap},
                                    .targets = targets.data(),
                                    .weights = given ? weights.data() : nullptr,
                                    .has_weights = given,
                                    .scale = kScale,
-                                   .logit_scale = logit_scale,
-                                   .softcap = softcap,
                                    .nll = nll.data(),
                                    .loss = loss.data(),
-                                   .dhidden = as_matrix(dhidden, kHidden),
-                                   .dweight = dweight.data(),
-                                   .wants_dweight = true,
-                                   .accumulate_dweight = true},
+                                   .gradients = {.dhidden = as_matrix(dhidden, kHidden),
+                                                 .dweight = dweight.data(),
+                                                 .wants_dweight = true,
+                                                 .accumulate_dweight = true}},
                                   stream);
   const auto f = [&](const Numbers& h, const Numbers& w) {
     return cross_entropy(h, w, targets, weights, static_cast<double>(logit_scale),
@@ -124,12 +124,12 @@ TEST(Head, StatisticsAndTheirGradientsMatchTheFormulaAndFiniteDifferences) {
   std::vector<float> lse(kRows), target_logit(kRows, NAN), dhidden(hidden.size()), dweight(weight.size());
   Stream stream = make_stream(2);
   HeadGradArgs g;
-  g.forward = {.hidden = as_matrix(fh, kHidden),
-               .weight = as_matrix(fw, kHidden),
+  g.forward = {.head = {.hidden = as_matrix(fh, kHidden),
+                        .weight = as_matrix(fw, kHidden),
+                        .logit_scale = 0.7F,
+                        .softcap = 1.3F},
                .targets = targets.data(),
                .vocab_begin = 10,
-               .logit_scale = 0.7F,
-               .softcap = 1.3F,
                .lse = lse.data(),
                .target_logit = target_logit.data()};
   reference::head_statistics(g.forward, stream);
@@ -141,9 +141,8 @@ TEST(Head, StatisticsAndTheirGradientsMatchTheFormulaAndFiniteDifferences) {
   EXPECT_NEAR(loss, head_loss(hidden, weight, targets, 10, dlse, dtarget)[0], 1e-5);
   g.dlse = dlse.data();
   g.dtarget_logit = dtarget.data();
-  g.has_dlse = g.has_dtarget_logit = g.wants_dweight = true;
-  g.dhidden = as_matrix(dhidden, kHidden);
-  g.dweight = dweight.data();
+  g.has_dlse = g.has_dtarget_logit = true;
+  g.gradients = {.dhidden = as_matrix(dhidden, kHidden), .dweight = dweight.data(), .wants_dweight = true};
   reference::head_grad(g, stream);
   const auto of_hidden = [&](const Numbers& x) { return head_loss(x, weight, targets, 10, dlse, dtarget); };
   const auto of_weight = [&](const Numbers& x) { return head_loss(hidden, x, targets, 10, dlse, dtarget); };
@@ -155,12 +154,11 @@ TEST(LinearCrossEntropy, HoldsForLogitsFarFromZero) {
   std::vector<float> hidden{1000}, weight{1, -1, 0.999F}, nll(1), loss(1);
   const std::int32_t target = 2;
   Stream stream = make_stream(1);
-  reference::linear_cross_entropy({.hidden = as_matrix(hidden, 1),
-                                   .weight = as_matrix(weight, 1),
+  reference::linear_cross_entropy({.head = {.hidden = as_matrix(hidden, 1), .weight = as_matrix(weight, 1)},
                                    .targets = &target,
                                    .nll = nll.data(),
                                    .loss = loss.data(),
-                                   .dhidden = {}},
+                                   .gradients = {}},
                                   stream);
   EXPECT_NEAR(nll[0], 1 + std::log1p(std::exp(-1.0)), 1e-4);
 }

@@ -527,14 +527,12 @@ TEST(Experts, DecodeEveryCodeOfQuantisedWeights) {
 
 TEST(LoadBalancing, IsTheTopKWhenAllExpertsShareEqually) {
   // f_e = top_k / experts, P_e = 1 / experts: experts * sum f_e P_e = top_k (Transformers' normalisation)
-  const std::vector<float> sums(4, 8 * 0.25F);
-  const std::vector<std::int32_t> counts(4, 8 * 2 / 4);
-  const float* sums_of[] = {sums.data(), sums.data()};
-  const std::int32_t* counts_of[] = {counts.data(), counts.data()};
+  const std::vector<float> sums(8, 8 * 0.25F);
+  const std::vector<std::int32_t> counts(8, 8 * 2 / 4);
   float loss = 0, gradient[4];
   Stream stream = make_stream(1);
-  reference::load_balancing({.probability_sums = sums_of,
-                             .counts = counts_of,
+  reference::load_balancing({.probability_sums = sums.data(),
+                             .counts = counts.data(),
                              .layers = 2,
                              .experts = 4,
                              .tokens = 8,

@@ -277,19 +277,27 @@ TEST(RowGate, AndItsGradientMatchTheFormulaAndFiniteDifferences) {
   expect_close(dgate, numeric_gradient([&](const Numbers& v) { return f(x, v); }, gate, dy), 8, "dgate");
 }
 
-TEST(Copy, ScalesAddsClampsAndConverts) {
-  std::vector<float> x{1, -2, 3, -4, NAN, 0.5F}, y(6, 10.0F);
+TEST(Copy, ScalesAndAdds) {
+  std::vector<float> x{1, -2, 3, -4, 0, 0.5F}, y(6, 10.0F);
   Stream stream = make_stream(1);
   reference::copy({.x = as_matrix(x, 3), .y = as_matrix(y, 3), .alpha = 2, .accumulate = true}, stream);
   EXPECT_EQ(y[1], 6);
   EXPECT_EQ(y[5], 11);
-  reference::copy({.x = as_matrix(x, 3), .y = as_matrix(y, 3), .clamp = 2.5F}, stream);
+}
+
+TEST(Clamp, KeepsWhatIsWithinTheLimitAndNaN) {
+  std::vector<float> x{1, -2, 3, -4, NAN, 0.5F}, y(6, 10.0F);
+  Stream stream = make_stream(1);
+  reference::clamp({.x = as_matrix(x, 3), .y = as_matrix(y, 3), .limit = 2.5F}, stream);
   EXPECT_EQ(y[0], 1);
   EXPECT_EQ(y[2], 2.5F);
   EXPECT_EQ(y[3], -2.5F);
   EXPECT_TRUE(std::isnan(y[4])) << "a NaN must reach the loss";
+  reference::clamp({.x = as_matrix(x, 3), .y = as_matrix(y, 3), .limit = 2.5F, .accumulate = true}, stream);
+  EXPECT_EQ(y[0], 2);
+  EXPECT_EQ(y[2], 5);
   std::vector<float> dx(6), dy(6, 1.0F);
-  reference::clamp_grad({.dy = as_matrix(dy, 3), .x = as_matrix(x, 3), .dx = as_matrix(dx, 3), .clamp = 2.5F},
+  reference::clamp_grad({.dy = as_matrix(dy, 3), .x = as_matrix(x, 3), .dx = as_matrix(dx, 3), .limit = 2.5F},
                         stream);
   EXPECT_EQ(dx, (std::vector<float>{1, 1, 0, 0, 0, 1}));
 }

@@ -87,19 +87,27 @@ void add_copy(std::vector<Case>& cases, Shape s, DType x, DType y, bool accumula
   const auto name =
       fmt::format(" {}x{} {}->{}{}", s.rows, s.cols, name_of(x), name_of(y), accumulate ? " +" : "");
   for (const float alpha : {1.0F, -0.75F})
-    for (const float clamp : {0.0F, 0.8F})
-      cases.push_back({"copy", fmt::format("copy{} alpha {} clamp {}", name, alpha, clamp),
-                       [=](const KernelTable& table, Stream& stream) {
-                         Arena arena;
-                         kernels::CopyArgs a;
-                         a.x = arena.input(s.rows, s.cols, x, 1);
-                         a.alpha = alpha;
-                         a.clamp = clamp;
-                         a.accumulate = accumulate && clamp == 0;
-                         a.y = arena.output("y", s.rows, s.cols, y, a.accumulate, tolerance(y, 2), 2);
-                         table.copy(a, stream);
-                         return arena.outputs();
-                       }});
+    cases.push_back(
+        {"copy", fmt::format("copy{} alpha {}", name, alpha), [=](const KernelTable& table, Stream& stream) {
+           Arena arena;
+           kernels::CopyArgs a;
+           a.x = arena.input(s.rows, s.cols, x, 1);
+           a.alpha = alpha;
+           a.accumulate = accumulate;
+           a.y = arena.output("y", s.rows, s.cols, y, accumulate, tolerance(y, 2), 2);
+           table.copy(a, stream);
+           return arena.outputs();
+         }});
+  cases.push_back({"clamp", "clamp" + name, [=](const KernelTable& table, Stream& stream) {
+                     Arena arena;
+                     kernels::ClampArgs a;
+                     a.x = arena.input(s.rows, s.cols, x, 1);
+                     a.limit = 0.8F;
+                     a.accumulate = accumulate;
+                     a.y = arena.output("y", s.rows, s.cols, y, accumulate, tolerance(y, 2), 2);
+                     table.clamp(a, stream);
+                     return arena.outputs();
+                   }});
   for (const DType dx : kBothDtypes)
     cases.push_back({"clamp_grad", fmt::format("clamp_grad{} dx {}", name, name_of(dx)),
                      [=](const KernelTable& table, Stream& stream) {
@@ -107,7 +115,7 @@ void add_copy(std::vector<Case>& cases, Shape s, DType x, DType y, bool accumula
                        kernels::ClampGradArgs a;
                        a.dy = arena.input(s.rows, s.cols, y, 2);
                        a.x = arena.input(s.rows, s.cols, x, 1);
-                       a.clamp = 0.8F;
+                       a.limit = 0.8F;
                        a.accumulate = accumulate;
                        a.dx = arena.output("dx", s.rows, s.cols, dx, accumulate, tolerance(dx, 2));
                        table.clamp_grad(a, stream);
@@ -119,15 +127,18 @@ void add_rows_by_index(std::vector<Case>& cases, Shape s, DType x, DType y, bool
   const auto name =
       fmt::format(" {}x{} {}->{}{}", s.rows, s.cols, name_of(x), name_of(y), accumulate ? " +" : "");
   const std::int64_t all = 2 * s.rows + 1;
-  cases.push_back({"take_rows", "take_rows" + name, [=](const KernelTable& table, Stream& stream) {
-                     Arena arena;
-                     kernels::TakeRowsArgs a;
-                     a.x = arena.input(all, s.cols, x, 1);
-                     a.index = arena.integers(arena.random_indices(s.rows, all, true));
-                     a.y = arena.output("y", s.rows, s.cols, y, false, tolerance(y, 1));
-                     table.take_rows(a, stream);
-                     return arena.outputs();
-                   }});
+  // each row once; and fewer rows than are taken, so that they repeat
+  for (const std::int64_t from : {all, std::int64_t{5}})
+    cases.push_back({"take_rows", fmt::format("take_rows{} of {}", name, from),
+                     [=](const KernelTable& table, Stream& stream) {
+                       Arena arena;
+                       kernels::TakeRowsArgs a;
+                       a.x = arena.input(from, s.cols, x, 1);
+                       a.index = arena.integers(arena.random_indices(s.rows, from, from == all));
+                       a.y = arena.output("y", s.rows, s.cols, y, false, tolerance(y, 1));
+                       table.take_rows(a, stream);
+                       return arena.outputs();
+                     }});
   cases.push_back({"put_rows", "put_rows" + name, [=](const KernelTable& table, Stream& stream) {
                      Arena arena;
                      kernels::PutRowsArgs a;
@@ -140,25 +151,11 @@ void add_rows_by_index(std::vector<Case>& cases, Shape s, DType x, DType y, bool
                    }});
 }
 
-void add_embedding(std::vector<Case>& cases, Shape s, DType table_dtype, DType out, bool accumulate) {
+void add_embedding_grad(std::vector<Case>& cases, Shape s, DType table_dtype, DType out, bool accumulate) {
   // few words for many rows, so that ids repeat; and many words, so that most rows have none
   for (const std::int64_t vocab : {std::int64_t{5}, s.rows * 4 + 1}) {
     const auto name = fmt::format(" {}x{} of {} {}->{}{}", s.rows, s.cols, vocab, name_of(table_dtype),
                                   name_of(out), accumulate ? " +" : "");
-    cases.push_back({"embedding", "embedding" + name, [=](const KernelTable& table, Stream& stream) {
-                       Arena arena;
-                       kernels::EmbeddingArgs a;
-                       a.rows = s.rows;
-                       a.hidden = s.cols;
-                       a.vocab = vocab;
-                       a.dtype = table_dtype;
-                       a.out_dtype = out;
-                       a.table = arena.input(vocab, s.cols, table_dtype).data;
-                       a.ids = arena.integers(arena.random_indices(s.rows, vocab, false));
-                       a.out = arena.output("out", s.rows, s.cols, out, false, tolerance(out, 1)).data;
-                       table.embedding(a, stream);
-                       return arena.outputs();
-                     }});
     for (const std::int64_t padding : {std::int64_t{-1}, std::min<std::int64_t>(3, vocab - 1)})
       cases.push_back({"embedding_grad", fmt::format("embedding_grad{} padding {}", name, padding),
                        [=](const KernelTable& table, Stream& stream) {
@@ -204,7 +201,7 @@ std::vector<Case> row_cases() {
           add_gate(cases, s, a, b, flag);
           add_copy(cases, s, a, b, flag);
           add_rows_by_index(cases, s, a, b, flag);
-          add_embedding(cases, s, a, b, flag);
+          add_embedding_grad(cases, s, a, b, flag);
         }
       }
   return cases;

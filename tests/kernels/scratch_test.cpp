@@ -48,20 +48,20 @@ void check_scratch_of_head(DType dtype, bool dhidden, bool dweight) {
   device::MetaStream meta(2);
   Arena arena;
   LinearCrossEntropyArgs a;
-  a.hidden = arena.input(700, 16, dtype);
-  a.weight = arena.input(60000, 16, dtype, 0, 0.1);
+  a.head.hidden = arena.input(700, 16, dtype);
+  a.head.weight = arena.input(60000, 16, dtype, 0, 0.1);
   a.targets = arena.integers(arena.random_indices(700, 60000, false));
   a.nll = static_cast<float*>(arena.output("nll", 1, 700, DType::kF32, false, 1).data);
-  if (dhidden) a.dhidden = arena.output("dhidden", 700, 16, dtype, false, 1);
-  if (dweight) a.dweight = arena.output("dweight", 60000, 16, dtype, false, 1).data;
-  a.dweight_dtype = dtype;
-  a.wants_dweight = dweight;
+  if (dhidden) a.gradients.dhidden = arena.output("dhidden", 700, 16, dtype, false, 1);
+  if (dweight) a.gradients.dweight = arena.output("dweight", 60000, 16, dtype, false, 1).data;
+  a.gradients.dweight_dtype = dtype;
+  a.gradients.wants_dweight = dweight;
   a.loss = static_cast<float*>(arena.output("loss", 1, 1, DType::kF32, false, 1).data);
   fastest().linear_cross_entropy(a, real);
-  for (Matrix* m : {&a.hidden, &a.weight, &a.dhidden}) forget(*m);
+  for (Matrix* m : {&a.head.hidden, &a.head.weight, &a.gradients.dhidden}) forget(*m);
   a.targets = nullptr;
   a.nll = a.loss = nullptr;
-  a.dweight = nullptr;
+  a.gradients.dweight = nullptr;
   kernels::meta_kernels().linear_cross_entropy(a, meta);
   EXPECT_GT(scratch_of(real), 0);
   // The last, smaller chunk may cut its products otherwise: some KiB.
@@ -83,14 +83,12 @@ TEST(Scratch, OfTheHeadDoesNotGrowWithTheVocabulary) {
     const auto hidden = [&](std::int64_t rows) { return Matrix{nullptr, dtype, rows, kHidden, kHidden}; };
     std::int64_t largest = 0;
     for (const std::int64_t words : {300'000, 3'000'000}) {
-      LinearCrossEntropyArgs a{.hidden = hidden(kRows), .weight = hidden(words), .dhidden = hidden(kRows)};
-      a.wants_dweight = true;
-      a.dweight_dtype = dtype;
+      LinearCrossEntropyArgs a{
+          .head = {.hidden = hidden(kRows), .weight = hidden(words)},
+          .gradients = {.dhidden = hidden(kRows), .wants_dweight = true, .dweight_dtype = dtype}};
       kernels::HeadGradArgs g;
-      g.forward = {.hidden = a.hidden, .weight = a.weight};
-      g.dhidden = a.dhidden;
-      g.wants_dweight = true;
-      g.dweight_dtype = dtype;
+      g.forward = {.head = a.head};
+      g.gradients = a.gradients;
       for (const std::int64_t bytes : {kernels::scratch_bytes(a, 2), kernels::scratch_bytes(g.forward, 2),
                                        kernels::scratch_bytes(g, 2)}) {
         EXPECT_LT(bytes, kMost + (std::int64_t{64} << 20)) << name_of(dtype) << " " << words;

@@ -88,9 +88,6 @@ struct Parts {
 Parts parts(MatmulArgs& a) {
   return {{&a.a, &a.b, &a.c, &a.residual}, {}, {}};
 }
-Parts parts(EmbeddingArgs& a) {
-  return {{}, {&a.dtype, &a.out_dtype}, {&a.rows, &a.hidden, &a.vocab}};
-}
 Parts parts(EmbeddingGradArgs& a) {
   return {{}, {&a.dout_dtype, &a.dtable_dtype}, {&a.rows, &a.hidden, &a.vocab}};
 }
@@ -144,6 +141,9 @@ Parts parts(RowGateGradArgs& a) {
 Parts parts(CopyArgs& a) {
   return {{&a.x, &a.y}, {}, {}};
 }
+Parts parts(ClampArgs& a) {
+  return {{&a.x, &a.y}, {}, {}};
+}
 Parts parts(ClampGradArgs& a) {
   return {{&a.dy, &a.x, &a.dx}, {}, {}};
 }
@@ -180,17 +180,17 @@ Parts parts(LoadBalancingArgs& a) {
   return {{}, {}, {&a.layers, &a.experts, &a.tokens}};
 }
 Parts parts(LinearCrossEntropyArgs& a) {
-  Parts p{{&a.hidden, &a.weight, &a.dhidden}, {}, {}};
-  if (a.wants_dweight) p.dtypes.push_back(&a.dweight_dtype);
+  Parts p{{&a.head.hidden, &a.head.weight, &a.gradients.dhidden}, {}, {}};
+  if (a.gradients.wants_dweight) p.dtypes.push_back(&a.gradients.dweight_dtype);
   return p;
 }
 Parts parts(HeadStatisticsArgs& a) {
-  return {{&a.hidden, &a.weight}, {}, {&a.vocab_begin}};
+  return {{&a.head.hidden, &a.head.weight}, {}, {&a.vocab_begin}};
 }
 Parts parts(HeadGradArgs& a) {
   Parts p = parts(a.forward);
-  p.matrices.push_back(&a.dhidden);
-  if (a.wants_dweight) p.dtypes.push_back(&a.dweight_dtype);
+  p.matrices.push_back(&a.gradients.dhidden);
+  if (a.gradients.wants_dweight) p.dtypes.push_back(&a.gradients.dweight_dtype);
   return p;
 }
 Parts parts(SumOfSquaresArgs& a) {

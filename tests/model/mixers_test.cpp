@@ -43,7 +43,7 @@ class Alone {
     ops::Tape tape;
     const ops::TapeScope recording(context_, &tape);
     const auto before = context_.ledger().current(device::Purpose::kActivations);
-    std::vector<Tensor> statistics;
+    std::vector<moe::RoutingStatistics> statistics;
     const Tensor y = mixer_->forward(context_, h, {}, pass, statistics);
     const auto kept = context_.ledger().current(device::Purpose::kActivations) - before;
     const auto values = y.span<float>();

@@ -32,16 +32,15 @@ Routing routing_of(Context& context, const Tensor& weights, const std::vector<st
   const auto i32 = [&](std::int64_t n) { return context.empty({n}, DType::kI32, Purpose::kData); };
   Routing r{.weights = weights,
             .experts_of = test::ints(context, experts_of).reshape(weights.shape()),
-            .probability_sums = {},
-            .counts = i32(experts),
             .offsets = i32(experts + 1),
             .permutation = i32(pairs),
-            .inverse = i32(pairs)};
+            .inverse = i32(pairs),
+            .statistics = {.counts = i32(experts), .probability_sums = {}}};
   context.kernels().moe_plan({.experts_of = r.experts_of.as<std::int32_t>(),
                               .tokens = weights.size(0),
                               .top_k = weights.size(1),
                               .experts = experts,
-                              .counts = r.counts.as<std::int32_t>(),
+                              .counts = r.statistics.counts.as<std::int32_t>(),
                               .offsets = r.offsets.as<std::int32_t>(),
                               .permutation = r.permutation.as<std::int32_t>(),
                               .inverse = r.inverse.as<std::int32_t>()},

@@ -49,7 +49,7 @@ void check_router(std::int64_t experts, std::int64_t top_k, const RouterRule& ru
                   route(c, spread(c, in[0]), top_k, rule,
                         bias ? Tensor::from<float>(c.stream(), biases, {experts}, device::Purpose::kData)
                              : Tensor());
-              return {r.weights, r.probability_sums};
+              return {r.weights, r.statistics.probability_sums};
             },
             .kept_bytes = (kTokens * experts + 2 * kTokens * top_k) * 4});
 }
@@ -94,7 +94,7 @@ TEST(Router, ChoosesTheLargestAndBreaksTiesByIndex) {
         context.stream(), std::vector<float>{0, 3, 1, 3, 2, 2, 2, 2, -9, 5, -8, -7}, {3, 4});
     const Routing r = route(context, logits, 2, {.normalize = true});
     EXPECT_THAT(r.experts_of.span<std::int32_t>(), ElementsAre(1, 3, 0, 1, 1, 3));
-    EXPECT_THAT(r.counts.span<std::int32_t>(), ElementsAre(1, 3, 0, 2));
+    EXPECT_THAT(r.statistics.counts.span<std::int32_t>(), ElementsAre(1, 3, 0, 2));
     EXPECT_THAT(r.offsets.span<std::int32_t>(), ElementsAre(0, 1, 4, 4, 6));
     EXPECT_THAT(r.permutation.span<std::int32_t>(), ElementsAre(2, 0, 3, 4, 1, 5)) << "stable";
     EXPECT_THAT(r.inverse.span<std::int32_t>(), ElementsAre(1, 4, 0, 2, 3, 5));
@@ -210,12 +210,12 @@ TEST(LoadBalancingLoss, IsTransformersFormula) {
     Context context({}, 1);
     context.set_kernels(kernels::cpu_kernels(isa));
     for (const std::int64_t experts : {3, 8, 33}) {
-      std::vector<Routing> layers;
+      std::vector<RoutingStatistics> layers;
       std::vector<std::vector<double>> logits;
       for (std::uint64_t layer = 0; layer < 3; ++layer) {
         const Tensor t = random_tensor(context, {13, experts}, layer);
         logits.push_back(values_of(t));
-        layers.push_back(route(context, t, 3, {.normalize = layer % 2 == 0}));
+        layers.push_back(route(context, t, 3, {.normalize = layer % 2 == 0}).statistics);
       }
       const double wanted = transformers_loss(logits, static_cast<std::size_t>(experts), 3);
       const Tensor loss = load_balancing_loss(context, layers, 13, 0.25F);
@@ -230,15 +230,15 @@ TEST(LoadBalancingLoss, PerfectBalanceGivesTopK) {
   for (std::size_t t = 0; t < 4; ++t) logits[t * 4 + t] = logits[t * 4 + (t + 1) % 4] = 1e-6F;
   const Routing r =
       route(context, Tensor::from<float>(context.stream(), logits, {4, 4}), 2, {.normalize = true});
-  EXPECT_NEAR(values_of(load_balancing_loss(context, {r}, 4, 1))[0], 2, 1e-5);
+  EXPECT_NEAR(values_of(load_balancing_loss(context, {r.statistics}, 4, 1))[0], 2, 1e-5);
 }
 
 TEST(LoadBalancingLoss, GradMatchesFiniteDifference) {
   check_op({.inputs = {logits_input("first", 4, 5), logits_input("second", 4, 5)},
             .program = [](Context& c, const Tensors& in) -> Tensors {
-              std::vector<Routing> layers;
+              std::vector<RoutingStatistics> layers;
               for (const Tensor& logits : in)
-                layers.push_back(route(c, spread(c, logits), 2, {.normalize = true}));
+                layers.push_back(route(c, spread(c, logits), 2, {.normalize = true}).statistics);
               return {load_balancing_loss(c, layers, 4, 20)};
             },
             .is_loss = true,
@@ -262,7 +262,7 @@ TEST(LoadBalancingLoss, AddsToTheLanguageModelLoss) {
                   .loss;
     }
     if (aux) {
-      const Tensor loss = load_balancing_loss(context, {r}, 6, 0.5F);
+      const Tensor loss = load_balancing_loss(context, {r.statistics}, 6, 0.5F);
       total = lm ? ops::add(context, total, loss) : loss;
     }
     tape.backward(context, total);
@@ -278,7 +278,7 @@ TEST(LoadBalancingLoss, LayersMustHaveTheSameExperts) {
   Context context({}, 1);
   const Routing a = route(context, random_tensor(context, {4, 3}, 1), 2, {.normalize = true});
   const Routing b = route(context, random_tensor(context, {4, 5}, 1), 2, {.normalize = true});
-  EXPECT_THROW(load_balancing_loss(context, {a, b}, 4, 1), Error);
+  EXPECT_THROW(load_balancing_loss(context, {a.statistics, b.statistics}, 4, 1), Error);
   EXPECT_THROW(load_balancing_loss(context, {}, 4, 1), Error);
 }
 

@@ -3,9 +3,9 @@
 
 #include <stdexcept>
 
-#include "ops/cross_entropy.h"
 #include "ops/elementwise.h"
 #include "ops/rms_norm.h"
+#include "ops/rows.h"
 #include "ops/slices.h"
 #include "tests/ops/autograd_fixture.h"
 

@@ -1,8 +1,8 @@
 // linear_cross_entropy makes its gradients in the forward pass: tied heads, hooks, recompute, frozen parts.
 #include "ops/cross_entropy.h"
 
-#include "ops/embedding.h"
 #include "ops/rms_norm.h"
+#include "ops/rows.h"
 #include "tests/ops/autograd_fixture.h"
 #include "tests/tolerance.h"
 

@@ -1,7 +1,7 @@
 // Recomputed blocks: the same bits, only inputs kept, uses of leaves counted once however blocks nest.
-#include "ops/cross_entropy.h"
 #include "ops/elementwise.h"
 #include "ops/rms_norm.h"
+#include "ops/rows.h"
 #include "tests/ops/autograd_fixture.h"
 
 namespace hone::ops {

@@ -9,10 +9,10 @@
 #include "ops/attention.h"
 #include "ops/cross_entropy.h"
 #include "ops/elementwise.h"
-#include "ops/embedding.h"
 #include "ops/linear.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
+#include "ops/rows.h"
 #include "tests/ops/finite_difference.h"
 #include "tests/tolerance.h"
 

@@ -5,8 +5,8 @@
 #include <limits>
 
 #include "ops/autograd.h"
-#include "ops/embedding.h"
 #include "ops/linear.h"
+#include "ops/rows.h"
 #include "tests/ops/autograd_fixture.h"
 
 namespace hone::ops {

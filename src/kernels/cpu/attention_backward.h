@@ -71,8 +71,8 @@ class AttentionBackward {
     rows_ = backward_rows(widest_head(a_));
     words_ = words_of<Isa, E>(dim_);
     v_words_ = words_of<Isa, E>(v_dim_);
-    left_stride_ = padded(words_);
-    v_left_stride_ = padded(v_words_);
+    left_stride_ = padded<float>(words_);
+    v_left_stride_ = padded<float>(v_words_);
     panels_ = ceil_div(dim_, kWidth);
     v_panels_ = ceil_div(v_dim_, kWidth);
     sums_stride_ = panels_ * kWidth;
@@ -81,7 +81,7 @@ class AttentionBackward {
     const Index first_chunk = piece_.key_begin / whole_chunk;
     const Index last_chunk = most(piece_.key_end - 1, piece_.key_begin) / whole_chunk;
     keep_dq_ = piece_.dq && last_chunk > first_chunk;
-    ds_stride_ = padded(chunk_ / kPerWord<E>);
+    ds_stride_ = padded<float>(chunk_ / kPerWord<E>);
     Carver c(memory);
     key_rows_ = c.take<float>(chunk_ * left_stride_);
     value_rows_ = c.take<float>(chunk_ * v_left_stride_);

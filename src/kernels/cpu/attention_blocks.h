@@ -40,11 +40,6 @@ void copy_rows(const S* source, Index source_stride, Index rows, Index count, fl
   }
 }
 
-/// The distance of rows of so many words: room for whole vectors, and not a power of two.
-[[gnu::always_inline]] constexpr Index padded(Index words) {
-  return round_up(words, 16) + 16;
-}
-
 /// Packs `n` columns whose k of `k` elements runs along rows, as panels.
 template <class Isa, class E, class S>
 void pack_along(const S* source, Index stride, Index n, Index k, float* panels) {

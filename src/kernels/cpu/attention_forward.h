@@ -63,7 +63,7 @@ class AttentionForward {
 
   Index carve(float* memory) {
     words_ = words_of<Isa, E>(dim_);
-    left_stride_ = padded(words_);
+    left_stride_ = padded<float>(words_);
     panels_ = ceil_div(v_dim_, kWidth);
     Carver c(memory);
     left_ = c.take<float>(rows() * left_stride_);

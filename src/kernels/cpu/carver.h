@@ -25,4 +25,11 @@ class Carver {
   Index used_ = 0;
 };
 
+/// The distance between rows of `n` elements in work memory: room for whole vectors, and never a multiple of
+/// 4 KiB, whose lines would share one place in the cache.
+template <class E>
+[[gnu::always_inline]] constexpr Index padded(Index n) {
+  return round_up(n, 64 / Index{sizeof(E)}) + 64 / Index{sizeof(E)};
+}
+
 }  // namespace hone::kernels::cpu

@@ -13,13 +13,6 @@
 
 namespace hone::kernels::cpu {
 
-/// The distance between rows of `n` elements in work memory: never a multiple of 4 KiB, whose lines would
-/// share one place in the cache.
-template <class E>
-[[gnu::always_inline]] inline Index padded(Index n) {
-  return round_up(n, 64 / Index{sizeof(E)}) + 64 / Index{sizeof(E)};
-}
-
 /// Row i of out = row index[i] of x, converted. The rows lie anywhere: they are prefetched a few ahead.
 template <class Isa, class S, class E>
 void gather_rows(const S* x, Index x_stride, const std::int32_t* index, Index rows, Index n, E* out,

@@ -17,18 +17,6 @@
 
 namespace hone::kernels::cpu {
 
-/// What the three kernels have in common; members as in their Args.
-struct HeadProblem {
-  Matrix hidden, weight;
-  const std::int32_t* targets;
-  Index vocab_begin;
-  float logit_scale, softcap;
-  Matrix dhidden = {};
-  void* dweight = nullptr;
-  DType dweight_dtype = DType::kF32;
-  bool wants_dweight = false, accumulate_dweight = false;
-};
-
 /// The gradient of a row's logits: dlse * exp(logit - lse), and dtarget more of the target's.
 struct LogitGradient {
   double lse, dlse, dtarget;
@@ -39,16 +27,21 @@ class Head {
  public:
   using E = Compute<Isa, T>;
   using S = Stored<E>;
-  Head(const HeadProblem& problem, device::Stream& stream)
-      : p_(problem),
+  /// The targets are words of a vocabulary of which the head has those from vocab_begin on.
+  Head(const HeadOperands& head, const HeadGradients& gradients, const std::int32_t* targets,
+       Index vocab_begin, device::Stream& stream)
+      : p_(head),
+        to_(gradients),
+        targets_(targets),
+        vocab_begin_(vocab_begin),
         stream_(stream),
         rows_(p_.hidden.rows),
         hidden_(p_.hidden.cols),
         vocab_(p_.weight.rows),
         group_columns_(group_panels<Isa, E>(KPieces<Isa, E>(hidden_).words()) * kPanel<Isa>),
-        wants_gradient_(p_.dhidden.given() || p_.wants_dweight) {
+        wants_gradient_(to_.wanted()) {
     const Index row_bytes = bytes_of_row(vocab_), fits = most(1, kMostBytes / row_bytes);
-    const bool rounds = p_.wants_dweight && p_.dweight_dtype != DType::kF32;
+    const bool rounds = to_.wants_dweight && to_.dweight_dtype != DType::kF32;
     Index chunk =
         wants_gradient_ ? most(kMinChunkRows, kChunkBytes / (vocab_ * Index{sizeof(S)})) : kStatisticsRows;
     again_ = rounds && rows_ > fits;
@@ -71,7 +64,7 @@ class Head {
     carve(memory);
     if (stream_.is_meta()) return take_scratch();
     for (Index i = 0; i < rows_; i++) {
-      const Index word = p_.targets[i] - p_.vocab_begin;
+      const Index word = targets_[i] - vocab_begin_;
       words_[i] = word >= 0 && word < vocab_ ? static_cast<std::int32_t>(word) : -1;
     }
     for (Index chunk = 0; chunk < chunks_; chunk++) {
@@ -80,8 +73,8 @@ class Head {
       finish_rows(rows, finish);
       if (!wants_gradient_) continue;
       scale_rows(rows, all_words());
-      if (p_.dhidden.given()) find_dhidden(rows);
-      if (p_.wants_dweight && !again_) find_dweight(rows, all_words(), chunk > 0);
+      if (to_.dhidden.given()) find_dhidden(rows);
+      if (to_.wants_dweight && !again_) find_dweight(rows, all_words(), chunk > 0);
     }
     for (Index column = 0; again_ && column < vocab_; column += range_) {
       const Range words{column, least(vocab_, column + range_)};
@@ -127,8 +120,8 @@ class Head {
   void take_scratch() {
     const Range rows{0, chunk_rows_};
     find_logits(rows, all_words());
-    if (p_.dhidden.given()) find_dhidden(rows);
-    if (p_.wants_dweight && !again_) find_dweight(rows, all_words(), false);
+    if (to_.dhidden.given()) find_dhidden(rows);
+    if (to_.wants_dweight && !again_) find_dweight(rows, all_words(), false);
     if (!again_) return;
     find_logits({0, rows_}, {0, range_});
     find_dweight({0, rows_}, {0, range_}, false);
@@ -239,16 +232,16 @@ class Head {
     const AcrossK<T> right{static_cast<const T*>(p_.weight.data), p_.weight.stride};
     const auto multiply = [&](auto* out) {
       using C = std::remove_pointer_t<decltype(out)>;
-      const HiddenGradSink<Isa, T, C> sink{{out + rows.begin * p_.dhidden.stride, p_.dhidden.stride},
+      const HiddenGradSink<Isa, T, C> sink{{out + rows.begin * to_.dhidden.stride, to_.dhidden.stride},
                                            words_ + rows.begin,
                                            of_target_ + rows.begin,
                                            p_.weight};
       product<Isa, T>(left, right, rows.size(), hidden_, vocab_, sink, stream_);
     };
-    if (p_.dhidden.dtype == DType::kF32) {
-      multiply(static_cast<float*>(p_.dhidden.data));
+    if (to_.dhidden.dtype == DType::kF32) {
+      multiply(static_cast<float*>(to_.dhidden.data));
     } else {
-      multiply(static_cast<BFloat16*>(p_.dhidden.data));
+      multiply(static_cast<BFloat16*>(to_.dhidden.data));
     }
   }
 
@@ -262,15 +255,15 @@ class Head {
       using C = std::remove_pointer_t<decltype(all)>;
       C* out = all + words.begin * hidden_;
       MatmulSink<Isa, T, C> sink{out, hidden_};
-      sink.accumulate = p_.accumulate_dweight || more;
+      sink.accumulate = to_.accumulate_dweight || more;
       sink.stream =
           aligned_panels<C>(out, hidden_) && words.size() * hidden_ * Index{sizeof(C)} >= kStreamBytes;
       product<Isa, T>(left, right, words.size(), hidden_, rows.size(), sink, stream_);
     };
-    if (p_.dweight_dtype == DType::kF32) {
-      multiply(static_cast<float*>(p_.dweight));
+    if (to_.dweight_dtype == DType::kF32) {
+      multiply(static_cast<float*>(to_.dweight));
     } else {
-      multiply(static_cast<BFloat16*>(p_.dweight));
+      multiply(static_cast<BFloat16*>(to_.dweight));
     }
   }
   /// Puts the targets' gradients in their places among those of the logits.
@@ -282,7 +275,10 @@ class Head {
     }
   }
 
-  const HeadProblem& p_;
+  const HeadOperands& p_;
+  const HeadGradients& to_;
+  const std::int32_t* targets_;
+  Index vocab_begin_;
   device::Stream& stream_;
   Index rows_, hidden_, vocab_;
   Index group_columns_;  // of logits
@@ -300,37 +296,35 @@ class Head {
                                    // there
 };
 
-/// Calls f(Head) for the type of the problem's operands.
+/// Head::run for the type of the operands; the other arguments as Head's.
 template <class Isa, class Finish>
-void run_head(const HeadProblem& problem, device::Stream& stream, const Finish& finish) {
-  if (problem.hidden.dtype == DType::kF32) {
-    Head<Isa, float>(problem, stream).run(finish);
+void run_head(const HeadOperands& head, const HeadGradients& gradients, const std::int32_t* targets,
+              Index vocab_begin, device::Stream& stream, const Finish& finish) {
+  if (head.hidden.dtype == DType::kF32) {
+    Head<Isa, float>(head, gradients, targets, vocab_begin, stream).run(finish);
   } else {
-    Head<Isa, BFloat16>(problem, stream).run(finish);
+    Head<Isa, BFloat16>(head, gradients, targets, vocab_begin, stream).run(finish);
   }
 }
 
 template <class Isa>
 void MatrixKernels<Isa>::linear_cross_entropy(const LinearCrossEntropyArgs& a, device::Stream& stream) {
-  const HeadProblem problem{a.hidden,        a.weight,        a.targets,           0,
-                            a.logit_scale,   a.softcap,       a.dhidden,           a.dweight,
-                            a.dweight_dtype, a.wants_dweight, a.accumulate_dweight};
   const auto weight_of = [&](Index row) { return a.has_weights ? static_cast<double>(a.weights[row]) : 1.0; };
-  run_head<Isa>(problem, stream, [&](Index row, double lse, double target) {
+  run_head<Isa>(a.head, a.gradients, a.targets, 0, stream, [&](Index row, double lse, double target) {
     a.nll[row] = static_cast<float>(lse - target);
     const double scale = static_cast<double>(a.scale) * weight_of(row);
     return LogitGradient{lse, scale, -scale};
   });
   if (stream.is_meta()) return;
   double loss = 0;
-  for (Index row = 0; row < a.hidden.rows; row++) loss += weight_of(row) * static_cast<double>(a.nll[row]);
+  for (Index row = 0; row < a.head.hidden.rows; row++)
+    loss += weight_of(row) * static_cast<double>(a.nll[row]);
   *a.loss = static_cast<float>(static_cast<double>(a.scale) * loss);
 }
 
 template <class Isa>
 void MatrixKernels<Isa>::head_statistics(const HeadStatisticsArgs& a, device::Stream& stream) {
-  const HeadProblem problem{a.hidden, a.weight, a.targets, a.vocab_begin, a.logit_scale, a.softcap};
-  run_head<Isa>(problem, stream, [&](Index row, double lse, double target) {
+  run_head<Isa>(a.head, {}, a.targets, a.vocab_begin, stream, [&](Index row, double lse, double target) {
     a.lse[row] = static_cast<float>(lse);
     a.target_logit[row] = static_cast<float>(target);
     return LogitGradient{};
@@ -340,10 +334,7 @@ void MatrixKernels<Isa>::head_statistics(const HeadStatisticsArgs& a, device::St
 template <class Isa>
 void MatrixKernels<Isa>::head_grad(const HeadGradArgs& a, device::Stream& stream) {
   const HeadStatisticsArgs& f = a.forward;
-  const HeadProblem problem{f.hidden,        f.weight,        f.targets,           f.vocab_begin,
-                            f.logit_scale,   f.softcap,       a.dhidden,           a.dweight,
-                            a.dweight_dtype, a.wants_dweight, a.accumulate_dweight};
-  run_head<Isa>(problem, stream, [&](Index row, double, double) {
+  run_head<Isa>(f.head, a.gradients, f.targets, f.vocab_begin, stream, [&](Index row, double, double) {
     return LogitGradient{static_cast<double>(f.lse[row]), a.has_dlse ? static_cast<double>(a.dlse[row]) : 0,
                          a.has_dtarget_logit ? static_cast<double>(a.dtarget_logit[row]) : 0};
   });

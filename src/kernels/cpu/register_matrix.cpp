@@ -5,14 +5,14 @@ namespace hone::kernels {
 
 namespace {
 
+/// Every slot that the class has a kernel of.
 template <class Isa>
 void fill_matrix(KernelTable& table) {
-  table.matmul = cpu::MatrixKernels<Isa>::matmul;
-  table.experts = cpu::MatrixKernels<Isa>::experts;
-  table.experts_grad = cpu::MatrixKernels<Isa>::experts_grad;
-  table.linear_cross_entropy = cpu::MatrixKernels<Isa>::linear_cross_entropy;
-  table.head_statistics = cpu::MatrixKernels<Isa>::head_statistics;
-  table.head_grad = cpu::MatrixKernels<Isa>::head_grad;
+  using Kernels = cpu::MatrixKernels<Isa>;
+#define HONE_SLOT(name, Args) \
+  if constexpr (requires { Kernels::name; }) table.name = Kernels::name;
+  HONE_KERNEL_SLOTS(HONE_SLOT)
+#undef HONE_SLOT
 }
 
 }  // namespace

@@ -22,10 +22,10 @@ struct RowKernels {
   static void row_gate(const RowGateArgs& a, Stream& stream);
   static void row_gate_grad(const RowGateGradArgs& a, Stream& stream);
   static void copy(const CopyArgs& a, Stream& stream);
+  static void clamp(const ClampArgs& a, Stream& stream);
   static void clamp_grad(const ClampGradArgs& a, Stream& stream);
   static void column_sum(const ColumnSumArgs& a, Stream& stream);
 
-  static void embedding(const EmbeddingArgs& a, Stream& stream);
   static void embedding_grad(const EmbeddingGradArgs& a, Stream& stream);
   static void take_rows(const TakeRowsArgs& a, Stream& stream);
   static void put_rows(const PutRowsArgs& a, Stream& stream);

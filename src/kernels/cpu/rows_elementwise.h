@@ -134,14 +134,8 @@ void copy_rows(const CopyArgs& a, Stream& stream) {
   over_elements<Isa>(a.y.rows, a.y.cols, dense, stream, [&](Index i, Index begin, Index end) {
     const X* x = row<const X>(a.x, i) + begin;
     Y* y = row<Y>(a.y, i) + begin;
-    const auto alpha = Isa::set(a.alpha), limit = Isa::set(a.clamp), lower = Isa::zero() - limit;
-    if (a.clamp > 0) {
-      for_lanes<Isa>(
-          end - begin, [&](Index j, auto lanes) __attribute__((always_inline)) {
-            // x second in both: a NaN stays one
-            store<Isa>(y + j, Isa::min(limit, Isa::max(lower, load<Isa>(x + j, lanes))), lanes);
-          });
-    } else if (a.accumulate) {
+    const auto alpha = Isa::set(a.alpha);
+    if (a.accumulate) {
       for_lanes<Isa>(
           end - begin, [&](Index j, auto lanes) __attribute__((always_inline)) {
             store<Isa>(y + j, Isa::fma(alpha, load<Isa>(x + j, lanes), load<Isa>(y + j, lanes)), lanes);
@@ -163,13 +157,37 @@ void RowKernels<Isa>::copy(const CopyArgs& a, Stream& stream) {
   });
 }
 
+template <class Isa, class X, class Y>
+void clamp_rows(const ClampArgs& a, Stream& stream) {
+  const bool dense = is_dense(a.x) && is_dense(a.y);
+  over_elements<Isa>(a.y.rows, a.y.cols, dense, stream, [&](Index i, Index begin, Index end) {
+    const X* x = row<const X>(a.x, i) + begin;
+    Y* y = row<Y>(a.y, i) + begin;
+    const auto limit = Isa::set(a.limit), lower = Isa::zero() - limit;
+    for_lanes<Isa>(
+        end - begin, [&](Index j, auto lanes) __attribute__((always_inline)) {
+          auto v = Isa::min(limit, Isa::max(lower, load<Isa>(x + j, lanes)));  // x second: a NaN stays one
+          if (a.accumulate) v = v + load<Isa>(y + j, lanes);
+          store<Isa>(y + j, v, lanes);
+        });
+  });
+}
+
+template <class Isa>
+void RowKernels<Isa>::clamp(const ClampArgs& a, Stream& stream) {
+  with_dtype(a.x.dtype, [&](auto x) {
+    with_dtype(a.y.dtype,
+               [&](auto y) { clamp_rows<Isa, TypeOf<decltype(x)>, TypeOf<decltype(y)>>(a, stream); });
+  });
+}
+
 template <class Isa, class D, class X, class DX>
 void clamp_grad_rows(const ClampGradArgs& a, Stream& stream) {
   over_rows<Isa>(a.dy.rows, a.dy.cols, stream, [&](Index i) {
     const D* dy = row<const D>(a.dy, i);
     const X* x = row<const X>(a.x, i);
     DX* dx = row<DX>(a.dx, i);
-    const auto limit = Isa::set(a.clamp), zero = Isa::zero();
+    const auto limit = Isa::set(a.limit), zero = Isa::zero();
     for_lanes<Isa>(
         a.dy.cols, [&](Index j, auto lanes) __attribute__((always_inline)) {
           const auto v = load<Isa>(x + j, lanes);

@@ -1,4 +1,4 @@
-// Rows by index: the embedding, its gradient, and the choice of rows.
+// Rows by index: their choice, and its gradients.
 #pragma once
 
 #include "kernels/cpu/row_kernels.h"
@@ -18,41 +18,31 @@ template <class Isa, class X, class Y>
 }
 
 template <class Isa>
-void take_rows_of(const Matrix& x, const std::int32_t* index, const Matrix& y, Stream& stream) {
-  with_dtype(x.dtype, [&](auto tx) {
-    with_dtype(y.dtype, [&](auto ty) {
+void RowKernels<Isa>::take_rows(const TakeRowsArgs& a, Stream& stream) {
+  with_dtype(a.x.dtype, [&](auto tx) {
+    with_dtype(a.y.dtype, [&](auto ty) {
       using X = TypeOf<decltype(tx)>;
       using Y = TypeOf<decltype(ty)>;
-      over_rows<Isa>(y.rows, y.cols, stream,
-                     [&](Index i) { copy_row<Isa>(row<const X>(x, index[i]), row<Y>(y, i), y.cols, false); });
+      over_rows<Isa>(a.y.rows, a.y.cols, stream, [&](Index i) {
+        copy_row<Isa>(row<const X>(a.x, a.index[i]), row<Y>(a.y, i), a.y.cols, false);
+      });
     });
   });
-}
-
-template <class Isa>
-void RowKernels<Isa>::take_rows(const TakeRowsArgs& a, Stream& stream) {
-  take_rows_of<Isa>(a.x, a.index, a.y, stream);
-}
-
-template <class Isa>
-void RowKernels<Isa>::embedding(const EmbeddingArgs& a, Stream& stream) {
-  const Matrix table{const_cast<void*>(a.table), a.dtype, a.vocab, a.hidden, a.hidden};
-  take_rows_of<Isa>(table, a.ids, {a.out, a.out_dtype, a.rows, a.hidden, a.hidden}, stream);
 }
 
 template <class Isa>
 void RowKernels<Isa>::put_rows(const PutRowsArgs& a, Stream& stream) {
   const Index cols = a.dx.cols;
   if (!a.accumulate) {
-    const Index bytes = cols * (a.dx.dtype == DType::kBF16 ? 2 : 4);
+    const auto size = static_cast<Index>(size_of(a.dx.dtype));
     auto* named = static_cast<char*>(stream.shared_workspace(static_cast<std::size_t>(a.dx.rows)));
     if (stream.is_meta()) return;
     __builtin_memset(named, 0, static_cast<std::size_t>(a.dx.rows));
     for (Index i = 0; i < a.dy.rows; i++) named[a.index[i]] = 1;
     over_rows<Isa>(a.dx.rows, cols, stream, [&](Index i) {
       if (named[i] == 0)
-        __builtin_memset(static_cast<char*>(a.dx.data) + i * a.dx.stride * (bytes / most(cols, 1)), 0,
-                         static_cast<std::size_t>(bytes));
+        __builtin_memset(static_cast<char*>(a.dx.data) + i * a.dx.stride * size, 0,
+                         static_cast<std::size_t>(cols * size));
     });
   }
   with_dtype(a.dy.dtype, [&](auto td) {

@@ -162,8 +162,8 @@ void load_balancing(const LoadBalancingArgs& a, Stream&) {
   for (std::int64_t e = 0; e < a.experts; ++e) {
     double count = 0, probability = 0;
     for (std::int64_t layer = 0; layer < a.layers; ++layer) {
-      count += a.counts[layer][e];
-      probability += a.probability_sums[layer][e];
+      count += a.counts[layer * a.experts + e];
+      probability += a.probability_sums[layer * a.experts + e];
     }
     const double factor = n > 0 ? a.coefficient * static_cast<double>(a.experts) * count / (n * n) : 0;
     loss += factor * probability;

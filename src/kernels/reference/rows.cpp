@@ -51,12 +51,16 @@ void row_gate_grad(const RowGateGradArgs& a, Stream& stream) {
 
 void copy(const CopyArgs& a, Stream& stream) {
   parallel_for(stream, a.y.rows, [&](std::int64_t i) {
+    for (std::int64_t j = 0; j < a.y.cols; ++j)
+      put(a.y, i, j, static_cast<double>(a.alpha) * load(a.x, i, j), a.accumulate);
+  });
+}
+
+void clamp(const ClampArgs& a, Stream& stream) {
+  parallel_for(stream, a.y.rows, [&](std::int64_t i) {
     for (std::int64_t j = 0; j < a.y.cols; ++j) {
       const float x = load(a.x, i, j);
-      if (a.clamp > 0)
-        store(a.y, i, j, std::isnan(x) ? x : std::min(std::max(x, -a.clamp), a.clamp));
-      else
-        put(a.y, i, j, static_cast<double>(a.alpha) * x, a.accumulate);
+      put(a.y, i, j, std::isnan(x) ? x : std::clamp(x, -a.limit, a.limit), a.accumulate);
     }
   });
 }
@@ -64,7 +68,7 @@ void copy(const CopyArgs& a, Stream& stream) {
 void clamp_grad(const ClampGradArgs& a, Stream& stream) {
   parallel_for(stream, a.dy.rows, [&](std::int64_t i) {
     for (std::int64_t j = 0; j < a.dy.cols; ++j)
-      put(a.dx, i, j, std::fabs(load(a.x, i, j)) <= a.clamp ? load(a.dy, i, j) : 0.0F, a.accumulate);
+      put(a.dx, i, j, std::fabs(load(a.x, i, j)) <= a.limit ? load(a.dy, i, j) : 0.0F, a.accumulate);
   });
 }
 

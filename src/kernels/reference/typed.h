@@ -38,7 +38,7 @@ inline void put(const Matrix& m, std::int64_t row, std::int64_t col, double valu
 /// The rows begin … begin+count-1 of a matrix; of one that is left out, the same.
 inline Matrix rows_of(const Matrix& m, std::int64_t begin, std::int64_t count) {
   if (!m.given()) return m;
-  const auto offset = begin * m.stride * static_cast<std::int64_t>(m.dtype == DType::kBF16 ? 2 : 4);
+  const auto offset = begin * m.stride * static_cast<std::int64_t>(size_of(m.dtype));
   return {static_cast<char*>(m.data) + offset, m.dtype, count, m.cols, m.stride};
 }
 

@@ -37,7 +37,7 @@ class Attention final : public Mixer {
   }
 
   Tensor forward(ops::Context& context, const Tensor& h, const Tensor& residual, const Pass& pass,
-                 std::vector<Tensor>& /*statistics*/) const override {
+                 std::vector<moe::RoutingStatistics>& /*statistics*/) const override {
     auto parts = split(context, h);
     const auto project = [&](std::size_t part, const Linear& linear) {
       return spec_.fused_qkv ? std::exchange(parts[part], Tensor()) : linear.apply(context, h);

@@ -19,7 +19,7 @@ class Dense final : public Mixer {
         down_(Linear::find(parameters, prefix + ".down_proj")) {}
 
   Tensor forward(ops::Context& context, const Tensor& h, const Tensor& residual, const Pass& /*pass*/,
-                 std::vector<Tensor>& /*statistics*/) const override {
+                 std::vector<moe::RoutingStatistics>& /*statistics*/) const override {
     return down_.apply(context, activation(context, h), residual);
   }
 

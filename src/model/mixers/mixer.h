@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "model/rope.h"
+#include "moe/moe.h"
 #include "ops/attention.h"
 
 namespace hone::model {
@@ -28,10 +29,10 @@ class Mixer {
  public:
   virtual ~Mixer() = default;
   /// h: (tokens, hidden) T. residual: (tokens, hidden) f32, or undefined. Result, (tokens, hidden): residual
-  /// + mixer(h) in f32; without a residual mixer(h), in T or f32. A router appends its counts and
-  /// probability_sums to `statistics`.
+  /// + mixer(h) in f32; without a residual mixer(h), in T or f32. A router appends
+  /// to `statistics`.
   virtual Tensor forward(ops::Context& context, const Tensor& h, const Tensor& residual, const Pass& pass,
-                         std::vector<Tensor>& statistics) const = 0;
+                         std::vector<moe::RoutingStatistics>& statistics) const = 0;
   /// Room for `rows` tokens of all sequences together (Purpose::kCache); null for a mixer that remembers
   /// nothing.
   virtual std::unique_ptr<MixerState> make_state(ops::Context& /*context*/, DType /*dtype*/,

@@ -29,7 +29,7 @@ class Mla final : public Mixer {
         kv_a_norm_(parameters.find(prefix + ".kv_a_layernorm.weight")) {}
 
   Tensor forward(ops::Context& context, const Tensor& h, const Tensor& residual, const Pass& pass,
-                 std::vector<Tensor>& /*statistics*/) const override {
+                 std::vector<moe::RoutingStatistics>& /*statistics*/) const override {
     const std::int64_t head_dim = spec_.nope_dim + spec_.rope_dim;
     const Tensor q = rotated(context, queries(context, h), head_dim, spec_.nope_dim, pass);
     auto [k, v] = keys_values(context, h, pass);

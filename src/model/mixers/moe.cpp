@@ -30,15 +30,14 @@ class Moe final : public Mixer {
   }
 
   Tensor forward(ops::Context& context, const Tensor& h, const Tensor& residual, const Pass& pass,
-                 std::vector<Tensor>& statistics) const override {
+                 std::vector<moe::RoutingStatistics>& statistics) const override {
     const auto handle = [](const Parameter* p) { return p != nullptr ? p->handle() : ops::Weight(); };
     const Tensor logits =
         ops::linear(context, h, handle(router_.weight), handle(router_.bias), {}, DType::kF32);
     const ops::HeldWeight correction_bias(context, handle(correction_bias_));
     const moe::Routing routing =
         moe::route(context, logits, spec_.top_k, spec_.rule, correction_bias.value());
-    statistics.push_back(routing.counts);
-    statistics.push_back(routing.probability_sums);
+    statistics.push_back(routing.statistics);
     const Tensor y = moe::experts(context, h,
                                   {.gate_up = handle(gate_up_),
                                    .down = handle(down_),

@@ -1,5 +1,5 @@
-// Rows of a table by number, each any number of times: embedding, gather. (cross_entropy.h has take_rows, of
-// rows that come but once.)
+// Rows by number: embedding and gather, of rows that come any number of times; take_rows, of rows that come
+// at most once.
 #pragma once
 
 #include "ops/autograd.h"
@@ -15,5 +15,8 @@ Tensor embedding(Context& context, const Weight& table, const Tensor& ids, std::
 /// x: (rows, cols) T. index: (n) i32, each in [0, rows), checked by whoever made them. Result: (n, cols) T.
 /// Keeps index. The gradients of a row are summed in f32 in the order of index and rounded once.
 Tensor gather(Context& context, const Tensor& x, const Tensor& index);
+
+/// The rows `index` (n) i32 of x (rows, cols); each row at most once. Result: (n, cols) T. Keeps index.
+Tensor take_rows(Context& context, const Tensor& x, const Tensor& index);
 
 }  // namespace hone::ops

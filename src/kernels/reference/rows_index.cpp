@@ -1,17 +1,10 @@
-// Reference: rows by index — the embedding, its gradient, and the choice of rows.
+// Reference: rows by index — their choice, and its gradients.
 #include <vector>
 
 #include "kernels/reference/reference.h"
 #include "kernels/reference/typed.h"
 
 namespace hone::kernels::reference {
-
-void embedding(const EmbeddingArgs& a, Stream& stream) {
-  parallel_for(stream, a.rows, [&](std::int64_t i) {
-    for (std::int64_t j = 0; j < a.hidden; ++j)
-      store(a.out, a.out_dtype, i * a.hidden + j, load(a.table, a.dtype, a.ids[i] * a.hidden + j));
-  });
-}
 
 void embedding_grad(const EmbeddingGradArgs& a, Stream& stream) {
   std::vector<std::vector<std::int64_t>> rows_of_id(static_cast<std::size_t>(a.vocab));
