@@ -14,11 +14,11 @@ enum Input : std::size_t { kX, kWeight, kBias, kResidual };
 void check(const Context& context, const Tensor& x, const Tensor& weight, const Tensor& bias,
            const Tensor& residual, DType out_dtype) {
   check_argument(context, kLinearOp, "x", x, 2, kComputeTypes);
-  check_argument(context, kLinearOp, "weight", weight, 2, {x.dtype()});
+  check_argument(context, kLinearOp, "weight", weight, 2, {x.dtype(), DType::kF32});
   HONE_CHECK(weight.size(1) == x.size(1), "[ops.linear] weight {} takes {} features, x {} has {}",
              weight.shape().str(), weight.size(1), x.shape().str(), x.size(1));
   if (bias.defined()) {
-    check_argument(context, kLinearOp, "bias", bias, 1, {x.dtype()});
+    check_argument(context, kLinearOp, "bias", bias, 1, {weight.dtype()});
     HONE_CHECK(bias.size(0) == weight.size(0), "[ops.linear] bias has {} elements, weight {} gives {}",
                bias.size(0), weight.shape().str(), weight.size(0));
   }
@@ -28,11 +28,29 @@ void check(const Context& context, const Tensor& x, const Tensor& weight, const 
                "[ops.linear] residual is {}, the result ({}, {})", residual.shape().str(), x.size(0),
                weight.size(0));
   }
-  HONE_CHECK(out_dtype == DType::kF32 || out_dtype == x.dtype(), "[ops.linear] result {} for x {}",
-             name_of(out_dtype), name_of(x.dtype()));
+  HONE_CHECK(out_dtype == DType::kF32 || out_dtype == weight.dtype(), "[ops.linear] result {} for weight {}",
+             name_of(out_dtype), name_of(weight.dtype()));
 }
 
-// x where the weight's gradient is wanted, weight where x's is; else undefined. dtype: x's.
+/// Gives a gradient the product a b. The kernel writes f32 or what it multiplies; for a narrower gradient (of
+/// a bf16 x beside an f32 weight), into scratch memory first.
+void multiply(Context& context, const Tensor& a, bool transpose_a, const Tensor& b, const GradTarget& to) {
+  constexpr std::string_view kOp = "ops.linear gradient";
+  const bool narrows = to.grad.dtype() != DType::kF32 && to.grad.dtype() != a.dtype();
+  const Tensor c =
+      narrows ? context.empty(to.grad.shape(), DType::kF32, device::Purpose::kWorkspace) : to.grad;
+  launch(context, kOp, context.kernels().matmul,
+         {.a = as_matrix(a),
+          .b = as_matrix(b),
+          .c = as_matrix(c),
+          .transpose_a = transpose_a,
+          .residual = {},
+          .accumulate = to.accumulate && !narrows});
+  if (narrows) copy(context, kOp, c, to.grad, to.accumulate);
+}
+
+// x where the weight's gradient is wanted, weight where x's is; else undefined. dtype: the weight's, of every
+// product.
 void backward(Backward& b, const Saved& x, const Weight& weight, DType dtype) {
   Context& context = b.context();
   Tensor dy = b.take_grad();
@@ -47,24 +65,12 @@ void backward(Backward& b, const Saved& x, const Weight& weight, DType dtype) {
   b.give(kResidual, dy);
   if (!b.wants(kX) && !b.wants(kWeight)) return;
   dy = converted(context, "ops.linear gradient", dy, dtype);
-  b.later({kWeight}, [dy, x](Context& later, const std::vector<GradTarget>& to) {
-    launch(later, "ops.linear gradient", later.kernels().matmul,
-           {.a = as_matrix(dy),
-            .b = as_matrix(x.get(later)),
-            .c = as_matrix(to[0].grad),
-            .transpose_a = true,
-            .residual = {},
-            .accumulate = to[0].accumulate});
+  b.later({kWeight}, [dy, x, dtype](Context& later, const std::vector<GradTarget>& to) {
+    multiply(later, dy, true, converted(later, "ops.linear gradient", x.get(later), dtype), to[0]);
   });
   if (b.wants(kX)) {
     const HeldWeight held(context, weight);
-    const GradTarget to = b.target(kX);
-    launch(context, "ops.linear gradient", context.kernels().matmul,
-           {.a = as_matrix(dy),
-            .b = as_matrix(held.value()),
-            .c = as_matrix(to.grad),
-            .residual = {},
-            .accumulate = to.accumulate});
+    multiply(context, dy, false, held.value(), b.target(kX));
   }
 }
 
@@ -79,7 +85,7 @@ Tensor linear(Context& context, const Tensor& x, const Weight& weight_handle, co
   check(context, x, weight, bias, residual, out_dtype);
   Tensor y = context.empty({x.size(0), weight.size(0)}, out_dtype);
   launch(context, kLinearOp, context.kernels().matmul,
-         {.a = as_matrix(x),
+         {.a = as_matrix(converted(context, kLinearOp, x, weight.dtype())),
           .b = as_matrix(weight),
           .c = as_matrix(y),
           .transpose_b = true,
@@ -90,7 +96,9 @@ Tensor linear(Context& context, const Tensor& x, const Weight& weight_handle, co
   const Saved kept_x = weight.grad_slot() ? Saved(x) : Saved();
   const Weight kept_weight = x.grad_slot() ? weight_handle.detach() : Weight();
   record(context, kLinearOp, {&x, &weight, &bias, &residual}, {&y},
-         [kept_x, kept_weight, dtype = x.dtype()](Backward& b) { backward(b, kept_x, kept_weight, dtype); });
+         [kept_x, kept_weight, dtype = weight.dtype()](Backward& b) {
+           backward(b, kept_x, kept_weight, dtype);
+         });
   return y;
 }
 

@@ -6,9 +6,14 @@
 
 namespace hone::ops {
 
-/// x: (rows, in) T. weight: (out, in) T. bias: (out) T or undefined. residual: (rows, out) f32 or undefined.
-/// Result: (rows, out) of out_dtype. Keeps x (Saved). The gradients for x, weight, bias and residual are
-/// computed only where wanted; the weight's may be put off (DeferredGradients).
+/// x: (rows, in) T. weight: (out, in) T, or f32 whatever T is. bias: (out) as weight, or undefined. residual:
+/// (rows, out) f32 or undefined. Result: (rows, out) of out_dtype: f32, or the weight's. Keeps x (Saved). The
+/// gradients for x, weight, bias and residual are computed only where wanted; the weight's may be put off
+/// (DeferredGradients).
+///
+/// With an f32 weight beside a bf16 x (a router that is kept in f32: DeepSeek-V3's is multiplied so) every
+/// product is one of f32: x is converted, which is exact, in scratch memory, and the gradient of x is rounded
+/// once, at its end.
 Tensor linear(Context& context, const Tensor& x, const Weight& weight, const Weight& bias,
               const Tensor& residual, DType out_dtype);
 /// The same without a residual, in x's dtype.

@@ -140,7 +140,7 @@ TEST_F(Arguments, TypesThatDoNotFitAreNamed) {
   EXPECT_THAT(message_of([&] {
                 linear(context_, f32({2, 4}), f32({3, 4}), {}, {}, DType::kBF16);
               }),
-              StartsWith("[ops.linear] result bf16 for x f32"));
+              StartsWith("[ops.linear] result bf16 for weight f32"));
   EXPECT_THAT(message_of([&] { cast(context_, f32({2}), DType::kF16); }), StartsWith("[ops.cast] to f16"));
 }
 

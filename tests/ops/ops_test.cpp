@@ -63,6 +63,17 @@ TEST(Linear, GradMatchesFiniteDifferenceForAWideProductAndOneRow) {
             .kept_bytes = 70 * kFloat});
 }
 
+// Whatever x is: a router kept in f32. In scratch memory while it is multiplied, x is f32 too.
+TEST(Linear, GradMatchesFiniteDifferenceOfAnF32Weight) {
+  Input w = weight("weight", {9, 7}, 0.4), bias = weight("bias", {9});
+  w.is_f32 = bias.is_f32 = true;
+  check_op({.inputs = {activation("x", {5, 7}), w, bias},
+            .program = [](Context& c, const Tensors& in) -> Tensors {
+              return {linear(c, in[0], in[1], in[2], {}, DType::kF32)};
+            },
+            .kept_bytes = 5 * 7 * kFloat});
+}
+
 TEST(RmsNorm, GradMatchesFiniteDifference) {
   check_op(
       {.inputs = {activation("x", {5, 13}, 0.8), weight("weight", {13}, 0.3, 1)},

@@ -40,6 +40,37 @@ Tensor input(Context& context, const Shape& shape, std::uint64_t seed, DType dty
   return random_tensor(context, shape, seed, 1, 0, dtype);
 }
 
+// The weight's low bits count: a bf16 x beside an f32 weight is multiplied as the f32 x that it is. Only its
+// own gradient is rounded, once a step.
+TEST(Values, LinearOfAnF32WeightHasTheBitsOfF32WhateverXIs) {
+  for (const auto isa : kernels::available_cpu_isas()) {
+    SCOPED_TRACE(kernels::name_of(isa));
+    Context c({}, 2);
+    c.set_kernels(kernels::cpu_kernels(isa));
+    const Tensor dy = input(c, {21, 11}, 4, DType::kF32);
+    const auto run = [&](DType dtype) {
+      Tensor x = cast(c, input(c, {21, 37}, 1, DType::kBF16), dtype);
+      Tensor w = input(c, {11, 37}, 2, DType::kF32), bias = input(c, {11}, 3, DType::kF32);
+      require_grad(x, dtype);
+      require_grad(w, DType::kF32);
+      require_grad(bias, DType::kF32);
+      std::vector<Values> all;
+      for (int step = 0; step < 2; ++step) {  // the second adds to the gradients
+        Tape tape;
+        const TapeScope scope(c, &tape);
+        const Tensor y = linear(c, x, w, bias, {}, DType::kF32);
+        all = {values_of(y)};
+        tape.backward(c, {{y, dy}});
+      }
+      for (const Tensor* t : {&bias, &w, &x}) all.push_back(values_of(t->grad_slot()->grad()));
+      return all;
+    };
+    const auto narrow = run(DType::kBF16), wide = run(DType::kF32);
+    for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(narrow[i], wide[i]) << i;
+    EXPECT_LT(test::relative_distance(narrow[3], wide[3]), test::tolerance(DType::kBF16, 2));
+  }
+}
+
 TEST(Values, LinearIsAProductWithBiasAndResidual) {
   for_each([](Context& c, DType dtype) {
     const Tensor x = input(c, {5, 37}, 1, dtype);
