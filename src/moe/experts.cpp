@@ -23,12 +23,30 @@ T* data_or_null(const Tensor& t) {
   return t.defined() ? static_cast<T*>(t.data()) : nullptr;
 }
 
+/// The values of an ExpertMatrix.
+struct MatrixValues {
+  WeightKind kind = WeightKind::kDense;
+  Tensor elements, scales;
+
+  kernels::ExpertWeight argument() const { return {elements.data(), data_or_null(scales), kind}; }
+};
 /// The values of ExpertWeights.
 struct ExpertValues {
-  Tensor gate_up, down, gate_up_bias, down_bias;
+  MatrixValues gate_up, down;
+  Tensor gate_up_bias, down_bias;
+
+  std::int64_t experts() const { return down.elements.size(0); }
+  std::int64_t inner() const { return gate_up.elements.size(1); }
 };
 
 /// Has them acquired for as long as it lives.
+struct HeldMatrix {
+  HeldMatrix(Context& context, const ExpertMatrix& m)
+      : kind(m.kind), elements(context, m.elements), scales(context, m.scales) {}
+  MatrixValues values() const { return {kind, elements.value(), scales.value()}; }
+  WeightKind kind;
+  ops::HeldWeight elements, scales;
+};
 struct HeldExperts {
   HeldExperts(Context& context, const ExpertWeights& w)
       : gate_up(context, w.gate_up),
@@ -36,19 +54,48 @@ struct HeldExperts {
         gate_up_bias(context, w.gate_up_bias),
         down_bias(context, w.down_bias) {}
   ExpertValues values() const {
-    return {gate_up.value(), down.value(), gate_up_bias.value(), down_bias.value()};
+    return {gate_up.values(), down.values(), gate_up_bias.value(), down_bias.value()};
   }
-  ops::HeldWeight gate_up, down, gate_up_bias, down_bias;
+  HeldMatrix gate_up, down;
+  ops::HeldWeight gate_up_bias, down_bias;
 };
 
+/// (experts, rows, k), whatever the kind.
+Shape shape_of(const Context& context, std::string_view name, const MatrixValues& m, DType t) {
+  const bool halves = m.kind == WeightKind::kMxfp4;
+  const DType stored = m.kind == WeightKind::kDense ? t : halves ? DType::kU8 : DType::kF8E4M3;
+  check_dense_argument(context, kExperts, name, m.elements, 3, {stored});
+  HONE_CHECK(m.kind == WeightKind::kDense || !m.elements.grad_slot(),
+             "[moe.experts] {} is quantised: it has no gradient, freeze it", name);
+  const Shape& shape = m.elements.shape();
+  return {shape[0], shape[1], halves ? 2 * shape[2] : shape[2]};
+}
+
+/// of: the matrix', of `parts` parts.
+void check_scales(const Context& context, std::string_view name, const MatrixValues& m, const Shape& of,
+                  std::int64_t parts) {
+  if (m.kind == WeightKind::kDense) {
+    HONE_CHECK(!m.scales.defined(), "[moe.experts] {} beside a dense weight", name);
+    return;
+  }
+  const bool is_mx = m.kind == WeightKind::kMxfp4;
+  const auto blocks = [](std::int64_t n) { return (n + 127) / 128; };
+  const Shape wanted =
+      is_mx ? Shape{of[0], of[1], of[2] / 32} : Shape{of[0], parts * blocks(of[1] / parts), blocks(of[2])};
+  check_dense_argument(context, kExperts, name, m.scales, 3, {is_mx ? DType::kU8 : DType::kF32});
+  HONE_CHECK(m.scales.shape() == wanted && (!is_mx || of[2] % 32 == 0),
+             "[moe.experts] {} is {}, the weight {}", name, m.scales.shape().str(), of.str());
+}
+
 void check_weights(const Context& context, const Tensor& x, const ExpertValues& w, bool gated) {
-  check_argument(context, kExperts, "gate_up", w.gate_up, 3, {x.dtype()});
-  check_argument(context, kExperts, "down", w.down, 3, {x.dtype()});
-  const std::int64_t experts = w.down.size(0);
-  const std::int64_t inner = (gated ? 2 : 1) * w.down.size(2);
-  HONE_CHECK(w.down.size(1) == x.size(1) && w.gate_up.shape() == (Shape{experts, inner, x.size(1)}),
-             "[moe.experts] gate_up is {}, down {}, x {}{}", w.gate_up.shape().str(), w.down.shape().str(),
-             x.shape().str(), gated ? "" : ", ungated");
+  const Shape gate_up = shape_of(context, "gate_up", w.gate_up, x.dtype());
+  const Shape down = shape_of(context, "down", w.down, x.dtype());
+  const std::int64_t experts = down[0], parts = gated ? 2 : 1, inner = parts * down[2];
+  HONE_CHECK(down[1] == x.size(1) && gate_up == (Shape{experts, inner, x.size(1)}),
+             "[moe.experts] gate_up is {}, down {}, x {}{}", gate_up.str(), down.str(), x.shape().str(),
+             gated ? "" : ", ungated");
+  check_scales(context, "gate_up's scales", w.gate_up, gate_up, parts);
+  check_scales(context, "down's scales", w.down, down, 1);
   const auto check_bias = [&](std::string_view name, const Tensor& bias, const Shape& shape) {
     if (!bias.defined()) return;
     check_argument(context, kExperts, name, bias, 2, {x.dtype()});
@@ -72,8 +119,8 @@ void check_experts(const Context& context, const Tensor& x, const ExpertValues& 
   check_argument(context, kExperts, "routing.inverse", r.inverse, 1, {DType::kI32});
   HONE_CHECK(r.weights.size(0) == tokens, "[moe.experts] routing of {} tokens, x {}", r.weights.size(0),
              x.shape().str());
-  HONE_CHECK(r.offsets.size(0) == w.down.size(0) + 1, "[moe.experts] routing to {} experts, down {}",
-             r.offsets.size(0) - 1, w.down.shape().str());
+  HONE_CHECK(r.offsets.size(0) == w.experts() + 1, "[moe.experts] routing to {} experts, down {}",
+             r.offsets.size(0) - 1, w.down.elements.shape().str());
   const std::int64_t pairs = r.weights.numel();
   HONE_CHECK(r.permutation.size(0) == pairs && r.inverse.size(0) == pairs,
              "[moe.experts] a plan of {} rows for routing weights {}", r.permutation.size(0),
@@ -93,8 +140,8 @@ struct ExpertsCall {
 
   kernels::ExpertsArgs args(const Tensor& residual, const Tensor& y) const {
     return {.x = as_matrix(x),
-            .gate_up = {experts.gate_up.data()},
-            .down = {experts.down.data()},
+            .gate_up = experts.gate_up.argument(),
+            .down = experts.down.argument(),
             .gate_up_bias = data_or_null(experts.gate_up_bias),
             .down_bias = data_or_null(experts.down_bias),
             .has_gate_up_bias = experts.gate_up_bias.defined(),
@@ -111,9 +158,9 @@ struct ExpertsCall {
             .wants_pre_activation = pre_activation.defined(),
             .residual = as_matrix(residual),
             .y = as_matrix(y),
-            .experts = experts.down.size(0),
+            .experts = experts.experts(),
             .top_k = weights.size(1),
-            .ffn = experts.down.size(2)};
+            .ffn = experts.inner() / (function.gated ? 2 : 1)};
   }
 };
 
@@ -200,8 +247,9 @@ Tensor experts(Context& context, const Tensor& x, const ExpertWeights& handles,
   const HeldExperts held(context, handles);
   const ExpertValues weights = held.values();
   check_experts(context, x, weights, function.gated, routing, residual, out_dtype);
-  const bool products = ops::needs_grad(context, {&x, &weights.gate_up, &weights.down, &weights.gate_up_bias,
-                                                  &weights.down_bias, &routing.weights});
+  const bool products =
+      ops::needs_grad(context, {&x, &weights.gate_up.elements, &weights.down.elements, &weights.gate_up_bias,
+                                &weights.down_bias, &routing.weights});
   const bool recording = products || ops::needs_grad(context, {&residual});
   ExpertsCall call{.x = x.detach(),
                    .experts = weights,
@@ -212,7 +260,7 @@ Tensor experts(Context& context, const Tensor& x, const ExpertWeights& handles,
                    .inverse = routing.inverse,
                    .pre_activation = {}};
   if (products && context.tape()->keeps())
-    call.pre_activation = context.empty({routing.weights.numel(), weights.gate_up.size(1)}, x.dtype());
+    call.pre_activation = context.empty({routing.weights.numel(), weights.inner()}, x.dtype());
   Tensor y = context.empty(x.shape(), out_dtype);
   launch(context, kExperts, context.kernels().experts, call.args(residual, y));
   if (!recording) return y;
@@ -222,8 +270,8 @@ Tensor experts(Context& context, const Tensor& x, const ExpertWeights& handles,
   const ExpertWeights kept{handles.gate_up.detach(), handles.down.detach(), handles.gate_up_bias.detach(),
                            handles.down_bias.detach()};
   record(context, kExperts,
-         {&x, &weights.gate_up, &weights.down, &weights.gate_up_bias, &weights.down_bias, &routing.weights,
-          &residual},
+         {&x, &weights.gate_up.elements, &weights.down.elements, &weights.gate_up_bias, &weights.down_bias,
+          &routing.weights, &residual},
          {&y}, [call = std::move(call), kept, kept_x = products ? Saved(x) : Saved()](Backward& b) {
            experts_backward(b, call, kept, kept_x);
          });

@@ -5,7 +5,9 @@
 #include <algorithm>
 
 #include "base/rng.h"
+#include "base/small_floats.h"
 #include "moe/experts.h"
+#include "tensor/transfer.h"
 #include "tests/moe/naive_moe.h"
 #include "tests/ops/finite_difference.h"
 
@@ -284,11 +286,148 @@ TEST(Experts, GradientsOfWeightsThatWaitHaveTheSameBits) {
     run(&deferred);
     EXPECT_EQ(values_of(x.grad_slot()->grad()), at_once[0]);
     EXPECT_EQ(values_of(weights.grad_slot()->grad()), at_once[1]);
-    EXPECT_FALSE(own.gate_up.grad_slot()->grad().defined());
+    EXPECT_FALSE(own.gate_up.elements.grad_slot()->grad().defined());
     EXPECT_EQ(deferred.size(), 1U);
     deferred.run(context);
     EXPECT_EQ(gradients(), at_once);
   }
+}
+
+/// A matrix of every expert in a quantised form, and its values in T. rows: of each part.
+struct Quantised {
+  ExpertMatrix matrix;
+  Tensor values;
+};
+Quantised quantised(Context& context, WeightKind kind, const Shape& parts_rows_k, std::int64_t experts,
+                    DType t, std::uint64_t seed) {
+  const auto parts = parts_rows_k[0], rows = parts_rows_k[1], k = parts_rows_k[2];
+  const CounterRng random(seed, RngPurpose::kBench);
+  std::uint64_t at = 0;
+  const auto bytes = [&](std::int64_t n, std::uint64_t below, std::uint64_t from) {
+    std::vector<std::uint8_t> all;
+    for (std::int64_t i = 0; i < n; ++i)
+      all.push_back(static_cast<std::uint8_t>(from + random.below(at++, below)));
+    return all;
+  };
+  const auto upload = [&](const auto& values, const Shape& shape, DType dtype) {
+    const Tensor tensor = context.empty(shape, dtype, Purpose::kWeights);
+    upload_bytes(context.stream(), std::as_bytes(std::span(values)), tensor);
+    return tensor;
+  };
+  const bool is_mx = kind == WeightKind::kMxfp4;
+  const std::int64_t n = experts * parts * rows * k, row_blocks = (rows + 127) / 128,
+                     k_blocks = (k + 127) / 128;
+  auto elements = bytes(is_mx ? n / 2 : n, 256, 0);
+  if (!is_mx)  // below 2: no NaN
+    for (auto& e : elements) e &= 0xbf;
+  const auto exponents = bytes(is_mx ? n / 32 : 0, 3, 123);
+  std::vector<float> scales;
+  for (std::int64_t i = 0; i < experts * parts * row_blocks * k_blocks && !is_mx; ++i)
+    scales.push_back(static_cast<float>(0.05 + 0.2 * random.uniform(at++)));
+  std::vector<float> values;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const auto u = static_cast<std::size_t>(i);
+    if (is_mx) {
+      Float4E2M1 element;
+      element.bits = static_cast<std::uint8_t>(elements[u / 2] >> (u % 2 * 4) & 0xf);
+      Float8E8M0 scale;
+      scale.bits = exponents[u / 32];
+      values.push_back(static_cast<float>(element) * static_cast<float>(scale));
+    } else {
+      Float8E4M3 element;
+      element.bits = elements[u];
+      const std::int64_t part = i / k / rows, row = i / k % rows;
+      const std::int64_t block = (part * row_blocks + row / 128) * k_blocks + i % k / 128;
+      values.push_back(static_cast<float>(element) * scales[static_cast<std::size_t>(block)]);
+    }
+  }
+  const Shape shape{experts, parts * rows, k};
+  Tensor dense = context.empty(shape, t, Purpose::kWeights);
+  std::vector<std::byte> stored(dense.size_bytes());
+  convert(DType::kF32, values.data(), t, stored.data(), values.size());
+  upload_bytes(context.stream(), stored, dense);
+  if (is_mx)
+    return {{kind, upload(elements, {experts, parts * rows, k / 2}, DType::kU8),
+             upload(exponents, {experts, parts * rows, k / 32}, DType::kU8)},
+            dense};
+  return {{kind, upload(elements, shape, DType::kF8E4M3),
+           upload(scales, {experts, parts * row_blocks, k_blocks}, DType::kF32)},
+          dense};
+}
+
+// Frozen and quantised, beside biases and a router that learn: as their values would do, which are decoded
+// nowhere but inside the kernel.
+TEST(Experts, QuantisedAreTheirDecodedValues) {
+  const Sizes s{.tokens = 41, .hidden = 160, .ffn = 96, .experts = 4, .top_k = 2};
+  for (const auto isa : kernels::available_cpu_isas())
+    for (const DType dtype : {DType::kF32, DType::kBF16})
+      for (const WeightKind kind : {WeightKind::kMxfp4, WeightKind::kFp8Block})
+        for (const bool gated : {true, false}) {
+          SCOPED_TRACE(fmt::format("{} {} kind {}{}", kernels::name_of(isa), name_of(dtype),
+                                   static_cast<int>(kind), gated ? " gated" : ""));
+          Context context({}, 2);
+          context.set_kernels(kernels::cpu_kernels(isa));
+          const std::int64_t parts = gated ? 2 : 1;
+          const Quantised gate_up = quantised(context, kind, {parts, s.ffn, s.hidden}, s.experts, dtype, 1);
+          const Quantised down = quantised(context, kind, {1, s.hidden, s.ffn}, s.experts, dtype, 2);
+          const ExpertFunction function{gated ? kernels::Activation::kSilu : kernels::Activation::kRelu2,
+                                        gated};
+          const auto choice = choose(s, 3);
+          const auto run = [&](const ExpertMatrix& inner, const ExpertMatrix& outer) {
+            const auto leaf = [&](const Shape& shape, std::uint64_t seed, DType type) {
+              Tensor t = random_tensor(context, shape, seed, 0.7, 0, type);
+              ops::require_grad(t, DType::kF32);
+              return t;
+            };
+            const Tensor x = leaf({s.tokens, s.hidden}, 4, dtype);
+            const Tensor weights = leaf({s.tokens, s.top_k}, 5, DType::kF32);
+            const Tensor inner_bias = leaf({s.experts, parts * s.ffn}, 6, dtype);
+            const Tensor outer_bias = leaf({s.experts, s.hidden}, 7, dtype);
+            Tape tape;
+            const TapeScope scope(context, &tape);
+            const Tensor y = experts(context, x, {inner, outer, inner_bias, outer_bias}, function,
+                                     routing_of(context, weights, choice, s.experts), {});
+            std::vector<std::vector<double>> all{values_of(y)};
+            tape.backward(context, {{y, random_tensor(context, {s.tokens, s.hidden}, 8)}});
+            for (const Tensor* t : {&x, &weights, &inner_bias, &outer_bias})
+              all.push_back(values_of(t->grad_slot()->grad()));
+            return all;
+          };
+          const auto of_values = run(gate_up.values, down.values);
+          const auto of_codes = run(gate_up.matrix, down.matrix);
+          for (std::size_t i = 0; i < of_values.size(); ++i)
+            EXPECT_LE(relative_error(of_codes[i], of_values[i]), dtype == DType::kF32 ? 4 * 0x1p-24 : 0x1p-8)
+                << i;
+        }
+}
+
+TEST(Experts, QuantisedHaveNoGradient) {
+  Context context({}, 1);
+  Quantised gate_up = quantised(context, WeightKind::kMxfp4, {2, 32, 32}, 3, DType::kF32, 1);
+  const Quantised down = quantised(context, WeightKind::kFp8Block, {1, 32, 32}, 3, DType::kF32, 2);
+  const Routing routing =
+      routing_of(context, Tensor::zeros(context.stream(), {2, 1}, DType::kF32), {0, 2}, 3);
+  const Tensor x = random_tensor(context, {2, 32}, 1);
+  const auto message = [&](const ExpertMatrix& inner, const ExpertMatrix& outer) {
+    try {
+      experts(context, x, {inner, outer, {}, {}}, {}, routing, {});
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+    return std::string("no error");
+  };
+  using testing::StartsWith;
+  EXPECT_EQ(message(gate_up.matrix, down.matrix), "no error");
+  EXPECT_THAT(message(gate_up.matrix, {WeightKind::kFp8Block, down.matrix.elements, {}}),
+              StartsWith("[moe.experts] down's scales is undefined"));
+  EXPECT_THAT(message({WeightKind::kMxfp4, gate_up.matrix.elements,
+                       Tensor::zeros(context.stream(), {3, 64, 2}, DType::kU8)},
+                      down.matrix),
+              StartsWith("[moe.experts] gate_up's scales is (3, 64, 2), the weight (3, 64, 32)"));
+  Tensor trained = ops::HeldWeight(context, gate_up.matrix.elements).value();
+  ops::require_grad(trained, DType::kF32);
+  EXPECT_THAT(message({WeightKind::kMxfp4, trained, gate_up.matrix.scales}, down.matrix),
+              StartsWith("[moe.experts] gate_up is quantised: it has no gradient"));
 }
 
 TEST(Experts, ArgumentsAreChecked) {
