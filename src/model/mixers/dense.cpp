@@ -25,6 +25,7 @@ class Dense final : public Mixer {
 
  private:
   Tensor activation(ops::Context& context, const Tensor& h) const {
+    if (!spec_.gated) return ops::activate(context, up_.apply(context, h), spec_.activation);
     if (!spec_.fused_gate_up)
       return ops::gated(context, gate_.apply(context, h), up_.apply(context, h), spec_.activation);
     const auto parts = ops::split_columns(context, gate_up_.apply(context, h), {spec_.ffn, spec_.ffn});
@@ -41,7 +42,7 @@ void list_parameters(const DenseSpec& spec, const std::string& prefix, Parameter
   if (spec.fused_gate_up) {
     list.linear(prefix + ".gate_up_proj", 2 * spec.ffn, list.hidden(), spec.bias, role);
   } else {
-    list.linear(prefix + ".gate_proj", spec.ffn, list.hidden(), spec.bias, role);
+    if (spec.gated) list.linear(prefix + ".gate_proj", spec.ffn, list.hidden(), spec.bias, role);
     list.linear(prefix + ".up_proj", spec.ffn, list.hidden(), spec.bias, role);
   }
   list.linear(prefix + ".down_proj", list.hidden(), spec.ffn, spec.bias, role);

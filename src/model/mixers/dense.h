@@ -1,4 +1,4 @@
-// Gated feed-forward: SwiGLU, GeGLU (Shazeer, arXiv:2002.05202).
+// Feed-forward: gated, as SwiGLU and GeGLU (Shazeer, arXiv:2002.05202), or down activation(up x).
 #pragma once
 
 #include <cstdint>
@@ -13,12 +13,13 @@ class ParameterList;
 class ParameterSet;
 enum class Role;
 
-/// Keys: PREFIX.{gate,up,down}_proj.{weight,bias}; or, fused, PREFIX.gate_up_proj.{weight,bias} in place of
-/// the first two.
+/// Keys: PREFIX.{gate,up,down}_proj.{weight,bias}; fused, PREFIX.gate_up_proj.{weight,bias} in place of the
+/// first two; ungated, no gate.
 struct DenseSpec {
   std::int64_t ffn = 0;
   bool bias = false;
-  bool fused_gate_up = false;  // one product; rows of its weight: gate, up
+  bool gated = true;
+  bool fused_gate_up = false;  // gated, in one product; rows of its weight: gate, up
   kernels::Activation activation = kernels::Activation::kSilu;
 };
 

@@ -11,7 +11,18 @@ namespace hone::model {
 namespace {
 
 DenseSpec shared_of(const MoeSpec& spec) {
-  return {.ffn = spec.shared_ffn, .bias = spec.shared_bias};
+  return {.ffn = spec.shared_ffn,
+          .bias = spec.shared_bias,
+          .gated = spec.function.gated,
+          .activation = spec.function.activation};
+}
+
+/// What the matrices that make the pre-activation are called, (experts, rows, hidden), and their rows.
+std::string inner_name(const MoeSpec& spec) {
+  return spec.function.gated ? "gate_up_proj" : "up_proj";
+}
+std::int64_t inner_rows(const MoeSpec& spec) {
+  return (spec.function.gated ? 2 : 1) * spec.ffn;
 }
 
 class Moe final : public Mixer {
@@ -20,9 +31,9 @@ class Moe final : public Mixer {
       : spec_(spec),
         router_(Linear::find(parameters, prefix + "." + spec.router)),
         correction_bias_(parameters.find(prefix + "." + spec.router + ".e_score_correction_bias")),
-        gate_up_(parameters.find(prefix + ".experts.gate_up_proj")),
+        gate_up_(parameters.find(prefix + ".experts." + inner_name(spec))),
         down_(parameters.find(prefix + ".experts.down_proj")),
-        gate_up_bias_(parameters.find(prefix + ".experts.gate_up_proj_bias")),
+        gate_up_bias_(parameters.find(prefix + ".experts." + inner_name(spec) + "_bias")),
         down_bias_(parameters.find(prefix + ".experts.down_proj_bias")),
         shared_gate_(parameters.find(prefix + "." + spec.shared + "_gate.weight")) {
     if (spec.shared_ffn > 0)
@@ -74,7 +85,7 @@ void list_parameters(const MoeSpec& spec, const std::string& prefix, ParameterLi
     if (spec.expert_bias)
       list.add(prefix + ".experts." + name + "_bias", Shape{spec.experts, out}, Role::kExpert);
   };
-  add_expert("gate_up_proj", 2 * spec.ffn, list.hidden());
+  add_expert(inner_name(spec), inner_rows(spec), list.hidden());
   add_expert("down_proj", list.hidden(), spec.ffn);
   if (spec.shared_ffn == 0) return;
   list_parameters(shared_of(spec), prefix + "." + spec.shared, list, Role::kSharedExpert);

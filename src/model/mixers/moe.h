@@ -13,16 +13,16 @@ namespace hone::model {
 class ParameterList;
 class ParameterSet;
 
-/// Keys: PREFIX.ROUTER.{weight,bias,e_score_correction_bias}, PREFIX.experts.{gate_up,down}_proj, the same
-/// with _bias behind and, with a shared expert, PREFIX.SHARED.{gate,up,down}_proj.{weight,bias},
-/// PREFIX.SHARED_gate.weight.
+/// Keys: PREFIX.ROUTER.{weight,bias,e_score_correction_bias}, PREFIX.experts.{gate_up,down}_proj (ungated
+/// {up,down}_proj, as Nemotron-H's), the same with _bias behind and, with a shared expert, those of its
+/// DenseSpec behind PREFIX.SHARED, and PREFIX.SHARED_gate.weight.
 struct MoeSpec {
   std::int64_t experts = 0, top_k = 0, ffn = 0;
   moe::RouterRule rule;
   bool has_correction_bias = false;  // f32 whatever the rest is; Transformers never trains it
   std::string router = "gate";
   bool router_bias = false, expert_bias = false;
-  moe::ExpertFunction function = {};  // gated
+  moe::ExpertFunction function = {};  // a shared expert has its activation and its gate, too
   std::int64_t shared_ffn = 0;        // 0: no shared expert
   std::string shared = "shared_expert";
   bool shared_is_gated = true;  // times the sigmoid of a product of its own
