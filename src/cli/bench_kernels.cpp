@@ -52,19 +52,22 @@ class Bench {
     return context_.upload(list);
   }
 
+  /// Times the slot that takes these Args; `what` of it is added to its name.
   template <typename Args>
-  void time(const std::string& name, kernels::Kernel<Args> kernel, const Args& args) {
+  void time(std::string_view what, const Args& args) {
+    constexpr auto kSlot = kernels::slot_of<Args>();
     std::vector<double> seconds;
     for (int i = 0; i < options_.repeat + 1; ++i) {
       const auto start = std::chrono::steady_clock::now();
-      ops::launch(context_, "cli.bench", kernel, args);
+      ops::launch(context_, "cli.bench", context_.kernels().*kSlot.member, args);
       context_.stream().synchronize();
       seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
     }
     seconds.erase(seconds.begin());  // the first brings the pages
     std::nth_element(seconds.begin(), seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2),
                      seconds.end());
-    print(name, kernels::cost(args), seconds[seconds.size() / 2]);
+    print(fmt::format("{}{}{}", kSlot.name, what.empty() ? "" : " ", what), kernels::cost(args),
+          seconds[seconds.size() / 2]);
   }
 
   void print(const std::string& name, const kernels::Cost& cost, double seconds) const {
@@ -85,12 +88,13 @@ class Bench {
                      .dump());
       return;
     }
-    fmt::print("{:<5} {:<32} {:>8.3f} ms {:>8.0f} GFLOP/s {:>7.1f} GB/s  {:>4.0f}% of ceiling\n",
+    fmt::print("{:<5} {:<38} {:>8.3f} ms {:>8.0f} GFLOP/s {:>7.1f} GB/s  {:>4.0f}% of ceiling\n",
                name_of(dtype_), name, 1e3 * seconds, gflops, gb_s, 100 * fraction);
   }
 
   void matrices();
   void attention();
+  void mla();
   void experts();
   void rows();
   void head_and_optimizer();
@@ -103,7 +107,6 @@ class Bench {
 };
 
 void Bench::matrices() {
-  const auto& k = context_.kernels();
   const Tensor x = values({kTokens, kHidden});
   const Tensor w = values({kHidden, kHidden});
   const Tensor y = values({kTokens, kHidden});
@@ -121,12 +124,13 @@ void Bench::matrices() {
     args.transpose_b = transpose_b;
     return args;
   };
-  time("linear forward 512x512", k.matmul, product(x, w, y, false, true));
+  time("forward 512x512", product(x, w, y, false, true));
   auto with_residual = product(x, w, out, false, true);
   with_residual.residual = as_matrix(residual);
-  time("linear forward + residual", k.matmul, with_residual);
-  time("linear input gradient", k.matmul, product(y, w, x, false, false));
-  time("linear weight gradient", k.matmul, product(y, x, dw, true, false));
+  time("forward + residual", with_residual);
+  time("input gradient", product(y, w, x, false, false));
+  time("weight gradient", product(y, x, dw, true, false));
+  time("router's 512x32", product(x, values({kExperts, kHidden}), floats({kTokens, kExperts}), false, true));
 }
 
 void Bench::attention() {
@@ -155,17 +159,42 @@ void Bench::attention() {
                                     .head_dim = kHeadDim,
                                     .scale = 0.125F,
                                     .pairs = sequences * kernels::attended_pairs(kRow, kRow, 0)};
-  time("attention", context_.kernels().attention, args);
+  time("", args);
   const Tensor dq = values(q.shape());
   const Tensor dk = values(keys.shape());
   const Tensor dv = values(v.shape());
-  time(
-      "attention gradient", context_.kernels().attention_grad,
-      {.forward = args, .dout = as_matrix(q), .dq = as_matrix(dq), .dk = as_matrix(dk), .dv = as_matrix(dv)});
+  time("", kernels::AttentionGradArgs{.forward = args,
+                                      .dout = as_matrix(q),
+                                      .dq = as_matrix(dq),
+                                      .dk = as_matrix(dk),
+                                      .dv = as_matrix(dv)});
+}
+
+/// DeepSeek-V3's heads: 128 and 64 turned dimensions, values of 128.
+void Bench::mla() {
+  constexpr std::int64_t kNope = 128, kRope = 64, kValue = 128;
+  const Tensor kv = values({kTokens, kHeads * (kNope + kValue)}), k_pe = values({kTokens, kRope});
+  const Tensor k = values({kTokens, kHeads * (kNope + kRope)}), v = values({kTokens, kHeads * kValue});
+  using ops::as_matrix;
+  time("", kernels::MlaKeysValuesArgs{.kv = as_matrix(kv),
+                                      .k_pe = as_matrix(k_pe),
+                                      .k = as_matrix(k),
+                                      .v = as_matrix(v),
+                                      .heads = kHeads,
+                                      .nope_dim = kNope,
+                                      .rope_dim = kRope,
+                                      .v_dim = kValue});
+  time("", kernels::MlaKeysValuesGradArgs{.dk = as_matrix(k),
+                                          .dv = as_matrix(v),
+                                          .dkv = as_matrix(kv),
+                                          .dk_pe = as_matrix(k_pe),
+                                          .heads = kHeads,
+                                          .nope_dim = kNope,
+                                          .rope_dim = kRope,
+                                          .v_dim = kValue});
 }
 
 void Bench::experts() {
-  const auto& k = context_.kernels();
   const std::int64_t routed = kTokens * kTopK;
   const Tensor chosen = Tensor::empty(context_.allocator(), {kTokens, kTopK}, DType::kI32);
   const Tensor logits = floats({kTokens, kExperts});
@@ -177,25 +206,23 @@ void Bench::experts() {
   const Tensor offsets = ints(kExperts + 1);
   const Tensor permutation = ints(routed);
   const Tensor inverse = ints(routed);
-  time("router", k.router,
-       {.logits = logits.as<float>(),
-        .tokens = kTokens,
-        .experts = kExperts,
-        .top_k = kTopK,
-        .rule = {.normalize = true},
-        .probabilities = probabilities.as<float>(),
-        .weights = weights.as<float>(),
-        .experts_of = chosen.as<std::int32_t>(),
-        .probability_sums = sums.as<float>()});
-  time("routing plan", k.moe_plan,
-       {.experts_of = chosen.as<std::int32_t>(),
-        .tokens = kTokens,
-        .top_k = kTopK,
-        .experts = kExperts,
-        .counts = counts.as<std::int32_t>(),
-        .offsets = offsets.as<std::int32_t>(),
-        .permutation = permutation.as<std::int32_t>(),
-        .inverse = inverse.as<std::int32_t>()});
+  time("", kernels::RouterArgs{.logits = logits.as<float>(),
+                               .tokens = kTokens,
+                               .experts = kExperts,
+                               .top_k = kTopK,
+                               .rule = {.normalize = true},
+                               .probabilities = probabilities.as<float>(),
+                               .weights = weights.as<float>(),
+                               .experts_of = chosen.as<std::int32_t>(),
+                               .probability_sums = sums.as<float>()});
+  time("", kernels::MoePlanArgs{.experts_of = chosen.as<std::int32_t>(),
+                                .tokens = kTokens,
+                                .top_k = kTopK,
+                                .experts = kExperts,
+                                .counts = counts.as<std::int32_t>(),
+                                .offsets = offsets.as<std::int32_t>(),
+                                .permutation = permutation.as<std::int32_t>(),
+                                .inverse = inverse.as<std::int32_t>()});
   const Tensor x = values({kTokens, kHidden});
   const Tensor gate_up = values({kExperts, 2 * kFfn, kHidden});
   const Tensor down = values({kExperts, kHidden, kFfn});
@@ -217,23 +244,59 @@ void Bench::experts() {
                                   .experts = kExperts,
                                   .top_k = kTopK,
                                   .ffn = kFfn};
-  time("experts", k.experts, args);
+  time("", args);
   const Tensor dx = floats({kTokens, kHidden});
   const Tensor dweights = floats({kTokens, kTopK});
   const Tensor dgate_up = values(gate_up.shape());
   const Tensor ddown = values(down.shape());
-  time("experts gradient", k.experts_grad,
-       {.forward = args,
-        .dy = as_matrix(y),
-        .dx = as_matrix(dx),
-        .dweights = dweights.as<float>(),
-        .dgate_up = dgate_up.data(),
-        .ddown = ddown.data(),
-        .wants_dweights = true,
-        .wants_dgate_up = true,
-        .wants_ddown = true,
-        .dgate_up_dtype = dtype_,
-        .ddown_dtype = dtype_});
+  time("", kernels::ExpertsGradArgs{.forward = args,
+                                    .dy = as_matrix(y),
+                                    .dx = as_matrix(dx),
+                                    .dweights = dweights.as<float>(),
+                                    .dgate_up = dgate_up.data(),
+                                    .ddown = ddown.data(),
+                                    .wants_dweights = true,
+                                    .wants_dgate_up = true,
+                                    .wants_ddown = true,
+                                    .dgate_up_dtype = dtype_,
+                                    .ddown_dtype = dtype_});
+  // Frozen and quantised, with the gradients that adapters beside them need.
+  const auto bytes = [&](Shape shape, std::uint8_t each) {
+    const Tensor t = context_.empty(std::move(shape), DType::kU8);
+    context_.stream().fill(t.data(), each, t.size_bytes());
+    return t;
+  };
+  const auto blocks = [](std::int64_t n) { return (n + 127) / 128; };
+  constexpr std::uint8_t kOnes = 0x22, kOne = 0x38, kExponent = 120;  // of e2m1, e4m3, e8m0: 2^-7
+  const Tensor fp4_gate_up = bytes({kExperts, 2 * kFfn, kHidden / 2}, kOnes);
+  const Tensor fp4_down = bytes({kExperts, kHidden, kFfn / 2}, kOnes);
+  const Tensor fp8_gate_up = bytes(gate_up.shape(), kOne);
+  const Tensor fp8_down = bytes(down.shape(), kOne);
+  const Tensor gate_up_exponents = bytes({kExperts, 2 * kFfn, kHidden / 32}, kExponent);
+  const Tensor down_exponents = bytes({kExperts, kHidden, kFfn / 32}, kExponent);
+  const Tensor gate_up_scales = floats({kExperts, 2 * blocks(kFfn), blocks(kHidden)});
+  const Tensor down_scales = floats({kExperts, blocks(kHidden), blocks(kFfn)});
+  using kernels::WeightKind;
+  struct Quantised {
+    std::string_view name;
+    kernels::ExpertWeight gate_up, down;
+  };
+  for (const Quantised& q : {Quantised{"of MXFP4",
+                                       {fp4_gate_up.data(), gate_up_exponents.data(), WeightKind::kMxfp4},
+                                       {fp4_down.data(), down_exponents.data(), WeightKind::kMxfp4}},
+                             Quantised{"of FP8 blocks",
+                                       {fp8_gate_up.data(), gate_up_scales.data(), WeightKind::kFp8Block},
+                                       {fp8_down.data(), down_scales.data(), WeightKind::kFp8Block}}}) {
+    kernels::ExpertsArgs frozen = args;
+    frozen.gate_up = q.gate_up;
+    frozen.down = q.down;
+    time(q.name, frozen);
+    time(q.name, kernels::ExpertsGradArgs{.forward = frozen,
+                                          .dy = as_matrix(y),
+                                          .dx = as_matrix(dx),
+                                          .dweights = dweights.as<float>(),
+                                          .wants_dweights = true});
+  }
   if (!options_.json)
     fmt::print(
         "      kept per MoE layer for the gradient: input {:.1f} + pre-activation {:.1f} + weights {:.2f} "
@@ -243,7 +306,6 @@ void Bench::experts() {
 }
 
 void Bench::rows() {
-  const auto& k = context_.kernels();
   const Tensor x = floats({kTokens, kHidden});
   const Tensor dx = floats({kTokens, kHidden});
   const Tensor weight = values({kHidden});
@@ -251,56 +313,53 @@ void Bench::rows() {
   const Tensor y = values({kTokens, kHidden});
   const Tensor rstd = floats({kTokens});
   using ops::as_matrix;
-  time("rms_norm", k.rms_norm,
-       {.x = as_matrix(x),
-        .weight = weight.data(),
-        .y = as_matrix(y),
-        .rstd = rstd.as<float>(),
-        .wants_rstd = true,
-        .weight_dtype = dtype_,
-        .eps = 1e-6F});
-  time("rms_norm gradient", k.rms_norm_grad,
-       {.dy = as_matrix(x),
-        .x = as_matrix(x),
-        .weight = weight.data(),
-        .rstd = rstd.as<float>(),
-        .dx = as_matrix(dx),
-        .dweight = dweight.data(),
-        .wants_dweight = true,
-        .weight_dtype = dtype_,
-        .dweight_dtype = dtype_,
-        .accumulate_dx = true});
+  time("", kernels::RmsNormArgs{.x = as_matrix(x),
+                                .weight = weight.data(),
+                                .y = as_matrix(y),
+                                .rstd = rstd.as<float>(),
+                                .wants_rstd = true,
+                                .weight_dtype = dtype_,
+                                .eps = 1e-6F});
+  time("", kernels::RmsNormGradArgs{.dy = as_matrix(x),
+                                    .x = as_matrix(x),
+                                    .weight = weight.data(),
+                                    .rstd = rstd.as<float>(),
+                                    .dx = as_matrix(dx),
+                                    .dweight = dweight.data(),
+                                    .wants_dweight = true,
+                                    .weight_dtype = dtype_,
+                                    .dweight_dtype = dtype_,
+                                    .accumulate_dx = true});
   const Tensor head_weight = values({kHeadDim});
   const Tensor cosines = floats({kRow, kHeadDim / 2});
   const Tensor positions =
       indices(kTokens, [](std::int64_t i) { return static_cast<std::int32_t>(i % kRow); });
   const Tensor q = values({kTokens, kHeads * kHeadDim});
   const Tensor rotated = values(q.shape());
-  time("head norm + rope", k.head_norm_rope,
-       {.x = as_matrix(q),
-        .y = as_matrix(rotated),
-        .weight = head_weight.data(),
-        .has_weight = true,
-        .cos = cosines.as<float>(),
-        .sin = cosines.as<float>(),
-        .positions = positions.as<std::int32_t>(),
-        .heads = kHeads,
-        .head_dim = kHeadDim,
-        .rotary_dim = kHeadDim,
-        .weight_dtype = dtype_,
-        .eps = 1e-6F});
+  time("", kernels::HeadNormRopeArgs{.x = as_matrix(q),
+                                     .y = as_matrix(rotated),
+                                     .weight = head_weight.data(),
+                                     .has_weight = true,
+                                     .cos = cosines.as<float>(),
+                                     .sin = cosines.as<float>(),
+                                     .positions = positions.as<std::int32_t>(),
+                                     .heads = kHeads,
+                                     .head_dim = kHeadDim,
+                                     .rotary_dim = kHeadDim,
+                                     .weight_dtype = dtype_,
+                                     .eps = 1e-6F});
   const Tensor gate = values({kTokens, 4 * kHidden});
   const Tensor up = values({kTokens, 4 * kHidden});
-  time("silu * up", k.activation, {.gate = as_matrix(gate), .up = as_matrix(up), .y = as_matrix(gate)});
+  time("silu * up",
+       kernels::ActivationArgs{.gate = as_matrix(gate), .up = as_matrix(up), .y = as_matrix(gate)});
   const Tensor table = values({kVocab, kHidden});
   const Tensor ids =
       indices(kTokens, [](std::int64_t i) { return static_cast<std::int32_t>(i * 7919 % kVocab); });
-  time("take_rows (embedding)", k.take_rows,
-       {.x = as_matrix(table), .y = as_matrix(dx), .index = ids.as<std::int32_t>()});
+  time("of a vocabulary",
+       kernels::TakeRowsArgs{.x = as_matrix(table), .y = as_matrix(dx), .index = ids.as<std::int32_t>()});
 }
 
 void Bench::head_and_optimizer() {
-  const auto& k = context_.kernels();
   const Tensor hidden = values({kTokens, kHidden});
   const Tensor weight = values({kVocab, kHidden});
   const Tensor dweight = values({kVocab, kHidden});
@@ -310,16 +369,32 @@ void Bench::head_and_optimizer() {
   const Tensor targets =
       indices(kTokens, [](std::int64_t i) { return static_cast<std::int32_t>(i * 104729 % kVocab); });
   using ops::as_matrix;
-  time("lm head + cross-entropy + grads", k.linear_cross_entropy,
-       {.head = {.hidden = as_matrix(hidden), .weight = as_matrix(weight)},
-        .targets = targets.as<std::int32_t>(),
-        .scale = 1.0F / kTokens,
-        .nll = nll.as<float>(),
-        .loss = loss.as<float>(),
-        .gradients = {.dhidden = as_matrix(dhidden),
-                      .dweight = dweight.data(),
-                      .wants_dweight = true,
-                      .dweight_dtype = dtype_}});
+  time("+ gradients",
+       kernels::LinearCrossEntropyArgs{.head = {.hidden = as_matrix(hidden), .weight = as_matrix(weight)},
+                                       .targets = targets.as<std::int32_t>(),
+                                       .scale = 1.0F / kTokens,
+                                       .nll = nll.as<float>(),
+                                       .loss = loss.as<float>(),
+                                       .gradients = {.dhidden = as_matrix(dhidden),
+                                                     .dweight = dweight.data(),
+                                                     .wants_dweight = true,
+                                                     .dweight_dtype = dtype_}});
+  const Tensor lse = floats({kTokens}), target_logit = floats({kTokens});
+  const kernels::HeadStatisticsArgs statistics{
+      .head = {.hidden = as_matrix(hidden), .weight = as_matrix(weight)},
+      .targets = targets.as<std::int32_t>(),
+      .lse = lse.as<float>(),
+      .target_logit = target_logit.as<float>()};
+  time("", statistics);
+  time("", kernels::HeadGradArgs{.forward = statistics,
+                                 .dlse = nll.as<float>(),
+                                 .dtarget_logit = target_logit.as<float>(),
+                                 .has_dlse = true,
+                                 .has_dtarget_logit = true,
+                                 .gradients = {.dhidden = as_matrix(dhidden),
+                                               .dweight = dweight.data(),
+                                               .wants_dweight = true,
+                                               .dweight_dtype = dtype_}});
   constexpr std::int64_t kElements = 16 << 20;
   const Tensor master = floats({kElements});
   const Tensor copy = random({dtype_ == DType::kBF16 ? kElements : 1}, DType::kBF16);
@@ -331,23 +406,23 @@ void Bench::head_and_optimizer() {
   const Tensor scalars = context_.empty({sizeof(numbers)}, DType::kU8);
   upload_bytes(context_.stream(), std::as_bytes(std::span(numbers)), scalars);
   auto* const step = static_cast<kernels::StepScalars*>(scalars.data());
-  time("adamw, 16.8 M elements", k.adamw,
-       {.master = master.as<float>(),
-        .weight = dtype_ == DType::kBF16 ? copy.data() : nullptr,
-        .has_weight = dtype_ == DType::kBF16,
-        .grad = grad.data(),
-        .exp_avg = first.as<float>(),
-        .exp_avg_sq = second.as<float>(),
-        .n = kElements,
-        .grad_dtype = dtype_,
-        .scalars = step});
-  time("sum of squares, 16.8 M elements", k.sum_of_squares,
-       {.x = grad.data(), .n = kElements, .dtype = dtype_, .scalars = step});
+  time("16.8 M elements", kernels::AdamWArgs{.master = master.as<float>(),
+                                             .weight = dtype_ == DType::kBF16 ? copy.data() : nullptr,
+                                             .has_weight = dtype_ == DType::kBF16,
+                                             .grad = grad.data(),
+                                             .exp_avg = first.as<float>(),
+                                             .exp_avg_sq = second.as<float>(),
+                                             .n = kElements,
+                                             .grad_dtype = dtype_,
+                                             .scalars = step});
+  time("16.8 M elements",
+       kernels::SumOfSquaresArgs{.x = grad.data(), .n = kElements, .dtype = dtype_, .scalars = step});
 }
 
 void Bench::run() {
   matrices();
   attention();
+  mla();
   experts();
   rows();
   head_and_optimizer();
