@@ -129,18 +129,17 @@ class GuardedBuffer final : public Buffer {
  public:
   GuardedBuffer(std::shared_ptr<MemoryLedger> ledger, std::size_t size_bytes, Purpose purpose)
       : Buffer({DeviceType::kCpu, 0}, GuardedRange::instance().take(size_bytes), size_bytes),
-        ledger_(std::move(ledger)),
-        purpose_(purpose) {
-    ledger_->add(purpose_, static_cast<std::int64_t>(size_bytes_));
-  }
-  ~GuardedBuffer() override {
-    ledger_->subtract(purpose_, static_cast<std::int64_t>(size_bytes_));
-    GuardedRange::instance().give_back(data_, size_bytes_);
-  }
+        memory_{data_, size_bytes_},
+        entry_(std::move(ledger), purpose, size_bytes) {}
 
  private:
-  std::shared_ptr<MemoryLedger> ledger_;
-  Purpose purpose_;
+  struct Memory {
+    void* data;
+    std::size_t size_bytes;
+    ~Memory() { GuardedRange::instance().give_back(data, size_bytes); }
+  };
+  Memory memory_;
+  LedgerEntry entry_;  // ends before the memory is another's
 };
 
 class GuardedAllocator final : public Allocator {

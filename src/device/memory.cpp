@@ -165,22 +165,20 @@ class CpuPool {
 
 class CpuBuffer final : public Buffer {
  public:
-  CpuBuffer(std::shared_ptr<CpuPool> pool, CpuPool::Block block, std::size_t size_bytes, Purpose purpose)
+  CpuBuffer(const std::shared_ptr<CpuPool>& pool, CpuPool::Block block, std::size_t size_bytes,
+            Purpose purpose)
       : Buffer(Device{DeviceType::kCpu, 0}, block.data, size_bytes),
-        pool_(std::move(pool)),
-        block_(block),
-        purpose_(purpose) {
-    pool_->ledger.add(purpose_, static_cast<std::int64_t>(size_bytes_));
-  }
-  ~CpuBuffer() override {
-    pool_->ledger.subtract(purpose_, static_cast<std::int64_t>(size_bytes_));
-    pool_->put_back(block_);
-  }
+        memory_{pool, block},
+        entry_({pool, &pool->ledger}, purpose, size_bytes) {}
 
  private:
-  std::shared_ptr<CpuPool> pool_;
-  CpuPool::Block block_;
-  Purpose purpose_;
+  struct Memory {
+    std::shared_ptr<CpuPool> pool;
+    CpuPool::Block block;
+    ~Memory() { pool->put_back(block); }
+  };
+  Memory memory_;
+  LedgerEntry entry_;  // ends before the memory is another's
 };
 
 class CpuAllocator final : public Allocator {
@@ -214,15 +212,10 @@ class MetaBuffer final : public Buffer {
  public:
   MetaBuffer(std::shared_ptr<MemoryLedger> ledger, std::size_t size_bytes, Purpose purpose)
       : Buffer(Device{DeviceType::kMeta, 0}, nullptr, size_bytes),
-        ledger_(std::move(ledger)),
-        purpose_(purpose) {
-    ledger_->add(purpose_, static_cast<std::int64_t>(size_bytes_));
-  }
-  ~MetaBuffer() override { ledger_->subtract(purpose_, static_cast<std::int64_t>(size_bytes_)); }
+        entry_(std::move(ledger), purpose, size_bytes) {}
 
  private:
-  std::shared_ptr<MemoryLedger> ledger_;
-  Purpose purpose_;
+  LedgerEntry entry_;
 };
 
 class MetaAllocator final : public Allocator {

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <string_view>
+#include <utility>
 
 #include "device/device.h"
 
@@ -37,6 +38,23 @@ class MemoryLedger {
   std::array<std::atomic<std::int64_t>, kNumPurposes> peak_{};
   std::atomic<std::int64_t> total_{0};
   std::atomic<std::int64_t> total_peak_{0};
+};
+
+/// Bytes that a ledger counts as long as this lives.
+class LedgerEntry {
+ public:
+  LedgerEntry(std::shared_ptr<MemoryLedger> ledger, Purpose purpose, std::size_t bytes)
+      : ledger_(std::move(ledger)), purpose_(purpose), bytes_(static_cast<std::int64_t>(bytes)) {
+    ledger_->add(purpose_, bytes_);
+  }
+  ~LedgerEntry() { ledger_->subtract(purpose_, bytes_); }
+  LedgerEntry(const LedgerEntry&) = delete;
+  LedgerEntry& operator=(const LedgerEntry&) = delete;
+
+ private:
+  std::shared_ptr<MemoryLedger> ledger_;
+  Purpose purpose_;
+  std::int64_t bytes_;
 };
 
 /// A piece of device memory with one owner: an allocator, a memory map or somebody else. Shared by the
