@@ -353,7 +353,8 @@ ChatTemplate ChatTemplate::compile(std::string source, std::string name) {
 }
 
 Rendered ChatTemplate::render(const ChatInput& input) const {
-  const jinja::Budget budget;  // before the values that it counts
+  const jinja::Budget budget(input.limits.steps,
+                             input.limits.held_bytes);  // before the values that it counts
   InputConverter convert(input.trace);
   std::vector<Value> context;
   try {

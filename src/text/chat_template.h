@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <ctime>
 #include <functional>
 #include <map>
@@ -47,6 +48,14 @@ struct Rendered {
   std::vector<std::size_t> written_containers;
 };
 
+/// What one rendering may use, whatever its template and its row make it do.
+struct RenderLimits {
+  /// A step is some 50 ns at most, so that a rendering ends within about 10 s. Templates of the field take a
+  /// few hundred steps a message.
+  std::uint64_t steps = 100'000'000;
+  std::size_t held_bytes = std::size_t{1} << 30;  ///< of texts, lists and dicts at once
+};
+
 /// The variables a template sees. The JSON is borrowed for the duration of the call; key order is kept.
 struct ChatInput {
   const nlohmann::ordered_json* messages = nullptr;  ///< an array of objects; null: the variable is undefined
@@ -58,6 +67,7 @@ struct ChatInput {
   bool trace = false;                                 ///< fill Rendered::unwritten and written_containers
   std::map<std::string, std::string> special_tokens;  ///< bos_token, eos_token, …
   std::function<std::tm()> clock;                     ///< what `strftime_now` reads; empty: the local time
+  RenderLimits limits = {};
 };
 
 /// Parses the JSON of one row as Python's json.loads does for our purposes: key order kept, the last of equal

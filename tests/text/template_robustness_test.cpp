@@ -213,10 +213,11 @@ TEST(TemplateRobustness, DeeplyNestedInputsAreRefused) {
 }
 
 /// The error of a template over one short message.
-std::string refusal(const std::string& source) {
+std::string refusal(const std::string& source, const RenderLimits& limits = {}) {
   const Json messages = Json::array({{{"role", "user"}, {"content", "hé"}}});
   ChatInput input;
   input.messages = &messages;
+  input.limits = limits;
   try {
     ChatTemplate::compile(source, "t").render(input);
     return "";
@@ -226,6 +227,9 @@ std::string refusal(const std::string& source) {
 }
 
 // Each of these would run for hours, or fill the memory, though every single value is within its own limits.
+// Of the limits of a rendering a tenth and a quarter are enough to see that what they do is counted.
+constexpr RenderLimits kLittle{.steps = 10'000'000, .held_bytes = std::size_t{256} << 20};
+
 TEST(TemplateRobustness, OneBudgetOfStepsBoundsARendering) {
   const std::string shared_a =
       "{% set ns = namespace(a=[1], b=[1]) %}{% for i in range(60) %}{% set ns.a = [ns.a, ns.a] %}"
@@ -249,8 +253,12 @@ TEST(TemplateRobustness, OneBudgetOfStepsBoundsARendering) {
            std::string(
                "{% macro f(n) %}{{ f(n - 1) if n > 0 }}{{ f(n - 1) if n > 0 }}{% endmacro %}{{ f(60) }}"),
        })
-    EXPECT_NE(refusal(source).find("runs for too long"), std::string::npos) << source << "\n"
-                                                                            << refusal(source);
+    EXPECT_NE(refusal(source, kLittle).find("runs for too long (more than 10000000 steps)"),
+              std::string::npos)
+        << source << "\n"
+        << refusal(source, kLittle);
+  EXPECT_NE(refusal(shared_a + "{{ ns.a == ns.b }}").find("runs for too long (more than 100000000 steps)"),
+            std::string::npos);
 }
 
 TEST(TemplateRobustness, OneBudgetOfMemoryBoundsARendering) {
@@ -262,14 +270,16 @@ TEST(TemplateRobustness, OneBudgetOfMemoryBoundsARendering) {
            std::string("{% macro f(n) %}{{ 'x' * 60000000 }}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}"),
            std::string("{% set x %}{% for i in range(100000) %}{{ 'x' * 1000000 }}{% endfor %}{% endset %}"),
        }) {
-    const std::string error = refusal(source);
+    const std::string error = refusal(source, kLittle);
     EXPECT_TRUE(error.find("MemoryError") != std::string::npos ||
                 error.find("nest more than") != std::string::npos)
         << source << "\n"
         << error;
   }
+  EXPECT_NE(refusal(keeper + "{% set ns.all = [ns.all, 'x' * 60000000] %}{% endfor %}").find("1024 MiB"),
+            std::string::npos);
   // What is dropped is free again.
-  EXPECT_EQ(refusal("{% for i in range(200) %}{% set x = 'x' * 10000000 %}{% endfor %}"), "");
+  EXPECT_EQ(refusal("{% for i in range(40) %}{% set x = 'x' * 10000000 %}{% endfor %}", kLittle), "");
 }
 
 }  // namespace

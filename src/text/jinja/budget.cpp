@@ -10,7 +10,8 @@ thread_local Budget* current = nullptr;
 
 }  // namespace
 
-Budget::Budget() : outer_(current) {
+Budget::Budget(std::uint64_t max_steps, std::size_t max_held_bytes)
+    : outer_(current), max_steps_(max_steps), max_held_(max_held_bytes) {
   current = this;
 }
 Budget::~Budget() {
@@ -20,14 +21,14 @@ Budget::~Budget() {
 void Budget::spend(std::uint64_t steps) {
   if (current == nullptr) return;
   current->steps_ += steps;
-  if (current->steps_ > kMaxSteps)
-    raise("RuntimeError", "the template runs for too long (more than {} steps)", kMaxSteps);
+  if (current->steps_ > current->max_steps_)
+    raise("RuntimeError", "the template runs for too long (more than {} steps)", current->max_steps_);
 }
 
 void Holding::take(std::size_t bytes) {
   if (current == nullptr) return;
-  if (bytes > Budget::kMaxHeldBytes - current->held_)
-    raise("MemoryError", "the template holds more than {} MiB", Budget::kMaxHeldBytes >> 20);
+  if (bytes > current->max_held_ - current->held_)
+    raise("MemoryError", "the template holds more than {} MiB", current->max_held_ >> 20);
   current->held_ += bytes;
   bytes_ += bytes;
 }

@@ -12,25 +12,23 @@ namespace hone::text::jinja {
 /// they hold until they are dropped. Values outside of a rendering cost nothing.
 class Budget {
  public:
-  /// A step is some 50 ns at most, so that a rendering ends within about 10 s. Templates of the field take a
-  /// few hundred steps a message.
-  static constexpr std::uint64_t kMaxSteps = 100'000'000;
-  static constexpr std::size_t kMaxHeldBytes = std::size_t{1} << 30;
   /// Bytes of text that are read or written in one step.
   static constexpr std::size_t kBytesPerStep = 64;
 
-  Budget();
+  Budget(std::uint64_t max_steps, std::size_t max_held_bytes);
   ~Budget();
   Budget(const Budget&) = delete;
   Budget& operator=(const Budget&) = delete;
 
-  /// Throws Raise once there are more than kMaxSteps.
+  /// Throws Raise once there are more than max_steps.
   static void spend(std::uint64_t steps);
   static void spend_on_text(std::size_t bytes) { spend(bytes / kBytesPerStep); }
 
  private:
   friend class Holding;
   Budget* outer_;
+  std::uint64_t max_steps_;
+  std::size_t max_held_;
   std::uint64_t steps_ = 0;
   std::size_t held_ = 0;
 };
@@ -42,7 +40,7 @@ class Holding {
   ~Holding() { give_back(); }
   Holding(const Holding&) = delete;
   Holding& operator=(const Holding&) = delete;
-  /// Throws Raise where the rendering would hold more than Budget::kMaxHeldBytes.
+  /// Throws Raise where the rendering would hold more than max_held_bytes.
   void take(std::size_t bytes);
   void give_back();
 
