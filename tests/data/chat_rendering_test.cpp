@@ -118,9 +118,7 @@ INSTANTIATE_TEST_SUITE_P(
                    "dropped_content tool @ messages[2].content", "dropped_tool @ tools[0]"}}),
     [](const auto& c) { return c.param.name; });
 
-const std::string kChatml =
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+const std::string kChatml = test::chat_template_text("chatml");
 
 /// A template that writes `body` for a message m.
 text::PretrainedTokenizer writing(const std::string& body) {

@@ -161,4 +161,13 @@ void write_tokenizer(const TemporaryDirectory& directory, const std::string& cha
   if (!chat_template.empty()) directory.write("chat_template.jinja", chat_template_text(chat_template));
 }
 
+const text::PretrainedTokenizer& chatml() {
+  static const auto tokenizer = [] {
+    const TemporaryDirectory dir;
+    write_tokenizer(dir, "chatml");
+    return text::PretrainedTokenizer::from_pretrained(dir.path());
+  }();
+  return tokenizer;
+}
+
 }  // namespace hone::data::test

@@ -9,6 +9,7 @@
 
 #include "data/dataset.h"
 #include "tests/temporary_directory.h"
+#include "text/pretrained_tokenizer.h"
 #include "text/tokenizer.h"
 
 namespace hone::data::test {
@@ -34,6 +35,9 @@ std::string chat_template_text(const std::string& name);
 /// Writes a tokenizer directory: the tiny tokenizer, its config and the named template ("" for none).
 void write_tokenizer(const TemporaryDirectory& directory, const std::string& chat_template,
                      const std::string& eos = "<|im_end|>", bool bos = false);
+
+/// The tiny tokenizer with the template chats/chatml.jinja, loaded.
+const text::PretrainedTokenizer& chatml();
 
 /// what() of the Error that `action` throws; "" if it throws none.
 template <typename Action>

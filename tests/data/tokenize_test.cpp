@@ -11,6 +11,7 @@
 namespace hone::data {
 namespace {
 
+using test::chatml;
 using test::error_of;
 using test::id_of;
 using test::learnt_runs;
@@ -29,11 +30,6 @@ text::PretrainedTokenizer tokenizer_with(const std::string& chat_template,
   const TemporaryDirectory dir;
   test::write_tokenizer(dir, chat_template, eos, bos);
   return text::PretrainedTokenizer::from_pretrained(dir.path());
-}
-
-const text::PretrainedTokenizer& chatml() {
-  static const auto tokenizer = tokenizer_with("chatml");
-  return tokenizer;
 }
 
 TokenizedRow tokenize(const std::string& json, const TokenizeOptions& options = {},

@@ -12,6 +12,7 @@
 namespace hone::data {
 namespace {
 
+using test::chatml;
 using test::error_of;
 using test::id_of;
 using test::TemporaryDirectory;
@@ -19,15 +20,6 @@ using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-
-const text::PretrainedTokenizer& chatml() {
-  static const auto tokenizer = [] {
-    const TemporaryDirectory dir;
-    test::write_tokenizer(dir, "chatml");
-    return text::PretrainedTokenizer::from_pretrained(dir.path());
-  }();
-  return tokenizer;
-}
 
 TokenizedRow tokenize(const std::string& json, const ColumnNames& columns = {}) {
   return RowTokenizer(&chatml(), {.for_training = true, .columns = columns}).tokenize(json, "f.jsonl:7");
