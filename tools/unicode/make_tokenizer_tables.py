@@ -122,7 +122,7 @@ def lower_runs():
 def wrapped(items):
     lines, line = [], "   "
     for item in items:
-        if len(line) + len(item) + 2 > 110:
+        if len(line) + len(item) + 2 > 118:
             lines.append(line)
             line = "   "
         line += " " + item + ","
