@@ -94,7 +94,7 @@ Outputs run_attention_grad(const KernelTable& table, Stream& stream, const Shape
   a.out = forward.output("out", tokens, cols, dtype, false, 1);
   a.wants_lse = true;
   a.lse = static_cast<float*>(forward.output("lse", tokens, s.heads, DType::kF32, false, 1).data);
-  kernels::cpu_kernels(kernels::CpuIsa::kReference).attention(a, stream);
+  input_kernels().attention(a, stream);
   Arena arena(2);
   g.dout = arena.input(tokens, cols, dtype, 1);
   // bf16: probabilities and their gradients are stored in bf16 on the way, and dout - mean cancels

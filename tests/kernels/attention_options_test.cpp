@@ -7,52 +7,20 @@
 #include <limits>
 
 #include "tests/kernels/against_reference.h"
-#include "tests/kernels/long_sums.h"
+#include "tests/kernels/attention_operands.h"
 
 namespace hone::test {
 namespace {
 
-using kernels::AttentionGradArgs;
-
-/// One sequence of as many queries as keys, one kv head, in f32; forward and backward.
-struct Attention {
-  std::vector<std::int32_t> offsets, begin{0}, length;
-  Values q, k, v, out, dout, dq, dk, dv, lse, sinks, dsinks;
-  AttentionGradArgs g;
+/// As many queries as keys, in f32.
+struct Attention : AttentionOperands {
+  Values sinks, dsinks;
 
   Attention(std::int32_t tokens, std::int64_t heads, std::int64_t dim)
-      : offsets{0, tokens},
-        length{tokens},
-        q(random(tokens, heads * dim, 1)),
-        k(random(tokens, dim, 2)),
-        v(random(tokens, dim, 3)),
-        out(tokens, heads * dim, DType::kF32),
-        dout(random(tokens, heads * dim, 4)),
-        dq(tokens, heads * dim, DType::kF32),
-        dk(tokens, dim, DType::kF32),
-        dv(tokens, dim, DType::kF32),
-        lse(tokens, heads, DType::kF32),
+      : AttentionOperands(tokens, tokens, heads, dim, DType::kF32, random(tokens, heads * dim, 1),
+                          random(tokens, dim, 2), random(tokens, dim, 3), random(tokens, heads * dim, 4)),
         sinks(1, heads, DType::kF32),
-        dsinks(1, heads, DType::kF32) {
-    kernels::AttentionArgs& a = g.forward;
-    a.q = q.matrix();
-    a.k = k.matrix();
-    a.v = v.matrix();
-    a.out = out.matrix();
-    a.lse = static_cast<float*>(lse.data());
-    a.wants_lse = true;
-    a.q_offsets = offsets.data();
-    a.key_begin = begin.data();
-    a.key_length = length.data();
-    a.sequences = a.kv_heads = 1;
-    a.heads = heads;
-    a.head_dim = dim;
-    a.scale = 1 / std::sqrt(static_cast<float>(dim));
-    g.dout = dout.matrix();
-    g.dq = dq.matrix();
-    g.dk = dk.matrix();
-    g.dv = dv.matrix();
-  }
+        dsinks(1, heads, DType::kF32) {}
   void set_sinks(float sink) {
     kernels::AttentionArgs& a = g.forward;
     for (std::int64_t h = 0; h < a.heads; h++) static_cast<float*>(sinks.data())[h] = sink;
@@ -66,9 +34,9 @@ struct Attention {
     table.attention_grad(g, stream);
   }
 
-  static Values random(std::int64_t rows, std::int64_t cols, unsigned seed) {
+  static std::vector<float> random(std::int64_t rows, std::int64_t cols, unsigned seed) {
     std::mt19937 numbers(seed);
-    return {rows, cols, DType::kF32, make_factors(rows, cols, numbers, 0)};
+    return make_factors(rows, cols, numbers, 0);
   }
 };
 

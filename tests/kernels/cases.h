@@ -24,6 +24,12 @@ std::vector<Case> moe_cases();
 std::vector<Case> optimizer_cases();
 std::vector<Case> all_cases();
 
+/// What makes inputs of a kernel by others, as what forward leaves for backward: fast, for the sweeps do it
+/// many times, and the same whatever table is tested.
+inline const KernelTable& input_kernels() {
+  return kernels::cpu_kernels(kernels::choose_cpu_isa());
+}
+
 inline constexpr DType kBothDtypes[] = {DType::kF32, DType::kBF16};
 
 /// The narrower of two dtypes.

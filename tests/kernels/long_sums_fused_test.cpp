@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "tests/kernels/against_reference.h"
-#include "tests/kernels/long_sums.h"
+#include "tests/kernels/attention_operands.h"
 
 namespace hone::test {
 namespace {
@@ -67,20 +67,16 @@ HeadResults<Real> head_of(const Head& p) {
     row[target] = stored(static_cast<Real>(std::expm1(-out.nll.back())), p.dtype);
   }
   for (std::int64_t i = 0; i < p.rows; i++) {
-    for (std::int64_t c = 0; c < p.hidden; c++) {
-      out.dhidden.push_back(sum_of<Real>(0, p.vocab, [&](std::int64_t j) {
-        return exact[static_cast<std::size_t>(i * p.vocab + j)] *
-               static_cast<Real>(p.w[static_cast<std::size_t>(j * p.hidden + c)]);
-      }));
-    }
+    const auto row = sums_of<Real>(p.hidden, 0, p.vocab, [&](std::int64_t j, Real* sums) {
+      add_row(sums, exact[static_cast<std::size_t>(i * p.vocab + j)], p.w.data() + j * p.hidden, p.hidden);
+    });
+    out.dhidden.insert(out.dhidden.end(), row.begin(), row.end());
   }
   for (std::int64_t j = 0; j < p.vocab; j++) {
-    for (std::int64_t c = 0; c < p.hidden; c++) {
-      out.dweight.push_back(sum_of<Real>(0, p.rows, [&](std::int64_t i) {
-        return exact[static_cast<std::size_t>(i * p.vocab + j)] *
-               static_cast<Real>(p.x[static_cast<std::size_t>(i * p.hidden + c)]);
-      }));
-    }
+    const auto row = sums_of<Real>(p.hidden, 0, p.rows, [&](std::int64_t i, Real* sums) {
+      add_row(sums, exact[static_cast<std::size_t>(i * p.vocab + j)], p.x.data() + i * p.hidden, p.hidden);
+    });
+    out.dweight.insert(out.dweight.end(), row.begin(), row.end());
   }
   return out;
 }
@@ -175,12 +171,10 @@ AttentionResults<Real> attention_of(const Sequence& p, bool gradients) {
     const Real sum = sum_of<Real>(0, seen, [&](std::int64_t j) { return row[j]; });
     const Real lse = largest + std::log(sum);  // from which the gradient makes probabilities, here as there
     std::vector<Real> out;
-    for (std::int64_t c = 0; c < p.dim; c++) {
-      const Real values = sum_of<Real>(0, seen, [&](std::int64_t j) {
-        return stored(row[j], p.dtype) * static_cast<Real>(at(p.v, j)[c]);
-      });
+    for (const Real values : sums_of<Real>(p.dim, 0, seen, [&](std::int64_t j, Real*sums) {
+           add_row(sums, stored(row[j], p.dtype), at(p.v, j), p.dim);
+         }))
       out.push_back(stored(values / sum, p.dtype));
-    }
     r.out.insert(r.out.end(), out.begin(), out.end());
     if (!gradients) continue;
     const Real mean = sum_of<Real>(0, p.dim, [&](std::int64_t c) {
@@ -194,69 +188,35 @@ AttentionResults<Real> attention_of(const Sequence& p, bool gradients) {
                  p.dtype);
       row[j] = stored(row[j], p.dtype);
     }
-    for (std::int64_t c = 0; c < p.dim; c++) {
-      const Real dq = sum_of<Real>(0, seen, [&](std::int64_t j) {
-        return ds[static_cast<std::size_t>(i * n + j)] * static_cast<Real>(at(p.k, j)[c]);
-      });
+    for (const Real dq : sums_of<Real>(p.dim, 0, seen, [&](std::int64_t j, Real*sums) {
+           add_row(sums, ds[static_cast<std::size_t>(i * n + j)], at(p.k, j), p.dim);
+         }))
       r.dq.push_back(stored(dq * static_cast<Real>(p.scale), p.dtype));
-    }
   }
   for (std::int64_t j = 0; gradients && j < n; j++) {
-    for (std::int64_t c = 0; c < p.dim; c++) {
-      // A head's queries pairwise, then the heads.
-      const auto over_rows = [&](const std::vector<Real>& m, const std::vector<float>& by) {
-        return sum_of<Real>(0, p.group, [&](std::int64_t head) {
-          return sum_of<Real>(0, p.queries, [&](std::int64_t query) {
-            const std::int64_t row = query * p.group + head;
-            return m[static_cast<std::size_t>(row * n + j)] * static_cast<Real>(at(by, row)[c]);
-          });
+    // A head's queries pairwise, then the heads.
+    const auto over_rows = [&](const std::vector<Real>& m, const std::vector<float>& by) {
+      std::vector<Real> all(static_cast<std::size_t>(p.dim));
+      for (std::int64_t head = 0; head < p.group; head++) {
+        const auto of_head = sums_of<Real>(p.dim, 0, p.queries, [&](std::int64_t query, Real* sums) {
+          const std::int64_t row = query * p.group + head;
+          add_row(sums, m[static_cast<std::size_t>(row * n + j)], at(by, row), p.dim);
         });
-      };
-      r.dk.push_back(stored(over_rows(ds, p.q) * static_cast<Real>(p.scale), p.dtype));
-      r.dv.push_back(stored(over_rows(prob, p.dout), p.dtype));
-    }
+        for (std::size_t c = 0; c < all.size(); c++) all[c] += of_head[c];
+      }
+      return all;
+    };
+    for (const Real dk : over_rows(ds, p.q)) r.dk.push_back(stored(dk * static_cast<Real>(p.scale), p.dtype));
+    for (const Real dv : over_rows(prob, p.dout)) r.dv.push_back(stored(dv, p.dtype));
   }
   return r;
 }
 
-struct AttentionOperands {
-  std::vector<std::int32_t> offsets, begin, length;
-  Values q, k, v, out, dout, dq, dk, dv, lse;
-  kernels::AttentionGradArgs g;
-
-  explicit AttentionOperands(const Sequence& p)
-      : offsets{0, static_cast<std::int32_t>(p.queries)},
-        begin{0},
-        length{static_cast<std::int32_t>(p.keys)},
-        q(p.queries, p.group * p.dim, p.dtype, p.q),
-        k(p.keys, p.dim, p.dtype, p.k),
-        v(p.keys, p.dim, p.dtype, p.v),
-        out(p.queries, p.group * p.dim, p.dtype),
-        dout(p.queries, p.group * p.dim, p.dtype, p.dout),
-        dq(p.queries, p.group * p.dim, p.dtype),
-        dk(p.keys, p.dim, p.dtype),
-        dv(p.keys, p.dim, p.dtype),
-        lse(p.queries, p.group, DType::kF32) {
-    kernels::AttentionArgs& a = g.forward;
-    a.q = q.matrix();
-    a.k = k.matrix();
-    a.v = v.matrix();
-    a.out = out.matrix();
-    a.lse = static_cast<float*>(lse.data());
-    a.wants_lse = true;
-    a.q_offsets = offsets.data();
-    a.key_begin = begin.data();
-    a.key_length = length.data();
-    a.sequences = 1;
-    a.heads = p.group;
-    a.kv_heads = 1;
-    a.head_dim = p.dim;
-    a.scale = p.scale;
-    a.softcap = p.softcap;
-    g.dout = dout.matrix();
-    g.dq = dq.matrix();
-    g.dk = dk.matrix();
-    g.dv = dv.matrix();
+struct SequenceOperands : AttentionOperands {
+  explicit SequenceOperands(const Sequence& p)
+      : AttentionOperands(p.queries, p.keys, p.group, p.dim, p.dtype, p.q, p.k, p.v, p.dout) {
+    g.forward.scale = p.scale;
+    g.forward.softcap = p.softcap;
   }
 };
 
@@ -289,7 +249,7 @@ TEST(LongSums, OfAttentionOverManyKeys) {
           const Sequence p = make_sequence(queries, keys, 16, 2, dtype, seed);
           const auto pairwise = attention_of<float>(p, false);
           const auto exact = attention_of<double>(p, false);
-          AttentionOperands operands(p);
+          SequenceOperands operands(p);
           Stream stream = make_stream(2);
           for (const auto& [name, table] : fast_tables()) {
             table.attention(operands.g.forward, stream);
@@ -322,7 +282,7 @@ TEST(LongSums, OfAttentionsGradient) {
         const auto pairwise = s.compared ? attention_of<float>(p, true) : AttentionResults<float>{};
         const auto exact = s.compared ? attention_of<double>(p, true) : AttentionResults<double>{};
         for (const auto& [name, table] : fast_tables()) {
-          AttentionOperands operands(p), on_one_thread(p);
+          SequenceOperands operands(p), on_one_thread(p);
           Stream stream = make_stream(3), one = make_stream(1);
           table.attention(operands.g.forward, stream);
           table.attention_grad(operands.g, stream);
@@ -389,12 +349,14 @@ ExpertsResults<Real> experts_of(const Experts& p) {
       return stored(p.clamped ? sum + at(p.gate_up_bias, row) : sum, p.dtype);
     };
     std::vector<Real> value;
+    const auto of_act = sums_of<Real>(f, 0, h, [&](std::int64_t c, Real* sums) {
+      add_row(sums, at(p.dy, t * h + c), p.down.data() + (e * h + c) * f, f);
+    });
     for (std::int64_t i = 0; i < f; i++) {
       const Activated<Real> a(p.clamped, product(e * 2 * f + i), product(e * 2 * f + f + i));
       value.push_back(a.value);
       act[static_cast<std::size_t>(t * f + i)] = stored(weight * a.value, p.dtype);
-      const Real d = sum_of<Real>(
-          0, h, [&](std::int64_t c) { return at(p.dy, t * h + c) * at(p.down, (e * h + c) * f + i); });
+      const Real d = of_act[static_cast<std::size_t>(i)];
       dpre[static_cast<std::size_t>(t * 2 * f + i)] = stored(d * weight * a.of_gate, p.dtype);
       dpre[static_cast<std::size_t>(t * 2 * f + f + i)] = stored(d * weight * a.of_up, p.dtype);
       value.back() *= d;
@@ -409,18 +371,21 @@ ExpertsResults<Real> experts_of(const Experts& p) {
         return act[static_cast<std::size_t>(t * f + i)] * at(p.down, (e * h + c) * f + i);
       }));
       if (p.clamped) r.y.back() += weight * at(p.down_bias, e * h + c);
-      r.dx.push_back(sum_of<Real>(0, 2 * f, [&](std::int64_t i) {
-        return dpre[static_cast<std::size_t>(t * 2 * f + i)] * at(p.gate_up, (e * 2 * f + i) * h + c);
-      }));
     }
+    const auto dx = sums_of<Real>(h, 0, 2 * f, [&](std::int64_t i, Real* sums) {
+      add_row(sums, dpre[static_cast<std::size_t>(t * 2 * f + i)], p.gate_up.data() + (e * 2 * f + i) * h, h);
+    });
+    r.dx.insert(r.dx.end(), dx.begin(), dx.end());
   }
   for (std::int64_t e = 0; e < 2; e++) {
     const std::int64_t rows = (p.tokens + 1 - e) / 2;
-    for (std::int64_t i = 0; i < 2 * f; i++)
-      for (std::int64_t c = 0; c < h; c++)
-        r.dgate_up.push_back(sum_of<Real>(0, rows, [&](std::int64_t n) {
-          return dpre[static_cast<std::size_t>((2 * n + e) * 2 * f + i)] * at(p.x, (2 * n + e) * h + c);
-        }));
+    for (std::int64_t i = 0; i < 2 * f; i++) {
+      const auto row = sums_of<Real>(h, 0, rows, [&](std::int64_t n, Real* sums) {
+        add_row(sums, dpre[static_cast<std::size_t>((2 * n + e) * 2 * f + i)], p.x.data() + (2 * n + e) * h,
+                h);
+      });
+      r.dgate_up.insert(r.dgate_up.end(), row.begin(), row.end());
+    }
     for (std::int64_t c = 0; c < h; c++)
       for (std::int64_t i = 0; i < f; i++)
         r.ddown.push_back(sum_of<Real>(0, rows, [&](std::int64_t n) {
@@ -522,12 +487,11 @@ TEST(LongSums, OfExperts) {
           table.experts_grad(g, stream);
           const std::string what = fmt::format("{} {}experts {} {}x{}x{} ", name, clamped ? "clamped " : "",
                                                hone::name_of(dtype), s.tokens, s.hidden, s.ffn);
-          if (s.tokens < 1000) {  // else these are sums of a few terms: which rounding is nearer is chance
-            draws.add({what + "y", y.floats(), doubles(pairwise.y), doubles(exact.y)});
-            draws.add({what + "dx", dx.floats(), doubles(pairwise.dx), doubles(exact.dx)});
-            draws.add(
-                {what + "dweights", dweights.floats(), doubles(pairwise.dweights), doubles(exact.dweights)});
-          }
+          const bool few = s.hidden + s.ffn < 100;
+          draws.add({what + "y", y.floats(), doubles(pairwise.y), doubles(exact.y), few});
+          draws.add({what + "dx", dx.floats(), doubles(pairwise.dx), doubles(exact.dx), few});
+          draws.add({what + "dweights", dweights.floats(), doubles(pairwise.dweights),
+                     doubles(exact.dweights), few});
           draws.add(
               {what + "dgate_up", dgate_up.floats(), doubles(pairwise.dgate_up), doubles(exact.dgate_up)});
           draws.add({what + "ddown", ddown.floats(), doubles(pairwise.ddown), doubles(exact.ddown)});

@@ -17,9 +17,6 @@ struct Shape {
   std::int64_t tokens, experts, top_k, hidden, ffn;
 };
 
-const kernels::KernelTable& reference() {
-  return kernels::cpu_kernels(kernels::CpuIsa::kReference);
-}
 float* f32(const Matrix& m) {
   return static_cast<float*>(m.data);
 }
@@ -75,7 +72,7 @@ Outputs run_router(const KernelTable& table, Stream& stream, Shape s, const Rule
   return fixed.outputs();
 }
 
-/// A routing made by the reference: what the other cases start from.
+/// A routing: what the other cases start from.
 struct Routed {
   Arena arena{3};
   kernels::RouterArgs router;
@@ -96,14 +93,14 @@ struct Routed {
     router.weights = f32(arena.output("w", s.tokens, s.top_k, DType::kF32, false, 1));
     router.experts_of = arena.integer_output("e", s.tokens * s.top_k);
     router.probability_sums = f32(arena.output("s", 1, s.experts, DType::kF32, false, 1));
-    reference().router(router, stream);
+    input_kernels().router(router, stream);
     plan.experts_of = router.experts_of;
     plan.counts = arena.integer_output("counts", s.experts);
     plan.offsets = arena.integer_output("offsets", s.experts + 1);
     plan.permutation = arena.integer_output("permutation", s.tokens * s.top_k);
     plan.inverse = arena.integer_output("inverse", s.tokens * s.top_k);
     for (std::int64_t i = 1; lost && i < s.tokens * s.top_k; i += 3) router.experts_of[i] = -1;
-    reference().moe_plan(plan, stream);
+    input_kernels().moe_plan(plan, stream);
   }
 };
 
@@ -208,7 +205,7 @@ Outputs run_experts_grad(const KernelTable& table, Stream& stream, Shape s, Mode
   g.forward.pre_activation = forward.output("", s.tokens * s.top_k, inner, m.dtype, false, 1).data;
   g.forward.wants_pre_activation = true;
   g.forward.y = forward.output("", s.tokens, s.hidden, DType::kF32, false, 1);
-  reference().experts(g.forward, stream);
+  input_kernels().experts(g.forward, stream);
   g.dy = arena.input(s.tokens, s.hidden, m.dy);
   const std::int64_t length = s.hidden + s.ffn + s.tokens;
   // bf16: the activation and both gradients around it are stored in bf16 on the way

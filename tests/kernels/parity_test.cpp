@@ -1,34 +1,18 @@
 // Every table that this processor runs, against the reference, and against itself on other numbers of
 // threads.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
-#include <tuple>
 
 #include "base/error.h"
 #include "tests/kernels/cases.h"
-#include "tests/kernels/emulated_amx.h"
+#include "tests/kernels/fast_tables.h"
 
 namespace hone::test {
 namespace {
 
 using kernels::CpuIsa;
-
-constexpr const char* kEmulatedAmx = "emulated_amx";
-
-std::vector<std::string> tables_here() {
-  std::vector<std::string> tables;
-  for (const CpuIsa isa : kernels::available_cpu_isas()) tables.emplace_back(kernels::name_of(isa));
-  if (can_emulate_amx()) tables.emplace_back(kEmulatedAmx);
-  return tables;
-}
-
-KernelTable table_named(const std::string& name) {
-  if (name == kEmulatedAmx) return emulated_amx_kernels();
-  for (const CpuIsa isa : kernels::available_cpu_isas())
-    if (name == kernels::name_of(isa)) return kernels::cpu_kernels(isa);
-  return kernels::cpu_kernels(CpuIsa::kReference);
-}
 
 std::vector<std::string> slot_names() {
   std::vector<std::string> names;
@@ -36,45 +20,32 @@ std::vector<std::string> slot_names() {
   return names;
 }
 
-/// One slot of one table.
-class Kernels : public testing::TestWithParam<std::tuple<std::string, std::string>> {
- protected:
-  const KernelTable& table() const { return table_; }
-  std::vector<Case> cases() const {
-    std::vector<Case> cases = all_cases();
-    std::erase_if(cases, [](const Case& c) { return c.slot != std::get<1>(GetParam()); });
-    EXPECT_FALSE(cases.empty());
-    return cases;
-  }
+/// One slot, of every table.
+class Kernels : public testing::TestWithParam<std::string> {};
 
- private:
-  const KernelTable table_ = table_named(std::get<0>(GetParam()));
-};
-
-TEST_P(Kernels, AgreesWithTheReference) {
+TEST_P(Kernels, AgreeWithTheReferenceOnAnyNumberOfThreads) {
+  const auto fast = fast_tables();
   const KernelTable& reference = kernels::cpu_kernels(CpuIsa::kReference);
-  Stream stream = make_stream(2);
-  for (const Case& c : cases()) expect_near(c.run(table(), stream), c.run(reference, stream), c.name);
-}
-
-TEST_P(Kernels, GivesTheSameBitsOnAnyNumberOfThreads) {
-  Stream one = make_stream(1);
-  const std::vector<Case> all = cases();
-  std::vector<Outputs> want;
-  for (const Case& c : all) want.push_back(c.run(table(), one));
-  for (const int threads : {2, 3, 5}) {
-    Stream stream = make_stream(threads);
-    for (std::size_t i = 0; i < all.size(); ++i)
-      expect_equal(all[i].run(table(), stream), want[i],
-                   all[i].name + " on " + std::to_string(threads) + " threads");
+  Stream one = make_stream(1), several[] = {make_stream(2), make_stream(3), make_stream(5)};
+  const auto run = [&](const Case& c, const KernelTable& table, const std::string& name) {
+    const Outputs outputs = c.run(table, one);
+    for (Stream& stream : several)
+      expect_equal(c.run(table, stream), outputs,
+                   fmt::format("{}: {} on {} threads", name, c.name, stream.num_threads()));
+    return outputs;
+  };
+  bool any = false;
+  for (const Case& c : all_cases()) {
+    if (c.slot != GetParam()) continue;
+    any = true;
+    const Outputs want = run(c, reference, "reference");
+    for (const auto& [name, table] : fast) expect_near(run(c, table, name), want, name + ": " + c.name);
   }
+  EXPECT_TRUE(any);
 }
 
-INSTANTIATE_TEST_SUITE_P(EveryIsa, Kernels,
-                         testing::Combine(testing::ValuesIn(tables_here()), testing::ValuesIn(slot_names())),
-                         [](const auto& test) {
-                           return std::get<0>(test.param) + "_" + std::get<1>(test.param);
-                         });
+INSTANTIATE_TEST_SUITE_P(EveryIsa, Kernels, testing::ValuesIn(slot_names()),
+                         [](const auto& test) { return test.param; });
 
 /// Sets HONE_CPU_ISA while it lives.
 class IsaVariable {

@@ -12,7 +12,8 @@ namespace {
 
 using namespace kernels;  // the Args
 
-/// The arguments of every case of the sweeps, as the slot got them. What they point to is gone.
+/// The arguments of every case of the sweeps, as the slot got them (it accepted them while what they point to
+/// was there).
 template <typename Args>
 std::vector<Args> seen;
 
@@ -22,6 +23,7 @@ void collect() {
     KernelTable table = cpu_kernels(CpuIsa::kReference);
     for_each_slot(table, []<typename Args>(std::string_view, Kernel<Args>& slot) {
       slot = [](const Args& a, device::Stream& stream) {
+        EXPECT_NO_THROW(validate(a)) << slot_of<Args>().name;
         seen<Args>.push_back(a);
         (cpu_kernels(choose_cpu_isa()).*slot_of<Args>().member)(a, stream);
       };

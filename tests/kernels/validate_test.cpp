@@ -1,5 +1,5 @@
-// The checks of kernel arguments: every case of the sweeps passes them, and what a kernel would misread is
-// refused.
+// The checks of kernel arguments: what a kernel would misread is refused. (slots_test.cpp: every case of the
+// sweeps passes them.)
 #include <gtest/gtest.h>
 
 #include <array>
@@ -7,30 +7,12 @@
 #include <deque>
 
 #include "base/error.h"
-#include "tests/kernels/cases.h"
+#include "kernels/kernels.h"
 
 namespace hone::test {
 namespace {
 
 using namespace kernels;  // the Args
-
-template <class Args>
-Kernel<Args> inner = nullptr;
-template <class Args>
-void checked(const Args& a, device::Stream& stream) {
-  validate(a);
-  inner<Args>(a, stream);
-}
-
-TEST(KernelArguments, AreAcceptedInEveryCaseOfTheSweeps) {
-  KernelTable table = cpu_kernels(CpuIsa::kReference);
-  for_each_slot(table, []<class Args>(std::string_view, Kernel<Args>& slot) {
-    inner<Args> = slot;
-    slot = checked<Args>;
-  });
-  Stream stream = make_stream(2);
-  for (const Case& c : all_cases()) EXPECT_NO_THROW(c.run(table, stream)) << c.name;
-}
 
 /// Of memory that no other has.
 Matrix matrix(DType dtype, std::int64_t rows, std::int64_t cols) {
