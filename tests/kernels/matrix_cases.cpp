@@ -114,7 +114,7 @@ Outputs run_head_grad(const KernelTable& table, Stream& stream, Shape s, DType d
   for (double& x : numbers) x = 0.4 - x;
   if (!only_lse) a.dtarget_logit = arena.floats(numbers);
   // bf16: exponentials are stored, and what they are scaled to: two roundings on the way, where the table has
-  // one (three words, a row of two: 1.3 times its distance, in three of nine draws)
+  // one (three words, a row of two: 1.3 times its distance, in three of four draws)
   const double factor = dtype == DType::kBF16 ? 2 : 1;
   a.gradients.dhidden =
       arena.output("dhidden", s.m, s.k, dhidden, false, factor * tolerance(dtype, s.n + s.k));

@@ -68,10 +68,10 @@ void RowKernels<Isa>::activation_grad(const ActivationGradArgs& a, Stream& strea
   });
 }
 
-/// The sigmoid of row i's gate in every lane.
+/// The sigmoid of row i's gate in every lane, and its slope.
 template <class Isa>
-[[gnu::always_inline]] inline typename Isa::Vec gate_of_row(const Matrix& gate, Index i) {
-  return Isa::sigmoid(Isa::set(*row<const float>(gate, i)));
+[[gnu::always_inline]] inline Curve<Isa> gate_of_row(const Matrix& gate, Index i) {
+  return curve_of<Isa, Activation::kSigmoid>(Isa::set(*row<const float>(gate, i)));
 }
 
 template <class Isa>
@@ -84,7 +84,7 @@ void RowKernels<Isa>::row_gate(const RowGateArgs& a, Stream& stream) {
         const X* x = row<const X>(a.x, i);
         const float* residual = a.residual.given() ? row<const float>(a.residual, i) : nullptr;
         Y* y = row<Y>(a.y, i);
-        const auto s = gate_of_row<Isa>(a.gate, i);
+        const auto s = gate_of_row<Isa>(a.gate, i).value;
         for_lanes<Isa>(
             a.y.cols, [&](Index j, auto lanes) __attribute__((always_inline)) {
               auto v = s * load<Isa>(x + j, lanes);
@@ -101,19 +101,19 @@ void row_gate_grad_rows(const RowGateGradArgs& a, Stream& stream) {
   over_rows<Isa>(a.dy.rows, a.dy.cols, stream, [&](Index i) {
     const D* dy = row<const D>(a.dy, i);
     const X* x = row<const X>(a.x, i);
-    const auto s = gate_of_row<Isa>(a.gate, i);
+    const Curve<Isa> gate = gate_of_row<Isa>(a.gate, i);
     if (a.dgate.given()) {
       const auto dot = static_cast<float>(sum_lanes<Isa>(
           a.dy.cols, [&](Index j, auto lanes, auto sum) __attribute__((always_inline)) {
             return Isa::fma(load<Isa>(dy + j, lanes), load<Isa>(x + j, lanes), sum);
           }));
-      store<Isa>(row<float>(a.dgate, i), Isa::set(dot) * s * (Isa::set(1.0F) - s), 1);
+      store<Isa>(row<float>(a.dgate, i), Isa::set(dot) * gate.slope, 1);
     }
     if (!a.dx.given()) return;
     X* dx = row<X>(a.dx, i);
     for_lanes<Isa>(
         a.dy.cols, [&](Index j, auto lanes) __attribute__((always_inline)) {
-          auto v = s * load<Isa>(dy + j, lanes);
+          auto v = gate.value * load<Isa>(dy + j, lanes);
           if (a.accumulate_dx) v = v + load<Isa>(dx + j, lanes);
           store<Isa>(dx + j, v, lanes);
         });

@@ -38,14 +38,14 @@ void row_gate(const RowGateArgs& a, Stream& stream) {
 
 void row_gate_grad(const RowGateGradArgs& a, Stream& stream) {
   parallel_for(stream, a.dy.rows, [&](std::int64_t i) {
-    const double s = sigmoid(load(a.gate, i, 0));
+    const double gate = load(a.gate, i, 0), s = sigmoid(gate);
     double dot = 0;
     for (std::int64_t j = 0; j < a.dy.cols; ++j) {
       const double dy = load(a.dy, i, j);
       dot += dy * load(a.x, i, j);
       if (a.dx.given()) put(a.dx, i, j, s * dy, a.accumulate_dx);
     }
-    if (a.dgate.given()) store(a.dgate, i, 0, dot * s * (1 - s));
+    if (a.dgate.given()) store(a.dgate, i, 0, dot * s * sigmoid(-gate));
   });
 }
 
