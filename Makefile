@@ -30,7 +30,7 @@ fuzz: setup
 	@cmake --preset asan --log-level=ERROR >/dev/null
 	@cmake --build build-asan --target fuzz_files
 	@pids=; for part in 'RowFuzz*' '-RowFuzz*'; do \
-	  ASAN_OPTIONS=detect_leaks=0 OMP_WAIT_POLICY=passive build-asan/fuzz_files --gtest_brief=1 --gtest_filter="$$part" & pids="$$pids $$!"; \
+	  ASAN_OPTIONS=detect_leaks=0 build-asan/fuzz_files --gtest_brief=1 --gtest_filter="$$part" & pids="$$pids $$!"; \
 	done 2>build-asan/fuzz.log; \
 	for pid in $$pids; do wait $$pid || { tail -n 60 build-asan/fuzz.log; exit 1; }; done
 

@@ -1,6 +1,6 @@
 # All dependencies are system packages (scripts/setup.sh installs them by name); configuring never needs the network.
 find_package(fmt REQUIRED)             # messages
-find_package(OpenMP REQUIRED)          # threads of the CPU kernels
+find_package(Threads REQUIRED)         # base/team.h
 find_package(nlohmann_json REQUIRED)   # config.json, tokenizer.json, JSONL
 find_package(yaml-cpp REQUIRED)        # recipes
 find_package(CLI11 REQUIRED)           # command line

@@ -10,8 +10,10 @@ for object in "$@"; do
   isa=$(sed -n 's|.*/hone_kernels_\([a-z0-9_]*\)\.dir/.*|\1|p' <<<"$object")
   [ -n "${tag[$isa]:-}" ] || { echo "$object: for no known instruction set" >&2; exit 1; }
   checked=$((checked + 1))
-  # W, V: weak code and data; u: one for the whole process. DW.ref.… is a pointer, the same in every unit.
-  shared=$(nm -C --defined-only "$object" | awk '$2 ~ /^[WVu]$/ && $3 !~ /^DW[.]ref[.]/' | grep -vE "hone::kernels::cpu::${tag[$isa]}[^A-Za-z0-9_]" || true)
+  # W, V: weak code and data; u: one for the whole process. DW.ref.… is a pointer, the same in every unit. As mangled, 4Avx2: not every name
+  # can be demangled.
+  type=${tag[$isa]}
+  shared=$(nm --defined-only "$object" | awk '$2 ~ /^[WVu]$/ && $3 !~ /^DW[.]ref[.]/' | grep -vE "[^0-9]${#type}$type" | c++filt || true)
   if [ -n "$shared" ]; then
     printf '%s: shared with units of other instruction sets:\n%s\n' "$object" "$shared" >&2
     failed=1

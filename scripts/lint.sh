@@ -24,12 +24,9 @@ todo=$(git grep -nE '\b(TODO|FIXME|XXX)\b' -- 'src' 'tests/*.cpp' 'cmake' || tru
 if command -v clang-tidy >/dev/null && [ -f "$build/CMakeCache.txt" ]; then
   cmake -S . -B "$build/lint" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON --log-level=ERROR >/dev/null || exit 1
   cmake --build "$build/lint" --target hone_tokenization_hash >/dev/null || exit 1
-  mkdir -p "$build/lint/include"
   sed -i -E 's/-Wno-[a-z-]+//g' "$build/lint/compile_commands.json"
-  rm -f "$build/lint/include/omp.h"
-  sed -E 's/__malloc__ *\([^)]*\)/__malloc__/g' "$(c++ -print-file-name=include/omp.h)" > "$build/lint/include/omp.h"
   if [ $# -gt 0 ]; then files=("$@"); else mapfile -t files < <(git ls-files 'src/*.cpp' | grep -vE 'src/kernels/cpu/(units|register_)'); fi
-  printf '%s\n' "${files[@]}" | xargs -P "$(nproc)" -n 4 clang-tidy -p "$build/lint" --quiet --extra-arg=-I"$(realpath "$build")/lint/include" \
+  printf '%s\n' "${files[@]}" | xargs -P "$(nproc)" -n 4 clang-tidy -p "$build/lint" --quiet \
     --extra-arg=-include --extra-arg="$PWD/scripts/lint/source_location.h" 2>/dev/null |
     grep -E 'warning:|error:' | sed "s|$PWD/||" | sort -u > "$build/lint/findings"
   if [ -s "$build/lint/findings" ]; then cat "$build/lint/findings"; bad=1; fi

@@ -432,14 +432,15 @@ void Bench::run() {
 
 void bench_kernels(const BenchKernelsOptions& options) {
   auto context = options.compute.context();
-  const int threads = context.stream().num_threads();
-  const auto compute = kernels::measure_compute_peak(context.device(), threads);
-  const auto memory = kernels::measure_memory_peak(context.device(), threads);
+  Team& team = context.stream().team();
+  const auto compute = kernels::measure_compute_peak(context.device(), team);
+  const auto memory = kernels::measure_memory_peak(context.device(), team);
   if (!options.json)
     fmt::print(
         "{} kernels on {} threads; ceilings measured now: {:.0f} GFLOP/s f32, {:.0f} bf16, {:.0f} GB/s "
         "copied (data in a cache may pass it)\n",
-        kernels::describe(context.device()).kernels, threads, compute.f32, compute.bf16, memory.copy);
+        kernels::describe(context.device()).kernels, team.num_threads(), compute.f32, compute.bf16,
+        memory.copy);
   const auto dtype = options.compute.compute_dtype();
   for (const DType d : {DType::kF32, DType::kBF16})
     if (!dtype || *dtype == d) Bench(context, d, options, compute, memory).run();

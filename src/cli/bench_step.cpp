@@ -77,11 +77,12 @@ void bench_step(const BenchStepOptions& options) {
   model::check_context(spec, options.seq, fmt::format("--seq {}", options.seq));
   auto context = options.compute.context();
   const DType dtype = options.compute.compute_dtype().value_or(DType::kF32);
-  const int threads = context.stream().num_threads();
-  const auto peak = kernels::measure_compute_peak(context.device(), threads);
+  Team& team = context.stream().team();
+  const int threads = team.num_threads();
+  const auto peak = kernels::measure_compute_peak(context.device(), team);
   const kernels::Ceilings ceilings{.f32_gflops = peak.f32,
                                    .bf16_gflops = peak.bf16,
-                                   .gb_s = kernels::measure_copy_rate(context.device(), threads)};
+                                   .gb_s = kernels::measure_copy_rate(context.device(), team)};
   const double peak_gflops = dtype == DType::kBF16 ? peak.bf16 : peak.f32;
 
   auto model = model::CausalLM::from_config(context, options.config, dtype, 1);

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/console.h"
+#include "base/cores.h"
 #include "base/error.h"
 #include "cli/options.h"
 #include "cli/verbs.h"
@@ -19,17 +20,13 @@ namespace hone::cli {
 
 namespace {
 
-bool pinning_is_off() {
-  const char* value = std::getenv("HONE_PIN");
-  return value != nullptr && std::string_view(value) == "0";
-}
-
 void run(bool json) {
-  const int threads = device::available_cores();
+  Team team;
+  const int threads = team.num_threads();
   const device::Device device;
   const auto description = kernels::describe(device);
-  const auto compute = kernels::measure_compute_peak(device, threads);
-  const auto memory = kernels::measure_memory_peak(device, threads);
+  const auto compute = kernels::measure_compute_peak(device, team);
+  const auto memory = kernels::measure_memory_peak(device, team);
   struct sysinfo system {};
   ::sysinfo(&system);
   const double total = static_cast<double>(system.totalram) * system.mem_unit;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/console.h"
+#include "base/cores.h"
 #include "base/error.h"
 #include "cli/options.h"
 #include "cli/verbs.h"
@@ -77,7 +78,7 @@ ordered_json describe_memory(const model::ModelDescription& description, bool un
                             {.aux_coefficient = spec.output_router_logits ? spec.aux_coefficient : 0.0,
                              .untied_head = untied_head,
                              .gradient_dtype = dtype,
-                             .threads = device::available_cores()})
+                             .threads = available_cores()})
           .memory;
   return {{"tokens", tokens},
           {"dtype", name_of(dtype)},

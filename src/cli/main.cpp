@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include "cli/verbs.h"
-#include "device/threads.h"
 
 namespace {
 
@@ -21,6 +20,5 @@ void open_missing_streams() {
 
 int main(int argc, char** argv) {
   open_missing_streams();
-  hone::device::restart_with_short_spins(argv);
   return hone::cli::run(argc, argv);
 }

@@ -8,7 +8,6 @@
 #include <optional>
 
 #include "base/console.h"
-#include "device/threads.h"
 #include "hub/hub_cache.h"
 
 namespace hone::cli {
@@ -62,9 +61,7 @@ StdoutToStderr::~StdoutToStderr() {
 }
 
 ops::Context ComputeOptions::context() const {
-  const int count = threads > 0 ? threads : device::available_cores();
-  device::pin_threads(count);
-  return ops::Context(device::Device{}, count);
+  return ops::Context(device::Device{}, threads);
 }
 
 model::CausalLM ComputeOptions::load(ops::Context& context, const std::string& model) const {

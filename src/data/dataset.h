@@ -41,6 +41,7 @@ struct DatasetOptions {
   std::optional<std::tm> now = std::nullopt;
   Holdout holdout = {};  // rows that are left out, and given by Dataset::held_out
   TokenCacheOptions cache = {};
+  int threads = 0;  // that tokenise rows; 0: one per core that this process may use
 };
 
 /// One row, tokenised. labels are aligned with ids; kIgnoredLabel where not supervised.
@@ -91,7 +92,7 @@ class Dataset {
  public:
   using Progress = std::function<void(std::int64_t rows, double share)>;
   /// `split` is what the dataset is for, which names the files of directories: "train", "valid" or "test".
-  /// Rows are tokenised by all OpenMP threads; neither the result nor the error depends on their number.
+  /// Rows are tokenised by several threads; neither the result nor the error depends on their number.
   /// Without a tokenizer (null) only rows of input_ids are accepted. Throws Error(kUser) at the row
   /// (RowSource::where) for the first that is not valid, and for a dataset, or a source, without examples.
   static Dataset load(const std::vector<DataSource>& sources, const std::string& split,

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "base/team.h"
 #include "data/data_files.h"
 #include "data/rows.h"
 #include "data/token_cache.h"
@@ -77,16 +78,15 @@ void take_notes(SourceFile& file) {
 }
 
 std::vector<TokenizedRow> tokenize(const Block& block, const RecordReader& file,
-                                   const RowTokenizer& tokenizer) {
+                                   const RowTokenizer& tokenizer, Team& team) {
   const auto count = static_cast<std::int64_t>(block.ends.size());
   std::vector<TokenizedRow> rows(block.ends.size());
   std::vector<std::exception_ptr> errors(rows.size());
   std::atomic<std::int64_t> first_error{count};  // rows behind it need not be looked at
   // Long documents are given out one by one, or the last would be waited for.
-  const auto chunk = static_cast<int>(std::clamp<std::int64_t>(count / 1024, 1, 8));
-#pragma omp parallel for schedule(dynamic, chunk)
-  for (std::int64_t i = 0; i < count; ++i) {
-    if (i > first_error.load(std::memory_order_relaxed)) continue;
+  const auto chunk = std::clamp<std::int64_t>(count / 1024, 1, 8);
+  const auto tokenize_row = [&](std::int64_t i, int) {
+    if (i > first_error.load(std::memory_order_relaxed)) return;
     const auto at = static_cast<std::size_t>(i);
     try {
       rows[at] = tokenizer.tokenize(block.row(at), file.source(block.numbers[at]).where());
@@ -96,7 +96,8 @@ std::vector<TokenizedRow> tokenize(const Block& block, const RecordReader& file,
       while (i < known && !first_error.compare_exchange_weak(known, i)) {
       }
     }
-  }
+  };
+  team.parallel_for(team.num_threads(), count, tokenize_row, chunk);
   if (const auto first = first_error.load(); first < count)
     std::rethrow_exception(errors[static_cast<std::size_t>(first)]);
   return rows;
@@ -125,6 +126,7 @@ std::vector<SourceFiles> read_sources(const std::vector<DataSource>& sources, co
     result.push_back({source, {}});
   }
   const TokenCache cache(options.cache, tokenizer);
+  Team team(options.threads);
   std::int64_t left = 0;
   for (std::size_t i = 0; i < jobs.size(); ++i) {
     SourceFiles& into = result[jobs[i].source];
@@ -150,7 +152,7 @@ std::vector<SourceFiles> read_sources(const std::vector<DataSource>& sources, co
       TokenWriter writer(entry.path);
       const RowTokenizer rows(tokenizer, how);
       for (Block block; block.read(*reader, left - file.rows);) {
-        auto tokens = tokenize(block, *reader, rows);
+        auto tokens = tokenize(block, *reader, rows, team);
         for (std::size_t row = 0; row < tokens.size(); ++row) {
           auto& findings = tokens[row].findings;
           if (!tokens[row].no_target.empty() && (options.for_training || tokens[row].ids.empty()))

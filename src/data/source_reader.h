@@ -26,8 +26,8 @@ struct SourceFiles {
 };
 
 /// Reads and tokenises all files of all sources, or takes their tokens from the cache. Rows are tokenised
-/// block by block by all OpenMP threads; neither the result nor the error depends on their number. Throws
-/// Error(kUser) at the row.
+/// block by block by DatasetOptions::threads; neither the result nor the error depends on their number.
+/// Throws Error(kUser) at the row.
 std::vector<SourceFiles> read_sources(const std::vector<DataSource>& sources, const std::string& split,
                                       const text::PretrainedTokenizer* tokenizer,
                                       const DatasetOptions& options, const Dataset::Progress& progress);

@@ -209,8 +209,8 @@ bool guard_is_asked_for() {
   return value != nullptr && std::string_view(value) == "1";
 }
 
-GuardedStream::GuardedStream(int num_threads)
-    : CpuStream(std::make_shared<GuardedAllocator>(), num_threads),
+GuardedStream::GuardedStream(int num_threads, int first_core)
+    : CpuStream(std::make_shared<GuardedAllocator>(), num_threads, first_core),
       downloads_(std::make_shared<Downloads>()) {}
 
 void GuardedStream::upload(std::span<const std::byte> from, void* to) {

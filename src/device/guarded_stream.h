@@ -16,7 +16,7 @@ bool guard_is_asked_for();
 /// soon as somebody waits. Every kernel costs two calls of mprotect.
 class GuardedStream final : public CpuStream {
  public:
-  explicit GuardedStream(int num_threads);
+  explicit GuardedStream(int num_threads, int first_core = 0);
 
   void upload(std::span<const std::byte> from, void* to) override;
   void download(const void* from, std::shared_ptr<Buffer> to) override;

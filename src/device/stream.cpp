@@ -6,7 +6,6 @@
 
 #include "base/error.h"
 #include "device/guarded_stream.h"
-#include "device/threads.h"
 
 namespace hone::device {
 
@@ -27,10 +26,10 @@ std::shared_ptr<Buffer> pageable_memory(std::size_t size_bytes) {
 
 }  // namespace
 
-Stream::Stream(std::shared_ptr<Allocator> allocator, int num_threads)
+Stream::Stream(std::shared_ptr<Allocator> allocator, int num_threads, int first_core)
     : allocator_(std::move(allocator)),
-      num_threads_(num_threads > 0 ? num_threads : available_cores()),
-      workspaces_(static_cast<std::size_t>(num_threads_)) {}
+      team_(std::make_unique<Team>(num_threads, first_core)),
+      workspaces_(static_cast<std::size_t>(team_->num_threads())) {}
 
 void* Stream::grow(std::shared_ptr<Buffer>& buffer, std::size_t size_bytes) {
   if (!buffer || buffer->size_bytes() < size_bytes) {
@@ -41,7 +40,7 @@ void* Stream::grow(std::shared_ptr<Buffer>& buffer, std::size_t size_bytes) {
 }
 
 void* Stream::workspace(int thread, std::size_t size_bytes) {
-  HONE_CHECK(thread >= 0 && thread < num_threads_, "workspace of thread {} of {}", thread, num_threads_);
+  HONE_CHECK(thread >= 0 && thread < num_threads(), "workspace of thread {} of {}", thread, num_threads());
   return grow(workspaces_[static_cast<std::size_t>(thread)], size_bytes);
 }
 
@@ -54,8 +53,8 @@ void Stream::release_workspaces() {
   shared_workspace_.reset();
 }
 
-CpuStream::CpuStream(std::shared_ptr<Allocator> allocator, int num_threads)
-    : Stream(std::move(allocator), num_threads) {
+CpuStream::CpuStream(std::shared_ptr<Allocator> allocator, int num_threads, int first_core)
+    : Stream(std::move(allocator), num_threads, first_core) {
   HONE_CHECK(device().type == DeviceType::kCpu, "a stream of the CPU with memory of {}", name_of(device()));
 }
 
@@ -103,19 +102,15 @@ std::shared_ptr<Buffer> MetaStream::host_memory(std::size_t size_bytes) {
   return pageable_memory(size_bytes);
 }
 
-std::unique_ptr<Stream> make_stream(Device device, int num_threads) {
+std::unique_ptr<Stream> make_stream(Device device, int num_threads, int first_core) {
   switch (device.type) {
     case DeviceType::kCpu:
-      if (guard_is_asked_for()) return std::make_unique<GuardedStream>(num_threads);
-      return std::make_unique<CpuStream>(make_allocator(device), num_threads);
+      if (guard_is_asked_for()) return std::make_unique<GuardedStream>(num_threads, first_core);
+      return std::make_unique<CpuStream>(make_allocator(device), num_threads, first_core);
     case DeviceType::kMeta:
       return std::make_unique<MetaStream>(num_threads);
   }
   HONE_CHECK(false, "no device of type {}", static_cast<int>(device.type));
-}
-
-int available_cores() {
-  return std::max(1, static_cast<int>(allowed_cores().size()));
 }
 
 }  // namespace hone::device

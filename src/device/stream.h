@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/dtype.h"
+#include "base/team.h"
 #include "device/memory.h"
 
 namespace hone::device {
@@ -47,8 +48,10 @@ class Stream {
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
 
-  /// Threads that run a kernel, where those are the host's.
-  int num_threads() const { return num_threads_; }
+  /// The host's threads that run a kernel, and what the host does for this stream. None is started before the
+  /// first loop that takes two; they end with the stream.
+  Team& team() const { return *team_; }
+  int num_threads() const { return team_->num_threads(); }
   /// Memory of the device, in this stream's order.
   Allocator& allocator() const { return *allocator_; }
   Device device() const { return allocator_->device(); }
@@ -100,13 +103,13 @@ class Stream {
   const std::vector<KernelCost>& costs() const { return costs_; }
 
  protected:
-  /// num_threads 0: one per core that this process may use.
-  Stream(std::shared_ptr<Allocator> allocator, int num_threads);
+  /// The last two are the Team's.
+  Stream(std::shared_ptr<Allocator> allocator, int num_threads, int first_core = 0);
 
  private:
   void* grow(std::shared_ptr<Buffer>& buffer, std::size_t size_bytes);
   std::shared_ptr<Allocator> allocator_;
-  int num_threads_;
+  std::unique_ptr<Team> team_;
   std::vector<std::shared_ptr<Buffer>> workspaces_;
   std::shared_ptr<Buffer> shared_workspace_;
   std::vector<KernelCost> costs_;
@@ -115,7 +118,7 @@ class Stream {
 /// The processor's own memory and threads: work runs at once and is done on return.
 class CpuStream : public Stream {
  public:
-  CpuStream(std::shared_ptr<Allocator> allocator, int num_threads);
+  CpuStream(std::shared_ptr<Allocator> allocator, int num_threads, int first_core = 0);
 
   void upload(std::span<const std::byte> from, void* to) override;
   void download(const void* from, std::shared_ptr<Buffer> to) override;
@@ -144,9 +147,10 @@ class MetaStream final : public Stream {
   bool shares_host_memory() const override { return false; }
 };
 
-/// A stream of a device, with an allocator of its own. num_threads 0: one per core that this process may use.
-/// Throws Error(kUser) where the device cannot be used.
-std::unique_ptr<Stream> make_stream(Device device, int num_threads = 0);
+/// A stream of a device, with an allocator and a team of its own. num_threads 0: one per core that this
+/// process may use; streams that work at the same time are given different first cores (base/team.h). Throws
+/// Error(kUser) where the device cannot be used.
+std::unique_ptr<Stream> make_stream(Device device, int num_threads = 0, int first_core = 0);
 
 /// Tells a stream of a kernel that runs while this lives.
 class KernelScope {
@@ -159,8 +163,5 @@ class KernelScope {
  private:
   Stream& stream_;
 };
-
-/// Cores that this process may run on (its affinity mask).
-int available_cores();
 
 }  // namespace hone::device

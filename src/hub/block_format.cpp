@@ -221,7 +221,7 @@ void decode(const BlockFormat& format, const std::byte* elements, const std::byt
   });
 }
 
-CodingError encode(const BlockFormat& format, const float* values, DType held, std::int64_t first,
+CodingError encode(Team& team, const BlockFormat& format, const float* values, DType held, std::int64_t first,
                    std::int64_t n, std::byte* elements, std::byte* scales, std::int64_t first_scale) {
   HONE_CHECK(first % format.cols == 0 && n % format.cols == 0, "values [{}, {}) in rows of {}", first,
              first + n, format.cols);
@@ -254,13 +254,12 @@ CodingError encode(const BlockFormat& format, const float* values, DType held, s
   }
   std::vector<CodingError> errors(work.size());
   const auto count = static_cast<std::int64_t>(work.size());
-  const auto chunk =
-      static_cast<int>(std::max<std::int64_t>(1, 4096 / (format.block_rows * format.block_cols)));
-#pragma omp parallel for schedule(dynamic, chunk) if (count > chunk)
-  for (std::int64_t i = 0; i < count; ++i) {
+  const auto chunk = std::max<std::int64_t>(1, 4096 / (format.block_rows * format.block_cols));
+  const auto encode_one = [&](std::int64_t i, int) {
     const auto& [block, scale] = work[static_cast<std::size_t>(i)];
     errors[static_cast<std::size_t>(i)] = encode_block(format, block, held, scale);
-  }
+  };
+  team.parallel_for(team.num_threads(), count, encode_one, chunk);
   CodingError sum;  // in the order of the blocks, whatever the number of threads
   for (const auto& error : errors) sum += error;
   return sum;

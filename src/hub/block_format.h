@@ -7,6 +7,7 @@
 
 #include "base/dtype.h"
 #include "base/small_floats.h"
+#include "base/team.h"
 #include "hub/stored_type.h"
 
 namespace hone::hub {
@@ -58,7 +59,7 @@ struct CodingError {
 /// it decodes to keeps its bits; any other is rounded to nearest even, under the scale that leaves the least
 /// squared error: the one it had, or those that bring its largest value into range (largest / 448 for FP8;
 /// for MX the powers of two above and below that).
-CodingError encode(const BlockFormat& format, const float* values, DType held, std::int64_t first,
+CodingError encode(Team& team, const BlockFormat& format, const float* values, DType held, std::int64_t first,
                    std::int64_t n, std::byte* elements, std::byte* scales, std::int64_t first_scale);
 
 /// What encode() will add to values that training has moved off the format's grid: of each, the variance of

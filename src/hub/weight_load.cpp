@@ -1,7 +1,6 @@
 // Walking a WeightPlan: loading.
 #include <algorithm>
 #include <atomic>
-#include <exception>
 #include <tuple>
 #include <utility>
 
@@ -179,29 +178,9 @@ void read_piece(Reading& reading, Pinning pinning, std::size_t index, Scratch& s
   }
 }
 
-/// Calls f(i, scratch) for i in [0, count) by all threads. Exceptions come out on this one.
-template <typename F>
-void in_parallel(std::size_t count, F&& f) {
-  std::exception_ptr failure;
-  const auto n = static_cast<std::int64_t>(count);
-#pragma omp parallel if (n > 1)
-  {
-    Scratch scratch;
-#pragma omp for schedule(dynamic, 1)
-    for (std::int64_t i = 0; i < n; ++i) {
-      try {
-        f(static_cast<std::size_t>(i), scratch);
-      } catch (...) {
-#pragma omp critical(hone_hub_in_parallel)
-        failure = std::current_exception();
-      }
-    }
-  }
-  if (failure) std::rethrow_exception(failure);
-}
-
 /// Reads the scales of the blocks that some pieces of a quantised tensor lie in.
-void read_scales(Reading& reading, Pinning pinning, std::size_t first_piece, std::size_t last_piece) {
+void read_scales(Team& team, Reading& reading, Pinning pinning, std::size_t first_piece,
+                 std::size_t last_piece) {
   const BlockFormat& format = *reading.format();
   const std::int64_t first = reading.first_of(first_piece);
   const std::int64_t end = reading.first_of(last_piece) + reading.elements_of(last_piece);
@@ -216,16 +195,17 @@ void read_scales(Reading& reading, Pinning pinning, std::size_t first_piece, std
   std::size_t size = 0;
   for (std::size_t i = begin_piece; i < end_piece; ++i) size += reading.pinned_scales->size_of_piece(i);
   reading.scales.resize(size);
-  in_parallel(end_piece - begin_piece, [&](std::size_t i, Scratch&) {
-    const std::size_t piece = begin_piece + i;
+  const auto count = static_cast<std::int64_t>(end_piece - begin_piece);
+  team.parallel_for(team.num_threads(), count, [&](std::int64_t i, int) {
+    const auto from = static_cast<std::size_t>(i), piece = begin_piece + from;
     read_bytes(*reading.pinned_scales, pinning, piece,
                std::span(reading.scales)
-                   .subspan(i * PinnedBytes::kPiece, reading.pinned_scales->size_of_piece(piece)));
+                   .subspan(from * PinnedBytes::kPiece, reading.pinned_scales->size_of_piece(piece)));
   });
 }
 
-/// Reads some tensors with all threads.
-void read_all(std::span<Reading> readings, Pinning pinning) {
+/// Reads some tensors.
+void read_all(Team& team, std::span<Reading> readings, Pinning pinning) {
   std::vector<std::pair<std::size_t, std::size_t>> pieces;
   for (std::size_t r = 0; r < readings.size(); ++r) {
     if (!readings[r].is_wanted()) continue;
@@ -233,11 +213,14 @@ void read_all(std::span<Reading> readings, Pinning pinning) {
     for (std::size_t i = 0; i < readings[r].pinned->num_pieces(); ++i)
       if (readings[r].wants(i)) pieces.emplace_back(r, i);
     if (readings[r].format() != nullptr && pieces.size() > before)
-      read_scales(readings[r], pinning, pieces[before].second, pieces.back().second);
+      read_scales(team, readings[r], pinning, pieces[before].second, pieces.back().second);
   }
-  in_parallel(pieces.size(), [&](std::size_t i, Scratch& scratch) {
-    read_piece(readings[pieces[i].first], pinning, pieces[i].second, scratch);
-  });
+  std::vector<Scratch> scratch(static_cast<std::size_t>(team.num_threads()));
+  team.parallel_for(
+      team.num_threads(), static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i, int thread) {
+        const auto [reading, piece] = pieces[static_cast<std::size_t>(i)];
+        read_piece(readings[reading], pinning, piece, scratch[static_cast<std::size_t>(thread)]);
+      });
 }
 
 /// "NaN", or "an infinity" where there is no NaN, and the place of the first in the piece.
@@ -277,7 +260,7 @@ void check_finite(const Reading& reading) {
 
 }  // namespace
 
-void WeightPlan::load(const std::function<Destination(std::size_t)>& destination,
+void WeightPlan::load(Team& team, const std::function<Destination(std::size_t)>& destination,
                       const std::function<void(std::size_t)>& done) const {
   std::vector<Reading> readings;
   std::unordered_map<const CheckpointTensor*, std::size_t> reading_of;
@@ -324,7 +307,7 @@ void WeightPlan::load(const std::function<Destination(std::size_t)>& destination
     }
     if (end < readings.size()) readings[end].pinned->will_need();
     const auto window = std::span(readings).subspan(begin, end - begin);
-    read_all(window, Pinning::kPin);
+    read_all(team, window, Pinning::kPin);
     for (auto& reading : window) {
       check_finite(reading);
       if (!reading.is_wanted()) {
@@ -342,8 +325,8 @@ void WeightPlan::load(const std::function<Destination(std::size_t)>& destination
   }
 }
 
-void WeightPlan::load_parameter(std::size_t parameter, const Destination& destination) const {
-  read_pieces(parameters_.at(parameter).pieces, parameter, destination);
+void WeightPlan::load_parameter(Team& team, std::size_t parameter, const Destination& destination) const {
+  read_pieces(team, parameters_.at(parameter).pieces, parameter, destination);
 }
 
 CodingError WeightPlan::expected_coding_error(std::size_t parameter) const {
@@ -357,7 +340,8 @@ CodingError WeightPlan::expected_coding_error(std::size_t parameter) const {
     PinnedBytes scales = pinned(*piece.quantized->read.scales);
     Reading reading{.tensor = piece.source, .pinned = &elements, .pinned_scales = &scales, .uses = {}};
     reading.uses.push_back({.piece = &piece, .parameter = parameter, .to = {}, .walk = {}});
-    read_scales(reading, Pinning::kVerify, 0, 0);
+    Team alone(1);
+    read_scales(alone, reading, Pinning::kVerify, 0, 0);
     std::vector<std::byte> bytes(elements.size_of_piece(0));
     elements.read_piece(0, bytes);
     return expected_error(piece.quantized->read.format, bytes.data(), reading.scales.data(),
@@ -366,7 +350,7 @@ CodingError WeightPlan::expected_coding_error(std::size_t parameter) const {
   return {};
 }
 
-void WeightPlan::read_pieces(std::span<const WeightPiece> pieces, std::size_t parameter,
+void WeightPlan::read_pieces(Team& team, std::span<const WeightPiece> pieces, std::size_t parameter,
                              const Destination& destination) const {
   std::vector<Reading> readings;
   Pins own;  // of tensors that load() has not read
@@ -383,7 +367,7 @@ void WeightPlan::read_pieces(std::span<const WeightPiece> pieces, std::size_t pa
     readings.back().uses.push_back({.piece = &piece, .parameter = parameter, .to = {}, .walk = {}});
     readings.back().uses.back().set(destination);
   }
-  read_all(readings, Pinning::kVerify);
+  read_all(team, readings, Pinning::kVerify);
 }
 
 }  // namespace hone::hub

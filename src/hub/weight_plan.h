@@ -16,6 +16,7 @@
 
 #include "base/dtype.h"
 #include "base/shape.h"
+#include "base/team.h"
 #include "hub/checkpoint.h"
 #include "hub/checkpoint_writer.h"
 #include "hub/quantized_tensor.h"
@@ -108,7 +109,7 @@ class WeightPlan {
   const std::vector<const CheckpointTensor*>& silently_passed_through() const { return silent_; }
 
   /// Fills parameters from the checkpoint, converting to each destination's dtype. Pieces of 1 MiB are read
-  /// in the order they lie in the files, by all threads of OpenMP, kWindow bytes at a time: host memory stays
+  /// in the order they lie in the files, by all threads of `team`, kWindow bytes at a time: host memory stays
   /// below a window plus a piece a thread, and the scales of a window's quantised tensors. All bytes are
   /// pinned (pinned_bytes.h), those of no parameter too: save() writes them again. `destination` is asked
   /// once per parameter before its first piece; a null `data` skips the parameter (meta), and reads none of
@@ -116,20 +117,21 @@ class WeightPlan {
   /// parameter is complete (to move it to a device and free the host copy). Calls are made from this thread
   /// only. Throws Error(kUser) that names the tensor and its file where a parameter holds NaN or an infinity;
   /// a tensor of no parameter that does is warned of.
-  void load(const std::function<Destination(std::size_t parameter)>& destination,
+  void load(Team& team, const std::function<Destination(std::size_t parameter)>& destination,
             const std::function<void(std::size_t parameter)>& done = nullptr) const;
   static constexpr std::uint64_t kWindow = std::uint64_t{64} << 20;
   /// One parameter alone. Pins nothing, and after load() throws where the bytes are not those that it read.
-  void load_parameter(std::size_t parameter, const Destination& destination) const;
+  void load_parameter(Team& team, std::size_t parameter, const Destination& destination) const;
 
   /// Writes every parameter, tied copy and passed-through tensor to `writer`, made by writer(). `source`
   /// gives a parameter's values, or a region of them (the rest is to come by save_parameter()); nullopt means
   /// unchanged since it was read (frozen): its bytes are copied. Throws Error(kUser) where bytes to copy are
   /// no longer those that load() read. Does not publish.
-  SaveReport save(CheckpointWriter& writer,
+  SaveReport save(Team& team, CheckpointWriter& writer,
                   const std::function<std::optional<Source>(std::size_t parameter)>& source) const;
   /// A further region of one parameter, which no other source gave.
-  SaveReport save_parameter(CheckpointWriter& writer, std::size_t parameter, const Source& source) const;
+  SaveReport save_parameter(Team& team, CheckpointWriter& writer, std::size_t parameter,
+                            const Source& source) const;
   /// A writer for this plan: like the checkpoint it was made from, or for a fresh plan a new one
   /// (`max_shard_bytes`).
   CheckpointWriter writer(const std::filesystem::path& target, IfExists if_exists = IfExists::kRefuse,
@@ -157,7 +159,7 @@ class WeightPlan {
   class Saver;
   std::vector<NewTensor> new_tensors() const;  // of a fresh plan, in write order
   /// The values of some pieces of a parameter, verified against what load() read.
-  void read_pieces(std::span<const WeightPiece> pieces, std::size_t parameter,
+  void read_pieces(Team& team, std::span<const WeightPiece> pieces, std::size_t parameter,
                    const Destination& destination) const;
   std::optional<Checkpoint> checkpoint_;
   std::shared_ptr<Pins> pins_ = std::make_shared<Pins>();  // what load() has read, of every tensor

@@ -103,7 +103,8 @@ class PinnedReader {
 /// One save under way.
 class WeightPlan::Saver {
  public:
-  Saver(const WeightPlan& plan, CheckpointWriter& writer) : plan_(plan), writer_(writer) {}
+  Saver(const WeightPlan& plan, Team& team, CheckpointWriter& writer)
+      : plan_(plan), team_(team), writer_(writer) {}
 
   /// A parameter's values, or a region of them; nullopt: as they were read.
   void write_parameter(std::size_t p, const std::optional<Source>& from) {
@@ -114,7 +115,8 @@ class WeightPlan::Saver {
       } else if (is_coded && !piece.map.takes_all()) {
         const Region box = piece.map.bounds();
         std::vector<float> values(static_cast<std::size_t>(Shape(box.size).numel()));
-        plan_.read_pieces({&piece, 1}, p, {.data = values.data(), .dtype = DType::kF32, .region = box});
+        plan_.read_pieces(team_, {&piece, 1}, p,
+                          {.data = values.data(), .dtype = DType::kF32, .region = box});
         encode_piece(piece, {values.data(), DType::kF32, box});  // the blocks keep their bits
       } else if (is_coded) {
         copy(piece.source, piece.hub, piece.map);
@@ -232,8 +234,8 @@ class WeightPlan::Saver {
       scales.resize(static_cast<std::size_t>(range.count * format.scale_bytes()));
       elements_reader.read(element_offset, elements);
       scales_reader.read(scale_offset, scales);
-      error +=
-          encode(format, values.data(), source.dtype, first, n, elements.data(), scales.data(), range.first);
+      error += encode(team_, format, values.data(), source.dtype, first, n, elements.data(), scales.data(),
+                      range.first);
       writer_.write_part(piece.hub.name, element_offset, elements);
       writer_.write_part(scales_tensor.name(), scale_offset, scales);
     }
@@ -258,7 +260,7 @@ class WeightPlan::Saver {
       part.begin[0] += done;
       part.size[0] = std::min(step, all.size[0] - done);
       values.resize((static_cast<std::size_t>(part.size[0] * row) * size_of(dtype) + 7) / 8);
-      plan_.read_pieces({&piece, 1}, p, {.data = values.data(), .dtype = dtype, .region = part});
+      plan_.read_pieces(team_, {&piece, 1}, p, {.data = values.data(), .dtype = dtype, .region = part});
       write(plain, piece.quantized->plain_map, {values.data(), dtype, part});
     }
   }
@@ -310,6 +312,7 @@ class WeightPlan::Saver {
   }
 
   const WeightPlan& plan_;
+  Team& team_;
   CheckpointWriter& writer_;
   SaveReport report_;
   std::vector<std::byte> buffer_, gathered_;
@@ -357,18 +360,18 @@ std::size_t WeightPlan::index_of(std::string_view name) const {
   return found->second;
 }
 
-SaveReport WeightPlan::save(CheckpointWriter& writer,
+SaveReport WeightPlan::save(Team& team, CheckpointWriter& writer,
                             const std::function<std::optional<Source>(std::size_t)>& source) const {
-  Saver saver(*this, writer);
+  Saver saver(*this, team, writer);
   for (std::size_t p = 0; p < parameters_.size(); ++p) saver.write_parameter(p, source(p));
   for (const auto* tensor : passed_through_) saver.copy(tensor, tensor->stored->spec);
   for (const auto* tensor : silent_) saver.copy(tensor, tensor->stored->spec);
   return saver.take_report();
 }
 
-SaveReport WeightPlan::save_parameter(CheckpointWriter& writer, std::size_t parameter,
+SaveReport WeightPlan::save_parameter(Team& team, CheckpointWriter& writer, std::size_t parameter,
                                       const Source& source) const {
-  Saver saver(*this, writer);
+  Saver saver(*this, team, writer);
   saver.write_parameter(parameter, source);
   return saver.take_report();
 }

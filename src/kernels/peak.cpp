@@ -1,15 +1,14 @@
 #include "kernels/peak.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <array>
-#include <chrono>
+#include <atomic>
 #include <cstdlib>
 #include <fstream>
 #include <vector>
 
 #include "base/error.h"
+#include "base/stopwatch.h"
 #include "kernels/cpu/peak_loops.h"
 
 namespace hone::kernels {
@@ -68,21 +67,15 @@ PeakLoops loops_of(CpuIsa isa) {
 /// The best of several tries, in units of 1e9 a second: work(thread) runs on every thread and returns its
 /// amount.
 template <typename Work>
-double best_rate(int num_threads, int tries, const Work& work) {
+double best_rate(Team& team, int tries, const Work& work) {
   double best = 0;
   for (int i = 0; i < tries; ++i) {
-    double amount = 0;
-    std::chrono::steady_clock::time_point begin;
-#pragma omp parallel num_threads(num_threads) reduction(+ : amount)
-    {
-#pragma omp barrier
-#pragma omp master
-      begin = std::chrono::steady_clock::now();
-#pragma omp barrier
-      amount += work(omp_get_thread_num());
-    }
-    const std::chrono::duration<double> time = std::chrono::steady_clock::now() - begin;
-    best = std::max(best, amount / time.count() / 1e9);
+    std::atomic<double> amount = 0;
+    const Stopwatch watch;
+    team.parallel_ranges(team.num_threads(), team.num_threads(), [&](Index begin, Index end, int) {
+      for (Index thread = begin; thread < end; ++thread) amount += work(static_cast<int>(thread));
+    });
+    best = std::max(best, amount / watch.seconds() / 1e9);
   }
   return best;
 }
@@ -91,28 +84,23 @@ double best_rate(int num_threads, int tries, const Work& work) {
 template <std::size_t kCount>
 class Arrays {
  public:
-  Arrays(Index elements, int num_threads) : elements_(elements), threads_(num_threads) {
+  Arrays(Index elements, Team& team) : elements_(elements), threads_(team.num_threads()) {
     const auto allocator = device::make_allocator({});
     for (std::size_t i = 0; i < kCount; ++i) {
       buffers_[i] = allocator->allocate(static_cast<std::size_t>(elements) * sizeof(float),
                                         device::Purpose::kWorkspace);
       arrays_[i] = static_cast<float*>(buffers_[i]->data());
     }
-#pragma omp parallel num_threads(num_threads)
-    for (std::size_t i = 0; i < kCount; ++i)
-      std::fill_n(part(i, omp_get_thread_num()), size(omp_get_thread_num()), 1.0F);
+    team.parallel_ranges(threads_, threads_, [&](Index begin, Index end, int) {
+      for (std::size_t i = 0; i < kCount; ++i)
+        std::fill(part(i, static_cast<int>(begin)), part(i, static_cast<int>(end)), 1.0F);
+    });
   }
-  float* part(std::size_t array, int thread) const {
-    return arrays_[array] + begin(thread);
-  }
-  Index size(int thread) const {
-    return begin(thread + 1) - begin(thread);
-  }
+  float* part(std::size_t array, int thread) const { return arrays_[array] + begin(thread); }
+  Index size(int thread) const { return begin(thread + 1) - begin(thread); }
 
  private:
-  Index begin(int thread) const {
-    return elements_ / 64 * thread / threads_ * 64;
-  }
+  Index begin(int thread) const { return elements_ / 64 * thread / threads_ * 64; }
   Index elements_;
   int threads_;
   std::array<std::shared_ptr<device::Buffer>, kCount> buffers_;
@@ -151,55 +139,54 @@ DeviceDescription describe(device::Device device) {
   return description;
 }
 
-ComputePeak measure_compute_peak(device::Device device, int num_threads) {
-  return measure_compute_peak(isa_of(device), num_threads);
+ComputePeak measure_compute_peak(device::Device device, Team& team) {
+  return measure_compute_peak(isa_of(device), team);
 }
 
-MemoryPeak measure_memory_peak(device::Device device, int num_threads) {
-  return measure_memory_peak(isa_of(device), num_threads);
+MemoryPeak measure_memory_peak(device::Device device, Team& team) {
+  return measure_memory_peak(isa_of(device), team);
 }
 
-double measure_copy_rate(device::Device device, int num_threads) {
-  return measure_copy_rate(isa_of(device), num_threads);
+double measure_copy_rate(device::Device device, Team& team) {
+  return measure_copy_rate(isa_of(device), team);
 }
 
-ComputePeak measure_compute_peak(CpuIsa isa, int num_threads) {
+ComputePeak measure_compute_peak(CpuIsa isa, Team& team) {
   constexpr Index kRounds = 400'000;
   const PeakLoops loops = loops_of(isa);
   ComputePeak peak;
-  peak.f32 = best_rate(num_threads, 10, [&](int) { return loops.multiply_add(kRounds); });
+  peak.f32 = best_rate(team, 10, [&](int) { return loops.multiply_add(kRounds); });
   peak.bf16 = peak.f32;
   if (loops.split_f32 != nullptr) {
-    const double split = best_rate(num_threads, 10, [&](int) { return loops.split_f32(kRounds); });
+    const double split = best_rate(team, 10, [&](int) { return loops.split_f32(kRounds); });
     peak.f32_by_parts = split > peak.f32;
     peak.f32 = std::max(peak.f32, split);
   }
   if (loops.dot_bf16 != nullptr)
-    peak.bf16 = best_rate(num_threads, 10, [&](int) { return loops.dot_bf16(kRounds); });
+    peak.bf16 = best_rate(team, 10, [&](int) { return loops.dot_bf16(kRounds); });
   return peak;
 }
 
-MemoryPeak measure_memory_peak(CpuIsa isa, int num_threads) {
+MemoryPeak measure_memory_peak(CpuIsa isa, Team& team) {
   const PeakLoops loops = loops_of(isa);
-  const Arrays<3> arrays(Index{32} << 20, num_threads);  // 128 MiB each: beyond the caches of most machines
+  const Arrays<3> arrays(Index{32} << 20, team);  // 128 MiB each: beyond the caches of most machines
   MemoryPeak peak;
-  std::vector<float> sums(static_cast<std::size_t>(num_threads) * 16);  // a cache line apart
-  peak.read = best_rate(num_threads, 5, [&](int t) {
+  std::vector<float> sums(static_cast<std::size_t>(team.num_threads()) * 16);  // a cache line apart
+  peak.read = best_rate(team, 5, [&](int t) {
     return loops.sum(arrays.part(0, t), arrays.size(t), &sums[static_cast<std::size_t>(t) * 16]);
   });
-  peak.copy = best_rate(num_threads, 5, [&](int t) {
-    return loops.copy(arrays.part(0, t), arrays.part(1, t), arrays.size(t));
-  });
-  peak.triad = best_rate(num_threads, 5, [&](int t) {
+  peak.copy = best_rate(
+      team, 5, [&](int t) { return loops.copy(arrays.part(0, t), arrays.part(1, t), arrays.size(t)); });
+  peak.triad = best_rate(team, 5, [&](int t) {
     return loops.triad(arrays.part(0, t), arrays.part(1, t), arrays.part(2, t), arrays.size(t));
   });
   return peak;
 }
 
-double measure_copy_rate(CpuIsa isa, int num_threads) {
+double measure_copy_rate(CpuIsa isa, Team& team) {
   const PeakLoops loops = loops_of(isa);
-  const Arrays<2> arrays(Index{16} << 20, num_threads);
-  return best_rate(num_threads, 3,
+  const Arrays<2> arrays(Index{16} << 20, team);
+  return best_rate(team, 3,
                    [&](int t) { return loops.copy(arrays.part(0, t), arrays.part(1, t), arrays.size(t)); });
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/team.h"
 #include "kernels/kernels.h"
 
 namespace hone::kernels {
@@ -27,9 +28,9 @@ struct ComputePeak {
   /// Of bf16 products summed in f32; where the instruction set has none, f32's: bf16 is widened.
   double bf16 = 0;
 };
-ComputePeak measure_compute_peak(CpuIsa isa, int num_threads);
+ComputePeak measure_compute_peak(CpuIsa isa, Team& team);
 /// With the device's kernels. Throws Error(kInternal) for one that computes nothing (meta), as the others do.
-ComputePeak measure_compute_peak(device::Device device, int num_threads);
+ComputePeak measure_compute_peak(device::Device device, Team& team);
 
 /// Memory traffic over arrays of 128 MiB, GB/s, each byte counted once where it is read and once where
 /// it is written. Takes some 200 ms and 384 MiB.
@@ -38,12 +39,12 @@ struct MemoryPeak {
   double copy = 0;   // a[i] = b[i], stored past the caches
   double triad = 0;  // a[i] = b[i] + s * c[i], stored past the caches
 };
-MemoryPeak measure_memory_peak(CpuIsa isa, int num_threads);
-MemoryPeak measure_memory_peak(device::Device device, int num_threads);
+MemoryPeak measure_memory_peak(CpuIsa isa, Team& team);
+MemoryPeak measure_memory_peak(device::Device device, Team& team);
 
 /// What the copy of MemoryPeak comes to over arrays of 64 MiB: a first look, in some 40 ms and 128 MiB.
-double measure_copy_rate(CpuIsa isa, int num_threads);
-double measure_copy_rate(device::Device device, int num_threads);
+double measure_copy_rate(CpuIsa isa, Team& team);
+double measure_copy_rate(device::Device device, Team& team);
 
 /// What bounds the kernels of a machine. 0: not known, bounds nothing.
 struct Ceilings {

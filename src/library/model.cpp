@@ -5,7 +5,6 @@
 #include "base/error.h"
 #include "base/suggest.h"
 #include "data/weights.h"
-#include "device/threads.h"
 #include "hub/hub_cache.h"
 #include "library/impl.h"
 #include "model/generate.h"
@@ -30,10 +29,7 @@ bool is_user_error(const std::exception& error) {
 }
 
 AutoModelForCausalLM::Impl::Impl(const LoadOptions& options)
-    : context(device::parse_device(options.device),
-              options.threads > 0 ? options.threads : device::available_cores()) {
-  device::pin_threads(context.stream().num_threads());
-}
+    : context(device::parse_device(options.device), options.threads) {}
 
 void AutoModelForCausalLM::Impl::make_trainable() {
   if (is_trainable) return;

@@ -131,6 +131,7 @@ void CausalLM::load(ops::Context& context, const LoadOptions& options) {
   };
   std::unordered_map<std::size_t, Arriving> arriving;
   plan_.load(
+      context.stream().team(),
       [&](std::size_t i) {
         const Parameter& p = parameter(i);
         const Tensor master = options.master ? options.master(p) : Tensor();
@@ -184,7 +185,7 @@ CausalLM::SaveReport CausalLM::save_pretrained(const ops::Context& context,
   std::copy_if(other_files_.left_out().begin(), other_files_.left_out().end(),
                std::back_inserter(report.left_out),
                [&](const std::string& name) { return !own.contains(name); });
-  auto saved = plan_.save(writer, [&](std::size_t i) -> std::optional<hub::Source> {
+  auto saved = plan_.save(context.stream().team(), writer, [&](std::size_t i) -> std::optional<hub::Source> {
     const Parameter* p = decoder_.parameters().find(plan_.parameters()[i].name);
     if (values)
       if (auto given = values(*p)) return given;
@@ -216,7 +217,7 @@ bool CausalLM::load_stored(ops::Context& context, const Parameter& parameter, co
   });
   if (is_exact) return false;  // a bf16 checkpoint in bf16: nothing was rounded, and no byte is read twice
   Staging staging(context.stream(), target);
-  plan_.load_parameter(index, {staging.data(), DType::kF32});
+  plan_.load_parameter(context.stream().team(), index, {staging.data(), DType::kF32});
   staging.send();
   return true;
 }

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/rng.h"
 #include "base/suggest.h"
+#include "base/team.h"
 #include "model/name_pattern.h"
 #include "tensor/transfer.h"
 
@@ -19,8 +20,11 @@ void fill(ops::Context& context, const Tensor& t, const Value& value) {
   Staging staging(context.stream(), t);
   const std::int64_t n = staging.bytes().empty() ? 0 : t.numel();
   const auto write = [&]<typename T>(T* to) {
-#pragma omp parallel for if (n > 1 << 14)
-    for (std::int64_t i = 0; i < n; ++i) to[i] = T(value(i));
+    Team& team = context.stream().team();
+    team.parallel_ranges(n > 1 << 14 ? team.num_threads() : 1, n,
+                         [&](std::int64_t begin, std::int64_t end, int) {
+                           for (std::int64_t i = begin; i < end; ++i) to[i] = T(value(i));
+                         });
   };
   if (t.dtype() == DType::kF32)
     write(reinterpret_cast<float*>(staging.data()));

@@ -7,7 +7,6 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "device/threads.h"
 #include "hub/staged_directory.h"
 #include "text/moment.h"
 #include "train/preflight.h"
@@ -188,9 +187,7 @@ Run open_run(const Recipe& recipe, const TrainOptions& options, const StopReques
           .state = resume.state()};
   if (run.state.started.empty()) run.state.started = text::moment_text(text::local_time());
   run.seq_len = seq_len_of(recipe, description.spec);
-  const int threads = recipe.threads > 0 ? recipe.threads : device::available_cores();
-  device::pin_threads(threads);
-  run.context = std::make_unique<ops::Context>(device::Device{}, threads);
+  run.context = std::make_unique<ops::Context>(device::Device{}, recipe.threads);
   open_data(run, description.spec.vocab, stop);
   const std::string key = key_of(run);
   if (resume.exists()) check_key(run, key, options.extend);

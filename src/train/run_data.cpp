@@ -21,6 +21,7 @@ std::vector<std::string> source_lines(const data::DatasetStatistics& statistics)
 RunData load_data(const Recipe& recipe, const text::PretrainedTokenizer* tokenizer,
                   data::DatasetOptions reading, const DataProgress& progress) {
   reading.cache = token_cache_of(recipe);
+  reading.threads = recipe.threads;
   const auto load = [&](const std::vector<data::DataSource>& sources, const std::string& split,
                         const std::string& what) {
     return data::Dataset::load(sources, split, tokenizer, reading,

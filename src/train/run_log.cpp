@@ -85,11 +85,11 @@ RunLog::RunLog(const Run& run, std::function<void(const StepRecord&)> each)
 }
 
 void RunLog::measure_ceilings(const device::Stream& stream) {
-  const auto compute = kernels::measure_compute_peak(stream.device(), stream.num_threads());
+  const auto compute = kernels::measure_compute_peak(stream.device(), stream.team());
   peak_resident_before_ = peak_resident_bytes();
   ceilings_ = {.f32_gflops = compute.f32,
                .bf16_gflops = compute.bf16,
-               .gb_s = kernels::measure_copy_rate(stream.device(), stream.num_threads())};
+               .gb_s = kernels::measure_copy_rate(stream.device(), stream.team())};
   reset_peak_resident();  // the arrays of the measurement are no part of the run
 }
 

@@ -7,7 +7,6 @@
 #include "base/console.h"
 #include "base/log.h"
 #include "base/stopwatch.h"
-#include "device/threads.h"
 #include "train/batches.h"
 #include "train/evaluation.h"
 #include "train/nonfinite.h"
@@ -127,8 +126,6 @@ bool train_steps(Run& run, RunLog& log, const StopRequested& stop) {
   if (state.step == 0 && !run.evaluation_sets.empty()) state.waiting = RunLog::record_before_first_step(run);
   if (state.waiting && !end_step(run, log, stop)) return false;
   while (!run.is_at_end()) {
-    // Teams that other work made (reading data, short loops) have left the cores of ours.
-    device::pin_threads(run.context->stream().num_threads());
     const Stopwatch watch;
     const auto packs = run.train_data->next_batch(state.cursor, recipe.global_batch);
     const StepBatches batches = make_batches(*run.train_data, packs, recipe.micro_batch);

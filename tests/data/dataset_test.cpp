@@ -3,7 +3,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <omp.h>
 
 #include <algorithm>
 #include <chrono>
@@ -163,15 +162,13 @@ TEST(Dataset, IsTheSameForAnyNumberOfThreads) {
             "\"},{\"role\":\"assistant\",\"content\":\"the " + std::to_string(i) + "\"}]}\n";
   const auto file = dir.write("train.jsonl", rows);
   const auto bad = dir.write("bad.jsonl", rows + "{\"text\": 1}\n" + rows + "{\"text\": 2}\n[]\n");
-  const int threads = omp_get_max_threads();
   std::vector<std::uint64_t> prints;
   std::vector<std::string> errors;
   for (const int n : {1, 2, 5}) {
-    omp_set_num_threads(n);
-    prints.push_back(Dataset::load(dir.path(), "train", tokenizer, {.seq_len = 128}).fingerprint());
-    errors.push_back(error_of([&] { Dataset::load(bad, "train", tokenizer, {.seq_len = 128}); }));
+    const DatasetOptions options{.seq_len = 128, .threads = n};
+    prints.push_back(Dataset::load(dir.path(), "train", tokenizer, options).fingerprint());
+    errors.push_back(error_of([&] { Dataset::load(bad, "train", tokenizer, options); }));
   }
-  omp_set_num_threads(threads);
   EXPECT_THAT(prints, ElementsAre(prints[0], prints[0], prints[0]));
   const std::string first = bad + ":501: text is a number, not a string";
   EXPECT_THAT(errors, ElementsAre(first, first, first));

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/rng.h"
+#include "tests/hub/support.h"
 
 namespace hone::hub {
 namespace {
@@ -139,8 +140,8 @@ TEST(BlockFormat, KeepsTheBitsOfBlocksThatDidNotChange) {
       if (held == DType::kBF16)
         for (auto& v : values) v = static_cast<float>(BFloat16(v));
       Coded again = coded;
-      const auto error = encode(coded.format, values.data(), held, 0, coded.size(), again.elements.data(),
-                                again.scales.data(), 0);
+      const auto error = encode(team(), coded.format, values.data(), held, 0, coded.size(),
+                                again.elements.data(), again.scales.data(), 0);
       EXPECT_EQ(again.elements, coded.elements);
       EXPECT_EQ(again.scales, coded.scales);
       EXPECT_EQ(error.relative(), 0);
@@ -153,7 +154,7 @@ TEST(BlockFormat, CodesOneChangedValueInItsOwnBlockAlone) {
     auto values = decoded(coded);
     values[static_cast<std::size_t>(changed)] += 0.01F;
     Coded again = coded;
-    encode(coded.format, values.data(), DType::kF32, 0, coded.size(), again.elements.data(),
+    encode(team(), coded.format, values.data(), DType::kF32, 0, coded.size(), again.elements.data(),
            again.scales.data(), 0);
     for (std::int64_t i = 0; i < coded.size(); ++i)
       if (scale_index(coded, i) != scale_index(coded, changed)) {
@@ -175,7 +176,7 @@ TEST(BlockFormat, RoundsToTheNearestUnderAScaleThatLosesNoMoreThanTheOldOne) {
       for (std::size_t i = 0; i < values.size(); ++i)
         values[i] = values[i] * std::max(1.0F, grown) + static_cast<float>(rng.normal(i)) * 0.003F * grown;
       Coded again = coded;
-      const auto error = encode(coded.format, values.data(), DType::kF32, 0, coded.size(),
+      const auto error = encode(team(), coded.format, values.data(), DType::kF32, 0, coded.size(),
                                 again.elements.data(), again.scales.data(), 0);
       const auto got = decoded(again);
       double sum = 0, under_old = 0, squares = 0;
@@ -216,7 +217,7 @@ TEST(BlockFormat, ExpectsTheErrorThatCodingAdds) {
     for (std::size_t i = 0; i < values.size(); ++i)  // by more than a step: anywhere between two codes
       values[i] += static_cast<float>(rng.normal(i)) * 0.25F * std::abs(values[i]);
     Coded again = coded;
-    const auto error = encode(coded.format, values.data(), DType::kF32, 0, coded.size(),
+    const auto error = encode(team(), coded.format, values.data(), DType::kF32, 0, coded.size(),
                               again.elements.data(), again.scales.data(), 0);
     EXPECT_NEAR(error.relative() / expected.relative(), 1, 0.2);
   }
@@ -225,12 +226,12 @@ TEST(BlockFormat, ExpectsTheErrorThatCodingAdds) {
 TEST(BlockFormat, RefusesRowsThatCutBlocks) {
   auto coded = random_coded(Element::kE4M3, "F32", 1, 4, 6, 2, 3, 7);
   const auto values = decoded(coded);
-  EXPECT_THROW(
-      encode(coded.format, values.data(), DType::kF32, 0, 6, coded.elements.data(), coded.scales.data(), 0),
-      Error);
-  EXPECT_THROW(
-      encode(coded.format, values.data(), DType::kF32, 3, 12, coded.elements.data(), coded.scales.data(), 0),
-      Error);
+  EXPECT_THROW(encode(team(), coded.format, values.data(), DType::kF32, 0, 6, coded.elements.data(),
+                      coded.scales.data(), 0),
+               Error);
+  EXPECT_THROW(encode(team(), coded.format, values.data(), DType::kF32, 3, 12, coded.elements.data(),
+                      coded.scales.data(), 0),
+               Error);
 }
 
 }  // namespace

@@ -153,7 +153,7 @@ std::vector<std::vector<float>> load_all(const WeightPlan& plan) {
   std::vector<std::vector<float>> values;
   for (const auto& p : plan.parameters())
     values.emplace_back(static_cast<std::size_t>(p.shape.numel()), -1.0F);
-  plan.load([&](std::size_t p) { return Destination{values[p].data(), DType::kF32}; });
+  plan.load(team(), [&](std::size_t p) { return Destination{values[p].data(), DType::kF32}; });
   return values;
 }
 
@@ -161,7 +161,7 @@ std::vector<std::vector<float>> load_all(const WeightPlan& plan) {
 SaveReport save(const WeightPlan& plan, const fs::path& directory,
                 const std::vector<std::vector<float>>& values) {
   auto writer = plan.writer(directory);
-  auto report = plan.save(writer, [&](std::size_t p) -> std::optional<Source> {
+  auto report = plan.save(team(), writer, [&](std::size_t p) -> std::optional<Source> {
     if (values[p].empty()) return std::nullopt;
     return Source{values[p].data(), DType::kF32};
   });
@@ -193,7 +193,7 @@ TEST(Quantized, ReadsOnlyARegion) {
   const auto whole = x_values(b);
   const Region region{{1, 100, 3}, {1, 101, 250}};
   std::vector<float> part(101 * 250);
-  plan.load_parameter(0, {.data = part.data(), .dtype = DType::kF32, .region = region});
+  plan.load_parameter(team(), 0, {.data = part.data(), .dtype = DType::kF32, .region = region});
   for (std::int64_t r = 0; r < 101; ++r)
     for (std::int64_t c = 0; c < 250; ++c)
       ASSERT_EQ(part[static_cast<std::size_t>(r * 250 + c)],
@@ -245,16 +245,16 @@ TEST(Quantized, SavesRegionsOfWholeBlocks) {
   auto writer = plan.writer(directory / "to");
   std::vector<float> top(values[1].begin(), values[1].begin() + 128 * kCols);
   std::vector<float> rest(values[1].begin() + 128 * kCols, values[1].end());
-  plan.save(writer, [&](std::size_t p) -> std::optional<Source> {
+  plan.save(team(), writer, [&](std::size_t p) -> std::optional<Source> {
     if (p != 1) return std::nullopt;
     return Source{top.data(), DType::kF32, {{0, 0}, {128, kCols}}};
   });
-  plan.save_parameter(writer, 1, {rest.data(), DType::kF32, {{128, 0}, {kRows - 128, kCols}}});
+  plan.save_parameter(team(), writer, 1, {rest.data(), DType::kF32, {{128, 0}, {kRows - 128, kCols}}});
   writer.publish();
   EXPECT_EQ(files_below(directory / "to"), files_below(directory / "from"));
   auto cut = plan.writer(directory / "cut");
   EXPECT_TRUE(test::is_internal_error([&] {
-    plan.save_parameter(cut, 1, {top.data(), DType::kF32, {{1, 0}, {127, kCols}}});
+    plan.save_parameter(team(), cut, 1, {top.data(), DType::kF32, {{1, 0}, {127, kCols}}});
   }));
 }
 

@@ -17,11 +17,18 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/team.h"
 #include "tests/temporary_directory.h"
 
 namespace hone::hub {
 namespace fs = std::filesystem;
+
+/// Reads and writes in these tests.
+inline Team& team() {
+  static Team threads(2);
+  return threads;
 }
+}  // namespace hone::hub
 
 namespace hone::hub::test {
 

@@ -199,7 +199,7 @@ TEST_P(WeightMaps, LoadsWhatTheFormulaSays) {
     values.emplace_back(static_cast<std::size_t>(p.shape.numel()), -1.0F);
     doubles.emplace_back(values.back().size(), -1.0);
   }
-  plan_.load([&](std::size_t p) {
+  plan_.load(team(), [&](std::size_t p) {
     return Destination{.data = doubles[p].data(), .dtype = DType::kF64, .master = values[p].data()};
   });
   for (std::size_t p = 0; p < values.size(); ++p) {
@@ -208,7 +208,7 @@ TEST_P(WeightMaps, LoadsWhatTheFormulaSays) {
     EXPECT_EQ(values[p], formula) << wanted.name;
     EXPECT_EQ(doubles[p], std::vector<double>(formula.begin(), formula.end())) << wanted.name;
     std::vector<BFloat16> halves(formula.size());
-    plan_.load_parameter(p, {halves.data(), DType::kBF16});
+    plan_.load_parameter(team(), p, {halves.data(), DType::kBF16});
     for (std::size_t i = 0; i < halves.size(); ++i)
       ASSERT_EQ(halves[i].bits, BFloat16(formula[i]).bits) << wanted.name << " " << i;
   }
@@ -220,7 +220,7 @@ TEST_P(WeightMaps, LoadsEveryRegionAlone) {
     for (const auto& region : regions(wanted)) {
       const auto formula = by_formula(wanted, region);
       std::vector<float> values(formula.size() + 1, -1.0F);
-      plan_.load_parameter(p, {.data = values.data(), .dtype = DType::kF32, .region = region});
+      plan_.load_parameter(team(), p, {.data = values.data(), .dtype = DType::kF32, .region = region});
       EXPECT_EQ(values.back(), -1.0F) << "behind the region";
       values.pop_back();
       EXPECT_EQ(values, formula) << wanted.name;
@@ -232,17 +232,17 @@ TEST_P(WeightMaps, SavesWhatWasReadWholeAndInRegionsAndUntouched) {
   std::vector<std::vector<float>> values;
   for (const auto& p : GetParam().parameters) values.push_back(by_formula(p, all(p)));
   std::vector<std::vector<float>> loaded = values;
-  plan_.load([&](std::size_t p) { return Destination{loaded[p].data(), DType::kF32}; });
+  plan_.load(team(), [&](std::size_t p) { return Destination{loaded[p].data(), DType::kF32}; });
   const auto before = files_below(directory_ / "m");
   {
     auto writer = plan_.writer(directory_ / "whole");
-    plan_.save(writer, [&](std::size_t p) { return Source{values[p].data(), DType::kF32}; });
+    plan_.save(team(), writer, [&](std::size_t p) { return Source{values[p].data(), DType::kF32}; });
     writer.publish();
     EXPECT_EQ(files_below(directory_ / "whole"), before);
   }
   {
     auto writer = plan_.writer(directory_ / "untouched");
-    plan_.save(writer, [&](std::size_t p) -> std::optional<Source> {
+    plan_.save(team(), writer, [&](std::size_t p) -> std::optional<Source> {
       if (p == 0) return std::nullopt;
       return Source{values[p].data(), DType::kF32};
     });
@@ -255,11 +255,12 @@ TEST_P(WeightMaps, SavesWhatWasReadWholeAndInRegionsAndUntouched) {
     part = by_formula(GetParam().parameters[p], region);
     return Source{part.data(), DType::kF32, region};
   };
-  plan_.save(writer, [&](std::size_t p) { return source(p, regions(GetParam().parameters[p]).back()); });
+  plan_.save(team(), writer,
+             [&](std::size_t p) { return source(p, regions(GetParam().parameters[p]).back()); });
   for (std::size_t p = 0; p < values.size(); ++p) {
     auto rest = regions(GetParam().parameters[p]);
     rest.pop_back();
-    for (const auto& region : rest) plan_.save_parameter(writer, p, source(p, region));
+    for (const auto& region : rest) plan_.save_parameter(team(), writer, p, source(p, region));
   }
   writer.publish();
   EXPECT_EQ(files_below(directory_ / "regions"), before);
@@ -297,11 +298,12 @@ TEST(WeightMap, ReadsNoMoreOfAFileThanARegionNeeds) {
   const fs::path file = fs::path(directory / "m") / "model.safetensors";
   fs::resize_file(file, fs::file_size(file) - (std::uint64_t{1} << 20));
   std::vector<float> part(256 * 1024);
-  plan.load_parameter(0, {.data = part.data(), .dtype = DType::kF32, .region = {{0, 0}, {256, 1024}}});
+  plan.load_parameter(team(), 0,
+                      {.data = part.data(), .dtype = DType::kF32, .region = {{0, 0}, {256, 1024}}});
   EXPECT_EQ(part, std::vector<float>(part.size(), 1.0F));
-  EXPECT_THROW(
-      plan.load_parameter(0, {.data = part.data(), .dtype = DType::kF32, .region = {{1, 0}, {256, 1024}}}),
-      Error);
+  EXPECT_THROW(plan.load_parameter(
+                   team(), 0, {.data = part.data(), .dtype = DType::kF32, .region = {{1, 0}, {256, 1024}}}),
+               Error);
 }
 
 }  // namespace

@@ -74,7 +74,7 @@ TEST(WeightPlan, ConvertsEveryWeightTypeEvenUnaligned) {
     const auto plan = WeightRules().plan(checkpoint, parameters);
     for (std::size_t p = 0; p < tensors.size(); ++p) {
       std::vector<float> loaded(values.size());
-      plan.load_parameter(p, {loaded.data(), DType::kF32});
+      plan.load_parameter(team(), p, {loaded.data(), DType::kF32});
       for (std::size_t i = 0; i < values.size(); ++i) {
         if (tensors[p].type == "BF16") {
           EXPECT_EQ(loaded[i], static_cast<float>(BFloat16(values[i])));
@@ -94,10 +94,10 @@ TEST(WeightPlan, ConvertsTensorsLargerThanAChunk) {
   const auto checkpoint = open(directory / "s", {{"w", "BF16", shape, bytes_of(stored)}}, 1);
   const auto plan = WeightRules().plan(checkpoint, {wanted("w", shape)});
   std::vector<float> values(stored.size());
-  plan.load_parameter(0, {values.data(), DType::kF32});
+  plan.load_parameter(team(), 0, {values.data(), DType::kF32});
   for (std::size_t i = 0; i < values.size(); ++i) ASSERT_EQ(values[i], static_cast<float>(i % 251));
   auto writer = plan.writer(directory / "m");
-  plan.save(writer, [&](std::size_t) { return Source{values.data(), DType::kF32}; });
+  plan.save(team(), writer, [&](std::size_t) { return Source{values.data(), DType::kF32}; });
   writer.publish();
   EXPECT_EQ(files_below(directory / "m"), files_below(directory / "s"));
 }
@@ -115,6 +115,7 @@ TEST(WeightPlan, LoadsInFileOrderAndReportsEachParameterOnce) {
   std::vector<std::string> events;
   std::vector<std::vector<float>> values{{0}, {0, 0}, {0}};
   plan.load(
+      team(),
       [&](std::size_t p) {
         events.push_back("open " + plan.parameters()[p].name);
         return p == 2 ? Destination{} : Destination{values[p].data(), DType::kF32};
@@ -142,15 +143,16 @@ TEST(WeightPlan, NamesATensorThatHoldsNoNumber) {
             open(directory / "m", {{"w", type, shape, bytes}, {"v", "F32", {1}, bytes_of<float>({1})}}, 1);
         std::vector<BFloat16> loaded(values.size());
         const auto plan = WeightRules().plan(checkpoint, {wanted("w", shape)});
-        EXPECT_CONTAINS(error_of([&] {
-                          plan.load([&](std::size_t) { return Destination{loaded.data(), DType::kBF16}; });
-                        }),
-                        fmt::format("model.safetensors: w holds {} (element {} of ", bad, at));
+        EXPECT_CONTAINS(
+            error_of([&] {
+              plan.load(team(), [&](std::size_t) { return Destination{loaded.data(), DType::kBF16}; });
+            }),
+            fmt::format("model.safetensors: w holds {} (element {} of ", bad, at));
         // Of no parameter: said, and written back as it is.
         const auto other = WeightRules().plan(checkpoint, {wanted("v", {1})});
         testing::internal::CaptureStderr();
         float one = 0;
-        other.load([&](std::size_t) { return Destination{&one, DType::kF32}; });
+        other.load(team(), [&](std::size_t) { return Destination{&one, DType::kF32}; });
         EXPECT_NE(testing::internal::GetCapturedStderr().find("w holds "), std::string::npos);
         EXPECT_EQ(one, 1);
       }
@@ -167,7 +169,7 @@ TEST(WeightPlan, FillsWeightAndMasterInOnePassForAnyThreadCount) {
   std::vector<BFloat16> weight(stored.size());
   std::vector<float> master(stored.size());
   float a = 0;
-  plan.load([&](std::size_t p) {
+  plan.load(team(), [&](std::size_t p) {
     return p == 0 ? Destination{&a, DType::kF32} : Destination{weight.data(), DType::kBF16, master.data()};
   });
   EXPECT_EQ(a, 7);
@@ -183,10 +185,10 @@ TEST(WeightPlan, CopiesNoBytesThatChangedSinceTheyWereRead) {
       directory / "m", {{"w", "F32", shape, bytes_of(frozen)}, {"mtp", "F32", {1}, bytes_of<float>({7})}});
   const auto plan = WeightRules().plan(checkpoint, {wanted("w", shape)});
   std::vector<float> loaded(frozen.size());
-  plan.load([&](std::size_t) { return Destination{loaded.data(), DType::kF32}; });
+  plan.load(team(), [&](std::size_t) { return Destination{loaded.data(), DType::kF32}; });
   const auto save = [&] {
     auto writer = plan.writer(directory / "out");
-    plan.save(writer, [](std::size_t) { return std::nullopt; });
+    plan.save(team(), writer, [](std::size_t) { return std::nullopt; });
     writer.publish();
   };
   const fs::path file = directory / "m/model.safetensors";
@@ -251,13 +253,13 @@ TEST(WeightPlan, WritesAStoredTiedHeadWithTheEmbedding) {
   EXPECT_TRUE(plan.passed_through().empty());
   const std::vector<float> trained{3, 4};
   auto writer = plan.writer(directory / "m");
-  plan.save(writer, [&](std::size_t) { return Source{trained.data(), DType::kF32}; });
+  plan.save(team(), writer, [&](std::size_t) { return Source{trained.data(), DType::kF32}; });
   writer.publish();
   const auto saved = Checkpoint::open(directory / "m");
   EXPECT_EQ(saved.find("lm_head.weight")->type().name, "BF16");
   EXPECT_EQ(tie_state(saved, "lm_head.weight", "model.embed_tokens.weight"), TieState::kEqual);
   auto again = plan.writer(directory / "n");  // nothing changed: the same bytes
-  plan.save(again, [](std::size_t) { return std::nullopt; });
+  plan.save(team(), again, [](std::size_t) { return std::nullopt; });
   again.publish();
   EXPECT_EQ(files_below(directory / "n"), files_below(directory / "s"));
 }
@@ -267,7 +269,7 @@ TEST(WeightPlan, TakesTheEmbeddingFromALoneHead) {
   const auto checkpoint = open(directory / "m", {{"lm_head.weight", "F32", {2, 1}, bytes_of<float>({5, 6})}});
   const auto plan = tied_rules().plan(checkpoint, kEmbedding);
   std::vector<float> values(2);
-  plan.load_parameter(0, {values.data(), DType::kF32});
+  plan.load_parameter(team(), 0, {values.data(), DType::kF32});
   EXPECT_EQ(values, (std::vector<float>{5, 6}));
   EXPECT_TRUE(plan.tied_copies().empty());
   EXPECT_EQ(plan.parameters()[0].pieces[0].hub.name, "lm_head.weight");
@@ -299,7 +301,7 @@ TEST(WeightPlan, KeepsFrozenAndUnknownTensorsByteForByte) {
                          {wanted("a.weight", {2}), wanted("b.weight", {1}), wanted("c.weight", {1})});
   const float trained = 2.0F;
   auto writer = plan.writer(directory / "m");
-  const auto report = plan.save(writer, [&](std::size_t p) -> std::optional<Source> {
+  const auto report = plan.save(team(), writer, [&](std::size_t p) -> std::optional<Source> {
     return p == 2 ? std::optional(Source{&trained, DType::kF32}) : std::nullopt;
   });
   writer.publish();
@@ -317,7 +319,7 @@ TEST(WeightPlan, ReportsWhatHalfPrecisionCannotHold) {
   const std::vector<float> fits{65504.0F, 65519.0F, std::numeric_limits<float>::infinity()};
   const std::vector<float> overflows{0.0F, -70000.0F, 1.0F};
   auto writer = plan.writer(directory / "m");
-  const auto report = plan.save(writer, [&](std::size_t p) {
+  const auto report = plan.save(team(), writer, [&](std::size_t p) {
     return Source{(p == 0 ? fits : overflows).data(), DType::kF32};
   });
   EXPECT_EQ(report.overflowed, std::vector<std::string>{"b: -70000"});
@@ -331,7 +333,7 @@ TEST(WeightPlan, RehearsesWithTheBytesItWillWrite) {
   EXPECT_TRUE(is_internal_error([&] {
     const auto fresh = WeightRules().fresh_plan(kEmbedding, DType::kF32);
     auto writer = fresh.writer(directory / "f");
-    fresh.save(writer, [](std::size_t) { return std::nullopt; });
+    fresh.save(team(), writer, [](std::size_t) { return std::nullopt; });
   }));
   EXPECT_EQ(test::names_in(directory.path()), std::vector<std::string>{"s"});
 }
@@ -365,9 +367,9 @@ TEST(WeightPlan, RoundTripsEveryGoldenCheckpoint) {
     std::vector<std::vector<float>> values;
     for (const auto& parameter : parameters)
       values.emplace_back(static_cast<std::size_t>(parameter.shape.numel()));
-    plan.load([&](std::size_t p) { return Destination{values[p].data(), DType::kF32}; });
+    plan.load(team(), [&](std::size_t p) { return Destination{values[p].data(), DType::kF32}; });
     auto writer = plan.writer(directory / "m");
-    plan.save(writer, [&](std::size_t p) { return Source{values[p].data(), DType::kF32}; });
+    plan.save(team(), writer, [&](std::size_t p) { return Source{values[p].data(), DType::kF32}; });
     writer.add_files(OtherFiles::list(entry.path()));
     writer.publish();
     auto expected = files_below(entry.path());

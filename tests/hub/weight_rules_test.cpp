@@ -112,7 +112,7 @@ CheckpointMaker fused_checkpoint() {
 std::vector<float> load(const WeightPlan& plan, std::string_view name) {
   const std::size_t p = plan.index_of(name);
   std::vector<float> values(static_cast<std::size_t>(plan.parameters()[p].shape.numel()), -1.0F);
-  plan.load_parameter(p, {values.data(), DType::kF32});
+  plan.load_parameter(team(), p, {values.data(), DType::kF32});
   return values;
 }
 
@@ -208,9 +208,9 @@ TEST(WeightRules, ReadsNamesThroughWrappersAndWritesThemBack) {
     const auto as_plain = qwen_rules().plan(per_expert_checkpoint().write(directory / "plain"), moe_wanted());
     for (std::size_t p = 0; p < plan.parameters().size(); ++p)
       EXPECT_EQ(load(plan, plan.parameters()[p].name), load(as_plain, plan.parameters()[p].name));
-    plan.load([](std::size_t) { return Destination{}; });
+    plan.load(team(), [](std::size_t) { return Destination{}; });
     auto writer = plan.writer(directory / "out");
-    plan.save(writer, [](std::size_t) { return std::nullopt; });
+    plan.save(team(), writer, [](std::size_t) { return std::nullopt; });
     writer.publish();
     EXPECT_EQ(test::files_below(directory / "out"), test::files_below(directory / "m")) << name;
     // An expert that config.json does not count is noticed behind the wrapper, too.
@@ -370,7 +370,7 @@ TEST(FreshPlan, ShardsAndNamesAsSavePretrained) {
     auto writer = plan.writer(directory / "m", IfExists::kRefuse,
                               static_cast<std::uint64_t>(golden.at("max_shard_bytes").as_integer()));
     const std::vector<float> zeros(10000);
-    plan.save(writer, [&](std::size_t) { return Source{zeros.data(), DType::kF32}; });
+    plan.save(team(), writer, [&](std::size_t) { return Source{zeros.data(), DType::kF32}; });
     writer.publish();
     EXPECT_EQ(read_text(directory / "m/model.safetensors.index.json"),
               read_text(entry.path() / "model.safetensors.index.json"))

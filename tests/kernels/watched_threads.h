@@ -1,8 +1,5 @@
-// How many threads each kernel used. Regions that GCC compiles for OpenMP all start with GOMP_parallel, whose
-// number of threads is noted here on its way: include this in one file of a program.
+// How many threads each kernel used.
 #pragma once
-
-#include <dlfcn.h>
 
 #include <algorithm>
 #include <map>
@@ -12,31 +9,9 @@
 
 namespace hone::test {
 
-/// The most threads of a region since it was set.
-inline unsigned region_threads = 1;
-
-}  // namespace hone::test
-
-// NOLINTNEXTLINE(readability-identifier-naming): libgomp's own name, taken over in this program
-extern "C" void GOMP_parallel(void (*body)(void*), void* data, unsigned threads, unsigned flags) {
-  using Parallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
-  static const auto kReal = reinterpret_cast<Parallel>(::dlsym(RTLD_NEXT, "GOMP_parallel"));
-  hone::test::region_threads = std::max(hone::test::region_threads, threads);
-  kReal(body, data, threads, flags);
-}
-
-namespace hone::test {
-
-/// Whether this compiler's regions start so.
-#if defined(__GNUC__) && !defined(__clang__)
-inline constexpr bool kCanWatchThreads = true;
-#else
-inline constexpr bool kCanWatchThreads = false;
-#endif
-
 /// The fewest and the most threads that calls of a slot used.
 struct ThreadsUsed {
-  unsigned fewest = ~0U, most = 0;
+  int fewest = 1 << 30, most = 0;
 };
 /// By slot, of the tables made by watched().
 inline std::map<std::string, ThreadsUsed, std::less<>> threads_used;
@@ -52,11 +27,12 @@ inline kernels::KernelTable watched(kernels::KernelTable table) {
     watched_kernel<Args> = slot;
     watched_name<Args> = name;
     slot = [](const Args& a, device::Stream& stream) {
-      region_threads = 1;
+      stream.team().take_most_threads();  // of what came before
       watched_kernel<Args>(a, stream);
+      const int threads = stream.team().take_most_threads();
       ThreadsUsed& used = threads_used[watched_name<Args>];
-      used.fewest = std::min(used.fewest, region_threads);
-      used.most = std::max(used.most, region_threads);
+      used.fewest = std::min(used.fewest, threads);
+      used.most = std::max(used.most, threads);
     };
   });
   return table;

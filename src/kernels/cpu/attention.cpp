@@ -1,7 +1,5 @@
 #include "kernels/cpu/attention.h"
 
-#include <omp.h>
-
 #include <algorithm>
 
 #include "kernels/cpu/attention_plan.h"
@@ -19,12 +17,9 @@ void over_pieces(Index count, Index floats, int threads, Stream& stream, const B
   // Taken before the threads start, where running out of memory can still be reported.
   for (int t = 0; t < threads; t++) stream.workspace(t, bytes);
   if (stream.is_meta()) return;
-#pragma omp parallel num_threads(threads)
-  {
-    auto* scratch = static_cast<float*>(stream.workspace(omp_get_thread_num(), bytes));
-#pragma omp for schedule(dynamic, 1)
-    for (Index i = 0; i < count; i++) body(static_cast<std::size_t>(i), scratch);
-  }
+  stream.team().parallel_for(threads, count, [&](Index i, int thread) {
+    body(static_cast<std::size_t>(i), static_cast<float*>(stream.workspace(thread, bytes)));
+  });
 }
 
 /// On the meta device, where the lengths of sequences are not known: sequences of one length.

@@ -244,33 +244,27 @@ class ExpertsForward {
   }
 
   void run_blocks(const ExpertPlan& plan, const ThreadScratch<Isa>& memory) {
-#pragma omp parallel for schedule(dynamic, 1) num_threads(stream_.num_threads())
-    for (Index i = 0; i < plan.size(); i++) {
-      Carver carver(memory.of(omp_get_thread_num()));
+    stream_.team().parallel_for(stream_.num_threads(), plan.size(), [&](Index i, int thread) {
+      Carver carver(memory.of(thread));
       const Memory m = carve_thread(carver, plan.largest(), true);
       gate_up(plan[i], m, m.activation, Range{0, panel_columns_});
       down(plan[i], m, m.activation, Range{0, hidden_});
-    }
+    });
   }
   void run_columns(const ExpertPlan& plan, const ThreadScratch<Isa>& memory) {
-    const Index parts = ceil_div(4 * Index{stream_.num_threads()}, most(1, plan.size()));
-#pragma omp parallel num_threads(stream_.num_threads())
-    {
-      Carver carver(memory.of(omp_get_thread_num()));
-      const Memory m = carve_thread(carver, plan.largest(), false);
-#pragma omp for schedule(dynamic, 1)
-      for (Index i = 0; i < plan.size() * parts; i++) {
+    const int threads = stream_.num_threads();
+    const Index parts = ceil_div(4 * Index{threads}, most(1, plan.size()));
+    const auto over_parts = [&](Index n, const auto& multiply_part) {
+      stream_.team().parallel_for(threads, plan.size() * parts, [&](Index i, int thread) {
+        Carver carver(memory.of(thread));
+        const Memory m = carve_thread(carver, plan.largest(), false);
         const ExpertBlock& block = plan[i / parts];
-        const Range columns = part_of(panel_columns_, i % parts, parts);
-        if (columns.size() > 0) gate_up(block, m, activation_ + block.begin * padded<S>(ffn_), columns);
-      }
-#pragma omp for schedule(dynamic, 1)
-      for (Index i = 0; i < plan.size() * parts; i++) {
-        const ExpertBlock& block = plan[i / parts];
-        const Range columns = part_of(hidden_, i % parts, parts);
-        if (columns.size() > 0) down(block, m, activation_ + block.begin * padded<S>(ffn_), columns);
-      }
-    }
+        const Range columns = part_of(n, i % parts, parts);
+        if (columns.size() > 0) multiply_part(block, m, activation_ + block.begin * padded<S>(ffn_), columns);
+      });
+    };
+    over_parts(panel_columns_, [&](const auto&... part) { gate_up(part...); });
+    over_parts(hidden_, [&](const auto&... part) { down(part...); });
   }
   /// Whole panels: part `part` of `parts` of n columns.
   static Range part_of(Index n, Index part, Index parts) {

@@ -111,17 +111,16 @@ class ExpertsBackward {
     find_tokens<Isa>(forward_, token_of_);
     clear_lost_dweights();
     convert_dy();
-#pragma omp parallel num_threads(threads)
-    {
-      Carver carver(memory.of(omp_get_thread_num()));
-      const Memory m = carve_thread(carver, blocks.largest(), experts.largest(), whole);
-      if (whole) {
-        run_experts(experts, m);
-      } else {
-        run_stages(experts, blocks, m);
-      }
-      clear_idle_experts(m);
+    const auto memory_of = [&](int thread) {
+      Carver carver(memory.of(thread));
+      return carve_thread(carver, blocks.largest(), experts.largest(), whole);
+    };
+    if (whole) {
+      run_experts(experts, memory_of);
+    } else {
+      run_stages(experts, blocks, memory_of);
     }
+    clear_idle_experts(memory_of);
     if (args_.dx.given()) combine_dx();
   }
 
@@ -182,19 +181,14 @@ class ExpertsBackward {
   bool dy_in_place() const {
     return args_.dy.dtype == (std::is_same_v<S, BFloat16> ? DType::kBF16 : DType::kF32);
   }
-  const S* dy() const {
-    return dy_in_place() ? static_cast<const S*>(args_.dy.data) : dy_converted_;
-  }
-  Index dy_stride() const {
-    return dy_in_place() ? args_.dy.stride : padded<S>(hidden_);
-  }
+  const S* dy() const { return dy_in_place() ? static_cast<const S*>(args_.dy.data) : dy_converted_; }
+  Index dy_stride() const { return dy_in_place() ? args_.dy.stride : padded<S>(hidden_); }
   /// dy in the type that is multiplied: f32 gradients of a bf16 model are rounded, bf16 ones widened where
   /// the processor does not multiply them.
   void convert_dy() {
     if (dy_in_place()) return;
     const Index tokens = forward_.x.rows;
-#pragma omp parallel for num_threads(stream_.num_threads())
-    for (Index t = 0; t < tokens; t++) {
+    over_rows<Isa>(tokens, hidden_, stream_, [&](Index t) {
       S* out = dy_converted_ + t * padded<S>(hidden_);
       if (args_.dy.dtype == DType::kF32) {
         convert_rows<Isa>(static_cast<const float*>(args_.dy.data) + t * args_.dy.stride, 0, 1, hidden_, out,
@@ -203,7 +197,7 @@ class ExpertsBackward {
         convert_rows<Isa>(static_cast<const BFloat16*>(args_.dy.data) + t * args_.dy.stride, 0, 1, hidden_,
                           out, 0);
       }
-    }
+    });
   }
 
   /// The routing weight of a slot that goes nowhere has no gradient.
@@ -356,9 +350,10 @@ class ExpertsBackward {
     }
   }
 
-  void run_experts(const ExpertPlan& experts, const Memory& m) {
-#pragma omp for schedule(dynamic, 1)
-    for (Index i = 0; i < experts.size(); i++) {
+  template <class MemoryOf>
+  void run_experts(const ExpertPlan& experts, const MemoryOf& memory_of) {
+    stream_.team().parallel_for(stream_.num_threads(), experts.size(), [&](Index i, int thread) {
+      const Memory m = memory_of(thread);
       const ExpertBlock& expert = experts[i];
       Rows rows = m.rows;
       rows.begin = expert.begin;
@@ -370,7 +365,7 @@ class ExpertsBackward {
       if (args_.wants_ddown_bias) down_bias_grad(expert, Range{0, hidden_});
       if (args_.wants_dgate_up_bias) gate_up_bias_grad(expert, rows, Range{0, inner_});
       if (args_.dx.given()) rows_grad(expert, m, rows);
-    }
+    });
   }
   /// All blocks of a weight's gradient, one after another.
   template <class Call>
@@ -383,17 +378,23 @@ class ExpertsBackward {
     }
   }
 
-  void run_stages(const ExpertPlan& experts, const ExpertPlan& blocks, const Memory& m) {
-#pragma omp for schedule(dynamic, 1)
-    for (Index i = 0; i < blocks.size(); i++) activation_grad(blocks[i], m, all_rows_);
+  template <class MemoryOf>
+  void run_stages(const ExpertPlan& experts, const ExpertPlan& blocks, const MemoryOf& memory_of) {
+    const int threads = stream_.num_threads();
+    stream_.team().parallel_for(threads, blocks.size(), [&](Index i, int thread) {
+      activation_grad(blocks[i], memory_of(thread), all_rows_);
+    });
     const Index down_columns = ceil_div(ffn_, kBlockSide), gate_columns = ceil_div(hidden_, kBlockSide);
     const Index down_blocks = args_.wants_ddown ? ceil_div(hidden_, kBlockSide) * down_columns : 0;
     const Index gate_blocks = args_.wants_dgate_up ? ceil_div(inner_, kBlockSide) * gate_columns : 0;
     const Index down_biases = args_.wants_ddown_bias ? ceil_div(hidden_, kBlockSide) : 0;
     const Index gate_biases = args_.wants_dgate_up_bias ? ceil_div(inner_, kBlockSide) : 0;
     const Index weights = down_blocks + gate_blocks, each = weights + down_biases + gate_biases;
-#pragma omp for schedule(dynamic, 1) nowait
-    for (Index i = 0; i < experts.size() * each; i++) {
+    const Index shared = experts.size() * each, row_blocks = args_.dx.given() ? blocks.size() : 0;
+    // Stages 2 and 3 read what stage 1 wrote and nothing of each other: one loop.
+    stream_.team().parallel_for(threads, shared + row_blocks, [&](Index i, int thread) {
+      const Memory m = memory_of(thread);
+      if (i >= shared) return rows_grad(blocks[i - shared], m, all_rows_);
       const ExpertBlock& expert = experts[i / each];
       const Index block = i % each;
       if (block < down_blocks) {
@@ -407,20 +408,16 @@ class ExpertsBackward {
       } else {
         gate_up_bias_grad(expert, all_rows_, side(inner_, block - weights - down_biases));
       }
-    }
-    const Index row_blocks = args_.dx.given() ? blocks.size() : 0;
-#pragma omp for schedule(dynamic, 1)
-    for (Index i = 0; i < row_blocks; i++) rows_grad(blocks[i], m, all_rows_);
+    });
   }
-  static Range side(Index n, Index i) {
-    return {i * kBlockSide, least(n, (i + 1) * kBlockSide)};
-  }
+  static Range side(Index n, Index i) { return {i * kBlockSide, least(n, (i + 1) * kBlockSide)}; }
 
   /// Experts without rows have no gradient: zeros, unless they accumulate.
-  void clear_idle_experts(const Memory& m) {
-#pragma omp for schedule(dynamic, 1)
-    for (Index e = 0; e < forward_.experts; e++) {
-      if (forward_.offsets[e] != forward_.offsets[e + 1]) continue;
+  template <class MemoryOf>
+  void clear_idle_experts(const MemoryOf& memory_of) {
+    stream_.team().parallel_for(stream_.num_threads(), forward_.experts, [&](Index e, int thread) {
+      if (forward_.offsets[e] != forward_.offsets[e + 1]) return;
+      const Memory m = memory_of(thread);
       const ExpertBlock idle{e, forward_.offsets[e], forward_.offsets[e]};
       if (!args_.accumulate_ddown) {
         for_blocks(hidden_, ffn_, 0, args_.wants_ddown,
@@ -432,7 +429,7 @@ class ExpertsBackward {
       }
       if (args_.wants_ddown_bias) down_bias_grad(idle, Range{0, hidden_});
       if (args_.wants_dgate_up_bias) gate_up_bias_grad(idle, all_rows_, Range{0, inner_});
-    }
+    });
   }
 
   void combine_dx() {

@@ -2,8 +2,6 @@
 // the rows of each token.
 #pragma once
 
-#include <omp.h>
-
 #include "device/stream.h"
 #include "kernels/cpu/carver.h"
 #include "kernels/cpu/expert_plan.h"
@@ -52,12 +50,11 @@ template <class Isa, class B, class Y>
 void combine_rows(const ExpertsArgs& args, const float* rows, const B* base, Index base_stride, Y* y,
                   Index y_stride, device::Stream& stream) {
   using Vec = typename Isa::Vec;
-  constexpr Index kLanes = Isa::kLanes, kChunk = 16;
+  constexpr Index kLanes = Isa::kLanes, kChunk = 16;  // tokens at a time
   const Index tokens = args.x.rows, hidden = args.x.cols, top_k = args.top_k;
   const int threads = static_cast<int>(least(stream.num_threads(), ceil_div(tokens * hidden, 1 << 14)));
-#pragma omp parallel for schedule(dynamic, 1) num_threads(most(1, threads))
-  for (Index chunk = 0; chunk < tokens; chunk += kChunk) {
-    for (Index t = chunk; t < least(tokens, chunk + kChunk); t++) {
+  const auto combine = [&](Index chunk, int) {
+    for (Index t = chunk * kChunk; t < least(tokens, (chunk + 1) * kChunk); t++) {
       const std::int32_t* of_slot = args.inverse + t * top_k;
       const std::int32_t* of_next = args.inverse + least(tokens - 1, t + 1) * top_k;
       for (Index j = 0; j < hidden; j += 2 * kLanes) {
@@ -78,7 +75,8 @@ void combine_rows(const ExpertsArgs& args, const float* rows, const B* base, Ind
         if (high > 0) store_lanes<Isa>(y + t * y_stride + j + kLanes, sum[1], high);
       }
     }
-  }
+  };
+  stream.team().parallel_for(threads, ceil_div(tokens, kChunk), combine);
 }
 
 }  // namespace hone::kernels::cpu

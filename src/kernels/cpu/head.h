@@ -146,9 +146,8 @@ class Head {
     const ThreadScratch<Isa> memory(stream_, threads, floats + kTileRows<Isa, E> * group_columns_);
     if (stream_.is_meta()) return;
     const AlongK<T> weight{static_cast<const T*>(p_.weight.data), p_.weight.stride};
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-    for (Index i = 0; i < column_blocks * row_blocks; i++) {
-      float* own = memory.of(omp_get_thread_num());
+    stream_.team().parallel_for(threads, column_blocks * row_blocks, [&](Index i, int thread) {
+      float* own = memory.of(thread);
       LogitSink<Isa, S> sink{words_ + rows.begin,
                              target_logit_ + rows.begin,
                              groups_,
@@ -164,18 +163,17 @@ class Head {
       const Range block{row, least(rows.size(), row + step)};
       gemm_block<Isa, E>(hidden, weight, block, Range{column, least(words.end, column + columns)}, vocab_,
                          hidden_, Scratch::template carve<Left>(own, block.size(), hidden_), sink);
-    }
+    });
   }
 
   template <class Finish>
   void finish_rows(Range rows, const Finish& finish) {
     const Index blocks = ceil_div(rows.size(), kRowsAtOnce);
-#pragma omp parallel for schedule(dynamic, 1) num_threads(stream_.num_threads())
-    for (Index b = 0; b < blocks; b++) {
+    stream_.team().parallel_for(stream_.num_threads(), blocks, [&](Index b, int) {
       for (Index i = b * kRowsAtOnce; i < least(rows.size(), (b + 1) * kRowsAtOnce); i++) {
         finish_row(rows.begin + i, groups_ + i * groups_of(vocab_), finish);
       }
-    }
+    });
   }
   template <class Finish>
   void finish_row(Index row, const LogitGroup* groups, const Finish& finish) {
@@ -203,15 +201,14 @@ class Head {
   /// From exponentials to gradients. That of the target stays out: 0.
   void scale_rows(Range rows, Range words) {
     const Index blocks = ceil_div(rows.size(), kRowsAtOnce);
-#pragma omp parallel for schedule(dynamic, 1) num_threads(stream_.num_threads())
-    for (Index b = 0; b < blocks; b++) {
+    stream_.team().parallel_for(stream_.num_threads(), blocks, [&](Index b, int) {
       for (Index i = b * kRowsAtOnce; i < least(rows.size(), (b + 1) * kRowsAtOnce); i++) {
         scale_row(i, gradients_[rows.begin + i], words);
         const Index target = words_[rows.begin + i] - words.begin;
         if (target >= 0 && target < words.size())
           Isa::store(dlogits_ + i * stride_of(words) + target, Isa::zero(), 1);
       }
-    }
+    });
   }
   void scale_row(Index i, const LogitGradient& gradient, Range words) {
     const LogitGroup* groups = groups_ + i * groups_of(words.size());

@@ -1,6 +1,4 @@
 // The plan of a mixture of experts: a stable counting sort of (token, slot) pairs by expert.
-#include <omp.h>
-
 #include <algorithm>
 
 #include "kernels/cpu/row_kernels.h"
@@ -17,10 +15,10 @@ void moe_plan(const MoePlanArgs& a, Stream& stream) {
       stream.shared_workspace(static_cast<std::size_t>(chunks * a.experts) * sizeof(std::int32_t)));
   if (stream.is_meta()) return;
   std::fill_n(next, chunks * a.experts, 0);
-#pragma omp parallel for schedule(static, 1) num_threads(static_cast <int>(chunks))
-  for (Index c = 0; c < chunks; c++)
+  stream.team().parallel_for(threads, chunks, [&](Index c, int) {
     for (Index i = pairs * c / chunks; i < pairs * (c + 1) / chunks; i++)
       if (a.experts_of[i] >= 0) next[c * a.experts + a.experts_of[i]]++;
+  });
   std::int32_t row = 0;
   for (Index e = 0; e < a.experts; e++) {
     a.offsets[e] = row;
@@ -32,8 +30,7 @@ void moe_plan(const MoePlanArgs& a, Stream& stream) {
     a.counts[e] = row - a.offsets[e];
   }
   a.offsets[a.experts] = row;
-#pragma omp parallel for schedule(static, 1) num_threads(static_cast <int>(chunks))
-  for (Index c = 0; c < chunks; c++)
+  stream.team().parallel_for(threads, chunks, [&](Index c, int) {
     for (Index i = pairs * c / chunks; i < pairs * (c + 1) / chunks; i++) {
       a.inverse[i] = -1;
       if (a.experts_of[i] < 0) continue;
@@ -41,6 +38,7 @@ void moe_plan(const MoePlanArgs& a, Stream& stream) {
       a.permutation[at] = static_cast<std::int32_t>(i);
       a.inverse[i] = at;
     }
+  });
 }
 
 }  // namespace hone::kernels::cpu

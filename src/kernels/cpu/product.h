@@ -2,8 +2,6 @@
 // nothing in the result (see micro_kernel.h).
 #pragma once
 
-#include <omp.h>
-
 #include "device/stream.h"
 #include "kernels/cpu/block_plan.h"
 #include "kernels/cpu/dot.h"
@@ -60,13 +58,12 @@ void few_rows_product(const AlongK<T>& a, const B& b, Index m, Index n, Index k,
   const bool small = m * n * k < 1 << 16;
   const int threads = small ? 1 : static_cast<int>(least(stream.num_threads(), panels));
   const Index blocks = least(panels, 4 * threads);
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-  for (Index i = 0; i < blocks; i++) {
+  stream.team().parallel_for(threads, blocks, [&](Index i, int) {
     alignas(64) float tile[kMaxDotRows * kPanel<Isa>];
     Sink own = sink;
     const Range columns{panels * i / blocks * kPanel<Isa>, least(n, panels * (i + 1) / blocks * kPanel<Isa>)};
     dot_block<Isa>(a, b, Range{0, m}, columns, k, tile, own);
-  }
+  });
 }
 
 /// Multiplies (m, k) by (k, n) on the stream's threads. T is the element type of the operands.
@@ -89,17 +86,13 @@ void product(const A& a, const B& b, Index m, Index n, Index k, const Sink& sink
   using Scratch = GemmScratch<Isa, E>;
   const ThreadScratch<Isa> memory(stream, threads, Scratch::template size<A>(plan.rows, plan.columns, k));
   if (stream.is_meta()) return;
-#pragma omp parallel num_threads(threads)
-  {
-    const auto scratch = Scratch::template carve<A>(memory.of(omp_get_thread_num()), plan.rows, k);
+  stream.team().parallel_for(threads, plan.count(), [&](Index i, int thread) {
+    const auto scratch = Scratch::template carve<A>(memory.of(thread), plan.rows, k);
     Sink own = sink;
-#pragma omp for schedule(dynamic, 1)
-    for (Index i = 0; i < plan.count(); i++) {
-      const Index row = i % plan.row_blocks * plan.rows, column = i / plan.row_blocks * plan.columns;
-      gemm_block<Isa, E>(a, b, Range{row, least(m, row + plan.rows)},
-                         Range{column, least(n, column + plan.columns)}, n, k, scratch, own);
-    }
-  }
+    const Index row = i % plan.row_blocks * plan.rows, column = i / plan.row_blocks * plan.columns;
+    gemm_block<Isa, E>(a, b, Range{row, least(m, row + plan.rows)},
+                       Range{column, least(n, column + plan.columns)}, n, k, scratch, own);
+  });
 }
 
 }  // namespace hone::kernels::cpu

@@ -7,8 +7,6 @@
 // times), and the doubles, one addition in 8, cost next to nothing.
 #pragma once
 
-#include <omp.h>
-
 #include "kernels/cpu/isa.h"
 #include "kernels/kernels.h"
 
@@ -126,12 +124,21 @@ using TypeOf = typename Tag::type;
   return elements < 16384 ? 1 : stream.num_threads();
 }
 
-/// Calls body(i) for the rows 0 … rows-1, a run of neighbours on each thread. `cols`: elements in a row.
+/// Calls body(i), or body(i, thread), for the rows 0 … rows-1, a run of neighbours on each thread. `cols`:
+/// elements in a row.
 template <class Isa, class Body>
 void over_rows(Index rows, Index cols, const Stream& stream, const Body& body) {
   if (stream.is_meta()) return;
-#pragma omp parallel for schedule(static) num_threads(threads_for(rows* cols, stream))
-  for (Index i = 0; i < rows; i++) body(i);
+  const int threads = threads_for(rows * cols, stream);
+  stream.team().parallel_ranges(threads, rows, [&](Index begin, Index end, int thread) {
+    for (Index i = begin; i < end; i++) {
+      if constexpr (std::is_invocable_v<const Body&, Index, int>) {
+        body(i, thread);
+      } else {
+        body(i);
+      }
+    }
+  });
 }
 
 /// Calls body(row, begin, end) so that all elements are covered; a dense matrix counts as one long row.
@@ -144,13 +151,9 @@ void over_elements(Index rows, Index cols, bool dense, const Stream& stream, con
   }
   constexpr Index kLines = 64;  // a whole number of cache lines, whatever the type
   const Index n = rows * cols, pieces = ceil_div(n, kLines);
-#pragma omp parallel num_threads(threads_for(n, stream))
-  {
-    const Index thread = omp_get_thread_num(), threads = omp_get_num_threads();
-    const Index begin = pieces * thread / threads * kLines;
-    const Index end = least(n, pieces * (thread + 1) / threads * kLines);
-    if (begin < end) body(0, begin, end);
-  }
+  stream.team().parallel_ranges(threads_for(n, stream), pieces, [&](Index begin, Index end, int) {
+    body(0, begin * kLines, least(n, end * kLines));
+  });
 }
 [[gnu::always_inline]] inline bool is_dense(const Matrix& m) {
   return m.stride == m.cols;
@@ -214,8 +217,8 @@ void sum_chunks(const double* totals, Index chunks, Index padded, Index cols, T*
   });
 }
 
-/// A sum over rows: body(row, sums) adds row's terms to the ColumnSums of `cols` columns; the result goes to
-/// `out`.
+/// A sum over rows: body(row, sums), or body(row, sums, thread), adds row's terms to the ColumnSums of `cols`
+/// columns; the result goes to `out`.
 template <class Isa, class Body>
 void sum_rows(Index rows, Index cols, void* out, DType dtype, bool accumulate, Stream& stream,
               const Body& body) {
@@ -227,12 +230,19 @@ void sum_rows(Index rows, Index cols, void* out, DType dtype, bool accumulate, S
                               static_cast<std::size_t>(threads * padded) * sizeof(float)));
   if (stream.is_meta()) return;
   auto* pieces = reinterpret_cast<float*>(totals + chunks.count * padded);
-#pragma omp parallel for schedule(static) num_threads(threads)
-  for (Index c = 0; c < chunks.count; c++) {
-    ColumnSums<Isa> sums(pieces + omp_get_thread_num() * padded, totals + c * padded, padded);
-    for (Index i = chunks.begin(c); i < chunks.end(c); i++) body(i, sums);
-    sums.flush();
-  }
+  stream.team().parallel_ranges(threads, chunks.count, [&](Index first, Index last, int thread) {
+    for (Index c = first; c < last; c++) {
+      ColumnSums<Isa> sums(pieces + thread * padded, totals + c * padded, padded);
+      for (Index i = chunks.begin(c); i < chunks.end(c); i++) {
+        if constexpr (std::is_invocable_v<const Body&, Index, ColumnSums<Isa>&, int>) {
+          body(i, sums, thread);
+        } else {
+          body(i, sums);
+        }
+      }
+      sums.flush();
+    }
+  });
   with_dtype(dtype, [&](auto tag) {
     sum_chunks<Isa>(totals, chunks.count, padded, cols, static_cast<TypeOf<decltype(tag)>*>(out), accumulate,
                     stream);

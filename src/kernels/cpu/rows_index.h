@@ -127,12 +127,12 @@ void RowKernels<Isa>::embedding_grad(const EmbeddingGradArgs& a, Stream& stream)
     with_dtype(a.dtable_dtype, [&](auto tg) {
       using D = TypeOf<decltype(td)>;
       using G = TypeOf<decltype(tg)>;
-#pragma omp parallel for schedule(dynamic, 4) num_threads(threads_for((a.vocab + a.rows) * a.hidden, stream))
-      for (Index b = 0; b < blocks; b++) {
+      const auto sum_block = [&](Index b, int) {
         const Index id = b / column_blocks * kIds, column = b % column_blocks * kColumns;
         for (Index v = id; v < least(a.vocab, id + kIds); v++)
           sum_rows_of_id<Isa, D, G>(a, order, v, column, least(a.hidden, column + kColumns));
-      }
+      };
+      stream.team().parallel_for(threads_for((a.vocab + a.rows) * a.hidden, stream), blocks, sum_block, 4);
     });
   });
 }

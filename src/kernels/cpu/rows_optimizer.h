@@ -33,9 +33,10 @@ void RowKernels<Isa>::sum_of_squares(const SumOfSquaresArgs& a, Stream& stream) 
   if (stream.is_meta()) return;
   with_dtype(a.dtype, [&](auto t) {
     const auto* x = static_cast<const TypeOf<decltype(t)>*>(a.x);
-#pragma omp parallel for schedule(static) num_threads(threads_for(a.n, stream))
-    for (Index c = 0; c < chunks; c++)
-      sums[c] = chunk_squares<Isa>(x + c * kChunk, least(kChunk, a.n - c * kChunk));
+    stream.team().parallel_ranges(threads_for(a.n, stream), chunks, [&](Index begin, Index end, int) {
+      for (Index c = begin; c < end; c++)
+        sums[c] = chunk_squares<Isa>(x + c * kChunk, least(kChunk, a.n - c * kChunk));
+    });
   });
   double sum = 0;
   for (Index c = 0; c < chunks; c++) sum += sums[c];

@@ -170,8 +170,8 @@ void RowKernels<Isa>::router(const RouterArgs& a, Stream& stream) {
   const std::size_t bytes = reserve_scratch<Isa>(router_scratch<Isa>(a), stream.num_threads(), stream);
   with_score(a.rule.score, [&](auto score) {
     sum_rows<Isa>(a.tokens, a.experts, a.probability_sums, DType::kF32, false, stream,
-                  [&](Index token, ColumnSums<Isa>& sums) {
-                    auto* keys = static_cast<float*>(stream.workspace(omp_get_thread_num(), bytes));
+                  [&](Index token, ColumnSums<Isa>& sums, int thread) {
+                    auto* keys = static_cast<float*>(stream.workspace(thread, bytes));
                     route_token<Isa, decltype(score)::value>(a, token, keys);
                     const float* p = a.probabilities + token * a.experts;
                     float* sum = sums.next();
@@ -254,8 +254,8 @@ void RowKernels<Isa>::router_grad(const RouterGradArgs& a, Stream& stream) {
   const std::size_t bytes = reserve_scratch<Isa>(a.experts, stream.num_threads(), stream);
   with_dtype(a.dlogits_dtype, [&](auto t) {
     with_score(a.rule.score, [&](auto score) {
-      over_rows<Isa>(a.tokens, a.experts, stream, [&](Index token) {
-        auto* dp = static_cast<float*>(stream.workspace(omp_get_thread_num(), bytes));
+      over_rows<Isa>(a.tokens, a.experts, stream, [&](Index token, int thread) {
+        auto* dp = static_cast<float*>(stream.workspace(thread, bytes));
         router_grad_token<Isa, decltype(score)::value, TypeOf<decltype(t)>>(a, token, dp);
       });
     });

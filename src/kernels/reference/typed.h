@@ -42,11 +42,12 @@ inline Matrix rows_of(const Matrix& m, std::int64_t begin, std::int64_t count) {
   return {static_cast<char*>(m.data) + offset, m.dtype, count, m.cols, m.stride};
 }
 
-/// Calls body(i) for i in 0 … n-1, each index on one thread. `body` must not throw.
+/// Calls body(i) for i in 0 … n-1, each index on one thread.
 template <typename Body>
-void parallel_for(Stream& stream, std::int64_t n, Body&& body) {
-#pragma omp parallel for schedule(static) num_threads(stream.num_threads()) if (n > 1)
-  for (std::int64_t i = 0; i < n; ++i) body(i);
+void parallel_for(Stream& stream, std::int64_t n, const Body& body) {
+  stream.team().parallel_ranges(stream.num_threads(), n, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t i = begin; i < end; ++i) body(i);
+  });
 }
 
 inline double sigmoid(double x) {
