@@ -31,7 +31,7 @@ import transformers  # noqa: E402
 transformers.utils.logging.disable_progress_bar()
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tools" / "goldens"), str(ROOT / "tools")]
-from cases import BASES  # noqa: E402
+from case import BASES  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 from verify.directories import compare_directories  # noqa: E402
 from verify.events import check_events  # noqa: E402

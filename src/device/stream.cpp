@@ -5,7 +5,6 @@
 #include <cstring>
 
 #include "base/error.h"
-#include "device/guarded_stream.h"
 
 namespace hone::device {
 
@@ -100,17 +99,6 @@ std::shared_ptr<const Event> MetaStream::record() {
 
 std::shared_ptr<Buffer> MetaStream::host_memory(std::size_t size_bytes) {
   return pageable_memory(size_bytes);
-}
-
-std::unique_ptr<Stream> make_stream(Device device, int num_threads, int first_core) {
-  switch (device.type) {
-    case DeviceType::kCpu:
-      if (guard_is_asked_for()) return std::make_unique<GuardedStream>(num_threads, first_core);
-      return std::make_unique<CpuStream>(make_allocator(device), num_threads, first_core);
-    case DeviceType::kMeta:
-      return std::make_unique<MetaStream>(num_threads);
-  }
-  HONE_CHECK(false, "no device of type {}", static_cast<int>(device.type));
 }
 
 }  // namespace hone::device

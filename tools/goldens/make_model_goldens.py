@@ -25,7 +25,8 @@ from safetensors.torch import load_file  # noqa: E402
 
 transformers.utils.logging.disable_progress_bar()
 sys.path.insert(0, str(Path(__file__).parent))
-from cases import CASES, Case  # noqa: E402
+from case import Case  # noqa: E402
+from cases import CASES  # noqa: E402
 from oracle import ADAM, make  # noqa: E402
 
 GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "data" / "golden"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cases import BASES, Case
+from case import BASES, Case
 from oracle import Rejected, in_checkpoint_layout, load, loss_and_gradients, make_rows, write_checkpoint
 
 from verify.numbers import as_json, check_numbers, weights_of
