@@ -9,12 +9,12 @@ build=${1:-build}
 bad=0
 
 if command -v clang-format >/dev/null; then
-  git ls-files '*.h' '*.cpp' | xargs clang-format --dry-run --Werror 2>&1 | grep -E 'error:' | cut -d: -f1 | sort -u | sed 's/$/: not formatted (make format)/' | grep . && bad=1
+  git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format --dry-run --Werror 2>&1 | grep -E 'error:' | cut -d: -f1 | sort -u | sed 's/$/: not formatted (make format)/' | grep . && bad=1
 else
   echo "lint: clang-format is not installed; formatting not checked"
 fi
 
-long=$(git ls-files 'src/*' 'tests/*' | grep -E '\.(h|cpp)$' | grep -v _tables.cpp | xargs wc -l | awk '$2 != "total" && $1 > 600')
+long=$(git ls-files 'src/*' 'tests/*' | grep -E '\.(h|cpp|cu|cuh)$' | grep -v _tables.cpp | xargs wc -l | awk '$2 != "total" && $1 > 600')
 [ -z "$long" ] || { echo "files over 600 lines:"; echo "$long"; bad=1; }
 
 todo=$(git grep -nE '\b(TODO|FIXME|XXX)\b' -- 'src' 'tests/*.cpp' 'cmake' || true)
@@ -25,7 +25,7 @@ if command -v clang-tidy >/dev/null && [ -f "$build/CMakeCache.txt" ]; then
   cmake -S . -B "$build/lint" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON --log-level=ERROR >/dev/null || exit 1
   cmake --build "$build/lint" --target hone_tokenization_hash >/dev/null || exit 1
   sed -i -E 's/-Wno-[a-z-]+//g' "$build/lint/compile_commands.json"
-  if [ $# -gt 0 ]; then files=("$@"); else mapfile -t files < <(git ls-files 'src/*.cpp' | grep -vE 'src/kernels/cpu/(units|register_)'); fi
+  if [ $# -gt 0 ]; then files=("$@"); else mapfile -t files < <(git ls-files 'src/*.cpp' | grep -vE 'src/kernels/(cpu/(units|register_)|cuda/)'); fi
   printf '%s\n' "${files[@]}" | xargs -P "$(nproc)" -n 4 clang-tidy -p "$build/lint" --quiet \
     --extra-arg=-include --extra-arg="$PWD/scripts/lint/source_location.h" 2>/dev/null |
     grep -E 'warning:|error:' | sed "s|$PWD/||" | sort -u > "$build/lint/findings"

@@ -22,6 +22,10 @@ std::size_t element_size(const Matrix& m) {
 
 }  // namespace
 
+ArenaMemory arena_memory{[](std::size_t size) { return ::operator new(size); },
+                         [](void* memory) { ::operator delete(memory); }, [] {},
+                         [](const void*, std::size_t) {}};
+
 double get(const Matrix& m, std::int64_t row, std::int64_t col) {
   const std::int64_t i = row * m.stride + col;
   return m.dtype == DType::kBF16 ? static_cast<double>(static_cast<float>(static_cast<BFloat16*>(m.data)[i]))
@@ -58,6 +62,15 @@ Arena::Block& Arena::add(std::string name, std::int64_t rows, std::int64_t cols,
   // Aligned as the allocator aligns, so that kernels take the same path as in a run.
   const auto address = reinterpret_cast<std::uintptr_t>(block.memory.data()) + kGuard;
   block.matrix = {reinterpret_cast<void*>((address + 63) / 64 * 64), dtype, rows, cols, stride};
+  // Kernels have the matrix alone: not the guards, nor what lies between two rows.
+  const auto* begin = block.memory.data();
+  for (std::int64_t i = 0; i <= rows; ++i) {
+    const auto* next = i < rows ? static_cast<const unsigned char*>(block.matrix.data) +
+                                      static_cast<std::size_t>(i * stride) * size_of(dtype)
+                                : block.memory.data() + block.memory.size();
+    if (next > begin) arena_memory.forbid(begin, static_cast<std::size_t>(next - begin));
+    begin = next + static_cast<std::size_t>(cols) * size_of(dtype);
+  }
   return block;
 }
 
@@ -90,7 +103,7 @@ Matrix Arena::input(std::int64_t rows, std::int64_t cols, DType dtype, std::int6
                     double scale) {
   Block& block = add("", rows, cols, dtype, stride_pad);
   fill_normal(block.matrix, scale);
-  block.before = block.memory;
+  keep(block);
   return block.matrix;
 }
 
@@ -99,7 +112,7 @@ Matrix Arena::output(std::string name, std::int64_t rows, std::int64_t cols, DTy
   Block& block = add(std::move(name), rows, cols, dtype, stride_pad);
   block.tolerance = tolerance;
   if (accumulate) fill_normal(block.matrix, 1);
-  block.before = block.memory;
+  keep(block);
   return block.matrix;
 }
 
@@ -111,7 +124,7 @@ Matrix Arena::inout(std::string name, std::int64_t rows, std::int64_t cols, DTyp
   if (positive)
     for (std::int64_t i = 0; i < rows; ++i)
       for (std::int64_t j = 0; j < cols; ++j) set(block.matrix, i, j, std::fabs(get(block.matrix, i, j)));
-  block.before = block.memory;
+  keep(block);
   return block.matrix;
 }
 
@@ -119,14 +132,14 @@ std::int32_t* Arena::integers(const std::vector<std::int32_t>& values) {
   Block& block = add("", 1, static_cast<std::int64_t>(values.size()), DType::kI32, 0);
   block.integers = true;
   std::copy(values.begin(), values.end(), static_cast<std::int32_t*>(block.matrix.data));
-  block.before = block.memory;
+  keep(block);
   return static_cast<std::int32_t*>(block.matrix.data);
 }
 
 std::int32_t* Arena::integer_output(std::string name, std::int64_t n) {
   Block& block = add(std::move(name), 1, n, DType::kI32, 0);
   block.integers = true;
-  block.before = block.memory;
+  keep(block);
   return static_cast<std::int32_t*>(block.matrix.data);
 }
 
@@ -134,8 +147,16 @@ float* Arena::floats(const std::vector<double>& values) {
   Block& block = add("", 1, static_cast<std::int64_t>(values.size()), DType::kF32, 0);
   for (std::size_t j = 0; j < values.size(); ++j)
     set(block.matrix, 0, static_cast<std::int64_t>(j), values[j]);
-  block.before = block.memory;
+  keep(block);
   return static_cast<float*>(block.matrix.data);
+}
+
+kernels::StepScalars& Arena::scalars(const kernels::StepScalars& values) {
+  return scalars_.emplace_back(1, values).front();
+}
+
+void Arena::keep(Block& block) {
+  block.before.assign(block.memory.begin(), block.memory.end());
 }
 
 std::vector<std::int32_t> Arena::random_indices(std::int64_t n, std::int64_t below, bool distinct) {
@@ -152,6 +173,7 @@ std::vector<std::int32_t> Arena::random_indices(std::int64_t n, std::int64_t bel
 }
 
 Outputs Arena::outputs() const {
+  arena_memory.settle();
   Outputs outputs;
   for (const Block& block : blocks_) {
     const Matrix& m = block.matrix;
@@ -166,7 +188,7 @@ Outputs Arena::outputs() const {
       std::memcpy(expected.data() + (row - base), row, size);
       output.bytes.insert(output.bytes.end(), row, row + size);
     }
-    EXPECT_TRUE(expected == block.memory)
+    EXPECT_TRUE(std::ranges::equal(expected, block.memory))
         << (block.name.empty() ? "an input" : block.name) << ": written outside of it";
     if (block.name.empty()) continue;
     if (block.integers) {

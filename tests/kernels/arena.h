@@ -25,6 +25,26 @@ struct Output {
 };
 using Outputs = std::vector<Output>;
 
+/// Where an arena's memory is: of the host, or (set by the tests of a device) what host and device reach.
+struct ArenaMemory {
+  void* (*take)(std::size_t size_bytes);
+  void (*give_back)(void* memory);
+  /// Returns when the device has done what it was told.
+  void (*settle)();
+  /// Says that no kernel may touch these bytes.
+  void (*forbid)(const void* from, std::size_t size_bytes);
+};
+extern ArenaMemory arena_memory;
+
+/// Allocates from arena_memory.
+template <typename T>
+struct ArenaAllocator {
+  using value_type = T;
+  T* allocate(std::size_t n) { return static_cast<T*>(arena_memory.take(n * sizeof(T))); }
+  void deallocate(T* memory, std::size_t) { arena_memory.give_back(memory); }
+  bool operator==(const ArenaAllocator&) const { return true; }
+};
+
 /// Hands out matrices and vectors and remembers which are results. The same sequence of calls gives the same
 /// random numbers, so that two kernels see the same inputs.
 class Arena {
@@ -45,6 +65,8 @@ class Arena {
   /// A vector of integers to be written; compared exactly.
   std::int32_t* integer_output(std::string name, std::int64_t n);
   float* floats(const std::vector<double>& values);
+  /// The step's scalars, read and written.
+  kernels::StepScalars& scalars(const kernels::StepScalars& values);
   /// n numbers in [0, below), all different where asked for.
   std::vector<std::int32_t> random_indices(std::int64_t n, std::int64_t below, bool distinct);
   std::mt19937& random() { return random_; }
@@ -58,12 +80,15 @@ class Arena {
     Matrix matrix;
     bool integers = false;
     double tolerance = 0;
-    std::vector<unsigned char> memory, before;
+    std::vector<unsigned char, ArenaAllocator<unsigned char>> memory;
+    std::vector<unsigned char> before;
   };
   Block& add(std::string name, std::int64_t rows, std::int64_t cols, DType dtype, std::int64_t stride_pad);
+  static void keep(Block& block);  // what is there before the kernel
   void fill_normal(const Matrix& m, double scale);
   std::mt19937 random_;
   std::deque<Block> blocks_;
+  std::deque<std::vector<kernels::StepScalars, ArenaAllocator<kernels::StepScalars>>> scalars_;
 };
 
 /// Fails the running test where an output of `got` is further from `want` than its tolerance, in the norm or

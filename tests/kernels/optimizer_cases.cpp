@@ -26,7 +26,7 @@ float* f32(const Matrix& m) {
 Outputs run_adamw(const KernelTable& table, Stream& stream, std::int64_t n, DType grad, bool weight,
                   bool skip) {
   Arena arena;
-  kernels::StepScalars scalars = scalars_of_step_3();
+  kernels::StepScalars& scalars = arena.scalars(scalars_of_step_3());
   scalars.skip = skip ? 1 : 0;
   kernels::AdamWArgs a;
   const double tol = tolerance(DType::kF32, 4);
@@ -48,7 +48,7 @@ Outputs run_adamw(const KernelTable& table, Stream& stream, std::int64_t n, DTyp
 Outputs run_sgd(const KernelTable& table, Stream& stream, std::int64_t n, DType grad, bool weight,
                 float momentum, bool first) {
   Arena arena;
-  const kernels::StepScalars scalars = scalars_of_step_3();
+  const kernels::StepScalars& scalars = arena.scalars(scalars_of_step_3());
   kernels::SgdArgs a;
   const double tol = tolerance(DType::kF32, 4);
   a.master = f32(arena.inout("master", 1, n, DType::kF32, tol));
@@ -72,7 +72,7 @@ Outputs run_sgd(const KernelTable& table, Stream& stream, std::int64_t n, DType 
 /// The sum of several parts, then what follows from it.
 Outputs run_norm(const KernelTable& table, Stream& stream, std::int64_t n, DType dtype, float max_norm) {
   Arena arena;
-  kernels::StepScalars scalars;
+  kernels::StepScalars& scalars = arena.scalars({});
   const Matrix parts[] = {arena.input(1, n, dtype), arena.input(1, 2 * n + 3, DType::kF32)};
   for (const Matrix& x : parts)
     table.sum_of_squares({.x = x.data, .n = x.cols, .dtype = x.dtype, .scalars = &scalars}, stream);

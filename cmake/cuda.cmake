@@ -1,0 +1,38 @@
+# HONE_CUDA: OFF; ON, the kernels for NVIDIA cards by nvcc; EMULATION, the same files by g++ for the emulator (emulation/cuda),
+# which runs and checks them on the processor.
+set(HONE_CUDA OFF CACHE STRING "Kernels for NVIDIA cards: OFF, ON (nvcc) or EMULATION (the processor plays the card)")
+set_property(CACHE HONE_CUDA PROPERTY STRINGS OFF ON EMULATION)
+if(NOT HONE_CUDA)
+  return()
+endif()
+# What the emulator checks is what these make g++ call (emulation/cuda/instrument.cpp); the sanitizers themselves are not linked.
+set(HONE_CUDA_EMULATION_FLAGS -x c++ -O1 -Wno-unknown-pragmas -fsanitize=thread,alignment,bounds --param=tsan-instrument-func-entry-exit=0)
+
+if(NOT HONE_CUDA STREQUAL EMULATION)
+  set(CMAKE_CUDA_ARCHITECTURES 80;90a;100;120 CACHE STRING "Compute capabilities")
+  enable_language(CUDA)
+  foreach(kind STANDARD EXTENSION)  # which CMake 3.25 does not know of nvcc
+    if(NOT CMAKE_CUDA20_${kind}_COMPILE_OPTION)
+      set(CMAKE_CUDA20_${kind}_COMPILE_OPTION -std=c++20)
+    endif()
+  endforeach()
+  find_package(CUDAToolkit REQUIRED)
+endif()
+
+file(GLOB kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/kernels/cuda/*.cu)
+file(GLOB host CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/kernels/cuda/*.cpp)
+add_library(hone_kernels_cuda STATIC ${kernels} ${host})
+target_link_libraries(hone_kernels_cuda PUBLIC hone_kernels)
+set_target_properties(hone_kernels_cuda PROPERTIES UNITY_BUILD OFF)
+if(HONE_CUDA STREQUAL EMULATION)
+  find_package(OpenMP REQUIRED)  # the emulator alone has it
+  file(GLOB emulator CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/emulation/cuda/*.cpp)
+  add_library(hone_cuda_emulation STATIC ${emulator})
+  set_target_properties(hone_cuda_emulation PROPERTIES UNITY_BUILD OFF)
+  target_include_directories(hone_cuda_emulation PUBLIC ${PROJECT_SOURCE_DIR}/emulation/cuda/include PRIVATE ${PROJECT_SOURCE_DIR}/emulation/cuda)
+  target_link_libraries(hone_cuda_emulation PRIVATE fmt::fmt OpenMP::OpenMP_CXX)
+  set_source_files_properties(${kernels} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "${HONE_CUDA_EMULATION_FLAGS}")
+  target_link_libraries(hone_kernels_cuda PUBLIC hone_cuda_emulation PRIVATE hone_warnings)
+else()
+  target_link_libraries(hone_kernels_cuda PUBLIC CUDA::cudart)
+endif()

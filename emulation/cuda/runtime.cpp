@@ -1,0 +1,514 @@
+// Streams, events and launches: everything that is put into a stream runs late.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <numeric>
+#include <random>
+#include <set>
+#include <string>
+#include <thread>
+
+#include "state.h"
+
+namespace {
+struct Operation {
+  std::function<void()> run;
+  CUstream_st* waits_for = nullptr;  // that stream ...
+  std::uint64_t until = 0;           // ... to have done so many
+};
+}  // namespace
+
+struct CUstream_st {
+  std::deque<Operation> queue;
+  std::uint64_t put = 0, done = 0;
+  bool destroyed = false;
+};
+struct CUevent_st {
+  CUstream_st* stream = nullptr;  // null: never recorded
+  std::uint64_t place = 0;
+};
+
+namespace cuda_emulation {
+
+namespace {
+
+/// Of the whole process.
+struct Runtime {
+  std::recursive_mutex mutex;
+  std::mt19937_64 random{seed()};
+  std::vector<std::unique_ptr<CUstream_st>> streams;  // never freed: events may name them
+  CUstream_st legacy;
+  std::map<const void*, int> dynamic_shared;  // cudaFuncAttributeMaxDynamicSharedMemorySize
+  std::set<void*> pinned;
+  std::uint32_t blocks = 1;  // that ever ran, and 1
+  cudaError_t sticky = cudaSuccess, last = cudaSuccess;
+  std::string report;
+  int caught = 0;
+};
+Runtime& runtime() {
+  static Runtime* kept = new Runtime;  // streams may outlive static objects
+  return *kept;
+}
+
+bool run_one(CUstream_st& stream) {
+  if (stream.queue.empty()) return false;
+  Operation operation = std::move(stream.queue.front());
+  stream.queue.pop_front();
+  if (operation.waits_for != nullptr)
+    while (operation.waits_for->done < operation.until && run_one(*operation.waits_for)) {
+    }
+  if (operation.run && runtime().sticky == cudaSuccess) operation.run();
+  ++stream.done;
+  return true;
+}
+
+void run_all(CUstream_st& stream) {
+  while (run_one(stream)) {
+  }
+}
+
+void run_everything() {
+  for (auto& stream : runtime().streams) run_all(*stream);
+  run_all(runtime().legacy);
+}
+
+/// Some work at a random moment.
+void perhaps_run_some() {
+  Runtime& r = runtime();
+  if (r.streams.empty() || r.random() % 4 != 0) return;
+  for (auto left = r.random() % 4; left > 0; --left) run_one(*r.streams[r.random() % r.streams.size()]);
+}
+
+cudaError_t put(cudaStream_t stream, Operation operation) {
+  Runtime& r = runtime();
+  const std::lock_guard lock(r.mutex);
+  if (r.sticky != cudaSuccess) return r.sticky;
+  if (stream == nullptr) {  // the legacy stream waits for all others, and they for it
+    run_everything();
+    ++r.legacy.put;
+    r.legacy.queue.push_back(std::move(operation));
+    run_all(r.legacy);
+    return cudaSuccess;  // what goes wrong meanwhile is told by the next call
+  }
+  ++stream->put;
+  stream->queue.push_back(std::move(operation));
+  perhaps_run_some();
+  return cudaSuccess;
+}
+
+cudaError_t note(cudaError_t status) {
+  if (status != cudaSuccess) runtime().last = status;
+  return status;
+}
+
+void run(LaunchState& state) {
+  Runtime& r = runtime();
+  const Launch& launch = state.launch;
+  const std::size_t blocks = static_cast<std::size_t>(launch.grid.x) * launch.grid.y * launch.grid.z;
+  if (blocks > UINT32_MAX - r.blocks) r.blocks = 1;
+  state.first_block = r.blocks;
+  r.blocks += static_cast<std::uint32_t>(blocks);
+  std::vector<std::uint32_t> order(blocks);
+  std::iota(order.begin(), order.end(), 0U);
+  std::mt19937_64 random(state.seed);
+  std::shuffle(order.begin(), order.end(), random);
+  std::mutex failures;
+  std::string first;
+  const auto some = [&](std::size_t i) {
+    if (state.failed.load()) return;
+    std::string failure;
+    if (run_block(state, order[i], failure)) return;
+    const std::lock_guard lock(failures);
+    if (!state.failed.exchange(true)) first = failure;
+  };
+  const auto threads =
+      static_cast<int>(std::min<std::size_t>(blocks, std::max(1U, std::thread::hardware_concurrency())));
+  if (threads == 1) {
+    for (std::size_t i = 0; i < blocks; ++i) some(i);
+  } else {
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (std::size_t i = 0; i < blocks; ++i) some(i);
+  }
+  if (!state.failed.load()) return;
+  r.report = first;
+  ++r.caught;
+  fmt::print(stderr, "{}\n", first);
+  r.sticky = cudaErrorIllegalAddress;
+}
+
+/// Whether a copy of a range may be made; else why not.
+bool reaches(const void* at, std::size_t size, bool device, const char* what) {
+  const bool ours = global_memory().holds(reinterpret_cast<std::uintptr_t>(at));
+  if (!device && !ours) return true;
+  if (is_allocated(at, size)) return true;
+  Runtime& r = runtime();
+  r.report = fmt::format("[cuda emulation] {} of {} bytes at {}: {}", what, size, fmt::ptr(at),
+                         ours ? "outside of what is allocated" : "not device memory");
+  ++r.caught;
+  fmt::print(stderr, "{}\n", r.report);
+  return false;
+}
+
+bool is_device(const void* at) {
+  return global_memory().holds(reinterpret_cast<std::uintptr_t>(at));
+}
+
+void copy_now(void* to, const void* from, std::size_t size) {
+  std::memmove(to, from, size);
+  if (!is_device(to)) return;
+  if (is_device(from))
+    copy_written(from, to, size);
+  else
+    mark(global_memory(), to, size, true, true);
+}
+
+}  // namespace
+
+std::uint64_t seed() {
+  static const std::uint64_t kSeed = [] {
+    const char* value = std::getenv("HONE_CUDA_SEED");
+    return value != nullptr ? std::strtoull(value, nullptr, 10) : 1ULL;
+  }();
+  return kSeed;
+}
+
+int caught() {
+  return runtime().caught;
+}
+const char* last_report() {
+  return runtime().report.c_str();
+}
+
+cudaError_t launch(const Launch& launch, std::shared_ptr<const void> arguments, std::size_t size,
+                   void (*run_kernel)(const void*)) {
+  Runtime& r = runtime();
+  const std::lock_guard lock(r.mutex);
+  const dim3 &block = launch.block, &grid = launch.grid;
+  const std::uint64_t threads = std::uint64_t{block.x} * block.y * block.z;
+  const bool fits = threads > 0 && threads <= kMaxThreads && block.x <= 1024 && block.y <= 1024 &&
+                    block.z <= 64 && grid.x > 0 && grid.x < (1U << 31) && grid.y > 0 && grid.y <= 65535 &&
+                    grid.z > 0 && grid.z <= 65535;
+  const auto allowed = r.dynamic_shared.find(launch.kernel);
+  const std::size_t shared =
+      allowed != r.dynamic_shared.end() ? static_cast<std::size_t>(allowed->second) : kStaticSharedLimit;
+  if (!fits || launch.shared_bytes > shared) {
+    r.report = fmt::format(
+        "[cuda emulation] {}: no launch of ({}, {}, {}) blocks of ({}, {}, {}) threads and {} bytes of {}",
+        launch.kernel_name, grid.x, grid.y, grid.z, block.x, block.y, block.z, launch.shared_bytes, shared);
+    ++r.caught;
+    fmt::print(stderr, "{}\n", r.report);
+    return note(cudaErrorInvalidConfiguration);
+  }
+  auto state = std::make_shared<LaunchState>();
+  state->launch = launch;
+  state->arguments = std::move(arguments);
+  state->size = size;
+  state->run = run_kernel;
+  state->seed = r.random();
+  return note(put(launch.stream, {[state] { run(*state); }, nullptr, 0}));
+}
+
+cudaError_t set_attribute(const void* kernel, cudaFuncAttribute, int value) {
+  int sm = 0;
+  cudaDeviceProp properties;
+  cudaGetDeviceProperties(&properties, sm);
+  if (value < 0 || static_cast<std::size_t>(value) > properties.sharedMemPerBlockOptin)
+    return note(cudaErrorInvalidValue);
+  const std::lock_guard lock(runtime().mutex);
+  runtime().dynamic_shared[kernel] = value;
+  return cudaSuccess;
+}
+
+cudaError_t blocks_per_multiprocessor(int* blocks, const void*, int threads, std::size_t shared_bytes) {
+  cudaDeviceProp p;
+  cudaGetDeviceProperties(&p, 0);
+  const auto by_threads = p.maxThreadsPerMultiProcessor / std::max(threads, 1);
+  const auto by_shared = static_cast<int>(p.sharedMemPerMultiprocessor / (shared_bytes + 1024));
+  *blocks = std::min({by_threads, by_shared, 32});
+  return cudaSuccess;
+}
+
+}  // namespace cuda_emulation
+
+using namespace cuda_emulation;
+
+cudaError_t cudaGetLastError() {
+  Runtime& r = runtime();
+  const std::lock_guard lock(r.mutex);
+  const cudaError_t status = r.sticky != cudaSuccess ? r.sticky : r.last;
+  r.last = cudaSuccess;
+  return status;
+}
+cudaError_t cudaPeekAtLastError() {
+  Runtime& r = runtime();
+  const std::lock_guard lock(r.mutex);
+  return r.sticky != cudaSuccess ? r.sticky : r.last;
+}
+
+const char* cudaGetErrorName(cudaError_t status) {
+  switch (status) {
+    case cudaSuccess:
+      return "cudaSuccess";
+    case cudaErrorInvalidValue:
+      return "cudaErrorInvalidValue";
+    case cudaErrorMemoryAllocation:
+      return "cudaErrorMemoryAllocation";
+    case cudaErrorInvalidConfiguration:
+      return "cudaErrorInvalidConfiguration";
+    case cudaErrorInsufficientDriver:
+      return "cudaErrorInsufficientDriver";
+    case cudaErrorDevicesUnavailable:
+      return "cudaErrorDevicesUnavailable";
+    case cudaErrorNoDevice:
+      return "cudaErrorNoDevice";
+    case cudaErrorInvalidDevice:
+      return "cudaErrorInvalidDevice";
+    case cudaErrorNoKernelImageForDevice:
+      return "cudaErrorNoKernelImageForDevice";
+    case cudaErrorUnsupportedPtxVersion:
+      return "cudaErrorUnsupportedPtxVersion";
+    case cudaErrorNotReady:
+      return "cudaErrorNotReady";
+    case cudaErrorIllegalAddress:
+      return "cudaErrorIllegalAddress";
+  }
+  return "unrecognized error code";
+}
+const char* cudaGetErrorString(cudaError_t status) {
+  return status == cudaErrorIllegalAddress || status == cudaErrorInvalidConfiguration
+             ? last_report()
+             : cudaGetErrorName(status);
+}
+
+cudaError_t cudaDriverGetVersion(int* version) {
+  return *version = 13000, cudaSuccess;
+}
+cudaError_t cudaRuntimeGetVersion(int* version) {
+  return *version = 13000, cudaSuccess;
+}
+cudaError_t cudaGetDeviceCount(int* count) {
+  return *count = 1, cudaSuccess;
+}
+cudaError_t cudaSetDevice(int device) {
+  return device == 0 ? cudaSuccess : note(cudaErrorInvalidDevice);
+}
+cudaError_t cudaGetDevice(int* device) {
+  return *device = 0, cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
+  if (device != 0) return note(cudaErrorInvalidDevice);
+  const char* asked = std::getenv("HONE_CUDA_EMULATED_SM");
+  const bool ampere = asked != nullptr && std::string_view(asked) == "80";
+  *p = {};
+  std::strcpy(p->name, ampere ? "emulated sm_80" : "emulated sm_90");
+  p->totalGlobalMem = std::size_t{16} << 30;
+  p->sharedMemPerBlock = kStaticSharedLimit;
+  p->sharedMemPerBlockOptin = ampere ? 163 << 10 : kSharedLimit;
+  p->sharedMemPerMultiprocessor = p->sharedMemPerBlockOptin + 1024;
+  p->major = ampere ? 8 : 9;
+  p->multiProcessorCount = ampere ? 108 : 132;
+  p->maxThreadsPerBlock = kMaxThreads;
+  p->maxThreadsPerMultiProcessor = 2048;
+  p->warpSize = 32;
+  p->regsPerMultiprocessor = 65536;
+  p->l2CacheSize = ampere ? 40 << 20 : 50 << 20;
+  p->maxThreadsDim[0] = p->maxThreadsDim[1] = 1024;
+  p->maxThreadsDim[2] = 64;
+  p->maxGridSize[0] = 0x7fffffff;
+  p->maxGridSize[1] = p->maxGridSize[2] = 65535;
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
+  cudaDeviceProp p;
+  if (const cudaError_t status = cudaGetDeviceProperties(&p, device); status != cudaSuccess) return status;
+  switch (attribute) {
+    case cudaDevAttrMultiProcessorCount:
+      return *value = p.multiProcessorCount, cudaSuccess;
+    case cudaDevAttrComputeCapabilityMajor:
+      return *value = p.major, cudaSuccess;
+    case cudaDevAttrComputeCapabilityMinor:
+      return *value = p.minor, cudaSuccess;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      return *value = static_cast<int>(p.sharedMemPerBlockOptin), cudaSuccess;
+  }
+  return note(cudaErrorInvalidValue);
+}
+cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
+  cudaDeviceProp p;
+  cudaGetDeviceProperties(&p, 0);
+  *total = p.totalGlobalMem;
+  *free = *total - std::min(*total, allocated_bytes());
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceSynchronize() {
+  const std::lock_guard lock(runtime().mutex);
+  run_everything();
+  return runtime().sticky;
+}
+cudaError_t cudaDeviceReset() {
+  Runtime& r = runtime();
+  const std::lock_guard lock(r.mutex);
+  run_everything();
+  r.sticky = r.last = cudaSuccess;
+  return cudaSuccess;
+}
+
+cudaError_t cudaMalloc(void** pointer, std::size_t size) {
+  const std::lock_guard lock(runtime().mutex);
+  std::size_t free = 0, total = 0;
+  cudaMemGetInfo(&free, &total);
+  *pointer = size == 0 || size > free ? nullptr : allocate(size, false);
+  return *pointer != nullptr || size == 0 ? cudaSuccess : note(cudaErrorMemoryAllocation);
+}
+cudaError_t cudaFree(void* pointer) {
+  if (pointer == nullptr) return cudaSuccess;
+  const std::lock_guard lock(runtime().mutex);
+  run_everything();  // as the real one waits
+  return release(pointer) ? cudaSuccess : note(cudaErrorInvalidValue);
+}
+cudaError_t cudaMallocAsync(void** pointer, std::size_t size, cudaStream_t) {
+  return cudaMalloc(pointer, size);
+}
+cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream) {
+  if (pointer == nullptr) return cudaSuccess;
+  return put(stream, {[pointer] {
+                        if (!release(pointer)) runtime().sticky = cudaErrorInvalidValue;
+                      },
+                      nullptr, 0});
+}
+cudaError_t cudaMallocManaged(void** pointer, std::size_t size, unsigned) {
+  const std::lock_guard lock(runtime().mutex);
+  *pointer = allocate(size, true);
+  return *pointer != nullptr ? cudaSuccess : note(cudaErrorMemoryAllocation);
+}
+cudaError_t cudaHostAlloc(void** pointer, std::size_t size, unsigned) {
+  const cudaError_t status = cudaMallocManaged(pointer, size);
+  const std::lock_guard lock(runtime().mutex);
+  if (status == cudaSuccess) runtime().pinned.insert(*pointer);
+  return status;
+}
+cudaError_t cudaMallocHost(void** pointer, std::size_t size) {
+  return cudaHostAlloc(pointer, size, 0);
+}
+cudaError_t cudaFreeHost(void* pointer) {
+  const std::lock_guard lock(runtime().mutex);
+  if (pointer != nullptr && runtime().pinned.erase(pointer) == 0) return note(cudaErrorInvalidValue);
+  return cudaFree(pointer);
+}
+
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t size, cudaMemcpyKind kind,
+                            cudaStream_t stream) {
+  const std::lock_guard lock(runtime().mutex);
+  const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+  const bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+  const auto work = [=] {
+    if (reaches(from, size, from_device, "copy from") && reaches(to, size, to_device, "copy to"))
+      copy_now(to, from, size);
+    else
+      runtime().sticky = cudaErrorIllegalAddress;
+  };
+  if (!is_device(from)) {  // pageable memory is the caller's again on return
+    auto staged = std::make_shared<std::vector<char>>(static_cast<const char*>(from),
+                                                      static_cast<const char*>(from) + size);
+    return put(stream, {[=] {
+                          if (reaches(to, size, to_device, "copy to"))
+                            copy_now(to, staged->data(), size);
+                          else
+                            runtime().sticky = cudaErrorIllegalAddress;
+                        },
+                        nullptr, 0});
+  }
+  const cudaError_t status = put(stream, {work, nullptr, 0});
+  if (!is_device(to)) return cudaStreamSynchronize(stream);  // to pageable memory nothing is late
+  return status;
+}
+cudaError_t cudaMemcpy(void* to, const void* from, std::size_t size, cudaMemcpyKind kind) {
+  cudaMemcpyAsync(to, from, size, kind, nullptr);
+  return runtime().sticky;
+}
+cudaError_t cudaMemsetAsync(void* to, int value, std::size_t size, cudaStream_t stream) {
+  return put(stream, {[=] {
+                        if (!reaches(to, size, true, "fill")) {
+                          runtime().sticky = cudaErrorIllegalAddress;
+                          return;
+                        }
+                        std::memset(to, value, size);
+                        mark(global_memory(), to, size, true, true);
+                      },
+                      nullptr, 0});
+}
+cudaError_t cudaMemset(void* to, int value, std::size_t size) {
+  return cudaMemsetAsync(to, value, size, nullptr);
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  const std::lock_guard lock(runtime().mutex);
+  *stream = runtime().streams.emplace_back(std::make_unique<CUstream_st>()).get();
+  return cudaSuccess;
+}
+cudaError_t cudaStreamCreate(cudaStream_t* stream) {
+  return cudaStreamCreateWithFlags(stream, cudaStreamDefault);
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  if (stream == nullptr || stream->destroyed) return note(cudaErrorInvalidValue);
+  stream->destroyed = true;
+  return cudaSuccess;  // what is in it still runs
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  const std::lock_guard lock(runtime().mutex);
+  if (stream == nullptr)
+    run_everything();
+  else
+    run_all(*stream);
+  return runtime().sticky;
+}
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  const std::lock_guard lock(runtime().mutex);
+  perhaps_run_some();
+  if (runtime().sticky != cudaSuccess) return runtime().sticky;
+  return stream == nullptr || stream->queue.empty() ? cudaSuccess : cudaErrorNotReady;
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  const std::lock_guard lock(runtime().mutex);
+  if (event->stream == nullptr || event->stream == stream) return cudaSuccess;
+  return put(stream, {nullptr, event->stream, event->place});
+}
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  return *event = new CUevent_st, cudaSuccess;
+}
+cudaError_t cudaEventCreate(cudaEvent_t* event) {
+  return cudaEventCreateWithFlags(event, 0);
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  const std::lock_guard lock(runtime().mutex);
+  if (stream == nullptr) run_everything();
+  event->stream = stream != nullptr ? stream : &runtime().legacy;
+  event->place = event->stream->put;
+  return runtime().sticky;
+}
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  const std::lock_guard lock(runtime().mutex);
+  perhaps_run_some();
+  if (runtime().sticky != cudaSuccess) return runtime().sticky;
+  return event->stream == nullptr || event->stream->done >= event->place ? cudaSuccess : cudaErrorNotReady;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  const std::lock_guard lock(runtime().mutex);
+  while (event->stream != nullptr && event->stream->done < event->place && run_one(*event->stream)) {
+  }
+  return runtime().sticky;
+}
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t, cudaEvent_t) {
+  return *milliseconds = 0, cudaSuccess;
+}

@@ -1,0 +1,18 @@
+#include "kernels/cuda/launch.cuh"
+
+#include "base/dtype.h"
+#include "base/error.h"
+
+namespace hone::kernels::cuda {
+
+void check_launch(const char* kernel, cudaError_t status) {
+  HONE_CHECK(status == cudaSuccess, "[cuda] {}: {}, {}", kernel, cudaGetErrorName(status),
+             cudaGetErrorString(status));
+}
+
+void check_row_dtype(DType dtype) {
+  HONE_CHECK(dtype == DType::kF32 || dtype == DType::kBF16, "[kernels.cuda] {} is no dtype of rows",
+             name_of(dtype));
+}
+
+}  // namespace hone::kernels::cuda

@@ -1,0 +1,154 @@
+// What the row-wise kernels share: eight numbers at a time, sums over a block, and dtypes as types.
+#pragma once
+
+#include <cuda_bf16.h>
+
+#include <type_traits>
+
+#include "kernels/cuda/launch.cuh"
+#include "kernels/kernels.h"
+
+namespace hone::device {
+/// The CUDA stream of a stream of a card.
+cudaStream_t cuda_stream(const Stream& stream);
+}  // namespace hone::device
+
+namespace hone::kernels::cuda {
+
+using Index = std::int64_t;
+
+/// Numbers that a thread handles at once: 16 bytes of bf16, twice 16 of f32.
+inline constexpr int kPack = 8;
+inline constexpr int kThreads = 256;
+
+__host__ __device__ constexpr Index ceil_div(Index a, Index b) {
+  return (a + b - 1) / b;
+}
+
+__device__ __forceinline__ float to_float(float x) {
+  return x;
+}
+__device__ __forceinline__ float to_float(__nv_bfloat16 x) {
+  return __bfloat162float(x);
+}
+__device__ __forceinline__ void put(float& to, float x) {
+  to = x;
+}
+__device__ __forceinline__ void put(__nv_bfloat16& to, float x) {
+  to = __float2bfloat16_rn(x);
+}
+
+/// The n (at most kPack count) numbers at p, then 0. vectors: p is aligned to 16 bytes.
+__device__ __forceinline__ void load(const float* p, Index n, bool vectors, float (&v)[kPack]) {
+  if (vectors && n >= kPack) {
+    const float4 a = reinterpret_cast<const float4*>(p)[0], b = reinterpret_cast<const float4*>(p)[1];
+    v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w;
+    v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kPack; ++i) v[i] = i < n ? p[i] : 0.0F;
+}
+__device__ __forceinline__ void load(const __nv_bfloat16* p, Index n, bool vectors, float (&v)[kPack]) {
+  if (vectors && n >= kPack) {
+    const uint4 a = *reinterpret_cast<const uint4*>(p);
+    const unsigned words[4] = {a.x, a.y, a.z, a.w};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      v[2 * i] = __uint_as_float(words[i] << 16);
+      v[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000U);
+    }
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kPack; ++i) v[i] = i < n ? to_float(p[i]) : 0.0F;
+}
+__device__ __forceinline__ void store(float* p, Index n, bool vectors, const float (&v)[kPack]) {
+  if (vectors && n >= kPack) {
+    reinterpret_cast<float4*>(p)[0] = make_float4(v[0], v[1], v[2], v[3]);
+    reinterpret_cast<float4*>(p)[1] = make_float4(v[4], v[5], v[6], v[7]);
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kPack; ++i)
+    if (i < n) p[i] = v[i];
+}
+__device__ __forceinline__ void store(__nv_bfloat16* p, Index n, bool vectors, const float (&v)[kPack]) {
+  if (vectors && n >= kPack) {
+    unsigned words[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      __nv_bfloat16 pair[2];
+      put(pair[0], v[2 * i]);
+      put(pair[1], v[2 * i + 1]);
+      unsigned short low, high;
+      memcpy(&low, &pair[0], 2);
+      memcpy(&high, &pair[1], 2);
+      words[i] = low | static_cast<unsigned>(high) << 16;
+    }
+    *reinterpret_cast<uint4*>(p) = make_uint4(words[0], words[1], words[2], words[3]);
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kPack; ++i)
+    if (i < n) put(p[i], v[i]);
+}
+
+/// The sum over the block, to all of its threads (whole warps, at most 1024). Always in the same order.
+template <typename T>
+__device__ T block_sum(T value) {
+  HONE_SHARED(T, of_warps, [32]);
+  for (int lanes = 16; lanes > 0; lanes /= 2) value += __shfl_xor_sync(0xffffffffU, value, lanes);
+  __syncthreads();  // whoever still reads the last sum
+  if (threadIdx.x % 32 == 0) of_warps[threadIdx.x / 32] = value;
+  __syncthreads();
+  T sum = 0;
+  for (unsigned i = 0; i < blockDim.x / 32; ++i) sum += of_warps[i];
+  return sum;
+}
+
+template <typename T>
+struct Type {
+  using type = T;
+};
+template <typename Tag>
+using TypeOf = typename Tag::type;
+
+/// Calls f(Type<float>) or f(Type<__nv_bfloat16>).
+template <typename F>
+void with_dtype(DType dtype, F f) {
+  check_row_dtype(dtype);
+  if (dtype == DType::kBF16) return f(Type<__nv_bfloat16>{});
+  f(Type<float>{});
+}
+
+/// A matrix whose rows are read and written kPack numbers at a time where `vectors`.
+template <typename T>
+struct Rows {
+  T* data;
+  Index stride;
+  __device__ __forceinline__ T* at(Index row, Index col = 0) const { return data + row * stride + col; }
+};
+template <typename T>
+Rows<T> rows_of(const Matrix& m) {
+  return {static_cast<T*>(m.data), m.stride};
+}
+inline bool is_aligned(const void* p) {
+  return reinterpret_cast<std::uintptr_t>(p) % 16 == 0;
+}
+/// Whether every row begins at 16 bytes; of what is not there, too.
+inline bool has_vectors(const Matrix& m) {
+  return !m.given() ||
+         (is_aligned(m.data) && static_cast<std::size_t>(m.stride) * size_of(m.dtype) % 16 == 0);
+}
+
+/// Threads for a row of this many numbers: whole warps, at most kThreads.
+inline unsigned threads_for_row(Index cols) {
+  const Index wanted = ceil_div(ceil_div(cols, kPack), 32) * 32;
+  return static_cast<unsigned>(wanted < kThreads ? (wanted > 32 ? wanted : 32) : kThreads);
+}
+inline unsigned blocks_for(Index threads) {
+  return static_cast<unsigned>(ceil_div(threads, kThreads));
+}
+
+}  // namespace hone::kernels::cuda

@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""Plants one bug at a time (mutations.txt) into a copy of src/kernels/cuda, builds what it touches, and runs the parity test
+in the emulator: prints a line per bug, and how many were caught. BUILD is a configured cuda-emulation build.
+
+    tests/cuda_emulation/mutate.py BUILD [--from N] [--to N] [--jobs N]
+"""
+import argparse
+import concurrent.futures
+import json
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+SOURCE = HERE.parent.parent
+
+
+def mutations():
+    for line in (HERE / "mutations.txt").read_text().splitlines():
+        if line.strip() and not line.startswith("#"):
+            file, only, before, after = (part.replace("\0", "|") for part in re.split(r" \|(?: |$)", line.replace(r"\|", "\0")))
+            yield file, only.strip(), before.replace(r"\n", "\n"), after.replace(r"\n", "\n")
+
+
+def planted(text, before, after):
+    place, which = 0, re.match(r"(\d+):", before)
+    if which:
+        place, before = int(which[1]), before[which.end():]
+    at = [m.start() for m in re.finditer(re.escape(before), text)]
+    if len(at) == 0 or (not which and len(at) != 1) or place > len(at):
+        sys.exit(f"mutations.txt: {before!r} occurs {len(at)} times")
+    start = at[max(place - 1, 0)]
+    return text[:start] + after + text[start + len(before):]
+
+
+# Of a header's users, those that a filter runs.
+USERS = {"*rms_norm": ["norms.cu"], "*rms_norm*": ["norms.cu"], "*take_rows": ["index_rows.cu"]}
+
+
+def outcome(build, commands, link, number, mutation):
+    """How the bug was caught, "" if it was not."""
+    file, only, before, after = mutation
+    with tempfile.TemporaryDirectory() as folder:
+        room = pathlib.Path(folder) / "kernels" / "cuda"
+        shutil.copytree(SOURCE / "src/kernels/cuda", room)
+        (room / file).write_text(planted((room / file).read_text(), before, after))
+        step = link
+        for user in [file] if file.endswith(".cu") else USERS[only]:
+            words = [w for w in shlex.split(commands[user]["command"]) if not w.endswith("ccache")]
+            words[words.index("-o") + 1] = other = f"{folder}/{user}.o"
+            words[words.index("-c") + 1] = str(room / user)
+            words.insert(next(i for i, w in enumerate(words) if w.startswith("-I")), f"-I{folder}")  # before the true room
+            done = subprocess.run(words + ["-w"], cwd=commands[user]["directory"], capture_output=True, text=True)
+            if done.returncode:
+                raise SystemExit(f"{number}: does not compile: {done.stderr}")
+            # before the library, whose own of that name is then not taken
+            step = step.replace(" -o test_cuda_emulation ", f" -o {folder}/mutant {other} ")
+        subprocess.run(step, cwd=build, shell=True, check=True)
+        test = f"--gtest_filter=EverySlot/CudaKernels.AgreeWithTheReference/{only}"
+        try:
+            run = subprocess.run([f"{folder}/mutant", "--gtest_brief=1", test], capture_output=True, text=True, timeout=300,
+                                 env={**os.environ, "GTEST_BREAK_ON_FAILURE": "1"})
+        except subprocess.TimeoutExpired:
+            return "hangs"
+        if run.returncode == 0:
+            return ""
+        return "emulator" if "[cuda emulation]" in run.stdout + run.stderr else "numbers"
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("build", type=pathlib.Path)
+    parser.add_argument("--from", dest="first", type=int, default=1)
+    parser.add_argument("--to", dest="last", type=int, default=10**6)
+    parser.add_argument("--jobs", type=int, default=2)
+    args = parser.parse_args()
+    build = args.build.resolve()
+    commands = {pathlib.Path(c["file"]).name: c for c in json.loads((build / "compile_commands.json").read_text())
+                if "/src/kernels/cuda/" in c["file"]}
+    steps = subprocess.run(["ninja", "-C", build, "-t", "commands", "test_cuda_emulation"], capture_output=True, text=True, check=True)
+    link = next(line for line in steps.stdout.splitlines() if " -o test_cuda_emulation " in line)
+    chosen = [(i, m) for i, m in enumerate(mutations(), 1) if args.first <= i <= args.last]
+    missed = []
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        for (number, (file, only, before, after)), how in zip(
+                chosen, pool.map(lambda c: outcome(build, commands, link, *c), chosen)):
+            if not how:
+                missed.append(number)
+            print(f"{number:3} {how or 'MISSED':8} {file:15} {before!r} -> {after!r}", flush=True)
+    print(f"{len(chosen) - len(missed)} of {len(chosen)} caught; missed: {missed}")
+
+
+if __name__ == "__main__":
+    main()
