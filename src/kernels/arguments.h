@@ -51,8 +51,8 @@ struct MatmulArgs {
   bool accumulate = false;
 };
 
-/// The gradient of TakeRowsArgs where an index may come any number of times, as of an embedding: dtable at row
-/// ids[i] += dout[i], in the order of i, summed in f32 and rounded once. Rows with no id become 0 unless
+/// The gradient of TakeRowsArgs where an index may come any number of times, as of an embedding: dtable at
+/// row ids[i] += dout[i], in the order of i, summed in f32 and rounded once. Rows with no id become 0 unless
 /// accumulating.
 struct EmbeddingGradArgs {
   const void* dout = nullptr;  // (rows, hidden) f32 or T

@@ -21,7 +21,7 @@ struct ExpertMatrix {
   WeightKind kind = WeightKind::kDense;
   ops::Weight elements;  // T; MXFP4: u8 (experts, rows, k / 2); FP8: f8_e4m3
   ops::Weight scales;    // undefined; MXFP4: u8 (experts, rows, k / 32); FP8: f32 (experts, blocks of the
-                       // gate's rows, then of the up's, blocks of k)
+                         // gate's rows, then of the up's, blocks of k)
 };
 
 /// Every expert's feed-forward network: down activation(gate x) * (up x), or ungated down activation(up x),
