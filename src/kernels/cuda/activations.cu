@@ -12,10 +12,6 @@ struct Activated {
 /// f(gate) * up and its derivatives; where there is no up, it is 1.
 template <Activation kActivation>
 __device__ __forceinline__ Activated activate(float gate, float up, float alpha, float limit) {
-  const auto sigmoid = [](float x) {  // without overflow: exp of what is negative
-    const float e = expf(-fabsf(x));
-    return (x < 0 ? e : 1.0F) / (1.0F + e);
-  };
   if constexpr (kActivation == Activation::kClampedSilu) {
     const float g = fminf(limit, gate), u = fminf(limit, fmaxf(-limit, up)) + 1.0F;
     const float s = sigmoid(alpha * g), swish = g * s;
@@ -53,16 +49,6 @@ __device__ __forceinline__ Activated activate(float gate, float up, float alpha,
     }
     return {f * up, slope * up, f};
   }
-}
-
-/// A thread has kPack numbers of a row.
-struct Place {
-  Index row, col, n;
-};
-__device__ __forceinline__ Place place_of_thread(Index cols) {
-  const Index thread = static_cast<Index>(blockIdx.x) * kThreads + threadIdx.x, packs = ceil_div(cols, kPack);
-  const Index row = thread / packs, col = thread % packs * kPack;
-  return {row, col, cols - col};
 }
 
 template <Activation kActivation, typename T>
@@ -116,6 +102,9 @@ void with_activation(Activation activation, F f) {
   }
 }
 
+}  // namespace
+
+HONE_NO_SCRATCH(ActivationArgs)
 void activation(const ActivationArgs& a, Stream& stream) {
   if (a.gate.rows == 0) return;
   const bool vectors = has_vectors(a.gate) && has_vectors(a.up) && has_vectors(a.y);
@@ -130,6 +119,7 @@ void activation(const ActivationArgs& a, Stream& stream) {
   });
 }
 
+HONE_NO_SCRATCH(ActivationGradArgs)
 void activation_grad(const ActivationGradArgs& a, Stream& stream) {
   if (a.gate.rows == 0) return;
   const bool vectors = has_vectors(a.gate) && has_vectors(a.up) && has_vectors(a.dy) &&
@@ -149,14 +139,4 @@ void activation_grad(const ActivationGradArgs& a, Stream& stream) {
   });
 }
 
-}  // namespace
 }  // namespace hone::kernels::cuda
-
-namespace hone::kernels {
-
-void register_cuda_activations(KernelTable& table) {
-  table.activation = cuda::activation;
-  table.activation_grad = cuda::activation_grad;
-}
-
-}  // namespace hone::kernels

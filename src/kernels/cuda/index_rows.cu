@@ -17,6 +17,9 @@ __global__ void take_each_row(Rows<const X> x, const std::int32_t* index, Rows<Y
   }
 }
 
+}  // namespace
+
+HONE_NO_SCRATCH(TakeRowsArgs)
 void take_rows(const TakeRowsArgs& a, Stream& stream) {
   if (a.y.rows == 0) return;
   const bool vectors = has_vectors(a.x) && has_vectors(a.y);
@@ -30,6 +33,7 @@ void take_rows(const TakeRowsArgs& a, Stream& stream) {
   });
 }
 
+namespace {
 template <typename T>
 __global__ void zero_each_row(Rows<T> m, Index cols, bool vectors) {
   const float zeros[kPack] = {};
@@ -58,6 +62,9 @@ __global__ void put_each_row(Rows<const D> dy, const std::int32_t* index, Rows<D
   }
 }
 
+}  // namespace
+
+HONE_NO_SCRATCH(PutRowsArgs)
 void put_rows(const PutRowsArgs& a, Stream& stream) {
   const bool vectors = has_vectors(a.dy) && has_vectors(a.dx);
   with_dtype(a.dy.dtype, [&](auto d) {
@@ -73,6 +80,7 @@ void put_rows(const PutRowsArgs& a, Stream& stream) {
   });
 }
 
+namespace {
 /// One block for each token. That of an id's first token adds all of that id's, in their order, which asks
 /// for rows^2 / 2 comparisons (4,096 rows: 8 M, some microseconds), but for no sort and no atomics.
 template <typename D, typename Table>
@@ -105,6 +113,9 @@ __global__ void embedding_grad_rows(Rows<const D> dout, const std::int32_t* ids,
   }
 }
 
+}  // namespace
+
+HONE_NO_SCRATCH(EmbeddingGradArgs)
 void embedding_grad(const EmbeddingGradArgs& a, Stream& stream) {
   const Matrix dout{const_cast<void*>(a.dout), a.dout_dtype, a.rows, a.hidden, a.hidden};
   const Matrix dtable{a.dtable, a.dtable_dtype, a.vocab, a.hidden, a.hidden};
@@ -122,15 +133,4 @@ void embedding_grad(const EmbeddingGradArgs& a, Stream& stream) {
   });
 }
 
-}  // namespace
 }  // namespace hone::kernels::cuda
-
-namespace hone::kernels {
-
-void register_cuda_index_rows(KernelTable& table) {
-  table.take_rows = cuda::take_rows;
-  table.put_rows = cuda::put_rows;
-  table.embedding_grad = cuda::embedding_grad;
-}
-
-}  // namespace hone::kernels

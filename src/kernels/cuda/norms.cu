@@ -1,4 +1,5 @@
 // rms_norm and its gradient.
+#include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/register.h"
 #include "kernels/cuda/rows.cuh"
 
@@ -47,6 +48,9 @@ __global__ void rms_norm_rows(Rows<const X> x, NormWeight<T> weight, Rows<const 
   }
 }
 
+}  // namespace
+
+HONE_NO_SCRATCH(RmsNormArgs)
 void rms_norm(const RmsNormArgs& a, Stream& stream) {
   if (a.x.rows == 0) return;
   const bool vectors = has_vectors(a.x) && has_vectors(a.y) && has_vectors(a.residual);
@@ -65,6 +69,7 @@ void rms_norm(const RmsNormArgs& a, Stream& stream) {
   });
 }
 
+namespace {
 /// With n = x * rstd: dx = rstd * (weight * dy - n * mean(n * weight * dy)). One block a row.
 template <typename D, typename X, typename T, typename DX>
 __global__ void rms_norm_input_grad(Rows<const D> dy, Rows<const X> x, NormWeight<T> weight,
@@ -94,45 +99,28 @@ __global__ void rms_norm_input_grad(Rows<const D> dy, Rows<const X> x, NormWeigh
   }
 }
 
-// The weight's gradient: tiles of rows x 256 columns to one row of partial sums each, then those in order.
-constexpr int kTileColumns = 256, kTileThreadRows = 8;
-
-/// Blocks of (32, kTileThreadRows) threads; block (i, j) has columns 256 i … and rows j rows_of_tile … .
+/// The terms of the weight's gradient.
 template <typename D, typename X>
-__global__ void rms_norm_weight_grad(Rows<const D> dy, Rows<const X> x, const float* rstd, float* partial,
-                                     Index rows, Index cols, Index rows_of_tile, bool vectors) {
-  HONE_SHARED(float, sums, [kTileThreadRows][kTileColumns]);
-  const Index first = static_cast<Index>(blockIdx.x) * kTileColumns, col = first + threadIdx.x * kPack;
-  const Index begin = blockIdx.y * rows_of_tile;
-  const Index end = begin + rows_of_tile < rows ? begin + rows_of_tile : rows;
-  float sum[kPack] = {}, d[kPack], v[kPack];
-  for (Index row = begin + threadIdx.y; row < end && col < cols; row += kTileThreadRows) {
-    load(dy.at(row, col), cols - col, vectors, d);
-    load(x.at(row, col), cols - col, vectors, v);
+struct WeightGradTerms {
+  Rows<const D> dy;
+  Rows<const X> x;
+  const float* rstd;
+  bool vectors;
+  __device__ __forceinline__ void add(Index row, Index col, Index n, float (&sum)[kPack]) const {
+    float d[kPack], v[kPack];
+    load(dy.at(row, col), n, vectors, d);
+    load(x.at(row, col), n, vectors, v);
     const float scale = rstd[row];
 #pragma unroll
     for (int i = 0; i < kPack; ++i) sum[i] = fmaf(v[i] * scale, d[i], sum[i]);
   }
-#pragma unroll
-  for (int i = 0; i < kPack; ++i) sums[threadIdx.y][threadIdx.x * kPack + i] = sum[i];
-  __syncthreads();
-  const unsigned mine = threadIdx.y * 32 + threadIdx.x;  // a column
-  if (first + mine >= cols) return;
-  float all = 0;
-  for (int i = 0; i < kTileThreadRows; ++i) all += sums[i][mine];
-  partial[blockIdx.y * cols + first + mine] = all;
-}
+};
 
-/// out[j] = [out[j] +] the sum of column j, rounded once.
-template <typename Out>
-__global__ void sum_partial_rows(const float* partial, Index rows, Index cols, Out* out, bool accumulate) {
-  const Index col = static_cast<Index>(blockIdx.x) * kThreads + threadIdx.x;
-  if (col >= cols) return;
-  float sum = accumulate ? to_float(out[col]) : 0.0F;
-  for (Index row = 0; row < rows; ++row) sum += partial[row * cols + col];
-  put(out[col], sum);
-}
+}  // namespace
 
+std::int64_t scratch_bytes_of(const RmsNormGradArgs& a) {
+  return a.wants_dweight ? column_scratch_bytes(a.x.rows, a.x.cols) : 0;
+}
 void rms_norm_grad(const RmsNormGradArgs& a, Stream& stream) {
   const bool vectors = has_vectors(a.dy) && has_vectors(a.x) && has_vectors(a.dx);
   const Index rows = a.x.rows, cols = a.x.cols;
@@ -140,24 +128,9 @@ void rms_norm_grad(const RmsNormGradArgs& a, Stream& stream) {
     with_dtype(a.x.dtype, [&](auto x) {
       using D = TypeOf<decltype(d)>;
       using X = TypeOf<decltype(x)>;
-      if (a.wants_dweight) {  // before the input's gradient, which may be written over dy
-        const Index column_blocks = ceil_div(cols, kTileColumns);
-        // some 512 blocks in all, of at least 32 rows each
-        Index tiles = ceil_div(512, column_blocks);
-        if (tiles > ceil_div(rows, 32)) tiles = ceil_div(rows, 32);
-        auto* partial = static_cast<float*>(stream.shared_workspace(
-            static_cast<std::size_t>((tiles > 0 ? tiles : 1) * cols) * sizeof(float)));
-        if (tiles > 0)
-          HONE_LAUNCH((rms_norm_weight_grad<D, X>),
-                      dim3(static_cast<unsigned>(column_blocks), static_cast<unsigned>(tiles)),
-                      dim3(32, kTileThreadRows), 0, cuda_stream(stream), rows_of<const D>(a.dy),
-                      rows_of<const X>(a.x), a.rstd, partial, rows, cols, ceil_div(rows, tiles), vectors);
-        with_dtype(a.dweight_dtype, [&](auto out) {
-          using Out = TypeOf<decltype(out)>;
-          HONE_LAUNCH(sum_partial_rows<Out>, blocks_for(cols), kThreads, 0, cuda_stream(stream), partial,
-                      tiles, cols, static_cast<Out*>(a.dweight), a.accumulate_dweight);
-        });
-      }
+      if (a.wants_dweight)  // before the input's gradient, which may be written over dy
+        sum_columns(WeightGradTerms<D, X>{rows_of<const D>(a.dy), rows_of<const X>(a.x), a.rstd, vectors},
+                    rows, cols, a.dweight, a.dweight_dtype, a.accumulate_dweight, stream);
       if (!a.dx.given() || rows == 0) return;
       with_dtype(a.weight_dtype, [&](auto t) {
         with_dtype(a.dx.dtype, [&](auto dx) {
@@ -173,14 +146,4 @@ void rms_norm_grad(const RmsNormGradArgs& a, Stream& stream) {
   });
 }
 
-}  // namespace
 }  // namespace hone::kernels::cuda
-
-namespace hone::kernels {
-
-void register_cuda_norms(KernelTable& table) {
-  table.rms_norm = cuda::rms_norm;
-  table.rms_norm_grad = cuda::rms_norm_grad;
-}
-
-}  // namespace hone::kernels

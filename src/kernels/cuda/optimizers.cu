@@ -29,11 +29,15 @@ __global__ void add_squares(const double* sums, Index n, StepScalars* scalars) {
   if (threadIdx.x == 0) scalars->sum_of_squares += sum;
 }
 
+}  // namespace
+
+std::int64_t scratch_bytes_of(const SumOfSquaresArgs& a) {
+  return ceil_div(a.n, kSquaresOfBlock) * static_cast<Index>(sizeof(double));
+}
 void sum_of_squares(const SumOfSquaresArgs& a, Stream& stream) {
   if (a.n == 0) return;
   const Index chunks = ceil_div(a.n, kSquaresOfBlock);
-  auto* sums =
-      static_cast<double*>(stream.shared_workspace(static_cast<std::size_t>(chunks) * sizeof(double)));
+  auto* sums = static_cast<double*>(stream.shared_workspace(static_cast<std::size_t>(scratch_bytes_of(a))));
   with_dtype(a.dtype, [&](auto t) {
     using T = TypeOf<decltype(t)>;
     HONE_LAUNCH(squares_of_chunks<T>, static_cast<unsigned>(chunks), kThreads, 0, cuda_stream(stream),
@@ -42,6 +46,7 @@ void sum_of_squares(const SumOfSquaresArgs& a, Stream& stream) {
   HONE_LAUNCH(add_squares, 1, kThreads, 0, cuda_stream(stream), sums, chunks, a.scalars);
 }
 
+namespace {
 __global__ void finish_norm_scalars(StepScalars* s, float max_norm, const float* loss) {
   const float norm = static_cast<float>(sqrt(s->sum_of_squares));
   const bool finite = isfinite(norm) && (loss == nullptr || isfinite(*loss));
@@ -50,11 +55,15 @@ __global__ void finish_norm_scalars(StepScalars* s, float max_norm, const float*
   s->clip_factor = max_norm > 0 && finite && max_norm < norm + 1e-6F ? max_norm / (norm + 1e-6F) : 1.0F;
 }
 
+}  // namespace
+
+HONE_NO_SCRATCH(FinishNormArgs)
 void finish_norm(const FinishNormArgs& a, Stream& stream) {
   HONE_LAUNCH(finish_norm_scalars, 1, 1, 0, cuda_stream(stream), a.scalars, a.max_norm,
               a.has_loss ? a.loss : nullptr);
 }
 
+namespace {
 template <typename G>
 __global__ void adamw_packs(AdamWArgs a, bool vectors) {
   const StepScalars& s = *a.scalars;
@@ -81,6 +90,9 @@ __global__ void adamw_packs(AdamWArgs a, bool vectors) {
   if (a.has_weight) store(static_cast<__nv_bfloat16*>(a.weight) + at, n, vectors, master);
 }
 
+}  // namespace
+
+HONE_NO_SCRATCH(AdamWArgs)
 void adamw(const AdamWArgs& a, Stream& stream) {
   if (a.n == 0) return;
   const bool vectors = is_aligned(a.master) && is_aligned(a.grad) && is_aligned(a.exp_avg) &&
@@ -91,6 +103,7 @@ void adamw(const AdamWArgs& a, Stream& stream) {
   });
 }
 
+namespace {
 template <typename G>
 __global__ void sgd_packs(SgdArgs a, bool vectors) {
   const StepScalars& s = *a.scalars;
@@ -112,6 +125,9 @@ __global__ void sgd_packs(SgdArgs a, bool vectors) {
   if (a.has_weight) store(static_cast<__nv_bfloat16*>(a.weight) + at, n, vectors, master);
 }
 
+}  // namespace
+
+HONE_NO_SCRATCH(SgdArgs)
 void sgd(const SgdArgs& a, Stream& stream) {
   if (a.n == 0) return;
   const bool vectors = is_aligned(a.master) && is_aligned(a.grad) &&
@@ -123,16 +139,4 @@ void sgd(const SgdArgs& a, Stream& stream) {
   });
 }
 
-}  // namespace
 }  // namespace hone::kernels::cuda
-
-namespace hone::kernels {
-
-void register_cuda_optimizers(KernelTable& table) {
-  table.sum_of_squares = cuda::sum_of_squares;
-  table.finish_norm = cuda::finish_norm;
-  table.adamw = cuda::adamw;
-  table.sgd = cuda::sgd;
-}
-
-}  // namespace hone::kernels

@@ -1,17 +1,33 @@
-// The kernels for NVIDIA cards, as a table.
+// The kernels for NVIDIA cards: what each slot's file has, and the table of them.
 #pragma once
 
 #include "kernels/kernels.h"
 
 namespace hone::kernels {
 
-/// What there is so far; the other slots are null.
+namespace cuda {
+// Of every slot, in the .cu file that has its kernel:
+//   void NAME(const Args&, Stream&)               puts it into the stream;
+//   std::int64_t scratch_bytes_of(const Args&)    what it takes of the stream's workspaces, known without
+//                                                 reading a pointer. HONE_NO_SCRATCH(Args): nothing.
+#define HONE_SLOT(name, ArgsOf)               \
+  void name(const ArgsOf& a, Stream& stream); \
+  std::int64_t scratch_bytes_of(const ArgsOf& a);
+HONE_KERNEL_SLOTS(HONE_SLOT)
+#undef HONE_SLOT
+
+#define HONE_NO_SCRATCH(ArgsOf)                        \
+  std::int64_t scratch_bytes_of(const ArgsOf& /*a*/) { \
+    return 0;                                          \
+  }
+}  // namespace cuda
+
+/// Those of the table that there are; a slot without a kernel is null.
 const KernelTable& cuda_kernels();
 
-// Each fills the slots that its file has.
-void register_cuda_norms(KernelTable& table);
-void register_cuda_activations(KernelTable& table);
-void register_cuda_index_rows(KernelTable& table);
-void register_cuda_optimizers(KernelTable& table);
+// Of every slot: what its kernel takes of a stream's workspaces, for forecasts. Pointers may be null.
+#define HONE_SLOT(name, ArgsOf) std::int64_t cuda_scratch_bytes(const ArgsOf& a);
+HONE_KERNEL_SLOTS(HONE_SLOT)
+#undef HONE_SLOT
 
 }  // namespace hone::kernels

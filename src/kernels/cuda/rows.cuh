@@ -94,6 +94,12 @@ __device__ __forceinline__ void store(__nv_bfloat16* p, Index n, bool vectors, c
     if (i < n) put(p[i], v[i]);
 }
 
+/// 1 / (1 + exp(-x)), without overflow: exp of what is negative.
+__device__ __forceinline__ float sigmoid(float x) {
+  const float e = expf(-fabsf(x));
+  return (x < 0 ? e : 1.0F) / (1.0F + e);
+}
+
 /// The sum over the block, to all of its threads (whole warps, at most 1024). Always in the same order.
 template <typename T>
 __device__ T block_sum(T value) {
@@ -129,9 +135,10 @@ struct Rows {
   Index stride;
   __device__ __forceinline__ T* at(Index row, Index col = 0) const { return data + row * stride + col; }
 };
+/// Null where there is none.
 template <typename T>
 Rows<T> rows_of(const Matrix& m) {
-  return {static_cast<T*>(m.data), m.stride};
+  return {m.given() ? static_cast<T*>(m.data) : nullptr, m.stride};
 }
 inline bool is_aligned(const void* p) {
   return reinterpret_cast<std::uintptr_t>(p) % 16 == 0;
@@ -140,6 +147,16 @@ inline bool is_aligned(const void* p) {
 inline bool has_vectors(const Matrix& m) {
   return !m.given() ||
          (is_aligned(m.data) && static_cast<std::size_t>(m.stride) * size_of(m.dtype) % 16 == 0);
+}
+
+/// What a thread has where there is one for every kPack numbers of every row; row may be past the last.
+struct Place {
+  Index row, col, n;
+};
+__device__ __forceinline__ Place place_of_thread(Index cols) {
+  const Index thread = static_cast<Index>(blockIdx.x) * kThreads + threadIdx.x, packs = ceil_div(cols, kPack);
+  const Index row = thread / packs, col = thread % packs * kPack;
+  return {row, col, cols - col};
 }
 
 /// Threads for a row of this many numbers: whole warps, at most kThreads.
