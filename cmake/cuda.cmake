@@ -19,10 +19,17 @@ if(NOT HONE_CUDA STREQUAL EMULATION)
   find_package(CUDAToolkit REQUIRED)
 endif()
 
+set_source_files_properties(${PROJECT_SOURCE_DIR}/src/device/cuda_absent.cpp ${PROJECT_SOURCE_DIR}/src/kernels/cuda_absent.cpp
+                            PROPERTIES HEADER_FILE_ONLY ON)
+add_library(hone_cuda_runtime INTERFACE)
+file(GLOB device CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/device/cuda/*.cpp)
+target_sources(hone_device PRIVATE ${device})
+target_link_libraries(hone_device PRIVATE hone_cuda_runtime)  # private: no room above sees CUDA's headers
 file(GLOB kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/kernels/cuda/*.cu)
 file(GLOB host CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/kernels/cuda/*.cpp)
 add_library(hone_kernels_cuda STATIC ${kernels} ${host})
-target_link_libraries(hone_kernels_cuda PUBLIC hone_kernels)
+target_link_libraries(hone_kernels_cuda PUBLIC hone_kernels hone_cuda_runtime)
+target_link_libraries(hone_kernels PRIVATE hone_kernels_cuda)  # whose table is one of its tables
 set_target_properties(hone_kernels_cuda PROPERTIES UNITY_BUILD OFF)
 if(HONE_CUDA STREQUAL EMULATION)
   find_package(OpenMP REQUIRED)  # the emulator alone has it
@@ -32,7 +39,8 @@ if(HONE_CUDA STREQUAL EMULATION)
   target_include_directories(hone_cuda_emulation PUBLIC ${PROJECT_SOURCE_DIR}/emulation/cuda/include PRIVATE ${PROJECT_SOURCE_DIR}/emulation/cuda)
   target_link_libraries(hone_cuda_emulation PRIVATE fmt::fmt OpenMP::OpenMP_CXX)
   set_source_files_properties(${kernels} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "${HONE_CUDA_EMULATION_FLAGS}")
-  target_link_libraries(hone_kernels_cuda PUBLIC hone_cuda_emulation PRIVATE hone_warnings)
+  target_link_libraries(hone_cuda_runtime INTERFACE hone_cuda_emulation)
+  target_link_libraries(hone_kernels_cuda PRIVATE hone_warnings)
 else()
-  target_link_libraries(hone_kernels_cuda PUBLIC CUDA::cudart)
+  target_link_libraries(hone_cuda_runtime INTERFACE CUDA::cudart_static)  # static: it loads the driver when it is first called
 endif()

@@ -3,7 +3,7 @@
 function(hone_room NAME)
   cmake_parse_arguments(ROOM "" "" "DEPS;LIBS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${NAME}/*.cpp)
-  list(FILTER sources EXCLUDE REGEX "/main\\.cpp$|/kernels/cpu/units/|/kernels/cuda/")  # programs.cmake, isa.cmake, cuda.cmake
+  list(FILTER sources EXCLUDE REGEX "/main\\.cpp$|/kernels/cpu/units/|/(device|kernels)/cuda/")  # programs.cmake, isa.cmake, cuda.cmake
   set(root ${PROJECT_BINARY_DIR}/rooms/${NAME})
   file(MAKE_DIRECTORY ${root})
   file(CREATE_LINK ${PROJECT_SOURCE_DIR}/src/${NAME} ${root}/${NAME} SYMBOLIC)

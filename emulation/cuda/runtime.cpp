@@ -286,13 +286,25 @@ const char* cudaGetErrorString(cudaError_t status) {
              : cudaGetErrorName(status);
 }
 
+namespace {
+/// HONE_CUDA_EMULATED_MACHINE: what this machine lacks.
+bool machine_is(std::string_view what) {
+  const char* machine = std::getenv("HONE_CUDA_EMULATED_MACHINE");
+  return machine != nullptr && machine == what;
+}
+}  // namespace
+
 cudaError_t cudaDriverGetVersion(int* version) {
-  return *version = 13000, cudaSuccess;
+  *version = machine_is("no-driver") ? 0 : machine_is("old-driver") ? 12080 : 13000;
+  return cudaSuccess;
 }
 cudaError_t cudaRuntimeGetVersion(int* version) {
   return *version = 13000, cudaSuccess;
 }
 cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 0;
+  if (machine_is("no-driver") || machine_is("old-driver")) return note(cudaErrorInsufficientDriver);
+  if (machine_is("no-card")) return note(cudaErrorNoDevice);
   return *count = 1, cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) {
@@ -313,6 +325,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
   p->sharedMemPerBlockOptin = ampere ? 163 << 10 : kSharedLimit;
   p->sharedMemPerMultiprocessor = p->sharedMemPerBlockOptin + 1024;
   p->major = ampere ? 8 : 9;
+  if (machine_is("turing")) p->major = 7, p->minor = 5;
   p->multiProcessorCount = ampere ? 108 : 132;
   p->maxThreadsPerBlock = kMaxThreads;
   p->maxThreadsPerMultiProcessor = 2048;

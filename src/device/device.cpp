@@ -1,5 +1,7 @@
 #include "device/device.h"
 
+#include <charconv>
+
 #include "base/error.h"
 
 namespace hone::device {
@@ -8,6 +10,8 @@ std::string name_of(Device device) {
   switch (device.type) {
     case DeviceType::kCpu:
       return "cpu";
+    case DeviceType::kCuda:
+      return fmt::format("cuda:{}", device.index);
     case DeviceType::kMeta:
       return "meta";
   }
@@ -17,7 +21,16 @@ std::string name_of(Device device) {
 Device parse_device(std::string_view name) {
   if (name == "cpu") return {DeviceType::kCpu, 0};
   if (name == "meta") return {DeviceType::kMeta, 0};
-  fail("unknown device '{}'; known: cpu, meta", name);
+  if (name == "cuda") return {DeviceType::kCuda, 0};
+  constexpr std::string_view kCard = "cuda:";
+  if (name.starts_with(kCard)) {
+    int index = -1;
+    const char* end = name.data() + name.size();
+    const auto [rest, error] = std::from_chars(name.data() + kCard.size(), end, index);
+    if (error == std::errc() && rest == end && index >= 0) return {DeviceType::kCuda, index};
+    fail("device '{}': after 'cuda:' comes the number of a card, from 0 on", name);
+  }
+  fail("unknown device '{}'; known: cpu, cuda, cuda:N", name);
 }
 
 }  // namespace hone::device

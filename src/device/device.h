@@ -6,19 +6,19 @@
 
 namespace hone::device {
 
-enum class DeviceType { kCpu, kMeta };
+enum class DeviceType { kCpu, kCuda, kMeta };
 
-/// A place to compute. kMeta has shapes and no bytes: running the program on it counts memory and work
-/// without doing any.
+/// A place to compute. Of NVIDIA cards the index says which. kMeta has shapes and no bytes: running the
+/// program on it counts memory and work without doing any.
 struct Device {
   DeviceType type = DeviceType::kCpu;
   int index = 0;
   bool operator==(const Device&) const = default;
 };
 
-/// "cpu", "meta".
+/// "cpu", "cuda:0", "meta".
 std::string name_of(Device device);
-/// The inverse of name_of. Throws Error(kUser) that lists the known devices.
+/// The inverse of name_of; "cuda" is the first card. Throws Error(kUser) that lists the known devices.
 Device parse_device(std::string_view name);
 
 }  // namespace hone::device

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/stopwatch.h"
 #include "kernels/cpu/peak_loops.h"
+#include "kernels/cuda/card.h"
 
 namespace hone::kernels {
 
@@ -112,10 +113,11 @@ CpuIsa isa_of(device::Device device) {
   switch (device.type) {
     case device::DeviceType::kCpu:
       return choose_cpu_isa();
+    case device::DeviceType::kCuda:
     case device::DeviceType::kMeta:
       break;
   }
-  HONE_CHECK(false, "{} computes nothing", device::name_of(device));
+  HONE_CHECK(false, "{} has no instruction set", device::name_of(device));
 }
 
 std::string processor_name() {
@@ -128,6 +130,7 @@ std::string processor_name() {
 }  // namespace
 
 DeviceDescription describe(device::Device device) {
+  if (device.type == device::DeviceType::kCuda) return describe_card(device);
   const CpuIsa isa = isa_of(device);
   DeviceDescription description;
   description.processor = processor_name();
@@ -140,14 +143,17 @@ DeviceDescription describe(device::Device device) {
 }
 
 ComputePeak measure_compute_peak(device::Device device, Team& team) {
+  if (device.type == device::DeviceType::kCuda) return measure_card_compute(device);
   return measure_compute_peak(isa_of(device), team);
 }
 
 MemoryPeak measure_memory_peak(device::Device device, Team& team) {
+  if (device.type == device::DeviceType::kCuda) return measure_card_memory(device);
   return measure_memory_peak(isa_of(device), team);
 }
 
 double measure_copy_rate(device::Device device, Team& team) {
+  if (device.type == device::DeviceType::kCuda) return measure_card_memory(device).copy;
   return measure_copy_rate(isa_of(device), team);
 }
 

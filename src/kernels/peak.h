@@ -29,7 +29,8 @@ struct ComputePeak {
   double bf16 = 0;
 };
 ComputePeak measure_compute_peak(CpuIsa isa, Team& team);
-/// With the device's kernels. Throws Error(kInternal) for one that computes nothing (meta), as the others do.
+/// With the device's kernels; of a card by the products that it does (kernels/cuda/card.h). Throws
+/// Error(kInternal) for one that computes nothing (meta), as the others do.
 ComputePeak measure_compute_peak(device::Device device, Team& team);
 
 /// Memory traffic over arrays of 128 MiB, GB/s, each byte counted once where it is read and once where

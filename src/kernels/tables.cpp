@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/suggest.h"
 #include "kernels/cpu/register.h"
+#include "kernels/cuda/register.h"
 #include "kernels/kernels.h"
 #include "kernels/reference/reference.h"
 
@@ -119,6 +120,8 @@ const KernelTable& kernels_for(device::Device device) {
   switch (device.type) {
     case device::DeviceType::kCpu:
       return cpu_kernels(choose_cpu_isa());
+    case device::DeviceType::kCuda:
+      return cuda_kernels();
     case device::DeviceType::kMeta:
       return meta_kernels();
   }

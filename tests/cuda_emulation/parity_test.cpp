@@ -3,47 +3,15 @@
 #include <cuda_runtime.h>
 #include <gtest/gtest.h>
 
-#include <memory>
+#include <cstdlib>
 
 #include "base/error.h"
+#include "device/stream.h"
 #include "kernels/cuda/register.h"
 #include "tests/kernels/cases.h"
 
 namespace hone::test {
 namespace {
-
-/// Memory of the device.
-class CudaBuffer final : public device::Buffer {
- public:
-  CudaBuffer(void* data, std::size_t size) : Buffer({}, data, size) {}
-  ~CudaBuffer() override { cudaFree(data_); }
-};
-class CudaAllocator final : public device::Allocator {
- public:
-  std::shared_ptr<device::Buffer> allocate(std::size_t size, device::Purpose) override {
-    void* data = nullptr;
-    HONE_CHECK(cudaMalloc(&data, size) == cudaSuccess, "no {} bytes", size);
-    return std::make_shared<CudaBuffer>(data, size);
-  }
-  device::MemoryLedger& ledger() override { return ledger_; }
-  device::Device device() const override { return {}; }
-
- private:
-  device::MemoryLedger ledger_;
-};
-
-/// A CPU's stream whose kernels and scratch memory are a card's: the cases call kernels, and no verbs.
-class CudaTestStream final : public device::CpuStream {
- public:
-  CudaTestStream() : CpuStream(std::make_shared<CudaAllocator>(), 1) {
-    HONE_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess, "no stream");
-  }
-  ~CudaTestStream() override {
-    cudaStreamSynchronize(stream);
-    cudaStreamDestroy(stream);
-  }
-  cudaStream_t stream = nullptr;
-};
 
 void* take(std::size_t size) {
   void* memory = nullptr;
@@ -71,6 +39,8 @@ std::vector<std::string> slots_here() {
 class CudaKernels : public testing::TestWithParam<std::string> {
  protected:
   CudaKernels() {
+    ::setenv("HONE_GUARDED", "1",
+             1);  // each buffer is its own allocation, whose ends and first reads are checked
     arena_memory = {take, [](void* p) { cudaFree(p); }, settle, forbid};
   }
   ~CudaKernels() override { arena_memory = of_host_; }
@@ -81,8 +51,9 @@ class CudaKernels : public testing::TestWithParam<std::string> {
 
 TEST_P(CudaKernels, AgreeWithTheReference) {
   const KernelTable& reference = kernels::cpu_kernels(kernels::CpuIsa::kReference);
-  Stream host = make_stream(2);
-  CudaTestStream stream;
+  device::CpuStream host = make_stream(2);
+  const auto card = device::make_stream({device::DeviceType::kCuda, 0});
+  Stream& stream = *card;
   int cases = 0;
   for (const Case& c : all_cases()) {
     if (c.slot != GetParam()) continue;
@@ -90,6 +61,7 @@ TEST_P(CudaKernels, AgreeWithTheReference) {
     const Outputs got = c.run(kernels::cuda_kernels(), stream);
     ASSERT_FALSE(HasFailure()) << c.name;  // a device that has caught something does no more
     expect_near(got, c.run(reference, host), c.name);
+    stream.release_workspaces();
     if (cases % 8 == 0) expect_equal(c.run(kernels::cuda_kernels(), stream), got, c.name + ", again");
   }
   EXPECT_GT(cases, 0);
@@ -100,11 +72,3 @@ INSTANTIATE_TEST_SUITE_P(EverySlot, CudaKernels, testing::ValuesIn(slots_here())
 
 }  // namespace
 }  // namespace hone::test
-
-namespace hone::device {
-
-cudaStream_t cuda_stream(const Stream& stream) {
-  return dynamic_cast<const test::CudaTestStream&>(stream).stream;
-}
-
-}  // namespace hone::device

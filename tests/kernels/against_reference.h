@@ -16,7 +16,7 @@ using Case = std::function<void(Arena&, const KernelTable&, Stream&)>;
 
 inline Outputs run_case(const Case& call, const KernelTable& table, int threads, unsigned seed) {
   Arena arena(seed);
-  Stream stream = make_stream(threads);
+  device::CpuStream stream = make_stream(threads);
   call(arena, table, stream);
   return arena.outputs();
 }

@@ -48,7 +48,7 @@ std::vector<double> values_of(const Matrix& m) {
   return values;
 }
 
-Stream make_stream(int threads) {
+device::CpuStream make_stream(int threads) {
   return {device::make_allocator({}), threads};
 }
 

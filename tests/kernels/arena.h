@@ -12,7 +12,7 @@
 
 namespace hone::test {
 
-using Stream = device::CpuStream;  // where kernels are tested
+using device::Stream;
 using kernels::KernelTable;
 using kernels::Matrix;
 
@@ -102,6 +102,6 @@ void set(const Matrix& m, std::int64_t row, std::int64_t col, double value);
 std::vector<double> values_of(const Matrix& m);
 
 /// A stream on the CPU.
-Stream make_stream(int threads);
+device::CpuStream make_stream(int threads);
 
 }  // namespace hone::test

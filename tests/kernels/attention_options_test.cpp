@@ -29,7 +29,7 @@ struct Attention : AttentionOperands {
     g.dsinks = dsinks.data();
   }
   void run(const KernelTable& table) {
-    Stream stream = make_stream(2);
+    device::CpuStream stream = make_stream(2);
     table.attention(g.forward, stream);
     table.attention_grad(g, stream);
   }
@@ -54,7 +54,7 @@ TEST(Softcap, IsTheHyperbolicTangentWithinThreeHalvesOfAUnit) {
           static_cast<float*>(a.q.data())[i] = static_cast<float>(i % 2 == 0 ? size : -size);
           static_cast<float*>(a.k.data())[i] = 1;
         }
-        Stream stream = make_stream(1);
+        device::CpuStream stream = make_stream(1);
         table.attention(a.g.forward, stream);
         for (std::int32_t i = 0; i < tokens; i++) {
           const double want = std::tanh(static_cast<double>(static_cast<const float*>(a.q.data())[i]));

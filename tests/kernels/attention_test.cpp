@@ -57,7 +57,7 @@ Outputs train(const KernelTable& table, const std::vector<std::int32_t>& lengths
   g.dq = arena.output("dq", count, cols, dtype, false, 0);
   g.dk = arena.output("dk", count, kv_cols, dtype, false, 0);
   g.dv = arena.output("dv", count, kv_cols, dtype, false, 0);
-  Stream stream = make_stream(2);
+  device::CpuStream stream = make_stream(2);
   table.attention(a, stream);
   table.attention_grad(g, stream);
   return arena.outputs();
@@ -105,7 +105,7 @@ TEST(CpuAttention, FollowsTheLargestScoreHoweverLarge) {
       a.out = arena.output("out", kTokens, kDim, DType::kF32, false, 0);
       a.wants_lse = true;
       a.lse = static_cast<float*>(arena.output("lse", kTokens, 1, DType::kF32, false, 0).data);
-      Stream stream = make_stream(1);
+      device::CpuStream stream = make_stream(1);
       table.attention(a, stream);
       for (std::int64_t i = 0; i < kTokens; ++i) {
         const std::int64_t winner = large > 0 ? i : 0;
@@ -144,7 +144,7 @@ std::int64_t scratch_bytes(const KernelTable& table, std::int32_t tokens, std::i
   g.dq = arena.output("dq", tokens, 256, DType::kBF16, false, 0);
   g.dk = arena.output("dk", tokens, 64, DType::kBF16, false, 0);
   g.dv = arena.output("dv", tokens, 64, DType::kBF16, false, 0);
-  Stream stream = make_stream(1);
+  device::CpuStream stream = make_stream(1);
   table.attention(a, stream);
   table.attention_grad(g, stream);
   for (const Output& o : arena.outputs())

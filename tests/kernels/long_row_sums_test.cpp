@@ -59,7 +59,7 @@ class LongRowSums : public testing::TestWithParam<std::tuple<std::int64_t, Terms
       EXPECT_LE(got, allowed + 1e-12) << kernels::name_of(isa) << ' ' << what << ": ratio " << got / allowed;
     }
   }
-  Stream stream_ = make_stream(2);
+  device::CpuStream stream_ = make_stream(2);
 };
 
 constexpr std::int64_t kSums = 20;  // with a ragged end in every instruction set

@@ -119,7 +119,7 @@ TEST(LongSums, OfTheLanguageModelHead) {
         a.gradients.dweight = dweight.data();
         a.gradients.wants_dweight = true;
         a.loss = static_cast<float*>(loss.data());
-        Stream stream = make_stream(2);
+        device::CpuStream stream = make_stream(2);
         for (const auto& [name, table] : fast_tables()) {
           table.linear_cross_entropy(a, stream);
           const std::string what =
@@ -250,7 +250,7 @@ TEST(LongSums, OfAttentionOverManyKeys) {
           const auto pairwise = attention_of<float>(p, false);
           const auto exact = attention_of<double>(p, false);
           SequenceOperands operands(p);
-          Stream stream = make_stream(2);
+          device::CpuStream stream = make_stream(2);
           for (const auto& [name, table] : fast_tables()) {
             table.attention(operands.g.forward, stream);
             draws.add(
@@ -283,7 +283,7 @@ TEST(LongSums, OfAttentionsGradient) {
         const auto exact = s.compared ? attention_of<double>(p, true) : AttentionResults<double>{};
         for (const auto& [name, table] : fast_tables()) {
           SequenceOperands operands(p), on_one_thread(p);
-          Stream stream = make_stream(3), one = make_stream(1);
+          device::CpuStream stream = make_stream(3), one = make_stream(1);
           table.attention(operands.g.forward, stream);
           table.attention_grad(operands.g, stream);
           table.attention(on_one_thread.g.forward, one);
@@ -481,7 +481,7 @@ TEST(LongSums, OfExperts) {
           g.dgate_up_bias = dgate_up_bias.data();
           g.ddown_bias = ddown_bias.data();
         }
-        Stream stream = make_stream(2);
+        device::CpuStream stream = make_stream(2);
         for (const auto& [name, table] : fast_tables()) {
           table.experts(a, stream);
           table.experts_grad(g, stream);

@@ -67,7 +67,7 @@ void add_products(const Shape& s, DType dtype, unsigned seed, Draws& draws) {
   const std::vector<float> b = Values(s.n, s.k, dtype, make_factors(s.n, s.k, random)).floats();
   const std::vector<float> b_of_k = transposed(b, s.n, s.k);
   Values right[] = {Values(s.k, s.n, dtype, b_of_k), Values(s.n, s.k, dtype, b)};
-  Stream stream = make_stream(2);
+  device::CpuStream stream = make_stream(2);
   for (const Terms terms : kAllTerms) {
     const std::vector<float> a = Values(s.m, s.k, dtype, make_terms(terms, s.m, s.k, random)).floats();
     const auto pairwise = product_of<float>(a, b_of_k, s), exact = product_of<double>(a, b_of_k, s);

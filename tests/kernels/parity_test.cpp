@@ -26,7 +26,7 @@ class Kernels : public testing::TestWithParam<std::string> {};
 TEST_P(Kernels, AgreeWithTheReferenceOnAnyNumberOfThreads) {
   const auto fast = fast_tables();
   const KernelTable& reference = kernels::cpu_kernels(CpuIsa::kReference);
-  Stream one = make_stream(1), several[] = {make_stream(2), make_stream(3), make_stream(5)};
+  device::CpuStream one = make_stream(1), several[] = {make_stream(2), make_stream(3), make_stream(5)};
   const auto run = [&](const Case& c, const KernelTable& table, const std::string& name) {
     const Outputs outputs = c.run(table, one);
     for (Stream& stream : several)

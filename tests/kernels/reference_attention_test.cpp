@@ -67,7 +67,7 @@ struct Case {
 };
 
 TEST(Attention, MatchesTheFormulaWithWindowsAndEarlierKeys) {
-  Stream stream = make_stream(2);
+  device::CpuStream stream = make_stream(2);
   for (const std::size_t queries : {1, 5})
     for (const std::size_t keys : {5, 9})
       for (const std::int64_t window : {0, 1, 3, 20}) {
@@ -78,7 +78,7 @@ TEST(Attention, MatchesTheFormulaWithWindowsAndEarlierKeys) {
 }
 
 TEST(Attention, GradientMatchesFiniteDifferences) {
-  Stream stream = make_stream(2);
+  device::CpuStream stream = make_stream(2);
   for (const std::int64_t window : {0, 3}) {
     Case c(6, 6, window);
     const auto w = static_cast<std::size_t>(window);
@@ -101,7 +101,7 @@ TEST(Attention, GradientMatchesFiniteDifferences) {
 }
 
 TEST(Attention, SequencesDoNotSeeEachOther) {
-  Stream stream = make_stream(2);
+  device::CpuStream stream = make_stream(2);
   Case both(7, 7, 0);
   const std::int32_t offsets[] = {0, 3, 7}, begin[] = {0, 3}, length[] = {3, 4};
   both.args.q_offsets = offsets;

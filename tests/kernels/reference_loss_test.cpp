@@ -12,7 +12,7 @@ TEST(MatmulReference, AddsBiasResidualAndWhatWasThere) {
   std::vector<float> a{1, 2, 3, 4, 5, 6}, b{1, 0, 2, 1, 1, 1}, bias{100, 200},
       residual{1000, 2000, 3000, 4000};
   std::vector<float> c(4, 0.5F);
-  Stream stream = make_stream(2);
+  device::CpuStream stream = make_stream(2);
   reference::matmul({.a = as_matrix(a, 3),
                      .b = as_matrix(b, 3),
                      .c = as_matrix(c, 2),
@@ -61,7 +61,7 @@ void check_cross_entropy(const std::vector<float>& weights, bool given, float lo
   const std::vector<std::int32_t> targets{0, 4, 2, 2};
   auto fh = to_floats(hidden), fw = to_floats(weight);
   std::vector<float> nll(kRows), loss(1), dhidden(hidden.size()), dweight(weight.size(), 1.0F);
-  Stream stream = make_stream(2);
+  device::CpuStream stream = make_stream(2);
   reference::linear_cross_entropy({.head = {.hidden = as_matrix(fh, kHidden),
                                             .weight = as_matrix(fw, kHidden),
                                             .logit_scale = logit_scale,
@@ -122,7 +122,7 @@ TEST(Head, StatisticsAndTheirGradientsMatchTheFormulaAndFiniteDifferences) {
   const std::vector<float> dlse{1, -0.5F, 0.25F, 2}, dtarget{3, -1, 0.5F, 7};
   auto fh = to_floats(hidden), fw = to_floats(weight);
   std::vector<float> lse(kRows), target_logit(kRows, NAN), dhidden(hidden.size()), dweight(weight.size());
-  Stream stream = make_stream(2);
+  device::CpuStream stream = make_stream(2);
   HeadGradArgs g;
   g.forward = {.head = {.hidden = as_matrix(fh, kHidden),
                         .weight = as_matrix(fw, kHidden),
@@ -153,7 +153,7 @@ TEST(Head, StatisticsAndTheirGradientsMatchTheFormulaAndFiniteDifferences) {
 TEST(LinearCrossEntropy, HoldsForLogitsFarFromZero) {
   std::vector<float> hidden{1000}, weight{1, -1, 0.999F}, nll(1), loss(1);
   const std::int32_t target = 2;
-  Stream stream = make_stream(1);
+  device::CpuStream stream = make_stream(1);
   reference::linear_cross_entropy({.head = {.hidden = as_matrix(hidden, 1), .weight = as_matrix(weight, 1)},
                                    .targets = &target,
                                    .nll = nll.data(),
@@ -189,7 +189,7 @@ TEST(AdamW, FollowsPyTorch) {
   for (const KernelTable* table : {&cpu_kernels(CpuIsa::kReference), &cpu_kernels(choose_cpu_isa())}) {
     avg.assign(4, 0);
     avg_sq.assign(4, 0);
-    Stream stream = make_stream(2);
+    device::CpuStream stream = make_stream(2);
     expect_weights_after_three_steps(
         [&](int, const std::vector<float>& grad, const StepScalars& s, std::vector<float>& master,
             std::vector<BFloat16>& weight) {
@@ -211,7 +211,7 @@ TEST(AdamW, FollowsPyTorch) {
 
 TEST(Sgd, FollowsPyTorch) {
   std::vector<float> buffer(4, NAN);  // the first step must not read it
-  Stream stream = make_stream(2);
+  device::CpuStream stream = make_stream(2);
   expect_weights_after_three_steps(
       [&](int t, const std::vector<float>& grad, const StepScalars& s, std::vector<float>& master,
           std::vector<BFloat16>& weight) {
@@ -231,7 +231,7 @@ TEST(Sgd, FollowsPyTorch) {
 }
 
 TEST(FinishNorm, ClipsAsPyTorchAndSkipsWhatIsNotFinite) {
-  Stream stream = make_stream(1);
+  device::CpuStream stream = make_stream(1);
   StepScalars s;
   s.sum_of_squares = 16;
   reference::finish_norm({&s, 1.0F}, stream);
@@ -253,7 +253,7 @@ TEST(SumOfSquares, DoesNotOverflowWhereTheNormIsFinite) {
   for (const KernelTable* table : {&cpu_kernels(CpuIsa::kReference), &cpu_kernels(choose_cpu_isa())}) {
     const std::vector<float> x(100, 1e25F);
     StepScalars s;
-    Stream stream = make_stream(2);
+    device::CpuStream stream = make_stream(2);
     table->sum_of_squares({.x = x.data(), .n = 100, .scalars = &s}, stream);
     table->finish_norm({&s, 0}, stream);
     EXPECT_FLOAT_EQ(s.grad_norm, 1e26F);

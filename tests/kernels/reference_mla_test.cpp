@@ -29,7 +29,7 @@ TEST(MlaKeysValues, AndTheirGradientMatchTheDefinitionAndFiniteDifferences) {
   const Numbers d = random_numbers(kK + kTokens * kHeads * kV, 2);
   auto kv = to_floats({in.begin(), in.begin() + kKv}), k_pe = to_floats({in.begin() + kKv, in.end()});
   std::vector<float> k(kK), v(kTokens * kHeads * kV);
-  Stream stream = make_stream(2);
+  device::CpuStream stream = make_stream(2);
   reference::mla_keys_values({.kv = as_matrix(kv, kHeads * (kNope + kV)),
                               .k_pe = as_matrix(k_pe, kRope),
                               .k = as_matrix(k, kHeads * (kNope + kRope)),

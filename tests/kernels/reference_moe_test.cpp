@@ -25,7 +25,7 @@ struct Routed {
         offsets(kExperts + 1),
         permutation(kTokens * kTopK),
         inverse(kTokens * kTopK) {
-    Stream stream = make_stream(2);
+    device::CpuStream stream = make_stream(2);
     reference::router({.logits = logits.data(),
                        .tokens = kTokens,
                        .experts = kExperts,
@@ -48,7 +48,7 @@ struct Routed {
 
  private:
   void order() {
-    Stream stream = make_stream(2);
+    device::CpuStream stream = make_stream(2);
     std::fill(permutation.begin(), permutation.end(), -12345);  // not to be read where there is no row
     reference::moe_plan({.experts_of = experts.data(),
                          .tokens = kTokens,
@@ -113,7 +113,7 @@ TEST(Router, AndItsGradientMatchTheFormulaAndFiniteDifferences) {
   const Numbers logits = random_numbers(kTokens * kExperts, 1);
   const Numbers gradients =
       random_numbers(kTokens * kTopK + kExperts, 2);  // of the weights, then of the sums
-  Stream stream = make_stream(2);
+  device::CpuStream stream = make_stream(2);
   std::vector<RouterRule> rules;
   for (const Score score : {Score::kSoftmax, Score::kSoftmaxOfChosen, Score::kSigmoid})
     for (const bool normalize : {false, true})
@@ -141,7 +141,7 @@ TEST(Router, AndItsGradientMatchTheFormulaAndFiniteDifferences) {
 TEST(Router, GivesAChoiceOfNoExpertNoPart) {
   const Numbers logits = random_numbers(kTokens * kExperts, 1);
   Numbers gradients = random_numbers(kTokens * kTopK + kExperts, 2);
-  Stream stream = make_stream(1);
+  device::CpuStream stream = make_stream(1);
   for (const RouterRule& rule :
        {RouterRule{.score = Score::kSigmoid, .normalize = true, .scaling = 3},
         RouterRule{.score = Score::kSoftmaxOfChosen}, RouterRule{.normalize = true}}) {
@@ -176,7 +176,7 @@ void expect_choice(const KernelTable& table, const std::vector<float>& logits,
              top_k = static_cast<std::int64_t>(want.size());
   std::vector<float> probabilities(logits.size()), weights(want.size()), sums(logits.size());
   std::vector<std::int32_t> chosen(want.size());
-  Stream stream = make_stream(1);
+  device::CpuStream stream = make_stream(1);
   table.router({.logits = logits.data(),
                 .tokens = 1,
                 .experts = experts,
@@ -278,7 +278,7 @@ TEST(Router, ChoosesFromTheBestGroupsAlone) {
 TEST(MoePlan, IsAStableSortByExpert) {
   const std::vector<std::int32_t> experts_of{2, 0, 2, 1, 0, 2};
   std::vector<std::int32_t> counts(4), offsets(5), permutation(6), inverse(6);
-  Stream stream = make_stream(2);
+  device::CpuStream stream = make_stream(2);
   reference::moe_plan({.experts_of = experts_of.data(),
                        .tokens = 3,
                        .top_k = 2,
@@ -296,7 +296,7 @@ TEST(MoePlan, IsAStableSortByExpert) {
 
 TEST(MoePlan, HasNoRowForAPairThatGoesNowhere) {
   const std::vector<std::int32_t> experts_of{2, -1, 2, 1, -1, -1};
-  Stream stream = make_stream(2);
+  device::CpuStream stream = make_stream(2);
   for (const CpuIsa isa : available_cpu_isas()) {
     std::vector<std::int32_t> counts(4), offsets(5), permutation(6, 7), inverse(6);
     cpu_kernels(isa).moe_plan({.experts_of = experts_of.data(),
@@ -393,7 +393,7 @@ void check_mixture(Activation activation, bool gated, bool biases, bool lost) {
   auto x = to_floats(m.x), gate_up = to_floats(m.gate_up), down = to_floats(m.down), fdy = to_floats(dy);
   const auto gate_up_bias = to_floats(m.gate_up_bias), down_bias = to_floats(m.down_bias);
   std::vector<float> pre(kTokens * kTopK * m.inner()), y(x.size()), residual(x.size(), 1.0F);
-  Stream stream = make_stream(2);
+  device::CpuStream stream = make_stream(2);
   ExpertsArgs a;
   a.x = as_matrix(x, kHidden);
   a.gate_up.data = gate_up.data();
@@ -487,7 +487,7 @@ std::vector<float> decoded(WeightKind kind, const std::vector<std::uint8_t>& dat
   a.permutation = a.inverse = rows.data();
   a.y = as_matrix(wide, static_cast<std::int64_t>(k));
   a.experts = a.top_k = a.ffn = 1;
-  Stream stream = make_stream(1);
+  device::CpuStream stream = make_stream(1);
   table.experts(a, stream);
   for (std::size_t i = 0; i < k; ++i) y[i] = wide[i * k];
   return y;
@@ -530,7 +530,7 @@ TEST(LoadBalancing, IsTheTopKWhenAllExpertsShareEqually) {
   const std::vector<float> sums(8, 8 * 0.25F);
   const std::vector<std::int32_t> counts(8, 8 * 2 / 4);
   float loss = 0, gradient[4];
-  Stream stream = make_stream(1);
+  device::CpuStream stream = make_stream(1);
   reference::load_balancing({.probability_sums = sums.data(),
                              .counts = counts.data(),
                              .layers = 2,

@@ -33,7 +33,7 @@ void check_rms_norm(bool unit_offset, bool residual) {
     for (std::size_t i = 0; i < y.size() && residual; ++i) y[i] += added[i];
     return y;
   };
-  Stream stream = make_stream(2);
+  device::CpuStream stream = make_stream(2);
   auto fx = to_floats(x), fw = to_floats(w), fdy = to_floats(dy), fa = to_floats(added);
   std::vector<float> y(x.size()), rstd(kRows), dx(x.size()), dw(kCols, 2.0F);
   reference::rms_norm({.x = as_matrix(fx, kCols),
@@ -104,7 +104,7 @@ struct Rope {
 TEST(HeadNormRope, AndItsGradientMatchTheFormulaAndFiniteDifferences) {
   constexpr std::int64_t kWidth = Rope::kHeads * Rope::kDim;
   const Numbers x = random_numbers(Rope::kTokens * kWidth, 1), dy = random_numbers(x.size(), 3);
-  Stream stream = make_stream(2);
+  device::CpuStream stream = make_stream(2);
   for (unsigned way = 0; way < 12; ++way) {  // without a norm, with one, with one of 1 + weight
     const bool norm = way % 3 > 0, unit_offset = way % 3 == 2;
     const Rope rope((way / 3 & 1U) != 0 ? 2 : 0, (way / 3 & 2U) != 0);
@@ -197,7 +197,7 @@ TEST(Activation, AndItsGradientMatchTheFormulasAndFiniteDifferences) {
     };
     auto fg = to_floats(gate), fu = to_floats(up), fdy = to_floats(dy);
     std::vector<float> y(20), dgate(20), dup(20);
-    Stream stream = make_stream(2);
+    device::CpuStream stream = make_stream(2);
     for (const bool gated : {true, false}) {
       if (is_clamped && !gated) continue;
       const Numbers u = gated ? up : Numbers();
@@ -230,7 +230,7 @@ TEST(Activation, AndItsGradientMatchTheFormulasAndFiniteDifferences) {
 TEST(Activation, HoldsFarFromZeroAndKeepsWhatIsNoNumber) {
   const std::vector<float> points{-200, -13, -9, -5, -1e-4F, 0, 1e-4F, 5, 9, 200, 1e15F, NAN};
   const KernelTable& table = cpu_kernels(choose_cpu_isa());
-  Stream stream = make_stream(1);
+  device::CpuStream stream = make_stream(1);
   for (const Activation activation : {Activation::kSilu, Activation::kGelu, Activation::kGeluTanh,
                                       Activation::kSigmoid, Activation::kTanh}) {
     std::vector<float> x = points, y(x.size()), want(x.size()), one(x.size(), 1), slope(x.size()),
@@ -264,7 +264,7 @@ TEST(RowGate, AndItsGradientMatchTheFormulaAndFiniteDifferences) {
   };
   auto fx = to_floats(x), fg = to_floats(gate), fr = to_floats(residual), fdy = to_floats(dy);
   std::vector<float> y(12), dx(12), dgate(3);
-  Stream stream = make_stream(2);
+  device::CpuStream stream = make_stream(2);
   reference::row_gate({as_matrix(fx, 4), as_matrix(fg, 1), as_matrix(fr, 4), as_matrix(y, 4)}, stream);
   expect_close(y, f(x, gate), 2, "y");
   reference::row_gate_grad({.dy = as_matrix(fdy, 4),
@@ -281,7 +281,7 @@ TEST(RowGate, AndItsGradientMatchTheFormulaAndFiniteDifferences) {
 TEST(RowGate, OfAnOpenGateHasItsSmallGradient) {
   std::vector<float> gate{4, 8, 12, 20, 40, 80, -8, -40}, dgate(gate.size());
   std::vector<float> x(gate.size(), 3), dy(gate.size(), 0.5F);
-  Stream stream = make_stream(1);
+  device::CpuStream stream = make_stream(1);
   for (const CpuIsa isa : available_cpu_isas()) {
     cpu_kernels(isa).row_gate_grad({.dy = as_matrix(dy, 1),
                                     .x = as_matrix(x, 1),
@@ -299,7 +299,7 @@ TEST(RowGate, OfAnOpenGateHasItsSmallGradient) {
 
 TEST(Copy, ScalesAndAdds) {
   std::vector<float> x{1, -2, 3, -4, 0, 0.5F}, y(6, 10.0F);
-  Stream stream = make_stream(1);
+  device::CpuStream stream = make_stream(1);
   reference::copy({.x = as_matrix(x, 3), .y = as_matrix(y, 3), .alpha = 2, .accumulate = true}, stream);
   EXPECT_EQ(y[1], 6);
   EXPECT_EQ(y[5], 11);
@@ -307,7 +307,7 @@ TEST(Copy, ScalesAndAdds) {
 
 TEST(Clamp, KeepsWhatIsWithinTheLimitAndNaN) {
   std::vector<float> x{1, -2, 3, -4, NAN, 0.5F}, y(6, 10.0F);
-  Stream stream = make_stream(1);
+  device::CpuStream stream = make_stream(1);
   reference::clamp({.x = as_matrix(x, 3), .y = as_matrix(y, 3), .limit = 2.5F}, stream);
   EXPECT_EQ(y[0], 1);
   EXPECT_EQ(y[2], 2.5F);
@@ -332,7 +332,7 @@ TEST(EmbeddingGrad, SumsRepeatedIdsAndLeavesThePaddingOut) {
                       .hidden = 2,
                       .vocab = 4,
                       .padding_id = 1};
-  Stream stream = make_stream(2);
+  device::CpuStream stream = make_stream(2);
   reference::embedding_grad(a, stream);
   EXPECT_EQ(dtable, (std::vector<float>{2, 20, 0, 0, 5, 50, 0, 0}));
   a.accumulate = true;
@@ -343,7 +343,7 @@ TEST(EmbeddingGrad, SumsRepeatedIdsAndLeavesThePaddingOut) {
 TEST(PutRows, IsTheTransposeOfTakeRows) {
   std::vector<float> x{1, 2, 3, 4, 5, 6}, y(4), dx(6, 9.0F);
   const std::int32_t index[] = {2, 0};
-  Stream stream = make_stream(2);
+  device::CpuStream stream = make_stream(2);
   reference::take_rows({as_matrix(x, 2), as_matrix(y, 2), index}, stream);
   EXPECT_EQ(y, (std::vector<float>{5, 6, 1, 2}));
   reference::put_rows({as_matrix(y, 2), as_matrix(dx, 2), index, false}, stream);

@@ -26,7 +26,7 @@ void forget(Matrix& m) {
 }
 
 TEST(Scratch, OfAProductIsCountedOnMeta) {
-  Stream real = make_stream(2);
+  device::CpuStream real = make_stream(2);
   device::MetaStream meta(2);
   Arena arena;
   MatmulArgs a;
@@ -44,7 +44,7 @@ TEST(Scratch, OfAProductIsCountedOnMeta) {
 /// With which gradients: of a head that is frozen, alone is trained, or neither.
 void check_scratch_of_head(DType dtype, bool dhidden, bool dweight) {
   SCOPED_TRACE(std::string(name_of(dtype)) + (dhidden ? ", dhidden" : "") + (dweight ? ", dweight" : ""));
-  Stream real = make_stream(2);
+  device::CpuStream real = make_stream(2);
   device::MetaStream meta(2);
   Arena arena;
   LinearCrossEntropyArgs a;
@@ -100,7 +100,7 @@ TEST(Scratch, OfTheHeadDoesNotGrowWithTheVocabulary) {
 }
 
 TEST(Scratch, OfAttentionIsCountedOnMeta) {
-  Stream real = make_stream(2);
+  device::CpuStream real = make_stream(2);
   device::MetaStream meta(2);
   Arena arena;
   AttentionGradArgs g;
@@ -134,7 +134,7 @@ TEST(Scratch, OfAttentionIsCountedOnMeta) {
 }
 
 TEST(Scratch, OfEvenlyUsedExpertsIsCountedOnMeta) {
-  Stream real = make_stream(2);
+  device::CpuStream real = make_stream(2);
   device::MetaStream meta(2);
   Arena arena;
   constexpr std::int64_t kTokens = 512, kHidden = 48, kFfn = 32, kExperts = 4;

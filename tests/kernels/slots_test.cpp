@@ -28,7 +28,7 @@ void collect() {
         (cpu_kernels(choose_cpu_isa()).*slot_of<Args>().member)(a, stream);
       };
     });
-    Stream stream = make_stream(2);
+    device::CpuStream stream = make_stream(2);
     for (const Case& c : all_cases()) c.run(table, stream);
     return true;
   }();
@@ -62,7 +62,7 @@ TEST(Slots, TakeAsMuchScratchMemoryAsTheySay) {
   for_each_slot(table, []<typename Args>(std::string_view, Kernel<Args>& slot) {
     slot = [](const Args& a, device::Stream&) {
       for (const int threads : {1, 3}) {
-        Stream fresh = make_stream(threads);
+        device::CpuStream fresh = make_stream(threads);
         const auto& ledger = fresh.allocator().ledger();
         Args again = a;
         (cpu_kernels(choose_cpu_isa()).*slot_of<Args>().member)(again, fresh);
@@ -73,7 +73,7 @@ TEST(Slots, TakeAsMuchScratchMemoryAsTheySay) {
       }
     };
   });
-  Stream stream = make_stream(2);
+  device::CpuStream stream = make_stream(2);
   for (const Case& c : all_cases()) {
     c.run(table, stream);
     if (testing::Test::HasFailure()) FAIL() << c.name;

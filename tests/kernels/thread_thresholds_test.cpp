@@ -12,7 +12,7 @@ namespace {
 TEST(KernelCases, ReachBothSidesOfEveryThreadThreshold) {
   threads_used.clear();
   const KernelTable table = watched(kernels::cpu_kernels(kernels::available_cpu_isas().back()));
-  Stream stream = make_stream(2);
+  device::CpuStream stream = make_stream(2);
   for (const Case& c : all_cases()) c.run(table, stream);
   // One number for all layers; four scalars.
   const std::set<std::string> never{"load_balancing", "finish_norm"};

@@ -5,13 +5,9 @@
 
 #include <type_traits>
 
+#include "device/cuda/cuda_stream.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/kernels.h"
-
-namespace hone::device {
-/// The CUDA stream of a stream of a card.
-cudaStream_t cuda_stream(const Stream& stream);
-}  // namespace hone::device
 
 namespace hone::kernels::cuda {
 

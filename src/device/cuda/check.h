@@ -1,0 +1,24 @@
+// Calls of the CUDA runtime. For device/cuda and kernels/cuda alone: no other header knows CUDA's.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "device/cuda_device.h"
+
+namespace hone::device::cuda {
+
+/// Throws where a call failed: Error(kUser) for what the machine lacks (no driver or an old one, no such
+/// card, a card that is gone or taken), with what to do; else Error(kInternal), "[cuda] WHAT: NAME, TEXT".
+/// What a kernel did wrong shows at a later call: HONE_CUDA_SYNC=1 waits for each.
+void check(cudaError_t status, const char* what);
+
+/// Makes `index` the calling thread's device, where it is not.
+void use_device(int index);
+
+/// Throws Error(kUser) where there is no such card, or one that hone cannot use.
+CudaCard find_card(int index);
+
+/// "13.0" of 13000.
+std::string version_text(int version);
+
+}  // namespace hone::device::cuda

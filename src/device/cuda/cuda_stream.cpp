@@ -1,0 +1,165 @@
+#include "device/cuda/cuda_stream.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+
+#include "base/error.h"
+#include "device/cuda/check.h"
+
+namespace hone::device {
+
+using cuda::check;
+using cuda::use_device;
+
+namespace {
+
+/// A place in a CUDA stream.
+class CudaEvent final : public Event {
+ public:
+  explicit CudaEvent(cudaStream_t stream) {
+    check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "cudaEventCreate");
+    check(cudaEventRecord(event_, stream), "cudaEventRecord");
+  }
+  ~CudaEvent() override { (void)cudaEventDestroy(event_); }
+
+  bool is_done() const override {
+    const cudaError_t status = cudaEventQuery(event_);
+    if (status == cudaErrorNotReady) return false;
+    check(status, "cudaEventQuery");
+    return true;
+  }
+  void wait() const override { check(cudaEventSynchronize(event_), "cudaEventSynchronize"); }
+  void hold_back(cudaStream_t stream) const {
+    check(cudaStreamWaitEvent(stream, event_, 0), "cudaStreamWaitEvent");
+  }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
+/// An upload goes by pieces of this size, so that copying into pinned memory and sending overlap.
+constexpr std::size_t kUploadPiece = std::size_t{8} << 20;
+
+bool waiting_is_asked_for() {
+  const char* value = std::getenv("HONE_CUDA_SYNC");
+  return value != nullptr && std::string_view(value) == "1";
+}
+
+}  // namespace
+
+CudaStream::CudaStream(const CudaCard& card, int num_threads, int first_core)
+    : CudaStream(card, num_threads, first_core, std::make_shared<CudaStreamHandle>(card.index)) {}
+
+CudaStream::CudaStream(const CudaCard& card, int num_threads, int first_core,
+                       std::shared_ptr<CudaStreamHandle> handle)
+    : Stream(make_cuda_allocator({DeviceType::kCuda, card.index}, handle), num_threads, first_core),
+      card_(card),
+      waits_for_each_kernel_(waiting_is_asked_for()),
+      handle_(std::move(handle)),
+      pinned_(std::make_shared<PinnedPool>()) {}
+
+CudaStream::~CudaStream() {
+  // Host memory that the card still uses is let go of after that; what failed has been said.
+  (void)cudaSetDevice(card_.index);
+  (void)cudaStreamSynchronize(handle());
+}
+
+void CudaStream::upload(std::span<const std::byte> from, void* to) {
+  use_device(card_.index);
+  for (std::size_t at = 0; at < from.size(); at += kUploadPiece) {
+    const auto piece = from.subspan(at, std::min(kUploadPiece, from.size() - at));
+    auto staged = host_memory(piece.size());
+    std::memcpy(staged->data(), piece.data(), piece.size());
+    check(cudaMemcpyAsync(static_cast<std::byte*>(to) + at, staged->data(), piece.size(),
+                          cudaMemcpyHostToDevice, handle()),
+          "upload");
+    hold(std::move(staged));
+  }
+}
+
+void CudaStream::download(const void* from, std::shared_ptr<Buffer> to) {
+  if (to->size_bytes() == 0) return;
+  use_device(card_.index);
+  check(cudaMemcpyAsync(to->data(), from, to->size_bytes(), cudaMemcpyDeviceToHost, handle()), "download");
+  hold(std::move(to));
+}
+
+void CudaStream::fill(void* to, std::uint8_t value, std::size_t size_bytes) {
+  if (size_bytes == 0) return;
+  use_device(card_.index);
+  check(cudaMemsetAsync(to, value, size_bytes, handle()), "fill");
+}
+
+void CudaStream::copy(const void* from, void* to, std::size_t size_bytes) {
+  if (size_bytes == 0) return;
+  use_device(card_.index);
+  check(cudaMemcpyAsync(to, from, size_bytes, cudaMemcpyDeviceToDevice, handle()), "copy");
+}
+
+std::shared_ptr<const Event> CudaStream::record() {
+  use_device(card_.index);
+  return std::make_shared<CudaEvent>(handle());
+}
+
+void CudaStream::wait(const Event& event) {
+  use_device(card_.index);
+  if (const auto* ours = dynamic_cast<const CudaEvent*>(&event))
+    ours->hold_back(handle());
+  else
+    event.wait();
+}
+
+void CudaStream::synchronize() {
+  use_device(card_.index);
+  check(cudaStreamSynchronize(handle()), "synchronize");
+  in_flight_.clear();
+}
+
+std::shared_ptr<Buffer> CudaStream::host_memory(std::size_t size_bytes) {
+  use_device(card_.index);
+  return pinned_->take(size_bytes);
+}
+
+void CudaStream::begin_kernel() {
+  use_device(card_.index);
+}
+
+void CudaStream::end_kernel() noexcept {
+  // What went wrong is told by the next call.
+  if (waits_for_each_kernel_) (void)cudaStreamSynchronize(handle());
+}
+
+void CudaStream::hold(std::shared_ptr<Buffer> memory) {
+  while (!in_flight_.empty() && in_flight_.front().done->is_done()) in_flight_.pop_front();
+  in_flight_.push_back({record(), std::move(memory)});
+}
+
+namespace {
+
+const CudaStream& stream_of_card(const Stream& stream) {
+  const auto* ours = dynamic_cast<const CudaStream*>(&stream);
+  HONE_CHECK(ours != nullptr, "a kernel for cards was given a stream of {}", name_of(stream.device()));
+  return *ours;
+}
+
+}  // namespace
+
+cudaStream_t cuda_stream(const Stream& stream) {
+  return stream_of_card(stream).handle();
+}
+
+const CudaCard& card_of(const Stream& stream) {
+  return stream_of_card(stream).card();
+}
+
+std::shared_ptr<void>& library_state(Stream& stream) {
+  return const_cast<CudaStream&>(stream_of_card(stream)).library_state();
+}
+
+std::unique_ptr<Stream> make_cuda_stream(Device device, int num_threads, int first_core) {
+  return std::make_unique<CudaStream>(cuda::find_card(device.index), num_threads, first_core);
+}
+
+}  // namespace hone::device

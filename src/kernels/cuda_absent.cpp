@@ -1,0 +1,28 @@
+// In place of kernels/cuda where hone is built without CUDA.
+#include "base/error.h"
+#include "device/cuda_device.h"
+#include "kernels/cuda/card.h"
+#include "kernels/cuda/register.h"
+
+namespace hone::kernels {
+
+namespace {
+[[noreturn]] void fail_without_cuda() {
+  fail("device cuda: {}", device::cuda_report().why_none);
+}
+}  // namespace
+
+const KernelTable& cuda_kernels() {
+  fail_without_cuda();
+}
+DeviceDescription describe_card(device::Device) {
+  fail_without_cuda();
+}
+ComputePeak measure_card_compute(device::Device) {
+  fail_without_cuda();
+}
+MemoryPeak measure_card_memory(device::Device) {
+  fail_without_cuda();
+}
+
+}  // namespace hone::kernels
