@@ -13,12 +13,62 @@
 #include "base/error.h"
 #include "cli/options.h"
 #include "cli/verbs.h"
+#include "device/cuda_device.h"
 #include "device/stream.h"
 #include "kernels/peak.h"
 
 namespace hone::cli {
 
 namespace {
+
+/// Of each card what it is and what it comes to; or why there is none.
+nlohmann::ordered_json describe_cards(const device::CudaReport& report, Team& team) {
+  nlohmann::ordered_json result{{"built_with_cuda", report.built}};
+  if (report.built) result["cuda_runtime"] = report.runtime;
+  if (!report.driver.empty()) result["cuda_driver"] = report.driver;
+  if (!report.why_none.empty()) result["why_none"] = report.why_none;
+  result["cards"] = nlohmann::ordered_json::array();
+  for (const auto& card : report.cards) {
+    const device::Device device{device::DeviceType::kCuda, card.index};
+    nlohmann::ordered_json row{{"device", name_of(device)},
+                               {"name", card.name},
+                               {"compute_capability", fmt::format("{}.{}", card.major, card.minor)},
+                               {"multiprocessors", card.multiprocessors},
+                               {"memory_gib", static_cast<double>(card.memory_bytes) / 0x1p30}};
+    try {
+      const auto compute = kernels::measure_compute_peak(device, team);
+      const auto memory = kernels::measure_memory_peak(device, team);
+      row["memory_available_gib"] = static_cast<double>(device::memory_of(device).available) / 0x1p30;
+      row["peak_gflops_f32"] = compute.f32;
+      row["peak_gflops_bf16"] = compute.bf16;
+      row["memory_read_gb_s"] = memory.read;
+      row["memory_copy_gb_s"] = memory.copy;
+    } catch (const Error& e) {
+      row["why_not"] = e.what();
+    }
+    result["cards"].push_back(std::move(row));
+  }
+  return result;
+}
+
+void show_cards(Card& card, const nlohmann::ordered_json& gpu) {
+  if (gpu.contains("why_none")) card.row("gpu", "none: " + gpu["why_none"].get<std::string>());
+  for (const auto& row : gpu["cards"]) {
+    std::string text = fmt::format(
+        "{}: {}, compute capability {}, {} multiprocessors, {:.1f} GiB", row["device"].get<std::string>(),
+        row["name"].get<std::string>(), row["compute_capability"].get<std::string>(),
+        row["multiprocessors"].get<int>(), row["memory_gib"].get<double>());
+    if (row.contains("why_not"))
+      text += "; not used: " + row["why_not"].get<std::string>();
+    else
+      text += fmt::format(
+          " ({:.1f} free), {:.0f} TFLOP/s f32, {:.0f} bf16, {:.0f} GB/s copied; CUDA {}, the driver runs {}",
+          row["memory_available_gib"].get<double>(), row["peak_gflops_f32"].get<double>() / 1e3,
+          row["peak_gflops_bf16"].get<double>() / 1e3, row["memory_copy_gb_s"].get<double>(),
+          gpu["cuda_runtime"].get<std::string>(), gpu["cuda_driver"].get<std::string>());
+    card.row("gpu", text);
+  }
+}
 
 void run(bool json) {
   Team team;
@@ -30,6 +80,7 @@ void run(bool json) {
   struct sysinfo system {};
   ::sysinfo(&system);
   const double total = static_cast<double>(system.totalram) * system.mem_unit;
+  const auto gpu = describe_cards(device::cuda_report(), team);
   nlohmann::ordered_json row{
       {"processor", description.processor},
       {"cores", threads},
@@ -42,6 +93,7 @@ void run(bool json) {
       {"peak_gflops_bf16", compute.bf16},
       {"memory_read_gb_s", memory.read},
       {"memory_copy_gb_s", memory.copy},
+      {"gpu", gpu},
       {"libraries",
        {{"fmt", FMT_VERSION},
         {"nlohmann_json", NLOHMANN_JSON_VERSION_MAJOR * 10000 + NLOHMANN_JSON_VERSION_MINOR * 100 +
@@ -67,7 +119,7 @@ void run(bool json) {
   card.row("threads",
            fmt::format("{}, one per core; pinned{} (train.threads and --threads set another number)", threads,
                        pinning_is_off() ? " no: HONE_PIN is 0" : ""));
-  card.row("gpu", "none is used: hone computes on the CPU so far");
+  show_cards(card, gpu);
   fmt::print("{}", card.str());
 }
 

@@ -41,14 +41,17 @@ class StdoutToStderr {
   int stdout_ = -1;
 };
 
-/// --dtype f32|bf16 and --threads N.
+/// --dtype f32|bf16, --device cpu|cuda[:N] and --threads N.
 struct ComputeOptions {
   std::string dtype = "auto";
+  std::string device = "cpu";
   int threads = 0;
 
   void add_to(CLI::App& verb) {
     verb.add_option("--dtype", dtype, "what to compute in: f32, bf16, or auto (the checkpoint's own)")
         ->check(CLI::IsMember({"f32", "bf16", "auto"}))
+        ->capture_default_str();
+    verb.add_option("--device", device, "what computes: cpu, cuda (the first NVIDIA card), cuda:N")
         ->capture_default_str();
     add_threads_to(verb);
   }
@@ -58,7 +61,7 @@ struct ComputeOptions {
         ->capture_default_str();
   }
   std::optional<DType> compute_dtype() const { return dtype == "auto" ? std::nullopt : parse_dtype(dtype); }
-  /// A CPU context with pinned threads.
+  /// A context on --device. Throws Error(kUser) where that is none.
   ops::Context context() const;
   /// The checkpoint in --dtype, with progress on stderr where reading it takes long.
   model::CausalLM load(ops::Context& context, const std::string& model) const;

@@ -21,4 +21,8 @@ std::shared_ptr<Allocator> make_cuda_allocator(Device device) {
   fail("device {}: {}", name_of(device), kAbsent);
 }
 
+DeviceMemory cuda_memory(Device device) {
+  fail("device {}: {}", name_of(device), kAbsent);
+}
+
 }  // namespace hone::device

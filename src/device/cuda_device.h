@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "device/memory_of.h"
 #include "device/stream.h"
 
 namespace hone::device {
@@ -34,5 +35,7 @@ CudaReport cuda_report();
 // can use (bf16 came with compute capability 8.0).
 std::unique_ptr<Stream> make_cuda_stream(Device device, int num_threads, int first_core);
 std::shared_ptr<Allocator> make_cuda_allocator(Device device);
+/// For memory_of alone.
+DeviceMemory cuda_memory(Device device);
 
 }  // namespace hone::device

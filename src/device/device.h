@@ -13,8 +13,14 @@ enum class DeviceType { kCpu, kCuda, kMeta };
 struct Device {
   DeviceType type = DeviceType::kCpu;
   int index = 0;
+  DeviceType stands_for = DeviceType::kCpu;  // of kMeta: whose kernels' scratch memory is counted
   bool operator==(const Device&) const = default;
 };
+
+/// What `device` would do, without doing it.
+inline Device meta_of(Device device) {
+  return {DeviceType::kMeta, 0, device.type == DeviceType::kMeta ? device.stands_for : device.type};
+}
 
 /// "cpu", "cuda:0", "meta".
 std::string name_of(Device device);

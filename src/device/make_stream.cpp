@@ -13,7 +13,7 @@ std::unique_ptr<Stream> make_stream(Device device, int num_threads, int first_co
     case DeviceType::kCuda:
       return make_cuda_stream(device, num_threads, first_core);
     case DeviceType::kMeta:
-      return std::make_unique<MetaStream>(num_threads);
+      return std::make_unique<MetaStream>(num_threads, device.stands_for);
   }
   HONE_CHECK(false, "no device of type {}", static_cast<int>(device.type));
 }

@@ -61,8 +61,8 @@ class CpuMemory final : public BlockSource {
 
 class MetaBuffer final : public Buffer {
  public:
-  MetaBuffer(std::shared_ptr<MemoryLedger> ledger, std::size_t size_bytes, Purpose purpose)
-      : Buffer(Device{DeviceType::kMeta, 0}, nullptr, size_bytes),
+  MetaBuffer(Device device, std::shared_ptr<MemoryLedger> ledger, std::size_t size_bytes, Purpose purpose)
+      : Buffer(device, nullptr, size_bytes),
         entry_(std::move(ledger), purpose, size_bytes) {}
 
  private:
@@ -71,13 +71,15 @@ class MetaBuffer final : public Buffer {
 
 class MetaAllocator final : public Allocator {
  public:
+  explicit MetaAllocator(Device device) : device_(device) {}
   std::shared_ptr<Buffer> allocate(std::size_t size_bytes, Purpose purpose) override {
-    return std::make_shared<MetaBuffer>(ledger_, size_bytes, purpose);
+    return std::make_shared<MetaBuffer>(device_, ledger_, size_bytes, purpose);
   }
   MemoryLedger& ledger() override { return *ledger_; }
-  Device device() const override { return {DeviceType::kMeta, 0}; }
+  Device device() const override { return device_; }
 
  private:
+  Device device_;
   std::shared_ptr<MemoryLedger> ledger_ = std::make_shared<MemoryLedger>();
 };
 
@@ -124,7 +126,7 @@ std::shared_ptr<Allocator> make_allocator(Device device) {
     case DeviceType::kCuda:
       return make_cuda_allocator(device);
     case DeviceType::kMeta:
-      return std::make_shared<MetaAllocator>();
+      return std::make_shared<MetaAllocator>(device);
   }
   HONE_CHECK(false, "no device of type {}", static_cast<int>(device.type));
 }

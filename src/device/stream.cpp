@@ -86,7 +86,8 @@ std::shared_ptr<Buffer> CpuStream::host_memory(std::size_t size_bytes) {
   return pageable_memory(size_bytes);
 }
 
-MetaStream::MetaStream(int num_threads) : Stream(make_allocator({DeviceType::kMeta, 0}), num_threads) {}
+MetaStream::MetaStream(int num_threads, DeviceType stands_for)
+    : Stream(make_allocator({DeviceType::kMeta, 0, stands_for}), num_threads) {}
 
 void MetaStream::download(const void*, std::shared_ptr<Buffer> to) {
   std::memset(to->data(), 0, to->size_bytes());

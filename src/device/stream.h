@@ -134,7 +134,7 @@ class CpuStream : public Stream {
 /// Counts memory and work without doing any.
 class MetaStream final : public Stream {
  public:
-  explicit MetaStream(int num_threads);
+  explicit MetaStream(int num_threads, DeviceType stands_for = DeviceType::kCpu);
 
   void upload(std::span<const std::byte>, void*) override {}
   void download(const void* from, std::shared_ptr<Buffer> to) override;

@@ -25,4 +25,11 @@ MemoryPeak measure_card_memory(device::Device) {
   fail_without_cuda();
 }
 
+#define HONE_SLOT(name, ArgsOf)                    \
+  std::int64_t cuda_scratch_bytes(const ArgsOf&) { \
+    fail_without_cuda();                           \
+  }
+HONE_KERNEL_SLOTS(HONE_SLOT)
+#undef HONE_SLOT
+
 }  // namespace hone::kernels

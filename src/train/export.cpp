@@ -150,7 +150,7 @@ ExportReport export_checkpoint(const ExportOptions& options) {
 
   // On the meta device: shapes and the plan of files, no weights. What is written comes from the checkpoint's
   // pages.
-  ops::Context context({device::DeviceType::kMeta, 0}, 1);
+  ops::Context context(device::meta_of({}), 1);
   auto model = model::CausalLM::from_pretrained(
       context, report.base, {.quantized = recipe ? recipe->quantized : model::QuantizedStorage::kDequantize});
   const SavedTensors saved = open_tensors(report.checkpoint);

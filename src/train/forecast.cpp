@@ -18,7 +18,7 @@ MemoryForecast held_memory(const ops::Context& context, const model::ParameterSe
 
 StepForecast forecast_steps(const model::DecoderSpec& spec, DType dtype,
                             std::span<const model::TokenBatch> batches, const ForecastOptions& options) {
-  ops::Context context({device::DeviceType::kMeta, 0}, options.threads);
+  ops::Context context(device::meta_of(options.device), options.threads);
   model::Decoder decoder(spec, context, dtype, options.untied_head);
   decoder.parameters().set_trainable(options.freeze, options.gradient_dtype);
   Optimizer optimizer(context, decoder.parameters(), options.optimizer);

@@ -42,7 +42,8 @@ struct ForecastOptions {
   bool untied_head = false;              // as Decoder
   DType gradient_dtype = DType::kF32;    // f32, or the weights' dtype
   OptimizerOptions optimizer = {};
-  int threads = 1;  // each has scratch memory of its own
+  int threads = 1;             // of the CPU; each has scratch memory of its own
+  device::Device device = {};  // whose kernels' scratch memory is counted
   std::span<const model::TokenBatch> evaluation_batches =
       {};  // what evaluations between steps compute at once
 };

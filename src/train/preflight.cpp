@@ -2,42 +2,17 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <optional>
 
 #include "base/console.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "device/memory_of.h"
 #include "hub/hub_cache.h"
 #include "model/decoder.h"
 #include "train/forecast.h"
 
 namespace hone::train {
-
-namespace {
-
-/// The number in a file of one number; -1 where there is none ("max", say).
-double number_in(const char* path) {
-  std::ifstream in(path);
-  double value = 0;
-  return in >> value ? value : -1;
-}
-
-/// Bytes: what the system calls available, or the control group's limit where that is less. 0: not known.
-double available_memory_bytes() {
-  double available = 0;
-  std::ifstream info("/proc/meminfo");
-  for (std::string key; info >> key; std::getline(info, key)) {
-    double kib = 0;
-    if (key == "MemAvailable:" && info >> kib) available = kib * 1024;
-  }
-  const double limit = number_in("/sys/fs/cgroup/memory.max");
-  if (limit > 0)
-    available = std::min(available, limit);  // what is in use there may be page cache, given back
-  return available;
-}
-
-}  // namespace
 
 void check_paths(const Recipe& recipe) {
   const auto relative_to = [](const std::filesystem::path& path) {
@@ -65,7 +40,7 @@ void check_paths(const Recipe& recipe) {
 }
 
 void check_shapes(const Recipe& recipe, const model::ModelDescription& description) {
-  ops::Context context({device::DeviceType::kMeta, 0}, 1);
+  ops::Context context(device::meta_of(recipe.device), 1);
   const DType dtype =
       (recipe.dtype ? recipe.dtype : description.config.dtype()) == DType::kBF16 ? DType::kBF16 : DType::kF32;
   model::Decoder shapes(description.spec, context, dtype);
@@ -83,12 +58,13 @@ void check_shapes(const Recipe& recipe, const model::ModelDescription& descripti
     fail("{}: {}", recipe.place("train.optimizer.groups"), e.what());
   }
   const auto needed = static_cast<double>(held_memory(context, shapes.parameters()).total());
-  const double available = available_memory_bytes();
+  const auto available = static_cast<double>(device::memory_of(recipe.device).available);
   if (available > 0 && needed > available)
-    log_warning(
-        "weights, optimizer and gradients take {}, and {} of memory are available: the system may end this "
-        "run",
-        bytes_text(needed), bytes_text(available));
+    log_warning("weights, optimizer and gradients take {}, and {} of memory are available{}: {}",
+                bytes_text(needed), bytes_text(available),
+                recipe.device == device::Device{} ? "" : " on " + device::name_of(recipe.device),
+                recipe.device == device::Device{} ? "the system may end this run"
+                                                  : "this run will end out of memory");
 }
 
 }  // namespace hone::train

@@ -12,6 +12,7 @@
 
 #include "base/dtype.h"
 #include "data/dataset.h"
+#include "device/device.h"
 #include "model/causal_lm.h"
 #include "train/optimizer.h"
 #include "train/recipe_data.h"
@@ -23,6 +24,7 @@ namespace hone::train {
 inline constexpr const char* kResolvedRecipeHeader = "# hone: resolved recipe";
 
 struct Recipe {
+  device::Device device;
   // model
   std::string model_path;
   std::optional<DType> dtype;  // nullopt: the checkpoint's own

@@ -346,8 +346,22 @@ void add_run_options(std::vector<Option>& options) {
   options.push_back(report_to_option());
 }
 
+Option device_option() {
+  return {"device", "cpu | cuda | cuda:N",
+          "what computes; cuda: the first NVIDIA card, cuda:1 the second. A run may go on on another",
+          [](Recipe& r, const RecipeValue& v) {
+            try {
+              r.device = device::parse_device(v.string());
+            } catch (const Error&) {
+              v.expected("cpu, cuda or cuda:N");
+            }
+            if (r.device.type == device::DeviceType::kMeta) v.expected("cpu, cuda or cuda:N");
+          },
+          [](const Recipe& r) { return device::name_of(r.device); }, Bearing::kNone};
+}
+
 std::vector<Option> make_options() {
-  std::vector<Option> options;
+  std::vector<Option> options{device_option()};
   Option model_path =
       path_option("model.path", &Recipe::model_path,
                   "a Hugging Face checkpoint directory, or a name of the hub that is in the local "

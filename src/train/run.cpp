@@ -187,7 +187,7 @@ Run open_run(const Recipe& recipe, const TrainOptions& options, const StopReques
           .state = resume.state()};
   if (run.state.started.empty()) run.state.started = text::moment_text(text::local_time());
   run.seq_len = seq_len_of(recipe, description.spec);
-  run.context = std::make_unique<ops::Context>(device::Device{}, recipe.threads);
+  run.context = std::make_unique<ops::Context>(recipe.device, recipe.threads);
   open_data(run, description.spec.vocab, stop);
   const std::string key = key_of(run);
   if (resume.exists()) check_key(run, key, options.extend);

@@ -10,6 +10,7 @@
 
 #include "base/console.h"
 #include "base/process_memory.h"
+#include "device/memory_of.h"
 #include "train/batches.h"
 #include "train/start_card.h"
 
@@ -36,10 +37,16 @@ std::int64_t last_logged_step(const TrainState& state) {
   return state.waiting || state.step == 0 ? state.step - 1 : state.step;
 }
 
-/// What the process holds that the device's allocator did not hand out.
+/// What is taken of the device's memory that its allocator did not hand out: by the process, and of a card by
+/// its driver and by other programs, too.
 std::int64_t program_bytes(const ops::Context& context) {
+  const std::int64_t held = context.allocator().held_bytes();
+  if (!context.stream().shares_host_memory()) {
+    const auto memory = device::memory_of(context.device());
+    return std::max<std::int64_t>(0, memory.total - memory.available - held);
+  }
   trim_heap();  // of reading and tokenising; else it would stay to the end
-  return std::max<std::int64_t>(0, resident_bytes() - context.allocator().held_bytes());
+  return std::max<std::int64_t>(0, resident_bytes() - held);
 }
 
 /// Costs of the next micro-batch, and memory of the most demanding ones of the steps to come: ragged rows
@@ -59,6 +66,7 @@ StepForecast forecast_run(const Run& run) {
                                 .gradient_dtype = recipe.gradient_dtype(decoder.dtype()),
                                 .optimizer = recipe.optimizer,
                                 .threads = run.context->stream().num_threads(),
+                                .device = run.context->device(),
                                 .evaluation_batches = evaluated};
   const auto batches = demanding_micro_batches(*run.train_data, run.state.cursor,
                                                std::max<std::int64_t>(1, run.steps - run.state.step),
@@ -105,6 +113,7 @@ void RunLog::show_start_card(const Run& run) const {
                          .history = run.state.history,
                          .seq_len = run.seq_len,
                          .threads = run.context->stream().num_threads(),
+                         .processor = kernels::describe(run.context->device()).processor,
                          .isa = kernels::describe(run.context->device()).kernels,
                          .peak_gflops = peak_gflops_,
                          .peak_gb_s = ceilings_.gb_s,
@@ -142,7 +151,10 @@ StepRecord RunLog::record_of(const Run& run, const StepResult& result, double le
   record.optimizer_ms = result.optimizer_ms;
   record.speed_of_light =
       (static_cast<double>(result.tokens) * least_seconds_per_token_ + least_update_seconds_) / seconds;
-  record.memory_mib = static_cast<double>(std::max(peak_resident_before_, peak_resident_bytes())) / 0x1p20;
+  const std::int64_t peak = run.context->stream().shares_host_memory()
+                                ? std::max(peak_resident_before_, peak_resident_bytes())
+                                : memory_.program + run.context->allocator().held_bytes();
+  record.memory_mib = static_cast<double>(peak) / 0x1p20;
   record.skipped = result.skipped;
   record.has_experts = !result.expert_counts.empty();
   for (const auto& counts : result.expert_counts) {

@@ -161,8 +161,12 @@ std::string history_text(const StartCardFacts& f) {
 std::string start_card(const StartCardFacts& f) {
   Card card;
   card.row("hone", model_text(f));
-  card.row("device", fmt::format("cpu, {}, {} kernels, {:.0f} GFLOP/s and {:.0f} GB/s measured peak",
-                                 counted(f.threads, "thread"), f.isa, f.peak_gflops, f.peak_gb_s));
+  const bool on_cpu = f.recipe->device.type == device::DeviceType::kCpu;
+  card.row("device",
+           fmt::format("{}, {}, {} kernels, {:.0f} GFLOP/s and {:.0f} GB/s measured peak",
+                       device::name_of(f.recipe->device),
+                       on_cpu ? counted(f.threads, "thread") : f.processor, f.isa, f.peak_gflops,
+                       f.peak_gb_s));
   card.row("data", data_text(*f.train, describe(f.recipe->train_data), f.recipe->packing));
   for (const auto& line : source_lines(f.train->statistics())) card.row("source", line);
   add_findings(card, *f.train);
@@ -183,9 +187,10 @@ std::string start_card(const StartCardFacts& f) {
   const auto& m = f.memory;
   const auto text = [](std::int64_t bytes) { return bytes_text(static_cast<double>(bytes)); };
   card.row("memory", fmt::format("weights {} + optimizer {} + gradients {} + activations {} + reserve {} + "
-                                 "program and data {} = {} ({})",
+                                 "{} {} = {} ({})",
                                  text(m.weights), text(m.optimizer), text(m.gradients), text(m.activations),
-                                 text(m.reserve), text(m.program), text(m.total()), master));
+                                 text(m.reserve),
+                                 on_cpu ? "program and data" : "driver and other programs", text(m.program), text(m.total()), master));
   card.row("save",
            fmt::format(
                "rehearsed: {} to {}{}", bytes_text(static_cast<double>(f.save_bytes)), f.recipe->output,

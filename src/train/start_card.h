@@ -22,6 +22,7 @@ struct StartCardFacts {
   std::vector<Extension> history = {};
   std::int64_t seq_len = 0;
   int threads = 0;
+  std::string processor;  // its maker's name for it
   std::string isa;
   double peak_gflops = 0, peak_gb_s = 0;
   double aux_coefficient = 0;

@@ -82,6 +82,14 @@ CudaCard find_card(int index) {
 
 }  // namespace cuda
 
+DeviceMemory cuda_memory(Device device) {
+  (void)cuda::find_card(device.index);
+  cuda::use_device(device.index);
+  std::size_t free = 0, total = 0;
+  cuda::check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+  return {static_cast<std::int64_t>(total), static_cast<std::int64_t>(free)};
+}
+
 CudaReport cuda_report() {
   CudaReport report{.built = true};
   int driver = 0, runtime = 0;

@@ -1,15 +1,21 @@
 // The meta device's table: every kernel records its cost and touches no memory. It takes from the stream the
-// scratch memory that the CPU's kernel takes, so that the ledger counts it.
+// scratch memory that the kernel of the device takes for which it stands, so that the ledger counts it.
+#include "kernels/cuda/register.h"
 #include "kernels/kernels.h"
 
 namespace hone::kernels {
 
 namespace {
 
-/// Takes from a meta stream what the CPU's kernel takes: by running that kernel, which does nothing else
-/// there. The reference takes nothing.
+/// Takes from a meta stream what a kernel takes. The CPU's is run, which does nothing else there; its
+/// reference takes nothing.
 template <typename Args>
 void take_scratch(const Args& a, Stream& stream) {
+  if (stream.device().stands_for == device::DeviceType::kCuda) {
+    if (const std::int64_t bytes = cuda_scratch_bytes(a); bytes > 0)
+      stream.shared_workspace(static_cast<std::size_t>(bytes));
+    return;
+  }
   constexpr auto kSlot = slot_of<Args>().member;
   static const Kernel<Args> kKernel = cpu_kernels(choose_cpu_isa()).*kSlot;
   static const bool kIsReference = kKernel == cpu_kernels(CpuIsa::kReference).*kSlot;
