@@ -88,8 +88,11 @@ void bench_step(const BenchStepOptions& options) {
   auto model = model::CausalLM::from_config(context, options.config, dtype, 1);
   const std::vector<model::TokenBatch> batches{random_batch(options, spec.vocab)};
   const double aux = spec.output_router_logits ? spec.aux_coefficient : 0.0;
-  const auto forecast = train::forecast_steps(
-      spec, dtype, batches, {.recompute = options.recompute, .aux_coefficient = aux, .threads = threads, .device = context.device()});
+  const auto forecast = train::forecast_steps(spec, dtype, batches,
+                                              {.recompute = options.recompute,
+                                               .aux_coefficient = aux,
+                                               .threads = threads,
+                                               .device = context.device()});
   trim_heap();
   reset_peak_resident();
   const std::int64_t weights_resident = resident_bytes();

@@ -54,10 +54,10 @@ nlohmann::ordered_json describe_cards(const device::CudaReport& report, Team& te
 void show_cards(Card& card, const nlohmann::ordered_json& gpu) {
   if (gpu.contains("why_none")) card.row("gpu", "none: " + gpu["why_none"].get<std::string>());
   for (const auto& row : gpu["cards"]) {
-    std::string text = fmt::format(
-        "{}: {}, compute capability {}, {} multiprocessors, {:.1f} GiB", row["device"].get<std::string>(),
-        row["name"].get<std::string>(), row["compute_capability"].get<std::string>(),
-        row["multiprocessors"].get<int>(), row["memory_gib"].get<double>());
+    std::string text = fmt::format("{}: {}, compute capability {}, {} multiprocessors, {:.1f} GiB",
+                                   row["device"].get<std::string>(), row["name"].get<std::string>(),
+                                   row["compute_capability"].get<std::string>(),
+                                   row["multiprocessors"].get<int>(), row["memory_gib"].get<double>());
     if (row.contains("why_not"))
       text += "; not used: " + row["why_not"].get<std::string>();
     else

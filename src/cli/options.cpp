@@ -61,7 +61,7 @@ StdoutToStderr::~StdoutToStderr() {
 }
 
 ops::Context ComputeOptions::context() const {
-  return ops::Context(device::parse_device(device), threads);
+  return ops::Context(device.empty() ? device::default_device() : device::parse_device(device), threads);
 }
 
 model::CausalLM ComputeOptions::load(ops::Context& context, const std::string& model) const {

@@ -44,15 +44,16 @@ class StdoutToStderr {
 /// --dtype f32|bf16, --device cpu|cuda[:N] and --threads N.
 struct ComputeOptions {
   std::string dtype = "auto";
-  std::string device = "cpu";
+  std::string device;  // "": device::default_device()
   int threads = 0;
 
   void add_to(CLI::App& verb) {
     verb.add_option("--dtype", dtype, "what to compute in: f32, bf16, or auto (the checkpoint's own)")
         ->check(CLI::IsMember({"f32", "bf16", "auto"}))
         ->capture_default_str();
-    verb.add_option("--device", device, "what computes: cpu, cuda (the first NVIDIA card), cuda:N")
-        ->capture_default_str();
+    verb.add_option(
+        "--device", device,
+        "what computes: cpu, cuda (the first NVIDIA card), cuda:N; default: HONE_DEVICE, else cpu");
     add_threads_to(verb);
   }
   void add_threads_to(CLI::App& verb) {

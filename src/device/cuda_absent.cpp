@@ -6,7 +6,7 @@ namespace hone::device {
 
 namespace {
 constexpr const char* kAbsent =
-    "this hone was built without CUDA: configure with -DHONE_CUDA=ON, or use device cpu";
+    "this hone was built without CUDA; configure with -DHONE_CUDA=ON, or use device cpu";
 }
 
 CudaReport cuda_report() {

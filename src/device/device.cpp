@@ -1,6 +1,7 @@
 #include "device/device.h"
 
 #include <charconv>
+#include <cstdlib>
 
 #include "base/error.h"
 
@@ -31,6 +32,16 @@ Device parse_device(std::string_view name) {
     fail("device '{}': after 'cuda:' comes the number of a card, from 0 on", name);
   }
   fail("unknown device '{}'; known: cpu, cuda, cuda:N", name);
+}
+
+Device default_device() {
+  const char* asked = std::getenv("HONE_DEVICE");
+  if (asked == nullptr || *asked == '\0') return {};
+  try {
+    return parse_device(asked);
+  } catch (const Error& e) {
+    fail("HONE_DEVICE: {}", e.what());
+  }
 }
 
 }  // namespace hone::device

@@ -26,5 +26,8 @@ inline Device meta_of(Device device) {
 std::string name_of(Device device);
 /// The inverse of name_of; "cuda" is the first card. Throws Error(kUser) that lists the known devices.
 Device parse_device(std::string_view name);
+/// What computes where nothing says so: the CPU, or what the environment variable HONE_DEVICE names. Throws
+/// Error(kUser) where that is none.
+Device default_device();
 
 }  // namespace hone::device

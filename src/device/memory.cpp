@@ -62,8 +62,7 @@ class CpuMemory final : public BlockSource {
 class MetaBuffer final : public Buffer {
  public:
   MetaBuffer(Device device, std::shared_ptr<MemoryLedger> ledger, std::size_t size_bytes, Purpose purpose)
-      : Buffer(device, nullptr, size_bytes),
-        entry_(std::move(ledger), purpose, size_bytes) {}
+      : Buffer(device, nullptr, size_bytes), entry_(std::move(ledger), purpose, size_bytes) {}
 
  private:
   LedgerEntry entry_;

@@ -29,7 +29,8 @@ bool is_user_error(const std::exception& error) {
 }
 
 AutoModelForCausalLM::Impl::Impl(const LoadOptions& options)
-    : context(device::parse_device(options.device), options.threads) {}
+    : context(options.device.empty() ? device::default_device() : device::parse_device(options.device),
+              options.threads) {}
 
 void AutoModelForCausalLM::Impl::make_trainable() {
   if (is_trainable) return;

@@ -18,7 +18,7 @@ class Tape;
 class Context {
  public:
   /// num_threads 0: one per available core. Throws Error(kUser) where the device cannot be used.
-  explicit Context(device::Device device = {}, int num_threads = 0);
+  explicit Context(device::Device device = device::default_device(), int num_threads = 0);
 
   device::Device device() const { return stream_->device(); }
   device::Allocator& allocator() const { return stream_->allocator(); }

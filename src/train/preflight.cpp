@@ -39,6 +39,14 @@ void check_paths(const Recipe& recipe) {
   for (const auto& set : recipe.eval_data) check_sources("data.eval", set.sources);
 }
 
+void check_device(const Recipe& recipe) {
+  try {
+    (void)device::memory_of(recipe.device);
+  } catch (const Error& e) {
+    fail("{}: {}", recipe.place("device"), e.what());
+  }
+}
+
 void check_shapes(const Recipe& recipe, const model::ModelDescription& description) {
   ops::Context context(device::meta_of(recipe.device), 1);
   const DType dtype =

@@ -10,6 +10,9 @@ namespace hone::train {
 /// output lies inside the model.
 void check_paths(const Recipe& recipe);
 
+/// Throws Error(kUser), with the line that asks for it, where the device cannot be used here.
+void check_device(const Recipe& recipe);
+
 /// Allocates nothing. Throws Error(kUser) for patterns (freeze, optimizer groups) that are none, match
 /// nothing, or leave nothing to train; warns where the memory that a run holds throughout is more than this
 /// machine has.

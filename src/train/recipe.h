@@ -24,7 +24,7 @@ namespace hone::train {
 inline constexpr const char* kResolvedRecipeHeader = "# hone: resolved recipe";
 
 struct Recipe {
-  device::Device device;
+  device::Device device = device::default_device();
   // model
   std::string model_path;
   std::optional<DType> dtype;  // nullopt: the checkpoint's own

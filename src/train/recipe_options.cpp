@@ -347,8 +347,10 @@ void add_run_options(std::vector<Option>& options) {
 }
 
 Option device_option() {
-  return {"device", "cpu | cuda | cuda:N",
-          "what computes; cuda: the first NVIDIA card, cuda:1 the second. A run may go on on another",
+  return {"device",
+          "cpu | cuda | cuda:N",
+          "what computes; cuda: the first NVIDIA card, cuda:1 the second. A run may be continued on another. "
+          "Default: HONE_DEVICE, else cpu",
           [](Recipe& r, const RecipeValue& v) {
             try {
               r.device = device::parse_device(v.string());
@@ -357,7 +359,8 @@ Option device_option() {
             }
             if (r.device.type == device::DeviceType::kMeta) v.expected("cpu, cuda or cuda:N");
           },
-          [](const Recipe& r) { return device::name_of(r.device); }, Bearing::kNone};
+          [](const Recipe& r) { return device::name_of(r.device); },
+          Bearing::kNone};
 }
 
 std::vector<Option> make_options() {

@@ -25,6 +25,7 @@ std::int64_t seq_len_of(const Recipe& recipe, const model::DecoderSpec& spec) {
 /// config.json first: the cheapest thing that can be wrong.
 model::ModelDescription check_recipe(const Recipe& recipe) {
   check_paths(recipe);
+  check_device(recipe);
   for (const auto& note : recipe.notes) log_warning("{}", note);
   auto description = model::describe(recipe.model_path);
   model::check_runs(description.spec);

@@ -164,9 +164,8 @@ std::string start_card(const StartCardFacts& f) {
   const bool on_cpu = f.recipe->device.type == device::DeviceType::kCpu;
   card.row("device",
            fmt::format("{}, {}, {} kernels, {:.0f} GFLOP/s and {:.0f} GB/s measured peak",
-                       device::name_of(f.recipe->device),
-                       on_cpu ? counted(f.threads, "thread") : f.processor, f.isa, f.peak_gflops,
-                       f.peak_gb_s));
+                       device::name_of(f.recipe->device), on_cpu ? counted(f.threads, "thread") : f.processor,
+                       f.isa, f.peak_gflops, f.peak_gb_s));
   card.row("data", data_text(*f.train, describe(f.recipe->train_data), f.recipe->packing));
   for (const auto& line : source_lines(f.train->statistics())) card.row("source", line);
   add_findings(card, *f.train);
@@ -189,8 +188,8 @@ std::string start_card(const StartCardFacts& f) {
   card.row("memory", fmt::format("weights {} + optimizer {} + gradients {} + activations {} + reserve {} + "
                                  "{} {} = {} ({})",
                                  text(m.weights), text(m.optimizer), text(m.gradients), text(m.activations),
-                                 text(m.reserve),
-                                 on_cpu ? "program and data" : "driver and other programs", text(m.program), text(m.total()), master));
+                                 text(m.reserve), on_cpu ? "program and data" : "driver and other programs",
+                                 text(m.program), text(m.total()), master));
   card.row("save",
            fmt::format(
                "rehearsed: {} to {}{}", bytes_text(static_cast<double>(f.save_bytes)), f.recipe->output,

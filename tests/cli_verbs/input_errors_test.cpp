@@ -201,6 +201,17 @@ TEST_F(BadCommandLine, DtypeThatDoesNotExist) {
                            {"--dtype", "f64", "f32", "bf16"});
 }
 
+TEST_F(BadCommandLine, DevicesThatAreNotThere) {
+  const std::string model = std::string(HONE_SOURCE) + "/demo/model";
+  expect_refused(workspace_.hone({"bench", "step", model, "--device", "gpu"}),
+                 {"unknown device 'gpu'", "cpu, cuda, cuda:N"});
+  expect_refused(workspace_.hone({"bench", "step", model, "--device", "cuda:x"}),
+                 {"cuda:x", "number of a card"});
+  expect_refused(workspace_.hone({"bench", "step", model, "--device", "cuda:99"}), {"device cuda:99: "});
+  expect_refused(workspace_.hone({"bench", "step", model}, "HONE_DEVICE=tpu; export HONE_DEVICE;"),
+                 {"HONE_DEVICE", "unknown device 'tpu'"});
+}
+
 TEST_F(BadCommandLine, MissingOption) {
   expect_refused_arguments({"logits", "model", "--ids", "i"}, {"--out"});
 }

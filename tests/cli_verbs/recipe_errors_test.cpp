@@ -36,6 +36,16 @@ TEST_P(RecipeSlip, IsToldOrTaken) {
 INSTANTIATE_TEST_SUITE_P(
     Slips, RecipeSlip,
     testing::Values(
+        Slip{"unknown_device",
+             kStart + "device: gpu\n",
+             {},
+             {"recipe.yaml:4: device is gpu, expected cpu, cuda"}},
+        Slip{"card_without_number", "", {"device=cuda:x"}, {"device is cuda:x, expected cpu, cuda or cuda:N"}},
+        Slip{"card_that_is_not_there",
+             kStart + "device: cuda:99\n",
+             {},
+             {"recipe.yaml:4: device: device cuda:99: "}},
+        Slip{"device_by_name", kStart + "device: cpu\ntrain: {steps: 1}\n", {}, {}},
         Slip{"exponent_without_a_point", "", {"train.optimizer.lr=1e-5"}, {}},
         Slip{"quoted_number",
              kStart + "train: {steps: \"2\"}\n",

@@ -87,7 +87,7 @@ class LeavingWeights : public testing::TestWithParam<std::string> {
     return result;
   }
 
-  ops::Context context_{{}, 1};
+  ops::Context context_{device::default_device(), 1};
 };
 
 TEST_P(LeavingWeights, GiveTheSameBitsInTheMemoryOfTwoLayers) {

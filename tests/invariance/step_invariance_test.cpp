@@ -52,7 +52,7 @@ model::TokenBatch weighted(const model::TokenBatch& row, float weight) {
 
 /// Gradients of one step's language-model loss on a golden checkpoint.
 Gradients gradients(const std::vector<model::TokenBatch>& batches, const Setting& setting = {}) {
-  ops::Context context({}, setting.threads);
+  ops::Context context(device::default_device(), setting.threads);
   if (setting.kernels != nullptr) context.set_kernels(*setting.kernels);
   auto model = model::CausalLM::from_pretrained(
       context, std::string(HONE_TEST_DATA) + "/golden/qwen3_moe-default", {.dtype = DType::kF32});
@@ -96,7 +96,7 @@ TEST(StepInvariance, TheOrderOfRowsDoesNotMatter) {
 }
 
 TEST(StepInvariance, AStepWithoutATargetChangesNothing) {
-  ops::Context context({}, 1);
+  ops::Context context(device::default_device(), 1);
   auto model = model::CausalLM::from_pretrained(
       context, std::string(HONE_TEST_DATA) + "/golden/qwen3_moe-default", {.dtype = DType::kF32});
   auto& parameters = model.decoder().parameters();
@@ -165,7 +165,7 @@ TEST(StepInvariance, WeightsThatAreAllTheSameChangeNothing) {
 }
 
 TEST(StepInvariance, AnEvaluationIsWeightedAsAStep) {
-  ops::Context context({}, 1);
+  ops::Context context(device::default_device(), 1);
   auto model = model::CausalLM::from_pretrained(
       context, std::string(HONE_TEST_DATA) + "/golden/qwen3_moe-default", {.dtype = DType::kF32});
   auto once = rows(3);
