@@ -1,14 +1,23 @@
-# HONE_CUDA: OFF; ON, the kernels for NVIDIA cards by nvcc; EMULATION, the same files by g++ for the emulator (emulation/cuda),
-# which runs and checks them on the processor.
-set(HONE_CUDA OFF CACHE STRING "Kernels for NVIDIA cards: OFF, ON (nvcc) or EMULATION (the processor plays the card)")
-set_property(CACHE HONE_CUDA PROPERTY STRINGS OFF ON EMULATION)
-if(NOT HONE_CUDA)
+# HONE_CUDA: ON, the kernels for NVIDIA cards by nvcc; EMULATION, the same files by g++ for the emulator (emulation/cuda), which runs and
+# checks them on the processor; AUTO; OFF.
+set(HONE_CUDA AUTO CACHE STRING "Kernels for NVIDIA cards: AUTO (ON where there is nvcc), ON, OFF or EMULATION (the processor plays the card)")
+set_property(CACHE HONE_CUDA PROPERTY STRINGS AUTO ON OFF EMULATION)
+set(cuda ${HONE_CUDA})
+if(cuda STREQUAL AUTO)
+  include(CheckLanguage)
+  check_language(CUDA)
+  set(cuda ON)
+  if(NOT CMAKE_CUDA_COMPILER)
+    set(cuda OFF)
+  endif()
+endif()
+if(NOT cuda)
   return()
 endif()
 # What the emulator checks is what these make g++ call (emulation/cuda/instrument.cpp); the sanitizers themselves are not linked.
 set(HONE_CUDA_EMULATION_FLAGS -x c++ -O1 -Wno-unknown-pragmas -fsanitize=thread,alignment,bounds --param=tsan-instrument-func-entry-exit=0)
 
-if(NOT HONE_CUDA STREQUAL EMULATION)
+if(NOT cuda STREQUAL EMULATION)
   set(CMAKE_CUDA_ARCHITECTURES 80;90a;100;120 CACHE STRING "Compute capabilities")
   enable_language(CUDA)
   foreach(kind STANDARD EXTENSION)  # which CMake 3.25 does not know of nvcc
@@ -31,7 +40,7 @@ add_library(hone_kernels_cuda STATIC ${kernels} ${host})
 target_link_libraries(hone_kernels_cuda PUBLIC hone_kernels hone_cuda_runtime)
 target_link_libraries(hone_kernels PRIVATE hone_kernels_cuda)  # whose table is one of its tables
 set_target_properties(hone_kernels_cuda PROPERTIES UNITY_BUILD OFF)
-if(HONE_CUDA STREQUAL EMULATION)
+if(cuda STREQUAL EMULATION)
   find_package(OpenMP REQUIRED)  # the emulator alone has it
   file(GLOB emulator CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/emulation/cuda/*.cpp)
   add_library(hone_cuda_emulation STATIC ${emulator})
