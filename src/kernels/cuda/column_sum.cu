@@ -3,21 +3,6 @@
 #include "kernels/cuda/register.h"
 
 namespace hone::kernels::cuda {
-namespace {
-
-template <typename X>
-struct RowTerms {
-  Rows<const X> x;
-  bool vectors;
-  __device__ __forceinline__ void add(Index row, Index col, Index n, float (&sum)[kPack]) const {
-    float v[kPack];
-    load(x.at(row, col), n, vectors, v);
-#pragma unroll
-    for (int i = 0; i < kPack; ++i) sum[i] += v[i];
-  }
-};
-
-}  // namespace
 
 std::int64_t scratch_bytes_of(const ColumnSumArgs& a) {
   return column_scratch_bytes(a.x.rows, a.x.cols);

@@ -55,6 +55,19 @@ __global__ void sum_partial_rows(const float* partial, Index rows, Index cols, O
   put(out[col], accumulate ? to_float(out[col]) + sum : sum);
 }
 
+/// The numbers of a matrix themselves.
+template <typename X>
+struct RowTerms {
+  Rows<const X> x;
+  bool vectors;
+  __device__ __forceinline__ void add(Index row, Index col, Index n, float (&sum)[kPack]) const {
+    float v[kPack];
+    load(x.at(row, col), n, vectors, v);
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) sum[i] += v[i];
+  }
+};
+
 /// out (cols), f32 or bf16: [itself +] the sums of the terms over all rows. Takes the shared workspace.
 template <typename Terms>
 void sum_columns(const Terms& terms, Index rows, Index cols, void* out, DType out_dtype, bool accumulate,

@@ -10,9 +10,9 @@ namespace hone::kernels {
 namespace {
 
 /// Slots whose kernel is still to come.
-constexpr auto kHoles = std::to_array<std::string_view>(
-    {"matmul", "attention", "attention_grad", "router", "router_grad", "moe_plan", "experts", "experts_grad",
-     "load_balancing", "linear_cross_entropy", "head_statistics", "head_grad"});
+constexpr auto kHoles =
+    std::to_array<std::string_view>({"matmul", "attention", "attention_grad", "experts", "experts_grad",
+                                     "linear_cross_entropy", "head_statistics", "head_grad"});
 
 constexpr bool is_hole(std::string_view name) {
   return std::ranges::find(kHoles, name) != kHoles.end();
