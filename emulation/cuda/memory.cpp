@@ -43,6 +43,12 @@ std::size_t taken(std::size_t size) {
   return (size + kRedZone + 511) / 512 * 512;
 }
 
+/// The whole pages among these bytes: what shares one with a neighbour stays.
+void give_pages_back(std::uintptr_t begin, std::size_t size) {
+  const std::uintptr_t first = (begin + 4095) / 4096 * 4096, end = (begin + size) / 4096 * 4096;
+  ::madvise(reinterpret_cast<void*>(first), end - first, MADV_DONTNEED);
+}
+
 /// Constants of the program and its libraries: kernels may read them.
 struct ReadOnly {
   std::vector<std::pair<std::uintptr_t, std::uintptr_t>> ranges;
@@ -233,10 +239,9 @@ bool release(void* pointer) {
   const std::size_t take = taken(found->second);
   mark(h.arena, pointer, take, false, false);
   if (take > (std::size_t{1} << 20)) {  // pages go back: the shadow is many times the memory
-    ::madvise(pointer, take, MADV_DONTNEED);
-    Cell* cells = h.arena.cells + h.arena.granule(found->first);
-    const auto begin = (reinterpret_cast<std::uintptr_t>(cells) + 4095) / 4096 * 4096;
-    ::madvise(reinterpret_cast<void*>(begin), take / kGranule * sizeof(Cell) - 4096, MADV_DONTNEED);
+    give_pages_back(found->first, take);
+    give_pages_back(reinterpret_cast<std::uintptr_t>(h.arena.cells + h.arena.granule(found->first)),
+                    take / kGranule * sizeof(Cell));
   }
   h.kept.emplace(take, found->first);
   h.bytes -= found->second;

@@ -3,6 +3,7 @@
 #include <cuda_runtime.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 #include <vector>
 
@@ -220,6 +221,21 @@ TEST(Emulation, CopiesFromPinnedMemoryReadItLate) {
   cudaFree(device);
   cudaFreeHost(pinned);
   cudaStreamDestroy(stream);
+}
+
+TEST(Emulation, WhatIsFreedTakesNothingOfItsNeighbours) {
+  // in sizes that end between pages, each before one that is kept
+  constexpr std::size_t kLarge = (std::size_t{2} << 20) + 512, kSmall = 1024;
+  for (int i = 0; i < 8; ++i) {
+    void *large = nullptr, *small = nullptr;
+    cudaMallocManaged(&large, kLarge + static_cast<std::size_t>(i) * 512);
+    cudaMallocManaged(&small, kSmall);
+    std::memset(small, 7, kSmall);
+    cudaFree(large);
+    const auto* bytes = static_cast<const unsigned char*>(small);
+    EXPECT_EQ(std::count(bytes, bytes + kSmall, 7), kSmall) << i;
+    cudaFree(small);
+  }
 }
 
 }  // namespace
