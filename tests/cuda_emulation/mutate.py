@@ -39,7 +39,7 @@ def planted(text, before, after):
 
 
 # Of a header's users, those that a filter runs.
-USERS = {"*rms_norm": ["norms.cu"], "*rms_norm*": ["norms.cu"], "*take_rows": ["index_rows.cu"]}
+USERS = {"*matmul": ["matmul.cu"], "*rms_norm": ["norms.cu"], "*rms_norm*": ["norms.cu"], "*take_rows": ["index_rows.cu"]}
 
 
 def outcome(build, commands, link, number, mutation):

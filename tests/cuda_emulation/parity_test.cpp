@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "device/stream.h"
 #include "kernels/cuda/register.h"
-#include "tests/kernels/cases.h"
+#include "tests/cuda_emulation/card_cases.h"
 
 namespace hone::test {
 namespace {
@@ -55,7 +55,7 @@ TEST_P(CudaKernels, AgreeWithTheReference) {
   const auto card = device::make_stream({device::DeviceType::kCuda, 0});
   Stream& stream = *card;
   int cases = 0;
-  for (const Case& c : all_cases()) {
+  for (const Case& c : card_cases()) {
     if (c.slot != GetParam()) continue;
     ++cases;
     const Outputs got = c.run(kernels::cuda_kernels(), stream);

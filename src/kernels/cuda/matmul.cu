@@ -1,0 +1,194 @@
+// Dense products by our own tiles. Few tiles with a long k are cut along k: each part's sums go to scratch
+// memory, and are added in the order of k.
+#include "kernels/cuda/matmul.h"
+
+#include <algorithm>
+
+#include "kernels/cuda/gemm.cuh"
+
+namespace hone::kernels::cuda {
+namespace {
+
+/// A matrix of f32 or bf16, told apart when it is read or written; data null: left out.
+struct Either {
+  void* data = nullptr;
+  Index stride = 0;
+  bool is_bf16 = false, vectors = false;
+
+  __device__ __forceinline__ void load_at(Index row, Index col, Index n, float (&v)[kPack]) const {
+    const Index at = row * stride + col;
+    if (is_bf16)
+      load(static_cast<const __nv_bfloat16*>(data) + at, n, vectors, v);
+    else
+      load(static_cast<const float*>(data) + at, n, vectors, v);
+  }
+  __device__ __forceinline__ void store_at(Index row, Index col, Index n, const float (&v)[kPack]) const {
+    const Index at = row * stride + col;
+    if (is_bf16)
+      store(static_cast<__nv_bfloat16*>(data) + at, n, vectors, v);
+    else
+      store(static_cast<float*>(data) + at, n, vectors, v);
+  }
+};
+Either either(const Matrix& m) {
+  if (!m.given()) return {};
+  return {m.data, m.stride, m.dtype == DType::kBF16, has_vectors(m)};
+}
+
+/// c = [c +] v [+ bias] [+ residual], a pack of a row at a time.
+struct Output {
+  Either c, bias, residual;
+  Index rows, columns;
+  bool accumulate;
+
+  __device__ __forceinline__ void put_at(Index row, Index col, float (&v)[kPack]) const {
+    if (row >= rows || col >= columns) return;
+    const Index n = columns - col;
+    float more[kPack];
+    if (bias.data != nullptr) {
+      bias.load_at(0, col, n, more);
+#pragma unroll
+      for (int i = 0; i < kPack; ++i) v[i] += more[i];
+    }
+    if (residual.data != nullptr) {
+      residual.load_at(row, col, n, more);
+#pragma unroll
+      for (int i = 0; i < kPack; ++i) v[i] += more[i];
+    }
+    if (accumulate) {
+      c.load_at(row, col, n, more);
+#pragma unroll
+      for (int i = 0; i < kPack; ++i) v[i] += more[i];
+    }
+    c.store_at(row, col, n, v);
+  }
+};
+
+/// How a product is cut.
+struct Cut {
+  Index m, n, k;
+  bool large;       // tiles of 128 x 128, else 64 x 64
+  Index parts;      // of k
+  Index k_of_part;  // a multiple of every kDepth
+};
+Cut cut_of(const MatmulArgs& a) {
+  Cut cut{a.c.rows, a.c.cols, a.transpose_a ? a.a.rows : a.a.cols, false, 1, 0};
+  // 96 tiles keep most of a card busy (an H200 has 132 multiprocessors, of two such blocks each)
+  constexpr Index kLargeTiles = 96, kBlocks = 128, kLeastK = 256, kMostParts = 64;
+  cut.large = a.a.dtype == DType::kBF16 && cut.m > 64 && cut.n > 64 &&
+              ceil_div(cut.m, 128) * ceil_div(cut.n, 128) >= kLargeTiles;
+  const Index tiles = ceil_div(cut.m, 64) * ceil_div(cut.n, 64);
+  if (!cut.large && tiles > 0)
+    cut.parts = std::max<Index>(1, std::min({kBlocks / tiles, cut.k / kLeastK, kMostParts}));
+  cut.k_of_part = ceil_div(ceil_div(cut.k, cut.parts), 32) * 32;
+  if (cut.k_of_part > 0) cut.parts = ceil_div(cut.k, cut.k_of_part);
+  return cut;
+}
+
+/// Blocks: x a tile (eight tile rows go along all columns together, so that what they read stays in L2), y a
+/// part of k, whose sums go to partial + y * rows * columns where there are several.
+template <typename Shape, bool kTransposeA, bool kTransposeB, bool kVectors>
+__global__ void __launch_bounds__(Shape::kTileThreads)
+    matmul_tiles(DenseLines<typename Shape::Number, kVectors> a,
+                 DenseLines<typename Shape::Number, kVectors> b, Output out, float* partial, Index k,
+                 Index k_of_part) {
+  HONE_DYNAMIC_SHARED(unsigned char, memory);
+  constexpr Index kGroup = 8;
+  const Index tile_rows = ceil_div(out.rows, Shape::kRows),
+              tile_columns = ceil_div(out.columns, Shape::kColumns);
+  const Index group = blockIdx.x / (kGroup * tile_columns), in_group = blockIdx.x % (kGroup * tile_columns);
+  const Index left = tile_rows - group * kGroup, of_group = left < kGroup ? left : kGroup;
+  const Index row = (group * kGroup + in_group % of_group) * Shape::kRows;
+  const Index column = in_group / of_group * Shape::kColumns;
+  const Index begin = blockIdx.y * k_of_part, end = begin + k_of_part < k ? begin + k_of_part : k;
+  if (gridDim.y > 1) {
+    partial += blockIdx.y * out.rows * out.columns;
+    out.c = {partial, out.columns, false, out.columns % 4 == 0};
+    out.bias.data = out.residual.data = nullptr;
+    out.accumulate = false;
+  }
+  tile_product<Shape, !kTransposeA, kTransposeB>(
+      a, b, TileOf{row, out.rows, column, out.columns, begin, end}, memory,
+      [&](int r, int c, float(&v)[kPack]) { out.put_at(row + r, column + c, v); });
+}
+
+/// The sums of all parts, in their order; a thread has a pack of a row.
+__global__ void matmul_sum_parts(const float* partial, int parts, Output out) {
+  const Index packs = ceil_div(out.columns, kPack);
+  const Index thread = static_cast<Index>(blockIdx.x) * kThreads + threadIdx.x;
+  const Index row = thread / packs, col = thread % packs * kPack;
+  if (row >= out.rows) return;
+  const bool vectors = out.columns % 4 == 0;
+  float sum[kPack] = {}, v[kPack];
+  for (int part = 0; part < parts; ++part) {
+    load(partial + (part * out.rows + row) * out.columns + col, out.columns - col, vectors, v);
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) sum[i] += v[i];
+  }
+  out.put_at(row, col, sum);
+}
+
+template <typename Shape, bool kTransposeA, bool kTransposeB, bool kVectors>
+void launch_tiles(const MatmulArgs& a, const Cut& cut, const Output& out, float* partial,
+                  cudaStream_t stream) {
+  using T = typename Shape::Number;
+  const Index tiles = ceil_div(cut.m, Shape::kRows) * ceil_div(cut.n, Shape::kColumns);
+  HONE_LAUNCH((matmul_tiles<Shape, kTransposeA, kTransposeB, kVectors>),
+              dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(cut.parts)), Shape::kTileThreads,
+              (tile_bytes<Shape, !kTransposeA, kTransposeB>()), stream,
+              DenseLines<T, kVectors>{static_cast<const T*>(a.a.data), a.a.stride},
+              DenseLines<T, kVectors>{static_cast<const T*>(a.b.data), a.b.stride}, out, partial, cut.k,
+              cut.k_of_part);
+}
+
+template <typename Shape>
+void with_layout(const MatmulArgs& a, const Cut& cut, const Output& out, float* partial,
+                 cudaStream_t stream) {
+  const bool vectors = has_vectors(a.a) && has_vectors(a.b);
+  const auto go = [&](auto transpose_a, auto transpose_b) {
+    constexpr bool kA = decltype(transpose_a)::value, kB = decltype(transpose_b)::value;
+    if (vectors)
+      launch_tiles<Shape, kA, kB, true>(a, cut, out, partial, stream);
+    else
+      launch_tiles<Shape, kA, kB, false>(a, cut, out, partial, stream);
+  };
+  using Yes = std::true_type;
+  using No = std::false_type;
+  if (a.transpose_a)
+    a.transpose_b ? go(Yes{}, Yes{}) : go(Yes{}, No{});
+  else
+    a.transpose_b ? go(No{}, Yes{}) : go(No{}, No{});
+}
+
+}  // namespace
+
+std::int64_t scratch_bytes_of(const MatmulArgs& a) {
+  const Cut cut = cut_of(a);
+  return cut.parts > 1 ? cut.parts * cut.m * cut.n * static_cast<std::int64_t>(sizeof(float)) : 0;
+}
+
+void matmul(const MatmulArgs& a, Stream& stream, void* scratch) {
+  const Cut cut = cut_of(a);
+  if (cut.m == 0 || cut.n == 0) return;
+  Output out{either(a.c), {}, either(a.residual), cut.m, cut.n, a.accumulate};
+  if (a.has_bias) out.bias = either({const_cast<void*>(a.bias), a.a.dtype, 1, cut.n, 0});
+  auto* partial = static_cast<float*>(scratch);
+  const cudaStream_t queue = cuda_stream(stream);
+  check_row_dtype(a.a.dtype);
+  if (a.a.dtype == DType::kF32)
+    with_layout<SmallTile<float>>(a, cut, out, partial, queue);
+  else if (cut.large)
+    with_layout<LargeTile>(a, cut, out, partial, queue);
+  else
+    with_layout<SmallTile<__nv_bfloat16>>(a, cut, out, partial, queue);
+  if (cut.parts > 1)
+    HONE_LAUNCH(matmul_sum_parts, blocks_for(cut.m * ceil_div(cut.n, kPack)), kThreads, 0, queue, partial,
+                static_cast<int>(cut.parts), out);
+}
+
+void matmul(const MatmulArgs& a, Stream& stream) {
+  const std::int64_t bytes = scratch_bytes_of(a);
+  matmul(a, stream, bytes > 0 ? stream.shared_workspace(static_cast<std::size_t>(bytes)) : nullptr);
+}
+
+}  // namespace hone::kernels::cuda

@@ -1,0 +1,17 @@
+// Cases for the kernels of cards alone: sizes at the thresholds of their tiles.
+#pragma once
+
+#include "tests/kernels/cases.h"
+
+namespace hone::test {
+
+std::vector<Case> product_cases();
+
+/// Every slot's cases, and these.
+inline std::vector<Case> card_cases() {
+  std::vector<Case> cases = all_cases();
+  for (auto& more : {product_cases()}) cases.insert(cases.end(), more.begin(), more.end());
+  return cases;
+}
+
+}  // namespace hone::test
