@@ -39,7 +39,8 @@ def planted(text, before, after):
 
 
 # Of a header's users, those that a filter runs.
-USERS = {"*matmul": ["matmul.cu"], "*rms_norm": ["norms.cu"], "*rms_norm*": ["norms.cu"], "*take_rows": ["index_rows.cu"]}
+USERS = {"*attention": ["attention.cu"], "*attention_grad": ["attention_grad_keys.cu", "attention_grad_queries.cu"],
+         "*matmul": ["matmul.cu"], "*rms_norm": ["norms.cu"], "*rms_norm*": ["norms.cu"], "*take_rows": ["index_rows.cu"]}
 
 
 def outcome(build, commands, link, number, mutation):

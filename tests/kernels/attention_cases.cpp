@@ -3,24 +3,14 @@
 
 #include <cmath>
 
-#include "tests/kernels/cases.h"
+#include "tests/kernels/attention_shape.h"
 #include "tests/tolerance.h"
 
 namespace hone::test {
 
 namespace {
 
-struct Shape {
-  std::vector<std::int32_t> queries;  // of each sequence
-  std::vector<std::int32_t> earlier;  // keys before the first query; empty: none
-  std::int64_t heads, kv_heads, head_dim, window;
-  std::int64_t v_head_dim = 0;
-  float softcap = 0;
-  bool sinks = false;
-
-  std::int64_t value_dim() const { return v_head_dim > 0 ? v_head_dim : head_dim; }
-  std::int64_t widest() const { return std::max(head_dim, value_dim()); }
-};
+using Shape = AttentionShape;
 
 /// A cache has room left between sequences: `gap` keys.
 std::int64_t set_layout(Arena& arena, kernels::AttentionArgs& a, const Shape& s, std::int32_t gap) {
@@ -66,12 +56,13 @@ Outputs run_attention(const KernelTable& table, Stream& stream, const Shape& s, 
   const std::int64_t keys = set_layout(arena, a, s, 3);
   std::int64_t tokens = 0;
   for (const auto n : s.queries) tokens += n;
-  a.q = arena.input(tokens, s.heads * s.head_dim, dtype, 2, 1.5);
-  a.k = arena.input(keys, s.kv_heads * s.head_dim, dtype, 4);
+  a.q = arena.input(tokens, s.heads * s.head_dim, dtype, s.pad(2), 1.5);
+  a.k = arena.input(keys, s.kv_heads * s.head_dim, dtype, s.pad(4));
   a.v = arena.input(keys, s.kv_heads * s.value_dim(), dtype);
   set_sinks(arena, a, s, dtype);
   const std::int64_t length = longest(s) + s.widest();
-  a.out = arena.output("out", tokens, s.heads * s.value_dim(), dtype, false, tolerance(dtype, length), 6);
+  a.out =
+      arena.output("out", tokens, s.heads * s.value_dim(), dtype, false, tolerance(dtype, length), s.pad(6));
   a.wants_lse = lse;
   if (lse)
     a.lse = static_cast<float*>(
@@ -87,8 +78,8 @@ Outputs run_attention_grad(const KernelTable& table, Stream& stream, const Shape
   const std::int64_t keys = set_layout(forward, a, s, 0);
   const std::int64_t length = longest(s) + s.widest(), cols = s.heads * s.value_dim();
   const std::int64_t tokens = a.q_offsets[a.sequences];
-  a.q = forward.input(tokens, s.heads * s.head_dim, dtype, 2, 1.5);
-  a.k = forward.input(keys, s.kv_heads * s.head_dim, dtype, 4);
+  a.q = forward.input(tokens, s.heads * s.head_dim, dtype, s.pad(2), 1.5);
+  a.k = forward.input(keys, s.kv_heads * s.head_dim, dtype, s.pad(4));
   a.v = forward.input(keys, s.kv_heads * s.value_dim(), dtype);
   set_sinks(forward, a, s, dtype);
   a.out = forward.output("out", tokens, cols, dtype, false, 1);
@@ -96,12 +87,12 @@ Outputs run_attention_grad(const KernelTable& table, Stream& stream, const Shape
   a.lse = static_cast<float*>(forward.output("lse", tokens, s.heads, DType::kF32, false, 1).data);
   input_kernels().attention(a, stream);
   Arena arena(2);
-  g.dout = arena.input(tokens, cols, dtype, 1);
+  g.dout = arena.input(tokens, cols, dtype, s.pad(1));
   // bf16: probabilities and their gradients are stored in bf16 on the way, and dout - mean cancels
   const double tol = (dtype == DType::kBF16 ? 2 : 1) * tolerance(dtype, 4 * length);
-  g.dq = arena.output("dq", tokens, s.heads * s.head_dim, dtype, false, tol, 3);
+  g.dq = arena.output("dq", tokens, s.heads * s.head_dim, dtype, false, tol, s.pad(3));
   g.dk = arena.output("dk", keys, s.kv_heads * s.head_dim, dtype, false, tol);
-  g.dv = arena.output("dv", keys, s.kv_heads * s.value_dim(), dtype, false, tol, 5);
+  g.dv = arena.output("dv", keys, s.kv_heads * s.value_dim(), dtype, false, tol, s.pad(5));
   g.wants_dsinks = s.sinks;
   if (s.sinks) {
     g.dsinks_dtype = tokens % 2 == 0 ? dtype : DType::kF32;
@@ -113,6 +104,25 @@ Outputs run_attention_grad(const KernelTable& table, Stream& stream, const Shape
 }
 
 }  // namespace
+
+std::vector<Case> attention_cases_of(const Shape& s) {
+  std::vector<Case> cases;
+  for (const DType dtype : kBothDtypes) {
+    const auto name = fmt::format("{} sequences, longest {}, {}/{} heads of {}, window {}{}, {}",
+                                  s.queries.size(), longest(s), s.heads, s.kv_heads, s.head_dim, s.window,
+                                  s.earlier.empty() ? "" : ", cache", name_of(dtype)) +
+                      (s.v_head_dim > 0 ? fmt::format(", heads of v {}", s.v_head_dim) : "") +
+                      (s.softcap > 0 ? fmt::format(", softcap {}", s.softcap) : "") +
+                      (s.sinks ? ", sinks" : "") + (s.aligned ? ", aligned" : "");
+    for (const bool lse : {false, true})
+      cases.push_back(
+          {"attention", "attention " + name + (lse ? " lse" : ""),
+           [=](const KernelTable& t, Stream& st) { return run_attention(t, st, s, dtype, lse); }});
+    cases.push_back({"attention_grad", "attention_grad " + name,
+                     [=](const KernelTable& t, Stream& st) { return run_attention_grad(t, st, s, dtype); }});
+  }
+  return cases;
+}
 
 std::vector<Case> attention_cases() {
   const Shape shapes[] = {{{1}, {}, 1, 1, 8, 0},
@@ -183,21 +193,7 @@ std::vector<Case> attention_cases() {
                           {{700}, {}, 2, 1, 20, 0, 36, 3, true}};
   std::vector<Case> cases;
   for (const Shape& s : shapes)
-    for (const DType dtype : kBothDtypes) {
-      const auto name = fmt::format("{} sequences, longest {}, {}/{} heads of {}, window {}{}, {}",
-                                    s.queries.size(), longest(s), s.heads, s.kv_heads, s.head_dim, s.window,
-                                    s.earlier.empty() ? "" : ", cache", name_of(dtype)) +
-                        (s.v_head_dim > 0 ? fmt::format(", heads of v {}", s.v_head_dim) : "") +
-                        (s.softcap > 0 ? fmt::format(", softcap {}", s.softcap) : "") +
-                        (s.sinks ? ", sinks" : "");
-      for (const bool lse : {false, true})
-        cases.push_back(
-            {"attention", "attention " + name + (lse ? " lse" : ""),
-             [=](const KernelTable& t, Stream& st) { return run_attention(t, st, s, dtype, lse); }});
-      cases.push_back({"attention_grad", "attention_grad " + name, [=](const KernelTable& t, Stream& st) {
-                         return run_attention_grad(t, st, s, dtype);
-                       }});
-    }
+    for (Case& c : attention_cases_of(s)) cases.push_back(std::move(c));
   return cases;
 }
 
