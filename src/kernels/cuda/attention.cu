@@ -11,9 +11,10 @@ namespace {
 template <typename T, typename Size>
 struct Blocks {
   static constexpr int kWarps = 4, kRows = 16 * kWarps, kThreads = 32 * kWarps;
-  static constexpr int kKeys = sizeof(T) == 2 ? (Size::kQ <= 128 ? 64 : 32) : (Size::kV <= 128 ? 32 : 16);
+  static constexpr int kKeys = sizeof(T) == 2 ? (Size::kQ <= 128 ? 64 : 32) : (Size::kV <= 128 ? 32 : 8);
+  static constexpr int kTurnedAt = (kRows + kKeys) * Size::kQ + kKeys * Size::kV;  // numbers
   static constexpr std::size_t kBytes =
-      sizeof(T) * static_cast<std::size_t>((kRows + kKeys) * Size::kQ + kKeys * Size::kV);
+      sizeof(T) * static_cast<std::size_t>(kTurnedAt) + kWarps * Turned<T, kKeys / 8>::kBytes;
 };
 
 template <typename T>
@@ -126,7 +127,7 @@ __global__ void __launch_bounds__(Blocks<T, Size>::kThreads, 2) attend(Operands<
         s[n][i] = exp2f(s[n][i] - base[i / 2]);
         softmax[i / 2].sum += s[n][i];
       }
-    multiply_columns(out, s, v, 0);
+    multiply_columns(out, s, turned_of_warp<T, B::kKeys / 8>(memory + B::kTurnedAt), v, 0);
   }
   if (my_rows <= 0) return;
 
@@ -157,21 +158,10 @@ __global__ void __launch_bounds__(Blocks<T, Size>::kThreads, 2) attend(Operands<
                [&](int i) { return packed.in(a.out, shape.v_dim, first + warp_row + i); });
     return;
   }
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const int row = warp_row + lane / 4 + 8 * i;
-    if (row >= given) continue;
-    const PackedRows::Row of = packed.at(first + row);
-    float* const to =
-        parts.mean + parts.row(static_cast<int>(blockIdx.z), of.token, shape.heads, of.head) * shape.v_dim;
-#pragma unroll
-    for (int n = 0; n < Size::kV / 8; ++n)
-#pragma unroll
-      for (int j = 0; j < 2; ++j) {
-        const int col = n * 8 + lane % 4 * 2 + j;
-        if (col < shape.v_dim) to[col] = out[n][2 * i + j] * factor[i];
-      }
-  }
+  write_floats(out, factor, 0, my_rows, shape.v_dim, [&](int i) {
+    const PackedRows::Row of = packed.at(first + warp_row + i);
+    return parts.mean + parts.row(static_cast<int>(blockIdx.z), of.token, shape.heads, of.head) * shape.v_dim;
+  });
 }
 
 /// One warp for each row of out: the parts' means, weighed by what each has of the softmax's sum, in order.

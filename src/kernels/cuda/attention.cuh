@@ -237,14 +237,38 @@ __device__ __forceinline__ std::uint32_t pair_of(float low, float high) {
   return bits;
 }
 
+__device__ __forceinline__ void put_pair(float* to, float a, float b) {
+  *reinterpret_cast<float2*>(to) = make_float2(a, b);
+}
+__device__ __forceinline__ void put_pair(__nv_bfloat16* to, float a, float b) {
+  *reinterpret_cast<std::uint32_t*>(to) = pair_of(a, b);
+}
+
+/// Shared memory in which a warp turns a product (16 x 8 kTiles) into the left side of another: f32 alone
+/// needs it. Rows are four numbers longer, so that eight rows' chunks of one column lie in different banks.
+template <typename T, int kTiles>
+struct Turned {
+  static constexpr int kStride = 8 * kTiles + 4;
+  static constexpr std::size_t kBytes = sizeof(T) == 4 ? 16 * kStride * sizeof(float) : 0;
+  float* data;
+};
+/// The one of this warp, of those that lie one after another from `first` on.
+template <typename T, int kTiles>
+__device__ __forceinline__ Turned<T, kTiles> turned_of_warp(void* first) {
+  using Here = Turned<T, kTiles>;
+  return {reinterpret_cast<float*>(static_cast<unsigned char*>(first) + threadIdx.x / 32 * Here::kBytes)};
+}
+
 /// acc += p b, of p (16 x 8 kRows, the result of another product) and the columns from b_col on of b.
 template <int kTiles, int kRows, int kCols>
 __device__ __forceinline__ void multiply_columns(float (&acc)[kTiles][4], const float (&p)[kRows][4],
-                                                 Tile<__nv_bfloat16, kCols> b, int b_col) {
+                                                 Turned<__nv_bfloat16, kRows>, Tile<__nv_bfloat16, kCols> b,
+                                                 int b_col) {
   static_assert(kTiles % 2 == 0 && kRows % 2 == 0);
   const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
   for (int k = 0; k < kRows; k += 2) {
+    // what lanes hold of a product is what they are to hold of a left side of 16 columns
     const std::uint32_t left[4] = {pair_of(p[k][0], p[k][1]), pair_of(p[k][2], p[k][3]),
                                    pair_of(p[k + 1][0], p[k + 1][1]), pair_of(p[k + 1][2], p[k + 1][3])};
     std::uint32_t right[4];
@@ -258,23 +282,38 @@ __device__ __forceinline__ void multiply_columns(float (&acc)[kTiles][4], const 
 }
 template <int kTiles, int kRows, int kCols>
 __device__ __forceinline__ void multiply_columns(float (&acc)[kTiles][4], const float (&p)[kRows][4],
-                                                 Tile<float, kCols> b, int b_col) {
+                                                 Turned<float, kRows> turned, Tile<float, kCols> b,
+                                                 int b_col) {
+  constexpr int kStride = Turned<float, kRows>::kStride;
   const int lane = static_cast<int>(threadIdx.x) % 32;
+  __syncwarp();  // who still reads the last one
 #pragma unroll
   for (int k = 0; k < kRows; ++k)
 #pragma unroll
-    for (int j = 0; j < 8; ++j) {  // the row's lane of p
-      const float low = __shfl_sync(0xffffffffU, p[k][j % 2], lane / 4 * 4 + j / 2);
-      const float high = __shfl_sync(0xffffffffU, p[k][2 + j % 2], lane / 4 * 4 + j / 2);
+    for (int i = 0; i < 2; ++i)
+      put_pair(turned.data + (lane / 4 + 8 * i) * kStride + k * 8 + lane % 4 * 2, p[k][2 * i],
+               p[k][2 * i + 1]);
+  __syncwarp();
+#pragma unroll 1
+  for (int k = 0; k < 8 * kRows; k += 4) {
+    float left[2][4];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const float4 four = *reinterpret_cast<const float4*>(turned.data + (lane / 4 + 8 * i) * kStride + k);
+      left[i][0] = four.x, left[i][1] = four.y, left[i][2] = four.z, left[i][3] = four.w;
+    }
+#pragma unroll
+    for (int j = 0; j < 4; ++j)
 #pragma unroll
       for (int n = 0; n < kTiles; ++n) {
-        const float2 right = *reinterpret_cast<const float2*>(b.at(k * 8 + j, b_col + n * 8 + lane % 4 * 2));
-        acc[n][0] = fmaf(low, right.x, acc[n][0]);
-        acc[n][1] = fmaf(low, right.y, acc[n][1]);
-        acc[n][2] = fmaf(high, right.x, acc[n][2]);
-        acc[n][3] = fmaf(high, right.y, acc[n][3]);
+        const float2 right = *reinterpret_cast<const float2*>(b.at(k + j, b_col + n * 8 + lane % 4 * 2));
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          acc[n][2 * i] = fmaf(left[i][j], right.x, acc[n][2 * i]);
+          acc[n][2 * i + 1] = fmaf(left[i][j], right.y, acc[n][2 * i + 1]);
+        }
       }
-    }
+  }
 }
 
 /// The sum, or the largest, of the four lanes that share a row.
@@ -285,13 +324,6 @@ __device__ __forceinline__ float row_sum(float v) {
 __device__ __forceinline__ float row_max(float v) {
   v = fmaxf(v, __shfl_xor_sync(0xffffffffU, v, 1));
   return fmaxf(v, __shfl_xor_sync(0xffffffffU, v, 2));
-}
-
-__device__ __forceinline__ void put_pair(float* to, float a, float b) {
-  *reinterpret_cast<float2*>(to) = make_float2(a, b);
-}
-__device__ __forceinline__ void put_pair(__nv_bfloat16* to, float a, float b) {
-  *reinterpret_cast<std::uint32_t*>(to) = pair_of(a, b);
 }
 
 /// Writes 16 rows by one warp: of the row that address(i) says, if i < given, the numbers from `col` on; by
@@ -321,6 +353,27 @@ __device__ __forceinline__ void write_rows(const float (&acc)[kTiles][4], const 
     } else {
       for (int j = 0; j < Here::kChunk && j < there; ++j) to[j] = from[j];
     }
+  }
+}
+
+/// Writes the numbers of 16 rows below `dim` by one warp, each where address(row) and its column (from `col`
+/// on) say, if row < given.
+template <int kTiles, typename Address>
+__device__ __forceinline__ void write_floats(const float (&acc)[kTiles][4], const float (&factor)[2], int col,
+                                             int given, int dim, Address address) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const int row = lane / 4 + 8 * i;
+    if (row >= given) continue;
+    float* const to = address(row);
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n)
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        const int at = col + n * 8 + lane % 4 * 2 + j;
+        if (at < dim) to[at] = acc[n][2 * i + j] * factor[i];
+      }
   }
 }
 
@@ -373,8 +426,9 @@ AttentionGradOperands<T> grad_operands(const AttentionGradArgs& g, const float* 
               has_head_vectors(g.dq, a.head_dim) && has_head_vectors(g.dk, a.head_dim) &&
               has_head_vectors(g.dv, a.value_dim())};
 }
-/// dk and dv; dq.
-void attention_grad_of_keys(const AttentionGradArgs& g, const float* delta, Stream& stream);
+/// dk and dv; dq. The first takes scratch memory of its own.
+void attention_grad_of_keys(const AttentionGradArgs& g, const float* delta, float* scratch, Stream& stream);
+Index attention_grad_of_keys_scratch_bytes(const AttentionGradArgs& g);
 void attention_grad_of_queries(const AttentionGradArgs& g, const float* delta, Stream& stream);
 
 }  // namespace hone::kernels::cuda

@@ -5,8 +5,9 @@
 namespace hone::kernels::cuda {
 namespace {
 
-/// A warp has sixteen keys; of the packed rows there are two tiles, one being filled. kParts: how many blocks
-/// share the columns of dk and dv of a tile, so that they stay in registers (each computes all of p and ds).
+/// A warp has sixteen keys; of the packed rows there are two tiles, one being filled. kColumnParts: how many
+/// blocks share the columns of dk and dv of a tile, so that they stay in registers (each computes all of p
+/// and ds).
 template <typename T, typename Size>
 struct Blocks {
   static constexpr bool kHalf = sizeof(T) == 2;
@@ -17,10 +18,11 @@ struct Blocks {
                                      : (Size::kQ <= 64    ? 32
                                         : Size::kV <= 128 ? 16
                                                           : 8);
-  static constexpr int kParts = Size::kQ <= 128 ? 1 : 2;
+  static constexpr int kColumnParts = Size::kQ <= 128 ? 1 : 2;
   static constexpr int kStage = kRows * (Size::kQ + Size::kV);  // numbers
+  static constexpr int kTurnedAt = kKeys * (Size::kQ + Size::kV) + 2 * kStage;
   static constexpr std::size_t kStatisticsAt =
-      sizeof(T) * static_cast<std::size_t>(kKeys * (Size::kQ + Size::kV) + 2 * kStage);
+      sizeof(T) * static_cast<std::size_t>(kTurnedAt) + kWarps * Turned<T, kRows / 8>::kBytes;
 };
 
 /// What a packed row brings to each of its probabilities.
@@ -33,10 +35,23 @@ constexpr std::size_t bytes_of() {
   return B::kStatisticsAt + 2 * B::kRows * sizeof(RowStatistics);
 }
 
+/// Where there are few tiles of keys, the packed rows that see each are cut into parts of blocks of their
+/// own: the sums of each, (parts, key tokens, kv_heads, head_dim) and as much for the values.
+struct RowParts {
+  int count;  // 1: there are none
+  float *dk, *dv;
+  Index keys;
+  int kv_heads;
+  __device__ __forceinline__ float* in(float* sums, int part, Index key, int kv_head, int dim) const {
+    return sums + ((part * keys + key) * kv_heads + kv_head) * dim;
+  }
+};
+
 /// dv = p^T dout, dk = scale ds^T q. Block (x, y, z): tile x of the keys (the first, which most see, first),
-/// kv head y, part z of the columns.
+/// kv head y, part z of the rows and of the columns.
 template <typename T, typename Size>
-__global__ void __launch_bounds__(Blocks<T, Size>::kThreads, 1) key_grad(AttentionGradOperands<T> a) {
+__global__ void __launch_bounds__(Blocks<T, Size>::kThreads, 1)
+    key_grad(AttentionGradOperands<T> a, RowParts parts) {
   using B = Blocks<T, Size>;
   HONE_DYNAMIC_SHARED(T, memory);
   const Tile<T, Size::kQ> k{memory};
@@ -58,7 +73,11 @@ __global__ void __launch_bounds__(Blocks<T, Size>::kThreads, 1) key_grad(Attenti
       shape.window == 0
           ? sequence.queries * shape.group
           : min(sequence.queries, first + given - 1 + shape.window - sequence.earlier) * shape.group;
-  const int steps = high > low ? (high - low + B::kRows - 1) / B::kRows : 0;
+  const int all_steps = high > low ? (high - low + B::kRows - 1) / B::kRows : 0;
+  const int row_part = static_cast<int>(blockIdx.z) / B::kColumnParts;
+  const int column_part = static_cast<int>(blockIdx.z) % B::kColumnParts;
+  const int of_part = (all_steps + parts.count - 1) / parts.count;
+  const int begin = row_part * of_part, end = min(all_steps, begin + of_part);
 
   const auto row_of_key = [&](const auto& m, int dim) {
     return [=](int row) { return m.at(sequence.first_key + first + row, static_cast<Index>(kv_head) * dim); };
@@ -78,36 +97,38 @@ __global__ void __launch_bounds__(Blocks<T, Size>::kThreads, 1) key_grad(Attenti
   const int me = static_cast<int>(threadIdx.x);
   const auto statistics_of = [&](int step) {
     const int row = low + step * B::kRows + me;
-    RowStatistics mine{kInfinity, 0, shape.position(sequence, row)};  // of no row: its probabilities are 0
+    float2 mine = make_float2(kInfinity, 0);  // of no row: its probabilities are 0
     if (me >= B::kRows || row >= high) return mine;
     const Index at = packed.at(row).in(shape.heads);
-    mine.lse2 = a.lse[at] * kLog2E;
-    mine.delta = a.delta[at];
+    mine.x = a.lse[at] * kLog2E;
+    mine.y = a.delta[at];
     return mine;
   };
-  const auto keep = [&](int step, const RowStatistics& mine) {
-    if (me < B::kRows) statistics[step % 2 * B::kRows + me] = mine;
+  const auto keep = [&](int step, float2 mine) {
+    if (me < B::kRows)
+      statistics[step % 2 * B::kRows + me] = {mine.x, mine.y,
+                                              shape.position(sequence, low + step * B::kRows + me)};
   };
   static_assert(B::kRows <= B::kThreads);
   copy_rows<B::kThreads>(k, B::kKeys, given, shape.head_dim, a.vectors, row_of_key(a.k, shape.head_dim));
   copy_rows<B::kThreads>(v, B::kKeys, given, shape.v_dim, a.vectors, row_of_key(a.v, shape.v_dim));
   commit_copies();
-  if (steps > 0) {
-    copy_step(0);
-    keep(0, statistics_of(0));
+  if (begin < end) {
+    copy_step(begin);
+    keep(begin, statistics_of(begin));
   }
 
-  constexpr int kQueryColumns = Size::kQ / B::kParts, kValueColumns = Size::kV / B::kParts;
-  const int query_col = static_cast<int>(blockIdx.z) * kQueryColumns;
-  const int value_col = static_cast<int>(blockIdx.z) * kValueColumns;
+  constexpr int kQueryColumns = Size::kQ / B::kColumnParts, kValueColumns = Size::kV / B::kColumnParts;
+  const int query_col = column_part * kQueryColumns;
+  const int value_col = column_part * kValueColumns;
   const int lane = me % 32, warp_row = me / 32 * 16;
   const int first_key = first + warp_row;
   float dk[kQueryColumns / 8][4] = {}, dv[kValueColumns / 8][4] = {};
-  for (int step = 0; step < steps; ++step) {
+  for (int step = begin; step < end; ++step) {
     wait_copies<0>();
     __syncthreads();  // these rows are there, and nobody reads those before them any more
-    RowStatistics next{};
-    if (step + 1 < steps) {
+    float2 next{};
+    if (step + 1 < end) {
       copy_step(step + 1);
       next = statistics_of(step + 1);
     }
@@ -134,16 +155,26 @@ __global__ void __launch_bounds__(Blocks<T, Size>::kThreads, 1) key_grad(Attenti
             p[n][i] = probability;
           }
         }
-      multiply_columns(dv, p, douts_of(step), value_col);
-      multiply_columns(dk, ds, queries_of(step), query_col);
+      const auto turned = turned_of_warp<T, B::kRows / 8>(memory + B::kTurnedAt);
+      multiply_columns(dv, p, turned, douts_of(step), value_col);
+      multiply_columns(dk, ds, turned, queries_of(step), query_col);
     }
-    if (step + 1 < steps) keep(step + 1, next);
+    if (step + 1 < end) keep(step + 1, next);
   }
   wait_copies<0>();
   __syncthreads();  // where there were no rows, k and v may still be under way
   const int my_keys = min(16, given - warp_row);
   if (my_keys <= 0) return;
   const float scales[2] = {shape.scale, shape.scale}, ones[2] = {1, 1};
+  if (parts.count > 1) {
+    const auto to = [&](float* sums, int dim) {
+      return
+          [=](int i) { return parts.in(sums, row_part, sequence.first_key + first_key + i, kv_head, dim); };
+    };
+    write_floats(dk, scales, query_col, my_keys, shape.head_dim, to(parts.dk, shape.head_dim));
+    write_floats(dv, ones, value_col, my_keys, shape.v_dim, to(parts.dv, shape.v_dim));
+    return;
+  }
   const auto to = [&](const Rows<T>& m, int dim) {
     return [=, row_of = row_of_key(m, dim)](int i) { return row_of(warp_row + i); };
   };
@@ -152,20 +183,85 @@ __global__ void __launch_bounds__(Blocks<T, Size>::kThreads, 1) key_grad(Attenti
   write_rows(dv, ones, v, warp_row, value_col, my_keys, shape.v_dim, a.vectors, to(a.dv, shape.v_dim));
 }
 
+/// The sums of the parts, in order: block (x, y) has tile x of `tile` keys, kv head y.
+template <typename T>
+__global__ void join_row_parts(AttentionGradOperands<T> a, RowParts parts, int tile) {
+  const AttentionShape& shape = a.shape;
+  const Piece piece = find_piece(static_cast<int>(blockIdx.x), tile, shape.sequences,
+                                 [&](int s) { return shape.key_length[s]; });
+  if (piece.sequence < 0) return;
+  const Sequence sequence = shape.at(piece.sequence);
+  const int kv_head = static_cast<int>(blockIdx.y), given = min(tile, sequence.keys - piece.first);
+  const auto join = [&](float* sums, const Rows<T>& to, int dim) {
+    const int packs = (dim + kPack - 1) / kPack;
+    for (int i = static_cast<int>(threadIdx.x); i < given * packs; i += kThreads) {
+      const Index key = sequence.first_key + piece.first + i / packs;
+      const int col = i % packs * kPack;
+      float sum[kPack] = {}, v[kPack];
+      for (int part = 0; part < parts.count; ++part) {
+        load(parts.in(sums, part, key, kv_head, dim) + col, dim - col, a.vectors, v);
+#pragma unroll
+        for (int j = 0; j < kPack; ++j) sum[j] += v[j];
+      }
+      store(to.at(key, static_cast<Index>(kv_head) * dim + col), dim - col, a.vectors, sum);
+    }
+  };
+  join(parts.dk, a.dk, shape.head_dim);
+  join(parts.dv, a.dv, shape.v_dim);
+}
+
+/// Tiles of keys, and into how many parts the rows are cut: as many as make 1,024 blocks (a tile that all
+/// queries see has twice the work of the mean), each of at least four steps of rows were all queries of one
+/// sequence; as the shapes alone say it.
+struct Plan {
+  Index tiles;
+  int parts;
+};
+template <typename B>
+Plan plan_of(const AttentionArgs& a) {
+  const Index tiles = tiles_for(a.k.rows, a.sequences, B::kKeys);
+  const Index wanted = 1024 / (tiles * a.kv_heads * B::kColumnParts);
+  const Index most = a.q.rows * (a.heads / a.kv_heads) / (4 * B::kRows),
+              parts = wanted < most ? wanted : most;
+  return {tiles, static_cast<int>(parts > 8 ? 8 : parts > 1 ? parts : 1)};
+}
+template <typename F>
+void with_blocks(const AttentionArgs& a, F f) {
+  with_dtype(a.q.dtype, [&](auto t) {
+    with_head_size(a, [&](auto size) { f(t, size, Blocks<TypeOf<decltype(t)>, decltype(size)>{}); });
+  });
+}
+
 }  // namespace
 
-void attention_grad_of_keys(const AttentionGradArgs& g, const float* delta, Stream& stream) {
+Index attention_grad_of_keys_scratch_bytes(const AttentionGradArgs& g) {
   const AttentionArgs& a = g.forward;
-  with_dtype(a.q.dtype, [&](auto t) {
-    with_head_size(a, [&](auto size) {
-      using T = TypeOf<decltype(t)>;
-      using Size = decltype(size);
-      using B = Blocks<T, Size>;
-      const Index tiles = tiles_for(a.k.rows, a.sequences, B::kKeys);
-      HONE_LAUNCH((key_grad<T, Size>),
-                  dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(a.kv_heads), B::kParts),
-                  B::kThreads, bytes_of<B>(), cuda_stream(stream), grad_operands<T>(g, delta));
+  Index bytes = 0;
+  if (a.k.rows > 0 && a.sequences > 0)
+    with_blocks(a, [&](auto, auto, auto blocks) {
+      const Index parts = plan_of<decltype(blocks)>(a).parts;
+      if (parts > 1)
+        bytes =
+            parts * a.k.rows * a.kv_heads * (a.head_dim + a.value_dim()) * static_cast<Index>(sizeof(float));
     });
+  return bytes;
+}
+void attention_grad_of_keys(const AttentionGradArgs& g, const float* delta, float* scratch, Stream& stream) {
+  const AttentionArgs& a = g.forward;
+  with_blocks(a, [&](auto t, auto size, auto blocks) {
+    using T = TypeOf<decltype(t)>;
+    using B = decltype(blocks);
+    const Plan plan = plan_of<B>(a);
+    const RowParts parts{plan.parts, scratch, scratch + plan.parts * a.k.rows * a.kv_heads * a.head_dim,
+                         a.k.rows, static_cast<int>(a.kv_heads)};
+    const auto tiles = static_cast<unsigned>(plan.tiles), kv_heads = static_cast<unsigned>(a.kv_heads);
+    const AttentionGradOperands<T> operands = grad_operands<T>(g, delta);
+    HONE_LAUNCH((key_grad<T, decltype(size)>),
+                dim3(tiles, kv_heads, static_cast<unsigned>(B::kColumnParts * plan.parts)), B::kThreads,
+                bytes_of<B>(), cuda_stream(stream), operands, parts);
+    if (plan.parts > 1)
+      HONE_LAUNCH(join_row_parts<T>, dim3(tiles, kv_heads), kThreads, 0, cuda_stream(stream), operands, parts,
+                  B::kKeys);
   });
 }
 

@@ -16,8 +16,9 @@ struct Blocks {
                                         : Size::kV <= 128 ? 16
                                                           : 8);
   static constexpr int kStage = kKeys * (Size::kQ + Size::kV);  // numbers
+  static constexpr int kTurnedAt = kRows * (Size::kQ + Size::kV) + 2 * kStage;
   static constexpr std::size_t kBytes =
-      sizeof(T) * static_cast<std::size_t>(kRows * (Size::kQ + Size::kV) + 2 * kStage);
+      sizeof(T) * static_cast<std::size_t>(kTurnedAt) + kWarps * Turned<T, kKeys / 8>::kBytes;
 };
 
 /// With p the probabilities: ds = p (dout v^T - delta), dq = scale ds k. Block (x, y): tile x of packed rows
@@ -100,7 +101,7 @@ __global__ void __launch_bounds__(Blocks<T, Size>::kThreads, 1) query_grad(Atten
         const bool moves = all || !shape.is_certain(position[i / 2]);
         ds[n][i] = moves ? probability * (ds[n][i] - delta[i / 2]) * shape.slope(p[n][i]) : 0.0F;
       }
-    multiply_columns(dq, ds, keys_of(step), 0);
+    multiply_columns(dq, ds, turned_of_warp<T, B::kKeys / 8>(memory + B::kTurnedAt), keys_of(step), 0);
   }
   if (my_rows <= 0) return;
   const float factor[2] = {shape.scale, shape.scale};

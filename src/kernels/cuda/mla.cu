@@ -60,7 +60,7 @@ __global__ void sum_part(Part<const From> from, Rows<To> to, int heads, int cols
 #pragma unroll
     for (int j = 0; j < kPack; ++j) sums[me][j] = sum[j];
     __syncthreads();
-    if (me % slices == 0 && pack < packs) {
+    if (me % slices == 0) {  // past the last pack there is nothing to load or store
       if (accumulate) {
         load(to.at(row, col), cols - col, vectors, v);
 #pragma unroll
