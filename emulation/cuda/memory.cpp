@@ -294,6 +294,10 @@ void forbid(const void* from, std::size_t size) {
   mark(global_memory(), from, size, false, false);
 }
 
+void forget(const void* from, std::size_t size) {
+  mark(global_memory(), from, size, true, false);
+}
+
 bool checks_are_on() {
   static const bool on = [] {
     const char* value = std::getenv("HONE_CUDA_CHECK");

@@ -18,7 +18,8 @@ class CardMemory : public testing::Test {
   CardMemory() {
     // each buffer is its own allocation, whose ends and first reads are checked
     ::setenv("HONE_GUARDED", "1", 1);
-    arena_memory = {take, [](void* p) { cudaFree(p); }, settle, cuda_emulation::forbid};
+    arena_memory = {take, [](void* p) { cudaFree(p); }, settle, cuda_emulation::forbid,
+                    cuda_emulation::forget};
     card_ = device::make_stream({device::DeviceType::kCuda, 0});
   }
   ~CardMemory() override { arena_memory = of_host_; }

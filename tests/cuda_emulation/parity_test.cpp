@@ -9,6 +9,31 @@
 namespace hone::test {
 namespace {
 
+using device::Purpose;
+
+/// A kernel, which has to take the scratch memory that cuda_scratch_bytes says.
+template <typename Args>
+void run_counted(const Args& a, Stream& stream) {
+  const auto taken = [&] {
+    return static_cast<std::int64_t>(stream.allocator().ledger().current(Purpose::kWorkspace));
+  };
+  stream.release_workspaces();
+  ASSERT_EQ(taken(), 0);
+  (kernels::cuda_kernels().*kernels::slot_of<Args>().member)(a, stream);
+  EXPECT_EQ(taken(), kernels::cuda_scratch_bytes(a));
+}
+
+const KernelTable& counted_kernels() {
+  static const KernelTable kTable = [] {
+    KernelTable table = kernels::cuda_kernels();
+    kernels::for_each_slot(table, []<typename Args>(std::string_view, kernels::Kernel<Args>& kernel) {
+      if (kernel != nullptr) kernel = run_counted<Args>;
+    });
+    return table;
+  }();
+  return kTable;
+}
+
 std::vector<std::string> slots_here() {
   std::vector<std::string> names;
   KernelTable table = kernels::cuda_kernels();
@@ -27,11 +52,10 @@ TEST_P(CudaKernels, AgreeWithTheReference) {
   for (const Case& c : card_cases()) {
     if (c.slot != GetParam()) continue;
     ++cases;
-    const Outputs got = c.run(kernels::cuda_kernels(), card());
+    const Outputs got = c.run(counted_kernels(), card());
     ASSERT_FALSE(HasFailure()) << c.name;  // a device that has caught something does no more
     expect_near(got, c.run(reference, host), c.name);
-    card().release_workspaces();
-    if (cases % 8 == 0) expect_equal(c.run(kernels::cuda_kernels(), card()), got, c.name + ", again");
+    if (cases % 8 == 0) expect_equal(c.run(counted_kernels(), card()), got, c.name + ", again");
   }
   EXPECT_GT(cases, 0);
 }

@@ -24,7 +24,7 @@ std::size_t element_size(const Matrix& m) {
 
 ArenaMemory arena_memory{[](std::size_t size) { return ::operator new(size); },
                          [](void* memory) { ::operator delete(memory); }, [] {},
-                         [](const void*, std::size_t) {}};
+                         [](const void*, std::size_t) {}, [](const void*, std::size_t) {}};
 
 double get(const Matrix& m, std::int64_t row, std::int64_t col) {
   const std::int64_t i = row * m.stride + col;
@@ -113,6 +113,7 @@ Matrix Arena::output(std::string name, std::int64_t rows, std::int64_t cols, DTy
   block.tolerance = tolerance;
   if (accumulate) fill_normal(block.matrix, 1);
   keep(block);
+  if (!accumulate) forget(block);
   return block.matrix;
 }
 
@@ -140,6 +141,7 @@ std::int32_t* Arena::integer_output(std::string name, std::int64_t n) {
   Block& block = add(std::move(name), 1, n, DType::kI32, 0);
   block.integers = true;
   keep(block);
+  forget(block);
   return static_cast<std::int32_t*>(block.matrix.data);
 }
 
@@ -157,6 +159,15 @@ kernels::StepScalars& Arena::scalars(const kernels::StepScalars& values) {
 
 void Arena::keep(Block& block) {
   block.before.assign(block.memory.begin(), block.memory.end());
+}
+
+void Arena::forget(Block& block) {
+  const Matrix& m = block.matrix;
+  const std::size_t size = element_size(m);
+  for (std::int64_t i = 0; i < m.rows && !block.name.empty(); ++i)
+    arena_memory.forget(
+        static_cast<const unsigned char*>(m.data) + static_cast<std::size_t>(i * m.stride) * size,
+        static_cast<std::size_t>(m.cols) * size);
 }
 
 std::vector<std::int32_t> Arena::random_indices(std::int64_t n, std::int64_t below, bool distinct) {

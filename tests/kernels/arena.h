@@ -33,6 +33,8 @@ struct ArenaMemory {
   void (*settle)();
   /// Says that no kernel may touch these bytes.
   void (*forbid)(const void* from, std::size_t size_bytes);
+  /// Says that these bytes mean nothing until a kernel has written them.
+  void (*forget)(const void* from, std::size_t size_bytes);
 };
 extern ArenaMemory arena_memory;
 
@@ -54,7 +56,8 @@ class Arena {
   /// Normal numbers of the given scale; the elements between cols and the stride hold garbage.
   Matrix input(std::int64_t rows, std::int64_t cols, DType dtype, std::int64_t stride_pad = 0,
                double scale = 1);
-  /// Garbage (NaN) to be overwritten, or normal numbers to be added to.
+  /// Garbage (NaN) to be overwritten, or normal numbers to be added to. Without a name it is no result, but
+  /// filled on the host for a kernel to read.
   Matrix output(std::string name, std::int64_t rows, std::int64_t cols, DType dtype, bool accumulate,
                 double tolerance, std::int64_t stride_pad = 0);
   /// A matrix that is read and written: starts with normal numbers, or with |them| where positive is set.
@@ -84,7 +87,8 @@ class Arena {
     std::vector<unsigned char> before;
   };
   Block& add(std::string name, std::int64_t rows, std::int64_t cols, DType dtype, std::int64_t stride_pad);
-  static void keep(Block& block);  // what is there before the kernel
+  static void keep(Block& block);    // what is there before the kernel
+  static void forget(Block& block);  // what is there, if it is a result
   void fill_normal(const Matrix& m, double scale);
   std::mt19937 random_;
   std::deque<Block> blocks_;

@@ -82,9 +82,9 @@ Outputs run_attention_grad(const KernelTable& table, Stream& stream, const Shape
   a.k = forward.input(keys, s.kv_heads * s.head_dim, dtype, s.pad(4));
   a.v = forward.input(keys, s.kv_heads * s.value_dim(), dtype);
   set_sinks(forward, a, s, dtype);
-  a.out = forward.output("out", tokens, cols, dtype, false, 1);
+  a.out = forward.output("", tokens, cols, dtype, false, 1);
   a.wants_lse = true;
-  a.lse = static_cast<float*>(forward.output("lse", tokens, s.heads, DType::kF32, false, 1).data);
+  a.lse = static_cast<float*>(forward.output("", tokens, s.heads, DType::kF32, false, 1).data);
   input_kernels().attention(a, stream);
   Arena arena(2);
   g.dout = arena.input(tokens, cols, dtype, s.pad(1));

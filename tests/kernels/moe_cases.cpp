@@ -89,16 +89,16 @@ struct Routed {
     router.experts = plan.experts = s.experts;
     router.top_k = plan.top_k = s.top_k;
     router.rule = rule;
-    router.probabilities = f32(arena.output("p", s.tokens, s.experts, DType::kF32, false, 1));
-    router.weights = f32(arena.output("w", s.tokens, s.top_k, DType::kF32, false, 1));
-    router.experts_of = arena.integer_output("e", s.tokens * s.top_k);
-    router.probability_sums = f32(arena.output("s", 1, s.experts, DType::kF32, false, 1));
+    router.probabilities = f32(arena.output("", s.tokens, s.experts, DType::kF32, false, 1));
+    router.weights = f32(arena.output("", s.tokens, s.top_k, DType::kF32, false, 1));
+    router.experts_of = arena.integer_output("", s.tokens * s.top_k);
+    router.probability_sums = f32(arena.output("", 1, s.experts, DType::kF32, false, 1));
     input_kernels().router(router, stream);
     plan.experts_of = router.experts_of;
-    plan.counts = arena.integer_output("counts", s.experts);
-    plan.offsets = arena.integer_output("offsets", s.experts + 1);
-    plan.permutation = arena.integer_output("permutation", s.tokens * s.top_k);
-    plan.inverse = arena.integer_output("inverse", s.tokens * s.top_k);
+    plan.counts = arena.integer_output("", s.experts);
+    plan.offsets = arena.integer_output("", s.experts + 1);
+    plan.permutation = arena.integer_output("", s.tokens * s.top_k);
+    plan.inverse = arena.integer_output("", s.tokens * s.top_k);
     for (std::int64_t i = 1; lost && i < s.tokens * s.top_k; i += 3) router.experts_of[i] = -1;
     input_kernels().moe_plan(plan, stream);
   }

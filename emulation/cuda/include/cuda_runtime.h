@@ -131,6 +131,8 @@ cudaError_t launch(const char* name, void (*kernel)(Parameters...), dim3 grid, d
 
 // Of tests: marks memory of the runtime as not to be touched by kernels, though it is allocated.
 void forbid(const void* from, std::size_t size);
+// Of tests: marks memory that the host reaches, and which so counts as written, as uninitialised.
+void forget(const void* from, std::size_t size);
 /// How often kernels have been stopped, and what the last one did.
 int caught();
 const char* last_report();
