@@ -28,10 +28,8 @@ __device__ __forceinline__ Activated activate(float gate, float up, float alpha,
       f = gate < 0 ? e * inverse : inverse;
       slope = e * inverse * inverse;
     } else if constexpr (kActivation == Activation::kTanh) {
-      const float e = expf(-2.0F * fabsf(gate)), inverse = 1.0F / (1.0F + e);
       f = tanhf(gate);
-      slope =
-          fabsf(gate) < 0.5F ? 1.0F - f * f : 4.0F * e * inverse * inverse;  // 1 - f^2 cancels in the tails
+      slope = tanh_slope(gate);
     } else if constexpr (kActivation == Activation::kRelu2) {
       const float positive = fmaxf(gate, 0.0F);
       f = positive * positive;

@@ -96,6 +96,12 @@ __device__ __forceinline__ float sigmoid(float x) {
   return (x < 0 ? e : 1.0F) / (1.0F + e);
 }
 
+/// The derivative of tanh. 1 - tanh^2 cancels in the tails.
+__device__ __forceinline__ float tanh_slope(float x) {
+  const float e = expf(-2.0F * fabsf(x)), inverse = 1.0F / (1.0F + e), f = tanhf(x);
+  return fabsf(x) < 0.5F ? 1.0F - f * f : 4.0F * e * inverse * inverse;
+}
+
 /// The sum over the block, to all of its threads (whole warps, at most 1024). Always in the same order.
 template <typename T>
 __device__ T block_sum(T value) {

@@ -1,0 +1,102 @@
+// The language-model head with limits so small that every case is cut into chunks of rows and ranges of
+// words.
+#include <gtest/gtest.h>
+
+#include "kernels/cuda/head.h"
+#include "kernels/cuda/register.h"
+#include "tests/cuda_emulation/card_memory.h"
+#include "tests/kernels/cases.h"
+
+namespace hone::test {
+namespace {
+
+using kernels::cuda::HeadLimits;
+
+/// The kernels of the head with these limits, each taking the scratch memory that it says.
+template <HeadLimits kLimits>
+KernelTable limited() {
+  KernelTable table;
+  const auto set = []<typename Args>(kernels::Kernel<Args>& kernel) {
+    kernel = [](const Args& a, Stream& stream) {
+      stream.release_workspaces();
+      if constexpr (std::is_same_v<Args, kernels::LinearCrossEntropyArgs>)
+        kernels::cuda::linear_cross_entropy(a, stream, kLimits);
+      else if constexpr (std::is_same_v<Args, kernels::HeadStatisticsArgs>)
+        kernels::cuda::head_statistics(a, stream, kLimits);
+      else
+        kernels::cuda::head_grad(a, stream, kLimits);
+      EXPECT_EQ(static_cast<std::int64_t>(stream.allocator().ledger().current(device::Purpose::kWorkspace)),
+                kernels::cuda::scratch_bytes_of(a, kLimits));
+    };
+  };
+  set(table.linear_cross_entropy);
+  set(table.head_statistics);
+  set(table.head_grad);
+  return table;
+}
+
+class CudaHead : public CardMemory {
+ protected:
+  void expect_all_cases_agree(const KernelTable& table) {
+    const KernelTable& reference = kernels::cpu_kernels(kernels::CpuIsa::kReference);
+    device::CpuStream host = make_stream(2);
+    int cases = 0;
+    for (const Case& c : matrix_cases()) {
+      if (c.slot != "linear_cross_entropy" && !c.slot.starts_with("head_")) continue;
+      if (++cases % 5 != 0) continue;  // options come in twos, threes and fours: of each some
+      const Outputs got = c.run(table, card());
+      ASSERT_FALSE(HasFailure()) << c.name;
+      expect_near(got, c.run(reference, host), c.name);
+    }
+    EXPECT_GT(cases, 0);
+  }
+};
+
+// 40 rows of 500 words, 17 of 1,111: whole rows, in several chunks, to whose sum a bf16 gradient of the
+// weight is not rounded.
+TEST_F(CudaHead, AgreesWithTheReferenceInChunksOfRows) {
+  expect_all_cases_agree(limited<HeadLimits{.gradient_bytes = 80'000,
+                                            .statistics_bytes = 30'000,
+                                            .least_rows = 1,
+                                            .statistics_rows = 64,
+                                            .least_words = 8}>());
+}
+
+// No case's rows fit, but those of three words.
+TEST_F(CudaHead, AgreesWithTheReferenceInRangesOfWords) {
+  expect_all_cases_agree(limited<HeadLimits{.gradient_bytes = 60'000,
+                                            .statistics_bytes = 20'000,
+                                            .least_rows = 1'000'000,
+                                            .statistics_rows = 128,
+                                            .least_words = 8}>());
+}
+
+// As Scratch.OfTheHeadDoesNotGrowWithTheVocabulary, of the table's limits: 640 MiB, the rows' states, and the
+// sums of dhidden.
+TEST(CudaHeadScratch, DoesNotGrowWithTheVocabulary) {
+  constexpr std::int64_t kRows = 4096, kHidden = 2048;
+  constexpr std::int64_t kMost = (std::int64_t{640} << 20) + kRows * (16 + kHidden * 4) + 1024;
+  const auto hidden = [&](std::int64_t rows) {
+    return Matrix{nullptr, DType::kBF16, rows, kHidden, kHidden};
+  };
+  std::int64_t largest = 0;
+  for (const std::int64_t words : {1'000, 151'936, 300'000, 3'000'000}) {
+    kernels::LinearCrossEntropyArgs a{.head = {.hidden = hidden(kRows), .weight = hidden(words)},
+                                      .gradients = {.dhidden = hidden(kRows), .wants_dweight = true}};
+    for (const DType dtype : kBothDtypes) {
+      a.gradients.dweight_dtype = dtype;
+      kernels::HeadGradArgs g;
+      g.forward.head = a.head;
+      g.gradients = a.gradients;
+      for (const std::int64_t bytes : {kernels::cuda_scratch_bytes(a), kernels::cuda_scratch_bytes(g.forward),
+                                       kernels::cuda_scratch_bytes(g)}) {
+        EXPECT_LE(bytes, kMost) << words;
+        largest = std::max(largest, bytes);
+      }
+    }
+  }
+  EXPECT_GT(largest, std::int64_t{500} << 20);
+}
+
+}  // namespace
+}  // namespace hone::test
