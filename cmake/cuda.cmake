@@ -26,6 +26,7 @@ if(NOT cuda STREQUAL EMULATION)
     endif()
   endforeach()
   find_package(CUDAToolkit REQUIRED)
+  add_compile_options($<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr>)  # what kernels share with the CPU's (kernels/moments.h)
 endif()
 
 set_source_files_properties(${PROJECT_SOURCE_DIR}/src/device/cuda_absent.cpp ${PROJECT_SOURCE_DIR}/src/kernels/cuda_absent.cpp

@@ -35,6 +35,7 @@ struct StepScalars {
   float bias_correction1 = 1;  // 1 - beta1^t
   float bias_correction2 = 1;  // 1 - beta2^t
   std::int32_t skip = 0;       // not 0: a gradient is not finite; the update leaves everything as it is
+  std::int32_t step = 0;       // updates before this one: what is rounded at random goes by it
 };
 
 /// c = [c +] op(a) op(b) [+ bias] [+ residual].
@@ -466,32 +467,47 @@ struct SumOfSquaresArgs {
   StepScalars* scalars = nullptr;
 };
 /// From sum_of_squares: grad_norm, clip_factor = min(1, max_norm / (grad_norm + 1e-6)) as
-/// torch.nn.utils.clip_grad_norm_ (1 if max_norm <= 0), skip.
+/// torch.nn.utils.clip_grad_norm_ (1 if max_norm <= 0), skip. With clip_norm the factor is of that norm
+/// instead (the step's before, where updates do not wait for all gradients).
 struct FinishNormArgs {
   StepScalars* scalars = nullptr;
   float max_norm = 0;
+  float clip_norm = 0;
+  bool has_clip_norm = false;
   const float* loss = nullptr;  // (1): the step's loss; one that is not finite skips the update too
   bool has_loss = false;
 };
 
-/// AdamW as torch.optim.AdamW: decoupled decay, bias-corrected. The master weight is f32; for a bf16 weight
-/// it is a second copy.
+/// How AdamW's moments lie in memory.
+enum class MomentKind : std::uint8_t {
+  kF32,
+  kDynamic8,  // one byte each, and for every kMomentBlock an f32 scale, its largest magnitude (moments.h)
+};
+
+/// AdamW as torch.optim.AdamW: decoupled decay, bias-corrected. For a bf16 weight the f32 master is a second
+/// copy, or there is none: then the bf16 weight is the master, and rounded at random (moments.h).
 struct AdamWArgs {
-  float* master = nullptr;      // (n)
-  void* weight = nullptr;       // (n) bf16: set to the rounded master
-  bool has_weight = false;      // else the master is the weight
-  const void* grad = nullptr;   // (n) f32 or bf16
-  float* exp_avg = nullptr;     // (n)
-  float* exp_avg_sq = nullptr;  // (n)
+  void* master = nullptr;  // (n) f32; or bf16 without a weight besides
+  DType master_dtype = DType::kF32;
+  void* weight = nullptr;      // (n) bf16: set to the rounded master
+  bool has_weight = false;     // else the master is the weight
+  const void* grad = nullptr;  // (n) f32 or bf16
+  void* exp_avg = nullptr;     // (n)
+  void* exp_avg_sq = nullptr;  // (n)
+  MomentKind moments = MomentKind::kF32;
+  float* exp_avg_scales = nullptr;     // (ceil(n / kMomentBlock)), of kDynamic8
+  float* exp_avg_sq_scales = nullptr;  // as exp_avg_scales
   std::int64_t n = 0;
   DType grad_dtype = DType::kF32;
+  std::uint64_t rounding_seed = 0;  // of a bf16 master
   float beta1 = 0.9F, beta2 = 0.999F, eps = 1e-8F, weight_decay = 0;
   float rate_scale = 1;  // of this tensor: its rate is rate_scale * scalars->learning_rate
   const StepScalars* scalars = nullptr;
 };
 /// torch.optim.SGD: decay joins the gradient; buffer = momentum * buffer + grad (the first time: = grad).
 struct SgdArgs {
-  float* master = nullptr;
+  void* master = nullptr;  // as in AdamWArgs
+  DType master_dtype = DType::kF32;
   void* weight = nullptr;
   bool has_weight = false;  // as in AdamWArgs
   const void* grad = nullptr;
@@ -499,8 +515,9 @@ struct SgdArgs {
   std::int64_t n = 0;
   DType grad_dtype = DType::kF32;
   float momentum = 0, weight_decay = 0;
-  float rate_scale = 1;  // as in AdamWArgs
-  bool first = false;    // the buffer holds nothing yet
+  float rate_scale = 1;             // as in AdamWArgs
+  bool first = false;               // the buffer holds nothing yet
+  std::uint64_t rounding_seed = 0;  // of a bf16 master
   const StepScalars* scalars = nullptr;
 };
 

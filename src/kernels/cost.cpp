@@ -3,6 +3,7 @@
 // accumulated results also read: the least a kernel can move when nothing is in a cache. What is not wanted
 // costs nothing.
 #include "kernels/kernels.h"
+#include "kernels/moments.h"
 
 namespace hone::kernels {
 
@@ -274,12 +275,15 @@ Cost cost(const FinishNormArgs& a) {
 
 Cost cost(const AdamWArgs& a) {
   // master and both moments are read and written; the gradient is read; a bf16 copy is written
-  return {12 * real(a.n), real(a.n) * (24 + bytes_of(a.grad_dtype) + (a.has_weight ? 2 : 0))};
+  const double moments = a.moments == MomentKind::kF32 ? 16 : 4 + 16.0 / kMomentBlock;
+  return {12 * real(a.n), real(a.n) * (2 * bytes_of(a.master_dtype) + moments + bytes_of(a.grad_dtype) +
+                                       (a.has_weight ? 2 : 0))};
 }
 
 Cost cost(const SgdArgs& a) {
   const double buffer = a.momentum != 0 ? (a.first ? 4 : 8) : 0;
-  return {4 * real(a.n), real(a.n) * (8 + bytes_of(a.grad_dtype) + buffer + (a.has_weight ? 2 : 0))};
+  return {4 * real(a.n), real(a.n) * (2 * bytes_of(a.master_dtype) + bytes_of(a.grad_dtype) + buffer +
+                                      (a.has_weight ? 2 : 0))};
 }
 
 }  // namespace hone::kernels

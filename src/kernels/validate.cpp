@@ -384,6 +384,7 @@ void validate(const SumOfSquaresArgs& a) {
 void validate(const FinishNormArgs& a) {
   const Arguments check(a);
   check.holds(!std::isnan(a.max_norm), "max_norm is no number");
+  check.holds(!a.has_clip_norm || a.clip_norm >= 0, "clip_norm is no norm");
   check.flagged("loss", a.has_loss, a.loss, a.scalars);
 }
 
@@ -397,11 +398,17 @@ void validate(const AdamWArgs& a) {
   check.number("weight_decay", a.weight_decay, 0, kAny);
   check.number("rate_scale", a.rate_scale, 0, kAny);
   check.flagged("weight", a.has_weight, a.weight, a.master);
+  check.stored("master", a.master_dtype);
+  check.holds(!a.has_weight || a.master_dtype == DType::kF32, "a bf16 master beside a weight");
+  check.flagged("exp_avg_scales", a.moments == MomentKind::kDynamic8, a.exp_avg_scales, a.master);
+  check.flagged("exp_avg_sq_scales", a.moments == MomentKind::kDynamic8, a.exp_avg_sq_scales, a.master);
 }
 
 void validate(const SgdArgs& a) {
   const Arguments check(a);
   check.stored("grad", a.grad_dtype);
+  check.stored("master", a.master_dtype);
+  check.holds(!a.has_weight || a.master_dtype == DType::kF32, "a bf16 master beside a weight");
   check.sizes({a.n});
   check.number("momentum", a.momentum, 0, kAny);
   check.number("weight_decay", a.weight_decay, 0, kAny);

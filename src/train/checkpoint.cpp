@@ -38,6 +38,7 @@ ordered_json state_json(const TrainState& s) {
           {"epoch", s.cursor.epoch},
           {"pack", s.cursor.pack},
           {"updates", s.updates},
+          {"last_norm", optional_number(s.last_norm)},
           {"tokens", s.tokens},
           {"supervised", s.supervised},
           {"seconds", s.seconds},
@@ -174,6 +175,7 @@ TrainState CheckpointStore::load_state(const std::filesystem::path& checkpoint) 
   state.best_step = s.at("best_step").as_integer();
   state.finished = s.at("finished").as_bool();
   state.run_key = s.at("run_key").as_string();
+  if (const auto norm = s.find("last_norm")) state.last_norm = read_optional(*norm);
   if (const auto started = s.find("started")) state.started = started->as_string();
   if (const auto counts = s.find("expert_counts")) state.expert_counts = read_counts(*counts);
   if (const auto row = s.find("waiting_row"); row && !row->as_string().empty())
@@ -195,7 +197,7 @@ void CheckpointStore::load_tensors(const std::filesystem::path& checkpoint, ops:
   const SavedTensors saved = open_tensors(checkpoint);
   for (const auto& t : optimizer.state()) {
     Staging staging(context.stream(), t.tensor);
-    saved.read(t.name, t.tensor.shape(), Region::whole(t.tensor.shape()), staging.bytes());
+    saved.read(t.name, t.tensor.shape(), Region::whole(t.tensor.shape()), staging.bytes(), t.tensor.dtype());
     staging.send();
     saved.release(t.name);
   }

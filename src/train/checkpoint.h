@@ -29,6 +29,7 @@ struct TrainState {
   std::int64_t step = 0;                    // steps done, skipped ones included
   data::Cursor cursor;                      // where the next batch begins
   std::int64_t updates = 0;                 // of the optimizer
+  std::optional<double> last_norm;          // of its gradients, at the last update
   std::int64_t tokens = 0, supervised = 0;  // seen so far
   double seconds = 0;                       // of training so far
   std::optional<double> average_loss;       // as the step line shows

@@ -6,12 +6,13 @@
 
 namespace hone::train {
 
-MemoryForecast held_memory(const ops::Context& context, const model::ParameterSet& parameters) {
+MemoryForecast held_memory(const ops::Context& context, const model::ParameterSet& parameters,
+                           bool gradients_stay) {
   const auto& ledger = context.ledger();
   MemoryForecast held{.weights = ledger.current(device::Purpose::kWeights),
                       .optimizer = ledger.current(device::Purpose::kOptimizer)};
   for (const auto& p : parameters.all())
-    if (p.trainable)
+    if (p.trainable && gradients_stay)
       held.gradients += p.spec.shape.numel() * static_cast<std::int64_t>(size_of(p.grad_slot->grad_dtype()));
   return held;
 }
@@ -23,8 +24,12 @@ StepForecast forecast_steps(const model::DecoderSpec& spec, DType dtype,
   decoder.parameters().set_trainable(options.freeze, options.gradient_dtype);
   Optimizer optimizer(context, decoder.parameters(), options.optimizer);
   const auto step = [&](const model::TokenBatch& batch) {
-    train_step(context, decoder, optimizer, {&batch, 1},
-               {.recompute = options.recompute, .aux_coefficient = options.aux_coefficient});
+    train_step(
+        context, decoder, optimizer, {&batch, 1},
+        {.clip = options.update_as_ready ? 0.0 : 1.0,  // of the first step two passes hold no more than one
+         .recompute = options.recompute,
+         .aux_coefficient = options.aux_coefficient,
+         .update_as_ready = options.update_as_ready});
     return std::exchange(context.stream().costs(), {});
   };
   StepForecast forecast;
@@ -42,7 +47,7 @@ StepForecast forecast_steps(const model::DecoderSpec& spec, DType dtype,
     decoder.loss(context, batch, {});
   }
   MemoryForecast& memory = forecast.memory;
-  memory = held_memory(context, decoder.parameters());
+  memory = held_memory(context, decoder.parameters(), !options.update_as_ready);
   const std::int64_t peak = context.ledger().peak_total();
   memory.activations = peak - memory.total();
   memory.reserve = device::Allocator::reserve_bytes(peak);

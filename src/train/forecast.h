@@ -23,9 +23,10 @@ struct MemoryForecast {
   std::int64_t total() const { return weights + optimizer + gradients + activations + reserve + program; }
 };
 
-/// Weights, optimizer and gradients of a model that set_trainable was called for, in a context that holds
-/// nothing else: bytes, or on the meta device what they would be.
-MemoryForecast held_memory(const ops::Context& context, const model::ParameterSet& parameters);
+/// Weights, optimizer and, where they stay, gradients of a model that set_trainable was called for, in a
+/// context that holds nothing else: bytes, or on the meta device what they would be.
+MemoryForecast held_memory(const ops::Context& context, const model::ParameterSet& parameters,
+                           bool gradients_stay);
 
 struct StepForecast {
   std::int64_t tokens = 0;                  // of the first step
@@ -42,6 +43,7 @@ struct ForecastOptions {
   bool untied_head = false;              // as Decoder
   DType gradient_dtype = DType::kF32;    // f32, or the weights' dtype
   OptimizerOptions optimizer = {};
+  bool update_as_ready = false;
   int threads = 1;             // of the CPU; each has scratch memory of its own
   device::Device device = {};  // whose kernels' scratch memory is counted
   std::span<const model::TokenBatch> evaluation_batches =

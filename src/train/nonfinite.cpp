@@ -62,9 +62,12 @@ std::string what_to_mend(const Run& run) {
 }  // namespace
 
 std::string nonfinite_warning(const Run& run, const StepResult& result, const StepBatches& batches) {
+  const bool in_part = run.recipe.update_as_ready && result.nonfinite != "loss";
   return fmt::format(
-      "step {}: {} is not finite; the update was skipped and the weights are unchanged; rows {}",
-      run.state.step, result.nonfinite == "loss" ? "the loss" : "the gradient of " + result.nonfinite,
+      "step {}: {} is not finite; {}; rows {}", run.state.step,
+      result.nonfinite == "loss" ? "the loss" : "the gradient of " + result.nonfinite,
+      in_part ? "parameters whose gradients came before it (later layers) were updated, the others were not"
+              : "the update was skipped and the weights are unchanged",
       rows_text(run, result, batches));
 }
 

@@ -4,8 +4,10 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/content_hash.h"
 #include "base/error.h"
 #include "base/suggest.h"
+#include "kernels/moments.h"
 #include "model/name_pattern.h"
 #include "ops/launch.h"
 #include "tensor/transfer.h"
@@ -15,6 +17,7 @@ namespace hone::train {
 namespace {
 
 constexpr std::string_view kOptimizer = "train.optimizer";
+constexpr std::int64_t kLeastCoded = 4096;
 constexpr auto kScalarsSize = static_cast<std::int64_t>(sizeof(kernels::StepScalars));
 
 /// Waits for them.
@@ -62,18 +65,29 @@ Optimizer::Optimizer(ops::Context& context, model::ParameterSet& parameters, con
   for (std::size_t i = 0; i < parameters.all().size(); ++i) {
     auto& p = parameters.all()[i];
     if (!p.trainable) continue;
-    const auto zeros = [&] { return context.zeros(p.spec.shape, DType::kF32, device::Purpose::kOptimizer); };
-    Slot slot{.parameter = &p, .master = p.value.detach(), .first = {}, .second = {}};
+    const auto zeros = [&](const Shape& shape, DType dtype) {
+      return context.zeros(shape, dtype, device::Purpose::kOptimizer);
+    };
+    Slot slot{.parameter = &p, .master = p.value.detach()};
     slot.weight_decay = static_cast<float>(p.spec.decays() ? options.weight_decay : 0.0);
     if (groups[i] >= 0) {
       const auto& group = options.groups[static_cast<std::size_t>(groups[i])];
       slot.rate_scale = static_cast<float>(group.rate_scale);
       if (group.weight_decay) slot.weight_decay = static_cast<float>(*group.weight_decay);
     }
-    if (p.value.dtype() != DType::kF32)
+    if (p.value.dtype() != DType::kF32 && options.master == OptimizerOptions::Master::kF32)
       slot.master = context.empty(p.spec.shape, DType::kF32, device::Purpose::kOptimizer);
-    if (adamw || options.momentum != 0) slot.first = zeros();
-    if (adamw) slot.second = zeros();
+    slot.rounding_seed = mix_hash(hash_name(p.spec.name), options.seed);
+    const std::int64_t n = p.spec.shape.numel();
+    const bool coded = adamw && options.state == OptimizerOptions::State::k8Bit && n >= kLeastCoded;
+    const DType dtype = coded ? DType::kU8 : DType::kF32;
+    if (adamw || options.momentum != 0) slot.first = zeros(p.spec.shape, dtype);
+    if (adamw) slot.second = zeros(p.spec.shape, dtype);
+    if (coded) {
+      const Shape blocks{(n + kernels::kMomentBlock - 1) / kernels::kMomentBlock};
+      slot.first_scales = zeros(blocks, DType::kF32);
+      slot.second_scales = zeros(blocks, DType::kF32);
+    }
     slots_.push_back(std::move(slot));
   }
 }
@@ -87,59 +101,118 @@ Optimizer::Optimizer(ops::Context& context, model::CausalLM& model, const Optimi
   }
 }
 
-UpdateResult Optimizer::step(ops::Context& context, double learning_rate, double clip, const Tensor& loss) {
-  auto* scalars = static_cast<kernels::StepScalars*>(scalars_.data());
+void Optimizer::send_scalars(ops::Context& context, double learning_rate) {
   const auto t = static_cast<double>(updates_ + 1);
   const std::array before{
       kernels::StepScalars{.learning_rate = static_cast<float>(learning_rate),
                            .bias_correction1 = static_cast<float>(1 - std::pow(options_.beta1, t)),
-                           .bias_correction2 = static_cast<float>(1 - std::pow(options_.beta2, t))}};
+                           .bias_correction2 = static_cast<float>(1 - std::pow(options_.beta2, t)),
+                           .step = static_cast<std::int32_t>(updates_)}};
   upload_bytes(context.stream(), std::as_bytes(std::span(before)), scalars_);
-  for (const auto& slot : slots_) {
-    const Tensor grad = slot.parameter->grad_slot->grad();
-    if (!grad.defined()) continue;
-    ops::launch(context, kOptimizer, context.kernels().sum_of_squares,
-                {.x = grad.data(), .n = grad.numel(), .dtype = grad.dtype(), .scalars = scalars});
-  }
+}
+
+void Optimizer::add_square(ops::Context& context, const Tensor& grad) const {
+  ops::launch(context, kOptimizer, context.kernels().sum_of_squares,
+              {.x = grad.data(), .n = grad.numel(), .dtype = grad.dtype(), .scalars = scalars()});
+}
+
+UpdateResult Optimizer::step(ops::Context& context, double learning_rate, double clip, const Tensor& loss) {
+  send_scalars(context, learning_rate);
+  for (const auto& slot : slots_)
+    if (const Tensor grad = slot.parameter->grad_slot->grad(); grad.defined()) add_square(context, grad);
   ops::launch(context, kOptimizer, context.kernels().finish_norm,
-              {.scalars = scalars,
+              {.scalars = scalars(),
                .max_norm = static_cast<float>(clip),
                .loss = loss.defined() ? loss.as<float>() : nullptr,
                .has_loss = loss.defined()});
-  for (const auto& slot : slots_) {
-    const Tensor grad = slot.parameter->grad_slot->grad();
-    if (grad.defined()) update(context, slot, grad, scalars);
-  }
+  for (const auto& slot : slots_)
+    if (const Tensor grad = slot.parameter->grad_slot->grad(); grad.defined()) update(context, slot, grad);
+  return read_result(context);
+}
+
+void Optimizer::take_gradients(ops::Context& context,
+                               const std::function<void(const Slot&, const Tensor&)>& then) {
+  for (const auto& slot : slots_)
+    slot.parameter->grad_slot->set_hook([this, &context, &slot, then] {
+      const Tensor grad = slot.parameter->grad_slot->take_grad();
+      add_square(context, grad);
+      if (then) then(slot, grad);
+    });
+}
+
+void Optimizer::begin_updates(ops::Context& context, double learning_rate, double clip, double clip_norm,
+                              const Tensor& loss) {
+  send_scalars(context, learning_rate);
+  take_gradients(context, [=, this, &context](const Slot& slot, const Tensor& grad) {
+    ops::launch(context, kOptimizer, context.kernels().finish_norm,
+                {.scalars = scalars(),
+                 .max_norm = static_cast<float>(clip),
+                 .clip_norm = static_cast<float>(clip_norm),
+                 .has_clip_norm = true,
+                 .loss = loss.defined() ? loss.as<float>() : nullptr,
+                 .has_loss = loss.defined()});
+    update(context, slot, grad);
+  });
+}
+
+void Optimizer::begin_norm(ops::Context& context) {
+  send_scalars(context, 0);
+  take_gradients(context, nullptr);
+}
+
+void Optimizer::drop_hooks() {
+  for (const auto& slot : slots_) slot.parameter->grad_slot->set_hook(nullptr);
+}
+
+UpdateResult Optimizer::finish_updates(ops::Context& context) {
+  drop_hooks();
+  return read_result(context);
+}
+
+double Optimizer::finish_norm(ops::Context& context) {
+  drop_hooks();
+  return std::sqrt(read_scalars(context, scalars_).front().sum_of_squares);
+}
+
+UpdateResult Optimizer::read_result(ops::Context& context) {
   const kernels::StepScalars after = read_scalars(context, scalars_).front();
-  if (after.skip == 0) ++updates_;
+  if (after.skip == 0) {
+    ++updates_;
+    last_norm_ = after.grad_norm;
+  }
   return {.grad_norm = after.grad_norm, .skipped = after.skip != 0};
 }
 
-void Optimizer::update(ops::Context& context, const Slot& slot, const Tensor& grad,
-                       const kernels::StepScalars* scalars) const {
-  const Tensor& value = slot.parameter->value;
-  const bool has_weight = value.dtype() != DType::kF32;
-  void* copy = has_weight ? value.data() : nullptr;
+void Optimizer::update(ops::Context& context, const Slot& slot, const Tensor& grad) const {
+  const bool has_weight = has_separate_master(slot);
+  void* copy = has_weight ? slot.parameter->value.data() : nullptr;
+  const bool coded = slot.first_scales.defined();
   if (options_.type == OptimizerOptions::Type::kAdamW) {
     ops::launch(context, kOptimizer, context.kernels().adamw,
-                {.master = slot.master.as<float>(),
+                {.master = slot.master.data(),
+                 .master_dtype = slot.master.dtype(),
                  .weight = copy,
                  .has_weight = has_weight,
                  .grad = grad.data(),
-                 .exp_avg = slot.first.as<float>(),
-                 .exp_avg_sq = slot.second.as<float>(),
+                 .exp_avg = slot.first.data(),
+                 .exp_avg_sq = slot.second.data(),
+                 .moments = coded ? kernels::MomentKind::kDynamic8 : kernels::MomentKind::kF32,
+                 .exp_avg_scales = coded ? slot.first_scales.as<float>() : nullptr,
+                 .exp_avg_sq_scales = coded ? slot.second_scales.as<float>() : nullptr,
                  .n = grad.numel(),
                  .grad_dtype = grad.dtype(),
+                 .rounding_seed = slot.rounding_seed,
                  .beta1 = static_cast<float>(options_.beta1),
                  .beta2 = static_cast<float>(options_.beta2),
                  .eps = static_cast<float>(options_.eps),
                  .weight_decay = slot.weight_decay,
                  .rate_scale = slot.rate_scale,
-                 .scalars = scalars});
+                 .scalars = scalars()});
     return;
   }
   ops::launch(context, kOptimizer, context.kernels().sgd,
-              {.master = slot.master.as<float>(),
+              {.master = slot.master.data(),
+               .master_dtype = slot.master.dtype(),
                .weight = copy,
                .has_weight = has_weight,
                .grad = grad.data(),
@@ -150,7 +223,8 @@ void Optimizer::update(ops::Context& context, const Slot& slot, const Tensor& gr
                .weight_decay = slot.weight_decay,
                .rate_scale = slot.rate_scale,
                .first = updates_ == 0,
-               .scalars = scalars});
+               .rounding_seed = slot.rounding_seed,
+               .scalars = scalars()});
 }
 
 std::vector<Optimizer::NamedTensor> Optimizer::state() const {
@@ -161,20 +235,21 @@ std::vector<Optimizer::NamedTensor> Optimizer::state() const {
     tensors.push_back({"master." + name, slot.master});
     if (slot.first.defined()) tensors.push_back({(adamw ? "exp_avg." : "momentum.") + name, slot.first});
     if (slot.second.defined()) tensors.push_back({"exp_avg_sq." + name, slot.second});
+    if (!slot.first_scales.defined()) continue;
+    tensors.push_back({"exp_avg.scales." + name, slot.first_scales});
+    tensors.push_back({"exp_avg_sq.scales." + name, slot.second_scales});
   }
   return tensors;
 }
 
 void Optimizer::masters_changed(ops::Context& context) {
-  for (const auto& slot : slots_) {
-    const Tensor& value = slot.parameter->value;
-    if (value.dtype() == DType::kF32) continue;
-    ops::copy(context, kOptimizer, slot.master, value);
-  }
+  for (const auto& slot : slots_)
+    if (has_separate_master(slot)) ops::copy(context, kOptimizer, slot.master, slot.parameter->value);
 }
 
 Tensor Optimizer::separate_master(const model::Parameter& parameter) const {
-  return parameter.value.dtype() == DType::kF32 ? Tensor() : master_of(parameter);
+  const Tensor master = master_of(parameter);
+  return master.defined() && master.dtype() != parameter.value.dtype() ? master : Tensor();
 }
 
 Tensor Optimizer::master_of(const model::Parameter& parameter) const {

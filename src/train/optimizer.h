@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -16,6 +17,15 @@ struct OptimizerOptions {
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;  // AdamW
   double momentum = 0;                            // SGD
   double weight_decay = 0;                        // of parameters that decay: not norms, not biases
+  /// AdamW's moments; in eight bits (kernels::MomentKind::kDynamic8) but for parameters below 4,096 elements,
+  /// as bitsandbytes: norms and biases.
+  enum class State { kF32, k8Bit };
+  State state = State::kF32;
+  /// Of bf16 weights: f32 masters besides; or they are their own, rounded at random, keyed by `seed`, their
+  /// names and the step.
+  enum class Master { kF32, kBF16 };
+  Master master = Master::kF32;
+  std::uint64_t seed = 0;
 
   /// Parameters in whose names `match` (model/name_pattern.h) is found. Where several groups match, the first
   /// is it.
@@ -38,7 +48,9 @@ std::vector<std::int64_t> assign_groups(const model::ParameterSet& parameters,
 /// What one update did.
 struct UpdateResult {
   double grad_norm = 0;  // before clipping, over all trainable parameters
-  bool skipped = false;  // a gradient or the loss was not finite: nothing was changed
+  /// A gradient or the loss was not finite: nothing was changed; or, where updates are made as gradients are
+  /// ready, nothing from the first such gradient on.
+  bool skipped = false;
 };
 
 /// The optimizer of one model: state for every trainable parameter. AdamW and SGD are torch.optim's, norm and
@@ -46,9 +58,9 @@ struct UpdateResult {
 class Optimizer {
  public:
   /// Call after ParameterSet::set_trainable. Allocates (Purpose::kOptimizer), per element of a trainable
-  /// parameter: AdamW two f32, SGD one with momentum; and for bf16 weights an f32 master, whose values are to
-  /// follow: loaded with the weights (separate_master), or from a checkpoint (state). Throws as assign_groups
-  /// does.
+  /// parameter: AdamW two f32 or bytes, SGD one f32 with momentum; and for bf16 weights an f32 master unless
+  /// options say otherwise, whose values are to follow: loaded with the weights (separate_master), or from a
+  /// checkpoint (state). Throws as assign_groups does.
   Optimizer(ops::Context& context, model::ParameterSet& parameters, const OptimizerOptions& options);
   /// For a model whose weights are there: masters start from the stored values.
   Optimizer(ops::Context& context, model::CausalLM& model, const OptimizerOptions& options);
@@ -58,13 +70,30 @@ class Optimizer {
   /// end.
   UpdateResult step(ops::Context& context, double learning_rate, double clip, const Tensor& loss = {});
 
+  // The same, each parameter as soon as its gradient is there, which is then let go of: gradients never exist
+  // all at once. They are clipped by a norm that is known before, as that of the last step.
+
+  /// After the forward pass: the update begins with the next gradient of backward. clip_norm: what the clip
+  /// factor is made of. The context must live until finish_updates().
+  void begin_updates(ops::Context& context, double learning_rate, double clip, double clip_norm,
+                     const Tensor& loss = {});
+  /// After backward. Reads one struct back.
+  UpdateResult finish_updates(ops::Context& context);
+  /// The same without updates: finish_norm() is the norm of the gradients.
+  void begin_norm(ops::Context& context);
+  double finish_norm(ops::Context& context);
+  /// The norm of the last update that was not skipped; nullopt before the first. Kept with the run.
+  std::optional<double> last_norm() const { return last_norm_; }
+  void set_last_norm(std::optional<double> norm) { last_norm_ = norm; }
+
   /// Updates done so far.
   std::int64_t updates() const { return updates_; }
   void set_updates(std::int64_t updates) { updates_ = updates; }
 
-  /// Everything that a resumed run needs, besides updates(): named f32 tensors, `master.NAME`,
-  /// `exp_avg.NAME`, `exp_avg_sq.NAME`, `momentum.NAME`. Where the compute dtype is f32 the master is the
-  /// weight itself.
+  /// Everything that a resumed run needs, besides updates() and last_norm(): named tensors, `master.NAME`,
+  /// `exp_avg.NAME`, `exp_avg_sq.NAME`, `momentum.NAME`, f32; of eight-bit moments u8, with
+  /// `exp_avg.scales.NAME` and `exp_avg_sq.scales.NAME` besides. Where there is no separate master it is the
+  /// weight itself, in its dtype.
   struct NamedTensor {
     std::string name;
     Tensor tensor;
@@ -73,7 +102,7 @@ class Optimizer {
   /// After state() was overwritten from a checkpoint: brings bf16 weights in step with their masters.
   void masters_changed(ops::Context& context);
 
-  /// The f32 master of a parameter whose weights are not their own; undefined for any other.
+  /// The f32 master of a parameter whose weight is not its own; undefined for any other.
   Tensor separate_master(const model::Parameter& parameter) const;
   /// A parameter's value in full precision; undefined where it is not trained.
   Tensor master_of(const model::Parameter& parameter) const;
@@ -82,17 +111,29 @@ class Optimizer {
 
  private:
   struct Slot {
-    model::Parameter* parameter;
-    Tensor master;                           // f32; the weight itself where that is f32
-    Tensor first, second;                    // AdamW: exp_avg, exp_avg_sq. SGD: momentum buffer, none
-    float rate_scale = 1, weight_decay = 0;  // its group's
+    model::Parameter* parameter = nullptr;
+    Tensor master = {};                            // f32, or the weight itself
+    Tensor first = {}, second = {};                // AdamW: exp_avg, exp_avg_sq. SGD: momentum buffer, none
+    Tensor first_scales = {}, second_scales = {};  // of eight-bit moments
+    std::uint64_t rounding_seed = 0;               // of a bf16 master
+    float rate_scale = 1, weight_decay = 0;        // its group's
   };
-  void update(ops::Context& context, const Slot& slot, const Tensor& grad,
-              const kernels::StepScalars* scalars) const;
+  bool has_separate_master(const Slot& slot) const {
+    return slot.parameter->value.dtype() != slot.master.dtype();
+  }
+  kernels::StepScalars* scalars() const { return static_cast<kernels::StepScalars*>(scalars_.data()); }
+  UpdateResult read_result(ops::Context& context);
+  void drop_hooks();
+  void send_scalars(ops::Context& context, double learning_rate);
+  void add_square(ops::Context& context, const Tensor& grad) const;
+  void update(ops::Context& context, const Slot& slot, const Tensor& grad) const;
+  /// Whenever a gradient is ready: its square is added, `then` is called, and it is let go of.
+  void take_gradients(ops::Context& context, const std::function<void(const Slot&, const Tensor&)>& then);
 
   OptimizerOptions options_;
   std::vector<Slot> slots_;
   std::int64_t updates_ = 0;
+  std::optional<double> last_norm_;
   Tensor scalars_;  // one kernels::StepScalars
 };
 

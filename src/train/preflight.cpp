@@ -65,7 +65,8 @@ void check_shapes(const Recipe& recipe, const model::ModelDescription& descripti
   } catch (const Error& e) {
     fail("{}: {}", recipe.place("train.optimizer.groups"), e.what());
   }
-  const auto needed = static_cast<double>(held_memory(context, shapes.parameters()).total());
+  const auto needed =
+      static_cast<double>(held_memory(context, shapes.parameters(), !recipe.update_as_ready).total());
   const auto available = static_cast<double>(device::memory_of(recipe.device).available);
   if (available > 0 && needed > available)
     log_warning("weights, optimizer and gradients take {}, and {} of memory are available{}: {}",

@@ -266,6 +266,12 @@ void check(const Recipe& r, const std::map<std::string, RecipeValue>& values, co
     fail("{}: train.global_batch is {}, which is not a multiple of train.micro_batch {}",
          where(values.contains("train.global_batch") ? "train.global_batch" : "train.micro_batch"),
          r.global_batch, r.micro_batch);
+  if (r.update_as_ready && r.global_batch != r.micro_batch)
+    fail(
+        "{}: train.optimizer.update is as_ready, which needs train.global_batch = train.micro_batch ({} and "
+        "{}): "
+        "gradients of several micro-batches must be kept to be added up",
+        where("train.optimizer.update"), r.global_batch, r.micro_batch);
 }
 
 /// What was given without an effect.

@@ -44,7 +44,8 @@ struct Recipe {
   std::optional<std::int64_t> steps;
   double epochs = 1;  // where steps is not given
   std::int64_t global_batch = 8, micro_batch = 1;
-  OptimizerOptions optimizer;
+  OptimizerOptions optimizer;    // its seed is `seed`
+  bool update_as_ready = false;  // each parameter as soon as its gradient is there
   double learning_rate = 2e-5;
   ScheduleOptions schedule;
   std::optional<double> clip = 1.0;  // nullopt: off

@@ -244,6 +244,30 @@ void add_optimizer_options(std::vector<Option>& options) {
                         "train.optimizer.eps", [](Recipe& r) -> double& { return r.optimizer.eps; }, 0, 1,
                         "AdamW's epsilon")
                         .idle_where(idle_with(OptimizerOptions::Type::kSgd, "the optimizer is sgd")));
+  options.push_back(word_option<OptimizerOptions::State>(
+                        "train.optimizer.state", {"f32", "8bit"},
+                        [](Recipe& r) -> OptimizerOptions::State& { return r.optimizer.state; },
+                        "AdamW's moments: 8 bytes a parameter, or 2 (blocks of 256, as bitsandbytes)")
+                        .bears(Bearing::kState)
+                        .idle_where(idle_with(OptimizerOptions::Type::kSgd, "the optimizer is sgd")));
+  options.push_back(word_option<OptimizerOptions::Master>(
+                        "train.optimizer.master", {"f32", "bf16"},
+                        [](Recipe& r) -> OptimizerOptions::Master& { return r.optimizer.master; },
+                        "of bf16 weights; f32: a copy that gathers small updates, 4 bytes a parameter; bf16: "
+                        "none, the weights "
+                        "are rounded at random")
+                        .bears(Bearing::kState)
+                        .idle_where([](const Recipe& r) {
+                          return r.dtype == DType::kF32 ? "model.dtype is f32: weights are their own masters"
+                                                        : "";
+                        }));
+  options.push_back({"train.optimizer.update", "at_end | as_ready",
+                     "as_ready: each parameter as soon as its gradient is there, so that gradients take no "
+                     "memory; clipped by the norm of the step before. Needs global_batch = micro_batch",
+                     [](Recipe& r, const RecipeValue& v) {
+                       r.update_as_ready = v.word({"at_end", "as_ready"}) == 1;
+                     },
+                     [](const Recipe& r) { return std::string(r.update_as_ready ? "as_ready" : "at_end"); }});
   // Another momentum may mean a buffer more or less.
   options.push_back(number_option(
                         "train.optimizer.momentum", [](Recipe& r) -> double& { return r.optimizer.momentum; },
@@ -284,10 +308,11 @@ void add_optimizer_options(std::vector<Option>& options) {
 }
 
 void add_run_options(std::vector<Option>& options) {
-  options.push_back({"train.seed", "integer", "of the data order and of sampled text",
+  options.push_back({"train.seed", "integer", "of the data order, of sampled text and of random rounding",
                      [](Recipe& r, const RecipeValue& v) {
                        r.seed =
                            static_cast<std::uint64_t>(v.integer(0, std::numeric_limits<std::int64_t>::max()));
+                       r.optimizer.seed = r.seed;
                      },
                      [](const Recipe& r) { return std::to_string(r.seed); }});
   options.push_back({"train.recompute", "none | block",

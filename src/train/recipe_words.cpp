@@ -132,6 +132,7 @@ std::string dtype(const Word& w) {
 
 std::string optimizer(const Word& w) {
   const std::string name = w.scalar();
+  if (name.find("8bit") != std::string::npos) return "train.optimizer: {type: adamw, state: 8bit}";
   if (name.starts_with("adamw")) return "train.optimizer.type: adamw";
   if (name == "sgd") return "train.optimizer.type: sgd";
   return "train.optimizer.type: adamw or sgd";

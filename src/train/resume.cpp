@@ -44,6 +44,7 @@ void ResumePoint::restore(ops::Context& context, Optimizer& optimizer) {
     find();
   }
   optimizer.set_updates(state_.updates);
+  optimizer.set_last_norm(state_.last_norm);
   store_.set_aside(broken_);
 }
 

@@ -65,6 +65,7 @@ StepForecast forecast_run(const Run& run) {
                                 .untied_head = decoder.parameters().find("lm_head.weight") != nullptr,
                                 .gradient_dtype = recipe.gradient_dtype(decoder.dtype()),
                                 .optimizer = recipe.optimizer,
+                                .update_as_ready = recipe.update_as_ready,
                                 .threads = run.context->stream().num_threads(),
                                 .device = run.context->device(),
                                 .evaluation_batches = evaluated};

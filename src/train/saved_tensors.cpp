@@ -125,14 +125,14 @@ SavedTensors::SavedTensors(std::filesystem::path checkpoint, JsonNode tensors)
 
 /// The pieces that share something with a region: of a region without elements none.
 std::vector<SavedTensors::Piece> SavedTensors::pieces_of(const std::string& name, const Shape& shape,
-                                                         const Region& region) const {
+                                                         const Region& region, DType dtype) const {
   const auto broken = [&](const std::string& what) { fail("{}: {}: {}", checkpoint_.string(), name, what); };
   if (!has(name)) fail("{}: has no tensor {}", checkpoint_.string(), name);
   const JsonNode listed = listed_.at(name);
   const Shape stored(read_integers(listed.at("shape")));
   if (stored != shape) broken(fmt::format("has shape {}, the model's has {}", stored.str(), shape.str()));
-  if (listed.at("dtype").as_string() != name_of(DType::kF32))
-    broken(fmt::format("is {}, expected f32", listed.at("dtype").as_string()));
+  if (listed.at("dtype").as_string() != name_of(dtype))
+    broken(fmt::format("is {}, expected {}", listed.at("dtype").as_string(), name_of(dtype)));
   std::vector<Piece> pieces;
   std::int64_t covered = 0;
   for (const auto& node : listed.at("pieces").elements()) {
@@ -155,13 +155,14 @@ std::vector<SavedTensors::Piece> SavedTensors::pieces_of(const std::string& name
   return pieces;
 }
 
-std::span<const std::byte> SavedTensors::bytes_of(const std::string& name, const Piece& piece) const {
+std::span<const std::byte> SavedTensors::bytes_of(const std::string& name, const Piece& piece,
+                                                  DType dtype) const {
   const auto& file = shard(piece.shard);
   const auto* stored = file.find(piece.key);
   if (stored == nullptr) fail("{}: has no tensor {}", file.path().string(), piece.key);
-  if (stored->spec.shape != piece.region.shape || stored->spec.type != &hub::stored_type(DType::kF32))
-    fail("{}: {} is {} {}, the index has f32 {}", file.path().string(), piece.key, stored->spec.type->name,
-         stored->spec.shape.str(), piece.region.shape.str());
+  if (stored->spec.shape != piece.region.shape || stored->spec.type != &hub::stored_type(dtype))
+    fail("{}: {} is {} {}, the index has {} {}", file.path().string(), piece.key, stored->spec.type->name,
+         stored->spec.shape.str(), name_of(dtype), piece.region.shape.str());
   const auto bytes = file.bytes(*stored);
   if (hash_text(bytes) != piece.hash)
     fail("{}: the bytes of {} are not those that were written", file.path().string(), name);
@@ -169,21 +170,22 @@ std::span<const std::byte> SavedTensors::bytes_of(const std::string& name, const
 }
 
 void SavedTensors::read(const std::string& name, const Shape& shape, const Region& region,
-                        std::span<std::byte> to) const {
+                        std::span<std::byte> to, DType dtype) const {
   HONE_CHECK(
-      lies_in(region, shape) && to.size() == static_cast<std::size_t>(region.shape.numel()) * sizeof(float),
+      lies_in(region, shape) && to.size() == static_cast<std::size_t>(region.shape.numel()) * size_of(dtype),
       "{} {} of {} in {} bytes", name, describe(region), shape.str(), to.size());
-  for (const auto& piece : pieces_of(name, shape, region))
-    copy_box(*shared_by(piece.region, region), piece.region, bytes_of(name, piece), region, to,
-             sizeof(float));
+  for (const auto& piece : pieces_of(name, shape, region, dtype))
+    copy_box(*shared_by(piece.region, region), piece.region, bytes_of(name, piece, dtype), region, to,
+             size_of(dtype));
 }
 
-std::span<const std::byte> SavedTensors::bytes(const std::string& name, const Shape& shape) const {
+std::span<const std::byte> SavedTensors::bytes(const std::string& name, const Shape& shape,
+                                               DType dtype) const {
   const Region whole = Region::whole(shape);
-  const auto pieces = pieces_of(name, shape, whole);
-  if (pieces.size() == 1) return bytes_of(name, pieces[0]);
-  assembled_.resize(static_cast<std::size_t>(shape.numel()) * sizeof(float));
-  read(name, shape, whole, assembled_);
+  const auto pieces = pieces_of(name, shape, whole, dtype);
+  if (pieces.size() == 1) return bytes_of(name, pieces[0], dtype);
+  assembled_.resize(static_cast<std::size_t>(shape.numel()) * size_of(dtype));
+  read(name, shape, whole, assembled_, dtype);
   return assembled_;
 }
 
@@ -192,7 +194,9 @@ model::CausalLM::Values SavedTensors::masters() const {
     release(last);
     last = "master." + p.spec.name;
     if (!has(last)) return std::nullopt;
-    return hub::Source{bytes(last, p.spec.shape).data(), DType::kF32};
+    const bool own = listed_.at(last).at("dtype").as_string() == name_of(DType::kBF16);  // rounded at random
+    const DType dtype = own ? DType::kBF16 : DType::kF32;
+    return hub::Source{bytes(last, p.spec.shape, dtype).data(), dtype};
   };
 }
 

@@ -59,14 +59,16 @@ class SavedTensors {
   /// In the order of the index.
   std::vector<std::string> names() const { return listed_.keys(); }
 
-  /// Reads a region of a tensor, f32, row-major, into `to` (of its size); every piece that it lies in is
-  /// compared with its hash. Throws Error(kUser) where there is no such tensor, where it has another shape or
-  /// dtype, where pieces are missing, overlap or reach over its end, and where bytes are not those that were
+  /// Reads a region of a tensor, row-major, into `to` (of its size); every piece that it lies in is compared
+  /// with its hash. Throws Error(kUser) where there is no such tensor, where it has another shape or dtype,
+  /// where pieces are missing, overlap or reach over its end, and where bytes are not those that were
   /// written.
-  void read(const std::string& name, const Shape& shape, const Region& region, std::span<std::byte> to) const;
+  void read(const std::string& name, const Shape& shape, const Region& region, std::span<std::byte> to,
+            DType dtype = DType::kF32) const;
   /// The bytes of a whole tensor: in its pages where it is one piece, else put together. Valid until the next
   /// call. Throws as read.
-  std::span<const std::byte> bytes(const std::string& name, const Shape& shape) const;
+  std::span<const std::byte> bytes(const std::string& name, const Shape& shape,
+                                   DType dtype = DType::kF32) const;
   /// The masters, for model::CausalLM::save_pretrained: of a parameter that was not trained, nullopt. This
   /// object must live as long as the function, which gives the pages of a tensor back when it is asked for
   /// the next.
@@ -79,8 +81,9 @@ class SavedTensors {
     Region region;
     std::string shard, key, hash;
   };
-  std::vector<Piece> pieces_of(const std::string& name, const Shape& shape, const Region& region) const;
-  std::span<const std::byte> bytes_of(const std::string& name, const Piece& piece) const;
+  std::vector<Piece> pieces_of(const std::string& name, const Shape& shape, const Region& region,
+                               DType dtype) const;
+  std::span<const std::byte> bytes_of(const std::string& name, const Piece& piece, DType dtype) const;
   const hub::SafetensorsFile& shard(const std::string& name) const { return *shards_.at(name); }
 
   std::filesystem::path checkpoint_;

@@ -81,6 +81,22 @@ std::string trained_text(const StartCardFacts& f) {
   return text + (f.aux_coefficient != 0 ? fmt::format(", auxiliary loss x {}", f.aux_coefficient) : "");
 }
 
+/// What the optimizer keeps, and when it updates.
+std::string optimizer_text(const StartCardFacts& f) {
+  const OptimizerOptions& optimizer = f.recipe->optimizer;
+  std::string text = f.model->decoder().dtype() == DType::kF32 ? "weights are their own f32 masters"
+                     : optimizer.master == OptimizerOptions::Master::kF32
+                         ? "f32 masters kept"
+                         : "no masters: weights are rounded to bf16 at random";
+  if (optimizer.type == OptimizerOptions::Type::kAdamW && optimizer.state == OptimizerOptions::State::k8Bit)
+    text += ", moments in 8 bits";
+  if (!f.recipe->update_as_ready) return text;
+  text += ", updates as gradients are ready";
+  return text + (f.recipe->clip
+                     ? ", clipped by the norm of the step before (the first by its own, in two passes)"
+                     : "");
+}
+
 /// An ordinary step as a product; a data set smaller than a batch makes smaller ones.
 std::string batch_text(const StartCardFacts& f) {
   const std::int64_t step = std::min(f.recipe->global_batch, f.train->num_packs());
@@ -181,15 +197,13 @@ std::string start_card(const StartCardFacts& f) {
   card.row("batch", batch_text(f));
   if (const auto text = ending_text(*f.recipe); !text.empty()) card.row("ends", text);
   if (const auto text = history_text(f); !text.empty()) card.row("extended", text);
-  const auto master =
-      f.model->decoder().dtype() == DType::kF32 ? "weights are their own f32 masters" : "f32 masters kept";
   const auto& m = f.memory;
   const auto text = [](std::int64_t bytes) { return bytes_text(static_cast<double>(bytes)); };
   card.row("memory", fmt::format("weights {} + optimizer {} + gradients {} + activations {} + reserve {} + "
                                  "{} {} = {} ({})",
                                  text(m.weights), text(m.optimizer), text(m.gradients), text(m.activations),
                                  text(m.reserve), on_cpu ? "program and data" : "driver and other programs",
-                                 text(m.program), text(m.total()), master));
+                                 text(m.program), text(m.total()), optimizer_text(f)));
   card.row("save",
            fmt::format(
                "rehearsed: {} to {}{}", bytes_text(static_cast<double>(f.save_bytes)), f.recipe->output,

@@ -60,6 +60,17 @@ void add_counts(const std::vector<HostCopy>& counts, std::vector<std::vector<std
   }
 }
 
+/// Of a step's gradients, none of which is kept.
+template <typename MakeLoss>
+double gradient_norm(ops::Context& context, Optimizer& optimizer, const MakeLoss& make_loss) {
+  ops::Tape tape;
+  const ops::TapeScope recording(context, &tape);
+  const Tensor loss = make_loss().total;
+  optimizer.begin_norm(context);
+  tape.backward(context, loss);
+  return optimizer.finish_norm(context);
+}
+
 }  // namespace
 
 StepResult train_step(ops::Context& context, model::Decoder& decoder, Optimizer& optimizer,
@@ -81,15 +92,25 @@ StepResult train_step(ops::Context& context, model::Decoder& decoder, Optimizer&
     std::vector<HostCopy> expert_counts;
   };
   std::vector<MicroResult> micro_results;
+  const auto loss_of = [&](const model::TokenBatch& batch) {
+    const double share = static_cast<double>(batch.tokens()) / static_cast<double>(result.tokens);
+    return decoder.loss(context, batch,
+                        {.lm_scale = 1.0 / result.loss_weight,
+                         .aux_scale = options.aux_coefficient * share,
+                         .recompute = options.recompute});
+  };
+  HONE_CHECK(!options.update_as_ready || micro_batches.size() == 1,
+             "updates as gradients are ready of {} micro-batches", micro_batches.size());
+  double clip_norm = 0;
+  if (options.update_as_ready && options.clip > 0)
+    clip_norm = optimizer.last_norm()
+                    ? *optimizer.last_norm()
+                    : gradient_norm(context, optimizer, [&] { return loss_of(micro_batches[0]); });
   Stopwatch watch;
   for (const auto& batch : micro_batches) {
     ops::Tape tape;
     const ops::TapeScope recording(context, &tape);
-    const double share = static_cast<double>(batch.tokens()) / static_cast<double>(result.tokens);
-    auto loss = decoder.loss(context, batch,
-                             {.lm_scale = 1.0 / result.loss_weight,
-                              .aux_scale = options.aux_coefficient * share,
-                              .recompute = options.recompute});
+    auto loss = loss_of(batch);
     total.add(context, loss.total.detach());
     lm.add(context, loss.lm.detach());
     aux.add(context, loss.aux.detach());
@@ -99,10 +120,14 @@ StepResult train_step(ops::Context& context, model::Decoder& decoder, Optimizer&
     const Tensor differentiated = std::move(loss.total);
     loss = {};
     result.forward_ms += watch.lap_ms();
+    if (options.update_as_ready)
+      optimizer.begin_updates(context, options.learning_rate, options.clip, clip_norm, total.tensor());
     tape.backward(context, differentiated);
     result.backward_ms += watch.lap_ms();
   }
-  const UpdateResult update = optimizer.step(context, options.learning_rate, options.clip, total.tensor());
+  const UpdateResult update =
+      options.update_as_ready ? optimizer.finish_updates(context)
+                              : optimizer.step(context, options.learning_rate, options.clip, total.tensor());
   result.optimizer_ms = watch.lap_ms();
 
   result.loss = total.read();
@@ -118,7 +143,9 @@ StepResult train_step(ops::Context& context, model::Decoder& decoder, Optimizer&
       find_nonfinite(micro_batches[i], nll.values<float>(), documents, result.nonfinite_documents);
       documents += static_cast<std::int64_t>(micro_batches[i].lengths.size());
     }
-    result.nonfinite = std::isfinite(result.loss) ? optimizer.first_nonfinite(context) : "loss";
+    result.nonfinite = !std::isfinite(result.loss) ? "loss"
+                       : options.update_as_ready   ? "a parameter"
+                                                   : optimizer.first_nonfinite(context);
   }
   return result;
 }

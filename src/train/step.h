@@ -17,6 +17,10 @@ struct StepOptions {
   double clip = 1;             // largest gradient norm; <= 0: no clipping
   bool recompute = false;      // keep only every layer's input for the gradient
   double aux_coefficient = 0;  // of the load-balancing loss; 0: none
+  /// Each parameter is updated as soon as its gradient is there (Optimizer::begin_updates), of one
+  /// micro-batch. Clipped by the norm of the last update; the first one by its own, for which forward and
+  /// backward run twice.
+  bool update_as_ready = false;
 };
 
 struct StepResult {

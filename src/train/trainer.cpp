@@ -21,9 +21,10 @@ namespace {
 constexpr std::int64_t kMostSkips = 3;
 constexpr double kAverageDecay = 0.98;  // of the loss average on the step line
 
-void count_step(TrainState& state, const StepResult& result, std::int64_t updates, double seconds) {
+void count_step(TrainState& state, const StepResult& result, const Optimizer& optimizer, double seconds) {
   ++state.step;
-  state.updates = updates;
+  state.updates = optimizer.updates();
+  state.last_norm = optimizer.last_norm();
   state.tokens += result.tokens;
   state.supervised += result.supervised;
   state.seconds += seconds;
@@ -136,10 +137,11 @@ bool train_steps(Run& run, RunLog& log, const StopRequested& stop) {
                    {.learning_rate = learning_rate,
                     .clip = recipe.clip.value_or(0.0),
                     .recompute = recipe.recompute,
-                    .aux_coefficient = run.aux_coefficient});
+                    .aux_coefficient = run.aux_coefficient,
+                    .update_as_ready = recipe.update_as_ready});
     const double seconds = watch.seconds();
 
-    count_step(state, result, run.optimizer->updates(), seconds);
+    count_step(state, result, *run.optimizer, seconds);
     state.waiting = log.record_of(run, result, learning_rate, seconds);
     log.step(*state.waiting);
     log.count_experts(state, result, run.steps);

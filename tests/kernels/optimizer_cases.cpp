@@ -1,8 +1,10 @@
 // Cases: gradient norm and optimizers.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
+#include "kernels/moments.h"
 #include "tests/kernels/cases.h"
 #include "tests/tolerance.h"
 
@@ -16,6 +18,7 @@ kernels::StepScalars scalars_of_step_3() {
   s.learning_rate = 1e-2F;
   s.bias_correction1 = 1 - 0.9F * 0.9F * 0.9F;
   s.bias_correction2 = 1 - 0.999F * 0.999F * 0.999F;
+  s.step = 2;
   return s;
 }
 
@@ -23,47 +26,88 @@ float* f32(const Matrix& m) {
   return static_cast<float*>(m.data);
 }
 
-Outputs run_adamw(const KernelTable& table, Stream& stream, std::int64_t n, DType grad, bool weight,
-                  bool skip) {
+/// Where the master lies: by itself, beside a bf16 weight, or in one.
+enum class Master { kF32, kBeside, kBF16 };
+constexpr Master kMasters[] = {Master::kF32, Master::kBeside, Master::kBF16};
+
+template <typename Args>
+void add_master(Arena& arena, std::int64_t n, Master master, Args& a) {
+  const DType dtype = a.master_dtype = master == Master::kBF16 ? DType::kBF16 : DType::kF32;
+  // One that is rounded at random may be rounded the other way where the last bit of the sum is another.
+  const double tol = dtype == DType::kBF16 ? 0x1p-8 : tolerance(DType::kF32, 4);
+  a.master = arena.inout("master", 1, n, dtype, tol).data;
+  a.has_weight = master == Master::kBeside;
+  if (a.has_weight) a.weight = arena.inout("weight", 1, n, DType::kBF16, tolerance(DType::kBF16, 4)).data;
+  a.rate_scale = a.has_weight ? 0.3F : 1.0F;
+  a.rounding_seed = 0x123456789abcdef;
+}
+
+/// Moments as numbers: of a code that is one level off, a level.
+void add_moments(Outputs& outputs, const char* name, const std::uint8_t* codes, const float* scales,
+                 std::int64_t n, bool second) {
+  Output output{name, {}, {codes, codes + n}, 1e-3};
+  double one_off = 0, squares = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const double scale = static_cast<double>(scales[i / kernels::kMomentBlock]);
+    output.values.push_back(
+        scale * static_cast<double>(second ? kernels::kMomentLevels.second[codes[i]]
+                                           : kernels::first_moment(kernels::kMomentLevels, codes[i])));
+    one_off = std::max(one_off, std::fabs(output.values.back()) * 0.2);
+    squares += output.values.back() * output.values.back();
+  }
+  if (squares > 0) output.tolerance = std::max(1e-3, one_off / std::sqrt(squares));
+  outputs.push_back(std::move(output));
+}
+
+Outputs run_adamw(const KernelTable& table, Stream& stream, std::int64_t n, DType grad, Master master,
+                  bool skip, kernels::MomentKind moments) {
   Arena arena;
   kernels::StepScalars& scalars = arena.scalars(scalars_of_step_3());
   scalars.skip = skip ? 1 : 0;
   kernels::AdamWArgs a;
   const double tol = tolerance(DType::kF32, 4);
-  a.master = f32(arena.inout("master", 1, n, DType::kF32, tol));
-  a.has_weight = weight;
-  if (weight) a.weight = arena.inout("weight", 1, n, DType::kBF16, tolerance(DType::kBF16, 4)).data;
+  add_master(arena, n, master, a);
   a.grad = arena.input(1, n, grad).data;
   a.grad_dtype = grad;
-  a.exp_avg = f32(arena.inout("exp_avg", 1, n, DType::kF32, tol));
-  a.exp_avg_sq = f32(arena.inout("exp_avg_sq", 1, n, DType::kF32, tol, true));
+  a.moments = moments;
   a.n = n;
   a.weight_decay = 0.1F;
-  a.rate_scale = weight ? 0.3F : 1.0F;
   a.scalars = &scalars;
+  const std::int64_t blocks = (n + kernels::kMomentBlock - 1) / kernels::kMomentBlock;
+  if (moments == kernels::MomentKind::kF32) {
+    a.exp_avg = arena.inout("exp_avg", 1, n, DType::kF32, tol).data;
+    a.exp_avg_sq = arena.inout("exp_avg_sq", 1, n, DType::kF32, tol, true).data;
+    table.adamw(a, stream);
+    return arena.outputs();
+  }
+  std::vector<std::uint8_t, ArenaAllocator<std::uint8_t>> codes[2];
+  for (auto& of : codes)
+    for (std::int64_t i = 0; i < n; ++i) of.push_back(static_cast<std::uint8_t>(arena.random()()));
+  a.exp_avg = codes[0].data();
+  a.exp_avg_sq = codes[1].data();
+  a.exp_avg_scales = f32(arena.inout("scales", 1, blocks, DType::kF32, tol, true));
+  a.exp_avg_sq_scales = f32(arena.inout("scales_sq", 1, blocks, DType::kF32, tol, true));
   table.adamw(a, stream);
-  return arena.outputs();
+  Outputs outputs = arena.outputs();
+  add_moments(outputs, "exp_avg", codes[0].data(), a.exp_avg_scales, n, false);
+  add_moments(outputs, "exp_avg_sq", codes[1].data(), a.exp_avg_sq_scales, n, true);
+  return outputs;
 }
 
-Outputs run_sgd(const KernelTable& table, Stream& stream, std::int64_t n, DType grad, bool weight,
+Outputs run_sgd(const KernelTable& table, Stream& stream, std::int64_t n, DType grad, Master master,
                 float momentum, bool first) {
   Arena arena;
   const kernels::StepScalars& scalars = arena.scalars(scalars_of_step_3());
   kernels::SgdArgs a;
-  const double tol = tolerance(DType::kF32, 4);
-  a.master = f32(arena.inout("master", 1, n, DType::kF32, tol));
-  a.has_weight = weight;
-  if (weight) a.weight = arena.inout("weight", 1, n, DType::kBF16, tolerance(DType::kBF16, 4)).data;
+  add_master(arena, n, master, a);
   a.grad = arena.input(1, n, grad).data;
   a.grad_dtype = grad;
   a.n = n;
   a.momentum = momentum;
-  if (momentum != 0)
-    a.momentum_buffer = f32(first ? arena.output("buffer", 1, n, DType::kF32, false, tol)
-                                  : arena.inout("buffer", 1, n, DType::kF32, tol));
   a.first = first;
+  if (momentum != 0)
+    a.momentum_buffer = f32(arena.inout("momentum", 1, n, DType::kF32, tolerance(DType::kF32, 4)));
   a.weight_decay = 0.1F;
-  a.rate_scale = weight ? 0.3F : 1.0F;
   a.scalars = &scalars;
   table.sgd(a, stream);
   return arena.outputs();
@@ -76,7 +120,8 @@ Outputs run_norm(const KernelTable& table, Stream& stream, std::int64_t n, DType
   const Matrix parts[] = {arena.input(1, n, dtype), arena.input(1, 2 * n + 3, DType::kF32)};
   for (const Matrix& x : parts)
     table.sum_of_squares({.x = x.data, .n = x.cols, .dtype = x.dtype, .scalars = &scalars}, stream);
-  table.finish_norm({.scalars = &scalars, .max_norm = max_norm}, stream);
+  table.finish_norm({.scalars = &scalars, .max_norm = max_norm, .clip_norm = 2, .has_clip_norm = n % 2 == 1},
+                    stream);
   Outputs outputs = arena.outputs();
   const double values[] = {scalars.sum_of_squares, static_cast<double>(scalars.grad_norm),
                            static_cast<double>(scalars.clip_factor), static_cast<double>(scalars.skip)};
@@ -92,22 +137,29 @@ Outputs run_norm(const KernelTable& table, Stream& stream, std::int64_t n, DType
 
 std::vector<Case> optimizer_cases() {
   std::vector<Case> cases;
-  for (const std::int64_t n : {0, 1, 15, 16, 33, 1000, 70001})
+  for (const std::int64_t n : {0, 1, 15, 16, 33, 256, 257, 1000, 70001})
     for (const DType grad : kBothDtypes)
-      for (const bool weight : {false, true}) {
-        const auto name = fmt::format(" of {}, grad {}{}", n, name_of(grad), weight ? ", bf16 weight" : "");
-        for (const bool skip : {false, true})
-          cases.push_back(
-              {"adamw", "adamw" + name + (skip ? ", skip" : ""),
-               [=](const KernelTable& t, Stream& s) { return run_adamw(t, s, n, grad, weight, skip); }});
+      for (const Master master : kMasters) {
+        constexpr const char* kOf[] = {"", ", bf16 weight", ", bf16 master"};
+        const auto name = fmt::format(" of {}, grad {}{}", n, name_of(grad), kOf[static_cast<int>(master)]);
+        for (const auto moments : {kernels::MomentKind::kF32, kernels::MomentKind::kDynamic8})
+          for (const bool skip : {false, true})
+            cases.push_back(
+                {"adamw",
+                 fmt::format("adamw{}{}{}", name, moments == kernels::MomentKind::kF32 ? "" : ", 8 bits",
+                             skip ? ", skip" : ""),
+                 [=](const KernelTable& t, Stream& s) {
+                   return run_adamw(t, s, n, grad, master, skip, moments);
+                 }});
         for (const float momentum : {0.0F, 0.9F})
           for (const bool first : {false, true})
             cases.push_back({"sgd",
                              fmt::format("sgd{}, momentum {}{}", name, momentum, first ? ", first" : ""),
                              [=](const KernelTable& t, Stream& s) {
-                               return run_sgd(t, s, n, grad, weight, momentum, first);
+                               return run_sgd(t, s, n, grad, master, momentum, first);
                              }});
-        const float max_norm = weight ? 1.0F : 0.0F;
+        if (master == Master::kBF16) continue;
+        const float max_norm = master == Master::kBeside ? 1.0F : 0.0F;
         for (const char* slot : {"sum_of_squares", "finish_norm"})
           cases.push_back(
               {slot, fmt::format("{}{}, max_norm {}", slot, name, max_norm),

@@ -202,10 +202,10 @@ Parts parts(FinishNormArgs&) {
   return {};  // scalars
 }
 Parts parts(AdamWArgs& a) {
-  return {{}, {&a.grad_dtype}, {&a.n}};
+  return {{}, {&a.grad_dtype, &a.master_dtype}, {&a.n}};
 }
 Parts parts(SgdArgs& a) {
-  return {{}, {&a.grad_dtype}, {&a.n}};
+  return {{}, {&a.grad_dtype, &a.master_dtype}, {&a.n}};
 }
 
 std::vector<DType*> dtypes_of(const Parts& p) {

@@ -158,7 +158,7 @@ TEST_P(ForecastOf, IsWhatTheAllocatorHandsOut) {
                                     .optimizer = shape.optimizer,
                                     .threads = kThreads})
                         .memory;
-  const auto held = held_memory(context, model.decoder().parameters());
+  const auto held = held_memory(context, model.decoder().parameters(), true);
   EXPECT_EQ(said.weights, held.weights);
   EXPECT_EQ(said.optimizer, held.optimizer);
   EXPECT_EQ(said.gradients, held.gradients);

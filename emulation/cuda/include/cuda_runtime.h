@@ -15,6 +15,7 @@
 #define __device__
 #define __host__
 #define __forceinline__ inline
+#define __grid_constant__
 #define __launch_bounds__(...)
 #define __align__(n) alignas(n)
 // Shared memory is declared by HONE_SHARED and HONE_DYNAMIC_SHARED (kernels/cuda/launch.cuh) alone.

@@ -3,6 +3,7 @@
 
 #include "kernels/cpu/row_kernels.h"
 #include "kernels/cpu/rows.h"
+#include "kernels/cpu/rows_optimizer_compact.h"
 
 namespace hone::kernels::cpu {
 
@@ -78,7 +79,8 @@ void adamw_elements(const AdamWArgs& a, Stream& stream) {
   const Vec keep = Isa::set(1 - learning_rate * a.weight_decay);
   const auto* all_grad = static_cast<const G*>(a.grad);
   over_elements<Isa>(1, a.n, true, stream, [&](Index, Index begin, Index end) {
-    float *master = a.master, *avg = a.exp_avg, *avg_sq = a.exp_avg_sq;
+    auto *master = static_cast<float*>(a.master), *avg = static_cast<float*>(a.exp_avg),
+         *avg_sq = static_cast<float*>(a.exp_avg_sq);
     const G* grad = all_grad;
     update<Isa>(
         begin, end, a.has_weight ? static_cast<BFloat16*>(a.weight) : nullptr,
@@ -99,7 +101,11 @@ void adamw_elements(const AdamWArgs& a, Stream& stream) {
 template <class Isa>
 void RowKernels<Isa>::adamw(const AdamWArgs& a, Stream& stream) {
   if (stream.is_meta() || a.scalars->skip != 0) return;
-  with_dtype(a.grad_dtype, [&](auto g) { adamw_elements<Isa, TypeOf<decltype(g)>>(a, stream); });
+  const bool compact = a.moments != MomentKind::kF32 || a.master_dtype == DType::kBF16;
+  with_dtype(a.grad_dtype, [&](auto g) {
+    using G = TypeOf<decltype(g)>;
+    compact ? adamw_compact<Isa, G>(a, stream) : adamw_elements<Isa, G>(a, stream);
+  });
 }
 
 template <class Isa, class G>
@@ -108,7 +114,7 @@ void sgd_elements(const SgdArgs& a, Stream& stream) {
   const Vec clip = Isa::set(a.scalars->clip_factor), rate = Isa::set(a.rate_scale * a.scalars->learning_rate);
   const Vec decay = Isa::set(a.weight_decay), momentum = Isa::set(a.momentum);
   over_elements<Isa>(1, a.n, true, stream, [&](Index, Index begin, Index end) {
-    float *master = a.master, *buffer = a.momentum != 0 ? a.momentum_buffer : nullptr;
+    float *master = static_cast<float*>(a.master), *buffer = a.momentum != 0 ? a.momentum_buffer : nullptr;
     const G* grad = static_cast<const G*>(a.grad);
     const bool first = a.first;
     update<Isa>(
@@ -130,7 +136,10 @@ void sgd_elements(const SgdArgs& a, Stream& stream) {
 template <class Isa>
 void RowKernels<Isa>::sgd(const SgdArgs& a, Stream& stream) {
   if (stream.is_meta() || a.scalars->skip != 0) return;
-  with_dtype(a.grad_dtype, [&](auto g) { sgd_elements<Isa, TypeOf<decltype(g)>>(a, stream); });
+  with_dtype(a.grad_dtype, [&](auto g) {
+    using G = TypeOf<decltype(g)>;
+    a.master_dtype == DType::kBF16 ? sgd_compact<Isa, G>(a, stream) : sgd_elements<Isa, G>(a, stream);
+  });
 }
 
 }  // namespace hone::kernels::cpu

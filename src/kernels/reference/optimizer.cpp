@@ -1,6 +1,10 @@
 // Reference: gradient norm, AdamW, SGD.
+#include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
 
+#include "kernels/moments.h"
 #include "kernels/reference/reference.h"
 #include "kernels/reference/typed.h"
 
@@ -21,39 +25,120 @@ void finish_norm(const FinishNormArgs& a, Stream&) {
   const bool finite = std::isfinite(s.grad_norm) && (!a.has_loss || std::isfinite(*a.loss));
   s.skip = finite ? 0 : 1;
   s.clip_factor = 1;
-  if (a.max_norm > 0 && s.skip == 0 && a.max_norm < s.grad_norm + 1e-6F)
-    s.clip_factor = a.max_norm / (s.grad_norm + 1e-6F);
+  const float norm = a.has_clip_norm ? a.clip_norm : s.grad_norm;
+  if (a.max_norm > 0 && s.skip == 0 && a.max_norm < norm + 1e-6F) s.clip_factor = a.max_norm / (norm + 1e-6F);
 }
+
+namespace {
+
+/// Masters of f32, or of bf16 that are rounded at random.
+class Masters {
+ public:
+  template <typename Args>
+  Masters(const Args& a)
+      : data_(a.master), dtype_(a.master_dtype), key_(rounding_key(a.rounding_seed, a.scalars->step)) {}
+  float load(std::int64_t i) const { return reference::load(data_, dtype_, i); }
+  void store(std::int64_t i, double value) const {
+    const auto f = static_cast<float>(value);
+    if (dtype_ == DType::kF32)
+      static_cast<float*>(data_)[i] = f;
+    else
+      static_cast<std::uint16_t*>(data_)[i] =
+          round_at_random(std::bit_cast<std::uint32_t>(f), rounding_bits(key_, i));
+  }
+
+ private:
+  void* data_;
+  DType dtype_;
+  std::uint32_t key_;
+};
+
+/// A block of AdamW's moments as numbers: from memory when made, back to it by store().
+struct Moments {
+  Moments(const AdamWArgs& args, std::int64_t block)
+      : a(args), begin(block * kMomentBlock), count(std::min(kMomentBlock, a.n - begin)), index(block) {
+    for (std::int64_t i = 0; i < count; ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      if (a.moments == MomentKind::kF32) {
+        avg[at] = static_cast<const float*>(a.exp_avg)[begin + i];
+        avg_sq[at] = static_cast<const float*>(a.exp_avg_sq)[begin + i];
+      } else {
+        avg[at] = a.exp_avg_scales[index] *
+                  first_moment(kMomentLevels, static_cast<const std::uint8_t*>(a.exp_avg)[begin + i]);
+        avg_sq[at] = a.exp_avg_sq_scales[index] *
+                     kMomentLevels.second[static_cast<const std::uint8_t*>(a.exp_avg_sq)[begin + i]];
+      }
+    }
+  }
+  void store() const {
+    float largest = 0, largest_sq = 0;
+    for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) {
+      largest = std::max(largest, std::fabs(avg[i]));
+      largest_sq = std::max(largest_sq, avg_sq[i]);
+    }
+    if (a.moments == MomentKind::kDynamic8) {
+      a.exp_avg_scales[index] = largest;
+      a.exp_avg_sq_scales[index] = largest_sq;
+    }
+    for (std::int64_t i = 0; i < count; ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      if (a.moments == MomentKind::kF32) {
+        static_cast<float*>(a.exp_avg)[begin + i] = avg[at];
+        static_cast<float*>(a.exp_avg_sq)[begin + i] = avg_sq[at];
+      } else {
+        static_cast<std::uint8_t*>(a.exp_avg)[begin + i] =
+            first_moment_code(kMomentLevels, largest > 0 ? avg[at] / largest : 0);
+        static_cast<std::uint8_t*>(a.exp_avg_sq)[begin + i] =
+            second_moment_code(kMomentLevels, largest_sq > 0 ? avg_sq[at] / largest_sq : 0);
+      }
+    }
+  }
+
+  const AdamWArgs& a;
+  std::int64_t begin, count, index;
+  std::array<float, kMomentBlock> avg{}, avg_sq{};
+};
+
+}  // namespace
 
 void adamw(const AdamWArgs& a, Stream& stream) {
   const StepScalars& s = *a.scalars;
   if (s.skip != 0) return;
   const double beta1 = a.beta1, beta2 = a.beta2, rate = a.rate_scale * s.learning_rate;
-  parallel_for(stream, a.n, [&](std::int64_t i) {
-    const double grad = static_cast<double>(load(a.grad, a.grad_dtype, i)) * s.clip_factor;
-    const double avg = beta1 * a.exp_avg[i] + (1 - beta1) * grad;
-    const double avg_sq = beta2 * a.exp_avg_sq[i] + (1 - beta2) * grad * grad;
-    const double denominator = std::sqrt(avg_sq) / std::sqrt(static_cast<double>(s.bias_correction2)) + a.eps;
-    const double decayed = a.master[i] * (1 - rate * a.weight_decay);
-    a.exp_avg[i] = static_cast<float>(avg);
-    a.exp_avg_sq[i] = static_cast<float>(avg_sq);
-    a.master[i] = static_cast<float>(decayed - rate / s.bias_correction1 * avg / denominator);
-    if (a.has_weight) store(a.weight, DType::kBF16, i, a.master[i]);
+  const Masters masters(a);
+  parallel_for(stream, (a.n + kMomentBlock - 1) / kMomentBlock, [&](std::int64_t block) {
+    Moments moments(a, block);
+    for (std::int64_t j = 0; j < moments.count; ++j) {
+      const std::int64_t i = moments.begin + j;
+      const auto at = static_cast<std::size_t>(j);
+      const double grad = static_cast<double>(load(a.grad, a.grad_dtype, i)) * s.clip_factor;
+      const double avg = beta1 * moments.avg[at] + (1 - beta1) * grad;
+      const double avg_sq = beta2 * moments.avg_sq[at] + (1 - beta2) * grad * grad;
+      const double denominator =
+          std::sqrt(avg_sq) / std::sqrt(static_cast<double>(s.bias_correction2)) + a.eps;
+      const double decayed = masters.load(i) * (1 - rate * a.weight_decay);
+      moments.avg[at] = static_cast<float>(avg);
+      moments.avg_sq[at] = static_cast<float>(avg_sq);
+      masters.store(i, decayed - rate / s.bias_correction1 * avg / denominator);
+      if (a.has_weight) store(a.weight, DType::kBF16, i, masters.load(i));
+    }
+    moments.store();
   });
 }
 
 void sgd(const SgdArgs& a, Stream& stream) {
   const StepScalars& s = *a.scalars;
   if (s.skip != 0) return;
+  const Masters masters(a);
   parallel_for(stream, a.n, [&](std::int64_t i) {
     double step = static_cast<double>(load(a.grad, a.grad_dtype, i)) * s.clip_factor +
-                  static_cast<double>(a.weight_decay) * a.master[i];
+                  static_cast<double>(a.weight_decay) * masters.load(i);
     if (a.momentum != 0) {
       if (!a.first) step += static_cast<double>(a.momentum) * a.momentum_buffer[i];
       a.momentum_buffer[i] = static_cast<float>(step);
     }
-    a.master[i] = static_cast<float>(a.master[i] - a.rate_scale * s.learning_rate * step);
-    if (a.has_weight) store(a.weight, DType::kBF16, i, a.master[i]);
+    masters.store(i, masters.load(i) - a.rate_scale * s.learning_rate * step);
+    if (a.has_weight) store(a.weight, DType::kBF16, i, masters.load(i));
   });
 }
 

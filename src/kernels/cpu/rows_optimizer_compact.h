@@ -1,0 +1,146 @@
+// Optimizers whose state takes fewer bits (moments.h): block by block through buffers of floats.
+#pragma once
+
+#include "kernels/cpu/rows.h"
+#include "kernels/moments.h"
+
+namespace hone::kernels::cpu {
+
+/// n numbers of a block into whole vectors; what is beyond n is 0.
+template <class Isa, class T>
+[[gnu::always_inline]] inline void load_block(const T* from, Index n, float (&to)[kMomentBlock]) {
+  for (Index j = 0; j < kMomentBlock; j += Isa::kLanes) Isa::store(to + j, Isa::zero());
+  for_lanes<Isa>(
+      n, [&](Index j, auto lanes)
+             __attribute__((always_inline)) { store<Isa>(to + j, load<Isa>(from + j, lanes), lanes); });
+}
+template <class Isa, class T>
+[[gnu::always_inline]] inline void store_block(const float (&from)[kMomentBlock], Index n, T* to) {
+  for_lanes<Isa>(
+      n, [&](Index j, auto lanes)
+             __attribute__((always_inline)) { store<Isa>(to + j, load<Isa>(from + j, lanes), lanes); });
+}
+
+/// A block of masters, f32 or bf16.
+template <class Isa, class Args>
+[[gnu::always_inline]] inline void load_masters(const Args& a, Index begin, Index n,
+                                                float (&to)[kMomentBlock]) {
+  if (a.master_dtype == DType::kBF16)
+    load_block<Isa>(static_cast<const BFloat16*>(a.master) + begin, n, to);
+  else
+    load_block<Isa>(static_cast<const float*>(a.master) + begin, n, to);
+}
+/// Back, those of bf16 rounded at random; and the weights that are kept besides.
+template <class Isa, class Args>
+[[gnu::always_inline]] inline void store_masters(const Args& a, Index begin, Index n,
+                                                 const float (&from)[kMomentBlock]) {
+  if (a.master_dtype == DType::kBF16) {
+    const std::uint32_t key = rounding_key(a.rounding_seed, a.scalars->step);
+    auto* to = static_cast<std::uint16_t*>(a.master) + begin;
+    for (Index i = 0; i < n; i++) {
+      std::uint32_t bits = 0;
+      __builtin_memcpy(&bits, &from[i], sizeof bits);
+      to[i] = round_at_random(bits, rounding_bits(key, begin + i));
+    }
+    return;
+  }
+  store_block<Isa>(from, n, static_cast<float*>(a.master) + begin);
+  if (a.has_weight) store_block<Isa>(from, n, static_cast<BFloat16*>(a.weight) + begin);
+}
+
+[[gnu::always_inline]] inline float largest_of(const float (&x)[kMomentBlock]) {
+  float largest = 0;
+  for (Index i = 0; i < kMomentBlock; i++) {
+    const float magnitude = x[i] < 0 ? -x[i] : x[i];
+    largest = magnitude > largest ? magnitude : largest;
+  }
+  return largest;
+}
+
+template <class Isa, class G>
+void adamw_compact(const AdamWArgs& a, Stream& stream) {
+  using Vec = typename Isa::Vec;
+  const StepScalars& s = *a.scalars;
+  const float learning_rate = a.rate_scale * s.learning_rate;
+  const bool coded = a.moments == MomentKind::kDynamic8;
+  const auto block = [&](Index index) __attribute__((always_inline)) {
+    const Vec beta1 = Isa::set(a.beta1), rest1 = Isa::set(1 - a.beta1);
+    const Vec beta2 = Isa::set(a.beta2), rest2 = Isa::set(1 - a.beta2);
+    const Vec clip = Isa::set(s.clip_factor), eps = Isa::set(a.eps);
+    const Vec correction2 = Isa::set(1.0F / __builtin_sqrtf(s.bias_correction2));
+    const Vec rate = Isa::set(learning_rate / s.bias_correction1);
+    const Vec keep = Isa::set(1 - learning_rate * a.weight_decay);
+    const Index begin = index * kMomentBlock, n = least(kMomentBlock, a.n - begin);
+    alignas(64) float master[kMomentBlock], grad[kMomentBlock], avg[kMomentBlock], avg_sq[kMomentBlock];
+    load_masters<Isa>(a, begin, n, master);
+    load_block<Isa>(static_cast<const G*>(a.grad) + begin, n, grad);
+    auto* codes = static_cast<std::uint8_t*>(a.exp_avg) + begin;
+    auto* codes_sq = static_cast<std::uint8_t*>(a.exp_avg_sq) + begin;
+    if (coded) {
+      const float scale = a.exp_avg_scales[index], scale_sq = a.exp_avg_sq_scales[index];
+      for (Index i = 0; i < kMomentBlock; i++) {
+        avg[i] = i < n ? scale * first_moment(kMomentLevels, codes[i]) : 0;
+        avg_sq[i] = i < n ? scale_sq * kMomentLevels.second[codes_sq[i]] : 0;
+      }
+    } else {
+      load_block<Isa>(static_cast<const float*>(a.exp_avg) + begin, n, avg);
+      load_block<Isa>(static_cast<const float*>(a.exp_avg_sq) + begin, n, avg_sq);
+    }
+    for (Index j = 0; j < kMomentBlock; j += Isa::kLanes) {
+      const Vec g = Isa::load(grad + j) * clip;
+      const Vec m = Isa::fma(beta1, Isa::load(avg + j), rest1 * g);
+      const Vec v = Isa::fma(beta2, Isa::load(avg_sq + j), rest2 * g * g);
+      const Vec denominator = Isa::fma(Isa::sqrt(v), correction2, eps);
+      Isa::store(avg + j, m);
+      Isa::store(avg_sq + j, v);
+      Isa::store(master + j, Isa::fnma(rate, m / denominator, keep * Isa::load(master + j)));
+    }
+    store_masters<Isa>(a, begin, n, master);
+    if (!coded) {
+      store_block<Isa>(avg, n, static_cast<float*>(a.exp_avg) + begin);
+      store_block<Isa>(avg_sq, n, static_cast<float*>(a.exp_avg_sq) + begin);
+      return;
+    }
+    const float scale = largest_of(avg), scale_sq = largest_of(avg_sq);
+    a.exp_avg_scales[index] = scale;
+    a.exp_avg_sq_scales[index] = scale_sq;
+    for (Index i = 0; i < n; i++) codes[i] = first_moment_code(kMomentLevels, scale > 0 ? avg[i] / scale : 0);
+    for (Index i = 0; i < n; i++)
+      codes_sq[i] = second_moment_code(kMomentLevels, scale_sq > 0 ? avg_sq[i] / scale_sq : 0);
+  };
+  const Index blocks = ceil_div(a.n, kMomentBlock);
+  stream.team().parallel_ranges(threads_for(a.n, stream), blocks, [&](Index begin, Index end, int) {
+    for (Index i = begin; i < end; i++) block(i);
+  });
+}
+
+/// With bf16 masters.
+template <class Isa, class G>
+void sgd_compact(const SgdArgs& a, Stream& stream) {
+  using Vec = typename Isa::Vec;
+  const auto block = [&](Index index) __attribute__((always_inline)) {
+    const Vec clip = Isa::set(a.scalars->clip_factor), decay = Isa::set(a.weight_decay);
+    const Vec rate = Isa::set(a.rate_scale * a.scalars->learning_rate), momentum = Isa::set(a.momentum);
+    const Index begin = index * kMomentBlock, n = least(kMomentBlock, a.n - begin);
+    alignas(64) float master[kMomentBlock], grad[kMomentBlock], buffer[kMomentBlock];
+    load_masters<Isa>(a, begin, n, master);
+    load_block<Isa>(static_cast<const G*>(a.grad) + begin, n, grad);
+    const bool buffered = a.momentum != 0, adds = buffered && !a.first;
+    if (adds) load_block<Isa>(a.momentum_buffer + begin, n, buffer);
+    for (Index j = 0; j < kMomentBlock; j += Isa::kLanes) {
+      const Vec old = Isa::load(master + j);
+      Vec step = Isa::fma(decay, old, Isa::load(grad + j) * clip);
+      if (adds) step = Isa::fma(momentum, Isa::load(buffer + j), step);
+      Isa::store(buffer + j, step);
+      Isa::store(master + j, Isa::fnma(rate, step, old));
+    }
+    if (buffered) store_block<Isa>(buffer, n, a.momentum_buffer + begin);
+    store_masters<Isa>(a, begin, n, master);
+  };
+  const Index blocks = ceil_div(a.n, kMomentBlock);
+  stream.team().parallel_ranges(threads_for(a.n, stream), blocks, [&](Index begin, Index end, int) {
+    for (Index i = begin; i < end; i++) block(i);
+  });
+}
+
+}  // namespace hone::kernels::cpu
