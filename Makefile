@@ -3,7 +3,7 @@ BUILD  ?= build
 WERROR ?= OFF
 PYTHON ?= python3
 
-.PHONY: all setup configure demo test fuzz bench bench-hf forecast verify-hf lint format clean
+.PHONY: all setup configure demo test fuzz bench bench-hf forecast verify-hf mutate-cuda cuda-resources lint format clean
 
 all: configure
 	@cmake --build $(BUILD) --target hone hone_library fine_tune
@@ -53,6 +53,16 @@ forecast: configure
 verify-hf: configure
 	@cmake --build $(BUILD) --target hone
 	@$(PYTHON) tools/verify_hf.py --hone $(BUILD)/hone --goldens --random 4
+
+## Bugs planted in the kernels for NVIDIA cards, one at a time: the emulator or the parity test sees each (half an hour of two cores).
+mutate-cuda: setup
+	@cmake --preset cuda-emulation --log-level=ERROR >/dev/null
+	@cmake --build build-cuda-emulation --target test_cuda_emulation
+	@tests/cuda_emulation/mutate.py build-cuda-emulation
+
+## Registers, shared memory and spills of every kernel for NVIDIA cards, by nvcc (build/cuda_resources.tsv); fails where one spills.
+cuda-resources:
+	@tools/cuda_resources.py
 
 lint:
 	@scripts/lint.sh $(BUILD)

@@ -6,12 +6,13 @@
 namespace hone::test {
 
 std::vector<Case> product_cases();
+std::vector<Case> vector_cases();
 std::vector<Case> attention_tile_cases();
 
 /// Every slot's cases, and these.
 inline std::vector<Case> card_cases() {
   std::vector<Case> cases = all_cases();
-  for (auto& more : {product_cases(), attention_tile_cases()})
+  for (auto& more : {product_cases(), vector_cases(), attention_tile_cases()})
     cases.insert(cases.end(), more.begin(), more.end());
   return cases;
 }

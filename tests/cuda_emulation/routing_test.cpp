@@ -124,5 +124,29 @@ TEST_F(CudaRouting, WhatIsNoNumberIsBelowAllThatAre) {
     }
 }
 
+Outputs balance(const KernelTable& table, device::Stream& stream, std::int64_t layers, std::int64_t experts) {
+  Arena arena;
+  kernels::LoadBalancingArgs a;
+  std::vector<double> sums;
+  for (std::int64_t i = 0; i < layers * experts; ++i) sums.push_back(0.01 * static_cast<double>(i % 97));
+  a.probability_sums = arena.floats(sums);
+  a.counts = arena.integers(arena.random_indices(layers * experts, 20, false));
+  a.layers = layers;
+  a.experts = experts;
+  a.tokens = 40;
+  a.loss = static_cast<float*>(arena.output("loss", 1, 1, DType::kF32, false, 1e-6).data);
+  a.wants_dprobability_sums = true;
+  a.dprobability_sums =
+      static_cast<float*>(arena.output("dprobability_sums", 1, experts, DType::kF32, false, 1e-6).data);
+  table.load_balancing(a, stream);
+  return arena.outputs();
+}
+
+TEST_F(CudaRouting, BalancesMoreExpertsThanThreads) {
+  const Outputs got = balance(kernels::cuda_kernels(), card(), 2, 700);
+  ASSERT_FALSE(HasFailure());
+  expect_near(got, balance(reference_, host_, 2, 700), "load_balancing");
+}
+
 }  // namespace
 }  // namespace hone::test

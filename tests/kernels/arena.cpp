@@ -14,7 +14,8 @@ namespace hone::test {
 namespace {
 
 constexpr std::size_t kGuard = 128;
-constexpr unsigned char kGarbage = 0xff;  // as f32 and bf16: not a number
+constexpr unsigned char kGarbage = 0xff;              // as f32 and bf16: not a number
+constexpr std::int32_t kIntegerGarbage = 0x5a5a5a5a;  // -1 is a result
 
 std::size_t element_size(const Matrix& m) {
   return size_of(m.dtype);
@@ -140,6 +141,7 @@ std::int32_t* Arena::integers(const std::vector<std::int32_t>& values) {
 std::int32_t* Arena::integer_output(std::string name, std::int64_t n) {
   Block& block = add(std::move(name), 1, n, DType::kI32, 0);
   block.integers = true;
+  if (!block.name.empty()) std::fill_n(static_cast<std::int32_t*>(block.matrix.data), n, kIntegerGarbage);
   keep(block);
   forget(block);
   return static_cast<std::int32_t*>(block.matrix.data);

@@ -349,7 +349,8 @@ Head head_of(const HeadGradArgs& a, const HeadLimits& limits, Stream* stream, vo
 template <typename Args>
 Head head_of(const Args& a, const HeadLimits& limits, Stream& stream) {
   const std::int64_t bytes = scratch_bytes_of(a, limits);
-  return head_of(a, limits, &stream, stream.shared_workspace(static_cast<std::size_t>(bytes)));
+  void* memory = bytes > 0 ? stream.shared_workspace(static_cast<std::size_t>(bytes)) : nullptr;
+  return head_of(a, limits, &stream, memory);
 }
 template <typename Args>
 std::int64_t count_scratch(const Args& a, const HeadLimits& limits) {

@@ -1,0 +1,97 @@
+// Cases: element by element, where all operands have rows at 16 bytes, or all but one; rows longer than what
+// a block takes at once. (Those of tests/kernels have no two of the same alignment.)
+#include <fmt/format.h>
+
+#include "tests/cuda_emulation/card_cases.h"
+#include "tests/tolerance.h"
+
+namespace hone::test {
+
+namespace {
+
+struct Layout {
+  std::int64_t rows, cols;
+  DType dtype;
+  int odd;  // the operand whose rows begin anywhere
+  std::int64_t pad(int operand) const { return operand == odd ? 1 : 0; }
+};
+
+void add(std::vector<Case>& cases, Layout l, bool flag) {
+  const DType t = l.dtype;
+  const auto name =
+      fmt::format(" {}x{} {}, operand {} odd{}", l.rows, l.cols, name_of(t), l.odd, flag ? " +" : "");
+  const auto output = [=](Arena& arena, const char* of, int operand, bool accumulate) {
+    return arena.output(of, l.rows, l.cols, t, accumulate, tolerance(t, 2), l.pad(operand));
+  };
+  const auto input = [=](Arena& arena, int operand) {
+    return arena.input(l.rows, l.cols, t, l.pad(operand));
+  };
+  cases.push_back({"copy", "copy" + name, [=](const KernelTable& table, Stream& stream) {
+                     Arena arena;
+                     kernels::CopyArgs a{
+                         .x = input(arena, 0), .y = output(arena, "y", 1, flag), .alpha = 1.5F};
+                     a.accumulate = flag;
+                     table.copy(a, stream);
+                     return arena.outputs();
+                   }});
+  cases.push_back({"clamp_grad", "clamp_grad" + name, [=](const KernelTable& table, Stream& stream) {
+                     Arena arena;
+                     kernels::ClampGradArgs a;
+                     a.dy = input(arena, 0);
+                     a.x = input(arena, 1);
+                     a.dx = output(arena, "dx", 2, flag);
+                     a.limit = 0.8F;
+                     a.accumulate = flag;
+                     table.clamp_grad(a, stream);
+                     return arena.outputs();
+                   }});
+  cases.push_back({"row_gate", "row_gate" + name, [=](const KernelTable& table, Stream& stream) {
+                     Arena arena;
+                     kernels::RowGateArgs a;
+                     a.x = input(arena, 0);
+                     a.gate = arena.input(l.rows, 1, DType::kF32, 1, 3);
+                     if (flag) a.residual = arena.input(l.rows, l.cols, DType::kF32, l.pad(1));
+                     a.y = output(arena, "y", 2, false);
+                     table.row_gate(a, stream);
+                     return arena.outputs();
+                   }});
+  cases.push_back({"row_gate_grad", "row_gate_grad" + name, [=](const KernelTable& table, Stream& stream) {
+                     Arena arena;
+                     kernels::RowGateGradArgs a;
+                     a.dy = input(arena, 0);
+                     a.x = input(arena, 1);
+                     a.gate = arena.input(l.rows, 1, DType::kF32, 0, 3);
+                     a.dx = output(arena, "dx", 2, flag);
+                     a.accumulate_dx = flag;
+                     a.dgate =
+                         arena.output("dgate", l.rows, 1, DType::kF32, false, tolerance(DType::kF32, l.cols));
+                     table.row_gate_grad(a, stream);
+                     return arena.outputs();
+                   }});
+  cases.push_back(
+      {"column_sum", "column_sum" + name, [=](const KernelTable& table, Stream& stream) {
+         Arena arena;
+         kernels::ColumnSumArgs a;
+         a.x = input(arena, 0);
+         a.accumulate = flag;
+         a.out = arena.output("out", 1, l.cols, DType::kF32, flag, tolerance(DType::kF32, l.rows)).data;
+         table.column_sum(a, stream);
+         return arena.outputs();
+       }});
+}
+
+}  // namespace
+
+std::vector<Case> vector_cases() {
+  std::vector<Case> cases;
+  for (const DType dtype : kBothDtypes)
+    for (const int odd : {-1, 0, 1, 2})
+      for (const bool flag : {false, true}) {
+        add(cases, {5, 40, dtype, odd}, flag);
+        add(cases, {2, 2'120, dtype, odd}, flag);  // 2,048 are 8 for each of 256 threads
+        if (odd < 0) add(cases, {9, 44, dtype, odd}, flag);
+      }
+  return cases;
+}
+
+}  // namespace hone::test

@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""What each kernel for NVIDIA cards takes of a multiprocessor: compiles src/kernels/cuda/*.cu by nvcc for sm_80, sm_90a, sm_100 and
+sm_120, and writes registers, static shared memory, stack and spilled bytes of every kernel as a table. Fails where a kernel
+spills or has a stack, unless SPILLS names it with its reason.
+
+    tools/cuda_resources.py [--out build/cuda_resources.tsv] [--nvcc nvcc] [--jobs 2] [FILE.cu …]
+"""
+import argparse
+import concurrent.futures
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+SOURCE = pathlib.Path(__file__).resolve().parent.parent
+CARDS = ["80", "90a", "100", "120"]
+# Beginnings of kernels' names that may, and why.
+SPILLS = {
+    "attend<float, HeadSize<256, 256>": "f32 heads of 256 are of no training run that counts",
+    "attend<__nv_bfloat16, HeadSize<256, 256>": "120 bytes of a tile's outer loop (Gemma); to be mended with stage 2",
+}
+
+ENTRY = re.compile(r"Compiling entry function '(\w+)' for 'sm_(\w+)'")
+FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
+USED = re.compile(r"Used (\d+) registers")
+SHARED = re.compile(r"(\d+) bytes smem")
+
+
+def compiled(nvcc, file):
+    """(card, mangled kernel, registers, shared, stack, spilled) of every kernel of a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [nvcc, "-std=c++20", *(f"-gencode=arch=compute_{c},code=sm_{c}" for c in CARDS), "-Xptxas", "-v", f"-I{SOURCE / 'src'}",
+             "-c", str(file), "-o", f"{folder}/kernels.o"], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{file.name}: {done.stderr}")
+    rows, entry, frame = [], None, (0, 0, 0)
+    for line in done.stderr.splitlines():
+        if found := ENTRY.search(line):
+            entry = found.groups()
+        elif found := FRAME.search(line):
+            frame = tuple(map(int, found.groups()))
+        elif (found := USED.search(line)) and entry:
+            shared = SHARED.search(line)
+            rows.append((entry[1], entry[0], int(found[1]), int(shared[1]) if shared else 0, frame[0], frame[1] + frame[2]))
+            entry, frame = None, (0, 0, 0)
+    return rows
+
+
+def readable(mangled):
+    """Kernels' names without namespaces, parameters and what nvcc adds."""
+    names = subprocess.run(["c++filt"], input="\n".join(mangled), capture_output=True, text=True, check=True).stdout.splitlines()
+    for name in names:
+        name = re.sub(r"hone::kernels::cuda::|hone::kernels::|\(anonymous namespace\)::|_INTERNAL_\w+::", "", name)
+        name = re.sub(r"^void ", "", name)
+        depth = 0
+        for i, c in enumerate(name):  # parameters begin at the first parenthesis outside of template arguments
+            depth += (c == "<") - (c == ">")
+            if c == "(" and depth == 0:
+                name = name[:i]
+                break
+        yield name
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("files", nargs="*", type=pathlib.Path)
+    parser.add_argument("--out", type=pathlib.Path, default=SOURCE / "build" / "cuda_resources.tsv")
+    parser.add_argument("--nvcc", default="nvcc")
+    parser.add_argument("--jobs", type=int, default=2)
+    args = parser.parse_args()
+    files = args.files or sorted((SOURCE / "src/kernels/cuda").glob("*.cu"))
+    table, bad, seen = [], [], set()
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        for file, rows in zip(files, pool.map(lambda f: compiled(args.nvcc, f), files)):
+            if not rows:
+                bad.append(f"{file.name}: nvcc told of no kernel")
+            for (card, _, registers, shared, stack, spilled), name in zip(rows, readable([r[1] for r in rows])):
+                table.append((file.name, name, f"sm_{card}", registers, shared, stack, spilled))
+                excused = [known for known in SPILLS if name.startswith(known)]
+                if not spilled and not stack:
+                    continue
+                seen.update(excused)
+                if not excused:
+                    bad.append(f"{file.name}: {name} on sm_{card} spills {spilled} bytes, has a stack of {stack}")
+    if not args.files:
+        bad += [f"{name} does not spill any more: take it out of SPILLS" for name in SPILLS if name not in seen]
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    lines = ["file\tkernel\tcard\tregisters\tshared bytes\tstack bytes\tspilled bytes"]
+    lines += ["\t".join(map(str, row)) for row in sorted(table)]
+    args.out.write_text("\n".join(lines) + "\n")
+    most = {}
+    for file, name, card, registers, shared, _, _ in table:
+        of_file = most.setdefault(file, [0, 0, 0])
+        of_file[0] += card == "sm_90a"
+        of_file[1], of_file[2] = max(of_file[1], registers), max(of_file[2], shared)
+    print(f"{'file':28} {'kernels':>7} {'registers':>9} {'static shared':>13}   (most of any card)")
+    for file, (kernels, registers, shared) in sorted(most.items()):
+        print(f"{file:28} {kernels:7} {registers:9} {shared:13}")
+    print("\n".join(bad) or f"{len(table)} kernels and cards, no other spills than {len(SPILLS)} known: {args.out}")
+    sys.exit(bool(bad))
+
+
+if __name__ == "__main__":
+    main()
