@@ -39,7 +39,9 @@ std::vector<Case> attention_tile_cases() {
       {{5}, {300}, 2, 1, 64, 20},
       // sinks and softcap
       {{70, 5}, {}, 8, 2, 64, 0, 0, 0, true},
-      {{90}, {}, 2, 1, 64, 40, 0, 2, true}};
+      {{90}, {}, 2, 1, 64, 40, 0, 2, true},
+      // sinks so far from the scores that exp of the distance is no number
+      {{9, 66}, {}, 8, 2, 32, 0, 0, 0, true, true, 300}};
   std::vector<Case> cases;
   for (AttentionShape& shape : shapes) {
     shape.aligned = true;

@@ -47,7 +47,7 @@ std::int64_t longest(const Shape& s) {
 void set_sinks(Arena& arena, kernels::AttentionArgs& a, const Shape& s, DType dtype) {
   a.has_sinks = s.sinks;
   if (!s.sinks) return;
-  a.sinks = arena.input(1, s.heads, dtype, 0, 3).data;
+  a.sinks = arena.input(1, s.heads, dtype, 0, s.sink_scale).data;
 }
 
 Outputs run_attention(const KernelTable& table, Stream& stream, const Shape& s, DType dtype, bool lse) {
@@ -113,7 +113,8 @@ std::vector<Case> attention_cases_of(const Shape& s) {
                                   s.earlier.empty() ? "" : ", cache", name_of(dtype)) +
                       (s.v_head_dim > 0 ? fmt::format(", heads of v {}", s.v_head_dim) : "") +
                       (s.softcap > 0 ? fmt::format(", softcap {}", s.softcap) : "") +
-                      (s.sinks ? ", sinks" : "") + (s.aligned ? ", aligned" : "");
+                      (s.sinks ? ", sinks" : "") + (s.sink_scale > 3 ? ", large" : "") +
+                      (s.aligned ? ", aligned" : "");
     for (const bool lse : {false, true})
       cases.push_back(
           {"attention", "attention " + name + (lse ? " lse" : ""),

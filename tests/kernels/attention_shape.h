@@ -15,6 +15,7 @@ struct AttentionShape {
   float softcap = 0;
   bool sinks = false;
   bool aligned = false;  // no gaps between rows, or of 16 bytes' multiples
+  double sink_scale = 3;
 
   std::int64_t value_dim() const { return v_head_dim > 0 ? v_head_dim : head_dim; }
   std::int64_t widest() const { return std::max(head_dim, value_dim()); }

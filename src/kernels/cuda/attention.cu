@@ -28,7 +28,7 @@ struct Operands {
 };
 
 /// What each part of the keys makes of a row: the mean of the values under its own softmax, and the log2 of
-/// the sum of exp2 of its scores (-infinity: it sees none of them, and there is no mean).
+/// the sum of exp2 of its scores (-infinity where it sees none of them: the mean is 0).
 struct Parts {
   int count;  // 1: there are none
   float *mean, *lse2;
@@ -140,7 +140,7 @@ __global__ void __launch_bounds__(Blocks<T, Size>::kThreads, 2) attend(Operands<
     float largest = softmax[i].largest, sum = row_sum(softmax[i].sum);
     factor[i] = sum == 0 ? 0.0F : 1.0F / sum;
     if (parts.count > 1) {
-      const float lse2 = sum == 0 ? -kInfinity : largest + log2f(sum);
+      const float lse2 = largest + log2f(sum);  // -infinity where it sees none
       if (mine) parts.lse2[parts.row(static_cast<int>(blockIdx.z), of.token, shape.heads, of.head)] = lse2;
       continue;
     }
@@ -185,8 +185,7 @@ __global__ void join_parts(Operands<T> a, Parts parts) {
     float mean = 0;
     for (int part = 0; part < parts.count; ++part) {
       const Index at = parts.row(part, token, shape.heads, head);
-      const float lse2 = parts.lse2[at];
-      if (lse2 != -kInfinity) mean = fmaf(exp2f(lse2 - largest), parts.mean[at * shape.v_dim + col], mean);
+      mean = fmaf(exp2f(parts.lse2[at] - largest), parts.mean[at * shape.v_dim + col], mean);
     }
     put(to[col], mean / sum);
   }
