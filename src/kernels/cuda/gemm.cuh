@@ -55,7 +55,8 @@ __device__ __forceinline__ Chunk chunk_of(const float (&v)[16 / sizeof(T)]) {
 // --- Operands
 // ----------------------------------------------------------------------------------------------- A source
 // says how a line of an operand (what is contiguous in memory) is read, 16 bytes of T at a time:
-//   Line line(Index i): line i of the operand, on a card's thread; cheap where lines stay
+//   Line line(Index i): line i of the operand; Line{} where there is none
+//   bool given(line): whether it is
 //   fetch(line, col, n, to, raw): numbers col … col + min(n, 16 bytes) - 1, then 0; n may be 0 or less
 //   deposit(to, raw): what fetch left to do, a product later
 
@@ -75,6 +76,7 @@ struct DenseLines {
   __device__ __forceinline__ Line line(Index i) const {
     return data + (index != nullptr ? static_cast<Index>(index[i] / divisor) : i) * stride;
   }
+  __device__ __forceinline__ static bool given(Line line) { return line != nullptr; }
   __device__ __forceinline__ void fetch(Line line, Index col, Index n, T* to, Raw& raw) const {
     if constexpr (kVectors) {
       const int bytes = n >= kChunk ? 16 : n > 0 ? static_cast<int>(n) * static_cast<int>(sizeof(T)) : 0;
@@ -118,7 +120,7 @@ class OperandTile {
       T* to = place(buffer, i);
       if constexpr (kAlongK) {
         const Index col = k + column(i);
-        source_.fetch(lines_[i], col, first_ + line(i) < extent_ ? k_end - col : 0, to, raw_[i]);
+        source_.fetch(lines_[i], col, Source::given(lines_[i]) ? k_end - col : 0, to, raw_[i]);
       } else {
         const Index at = k + line(i), col = first_ + column(i);
         const bool there = at < k_end;
@@ -257,6 +259,61 @@ __device__ __forceinline__ void stage(const WarpSums<Shape>& sums, int i, float*
   }
 }
 
+/// A matrix of f32 or bf16, told apart when it is read or written; data null: left out.
+struct Either {
+  void* data = nullptr;
+  Index stride = 0;
+  bool is_bf16 = false, vectors = false;
+
+  __device__ __forceinline__ void load_at(Index row, Index col, Index n, float (&v)[kPack]) const {
+    const Index at = row * stride + col;
+    if (is_bf16)
+      load(static_cast<const __nv_bfloat16*>(data) + at, n, vectors, v);
+    else
+      load(static_cast<const float*>(data) + at, n, vectors, v);
+  }
+  __device__ __forceinline__ void store_at(Index row, Index col, Index n, const float (&v)[kPack]) const {
+    const Index at = row * stride + col;
+    if (is_bf16)
+      store(static_cast<__nv_bfloat16*>(data) + at, n, vectors, v);
+    else
+      store(static_cast<float*>(data) + at, n, vectors, v);
+  }
+};
+inline Either either(const Matrix& m) {
+  if (!m.given()) return {};
+  return {m.data, m.stride, m.dtype == DType::kBF16, has_vectors(m)};
+}
+
+/// c = [c +] v [+ bias] [+ residual], a pack of a row at a time.
+struct Output {
+  Either c, bias, residual;
+  Index rows, columns;
+  bool accumulate;
+
+  __device__ __forceinline__ void put_at(Index row, Index col, float (&v)[kPack]) const {
+    if (row >= rows || col >= columns) return;
+    const Index n = columns - col;
+    float more[kPack];
+    if (bias.data != nullptr) {
+      bias.load_at(0, col, n, more);
+#pragma unroll
+      for (int i = 0; i < kPack; ++i) v[i] += more[i];
+    }
+    if (residual.data != nullptr) {
+      residual.load_at(row, col, n, more);
+#pragma unroll
+      for (int i = 0; i < kPack; ++i) v[i] += more[i];
+    }
+    if (accumulate) {
+      c.load_at(row, col, n, more);
+#pragma unroll
+      for (int i = 0; i < kPack; ++i) v[i] += more[i];
+    }
+    c.store_at(row, col, n, v);
+  }
+};
+
 /// Of an output tile: finish(row, col, v) with 8 columns of the tile's row, col a multiple of 8.
 template <typename Finish>
 __device__ __forceinline__ void finish_block(const float* staged, int row, int column, const Finish& finish) {
@@ -269,21 +326,21 @@ __device__ __forceinline__ void finish_block(const float* staged, int row, int c
     finish(row + r, column + c, v);
   }
 }
-/// Of a tile whose columns are pairs, of each 32 the first 16 one thing and the last 16 another of the same:
-/// finish(row, col, first, second), col counting pairs.
+/// Of a warp's 32 columns of an output tile, two packs of a row that are 16 columns apart:
+/// finish(row, col, v, w).
 template <typename Finish>
-struct OfPairs {
+struct ApartBy16 {
   Finish finish;
 };
 template <typename Finish>
 __device__ __forceinline__ void finish_block(const float* staged, int row, int column,
-                                             const OfPairs<Finish>& pairs) {
+                                             const ApartBy16<Finish>& apart) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  float first[kPack], second[kPack];
+  float v[kPack], w[kPack];
   const int r = lane / 2, c = lane % 2 * kPack;
-  load(staged + r * kStagedStride + c, kPack, true, first);
-  load(staged + r * kStagedStride + c + 16, kPack, true, second);
-  pairs.finish(row + r, column / 2 + c, first, second);
+  load(staged + r * kStagedStride + c, kPack, true, v);
+  load(staged + r * kStagedStride + c + 16, kPack, true, w);
+  apart.finish(row + r, column + c, v, w);
 }
 
 template <typename Shape, bool kAAlongK, bool kBAlongK>

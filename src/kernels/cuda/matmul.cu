@@ -9,61 +9,6 @@
 namespace hone::kernels::cuda {
 namespace {
 
-/// A matrix of f32 or bf16, told apart when it is read or written; data null: left out.
-struct Either {
-  void* data = nullptr;
-  Index stride = 0;
-  bool is_bf16 = false, vectors = false;
-
-  __device__ __forceinline__ void load_at(Index row, Index col, Index n, float (&v)[kPack]) const {
-    const Index at = row * stride + col;
-    if (is_bf16)
-      load(static_cast<const __nv_bfloat16*>(data) + at, n, vectors, v);
-    else
-      load(static_cast<const float*>(data) + at, n, vectors, v);
-  }
-  __device__ __forceinline__ void store_at(Index row, Index col, Index n, const float (&v)[kPack]) const {
-    const Index at = row * stride + col;
-    if (is_bf16)
-      store(static_cast<__nv_bfloat16*>(data) + at, n, vectors, v);
-    else
-      store(static_cast<float*>(data) + at, n, vectors, v);
-  }
-};
-Either either(const Matrix& m) {
-  if (!m.given()) return {};
-  return {m.data, m.stride, m.dtype == DType::kBF16, has_vectors(m)};
-}
-
-/// c = [c +] v [+ bias] [+ residual], a pack of a row at a time.
-struct Output {
-  Either c, bias, residual;
-  Index rows, columns;
-  bool accumulate;
-
-  __device__ __forceinline__ void put_at(Index row, Index col, float (&v)[kPack]) const {
-    if (row >= rows || col >= columns) return;
-    const Index n = columns - col;
-    float more[kPack];
-    if (bias.data != nullptr) {
-      bias.load_at(0, col, n, more);
-#pragma unroll
-      for (int i = 0; i < kPack; ++i) v[i] += more[i];
-    }
-    if (residual.data != nullptr) {
-      residual.load_at(row, col, n, more);
-#pragma unroll
-      for (int i = 0; i < kPack; ++i) v[i] += more[i];
-    }
-    if (accumulate) {
-      c.load_at(row, col, n, more);
-#pragma unroll
-      for (int i = 0; i < kPack; ++i) v[i] += more[i];
-    }
-    c.store_at(row, col, n, v);
-  }
-};
-
 /// How a product is cut.
 struct Cut {
   Index m, n, k;

@@ -1,0 +1,124 @@
+// The experts of one layer: gather, gate and up, activation; down; the weighted sum over each token's slots.
+#include "kernels/cuda/experts.cuh"
+
+#include "kernels/cuda/activation.cuh"
+#include "kernels/cuda/register.h"
+
+namespace hone::kernels::cuda {
+namespace {
+
+/// pre_activation = v + bias, activation = f(gate) * up, both of whose columns a lane has.
+template <typename T>
+struct Activate {
+  const T* bias;  // (experts, parts * ffn), may be null
+  T* pre;         // (capacity, parts * ffn), may be null
+  T* activation;  // (capacity, ffn)
+  Index ffn;
+  bool gated, vectors;
+  Activation kind;
+  float alpha, limit;
+
+  /// Adds the bias of `part` to columns j … and keeps them.
+  __device__ __forceinline__ void finish_part(Index expert, Index row, Index part, Index j,
+                                              float (&v)[kPack]) const {
+    const Index inner = gated ? 2 * ffn : ffn, col = part * ffn + j, n = ffn - j;
+    if (bias != nullptr) {
+      float more[kPack];
+      load(bias + expert * inner + col, n, vectors, more);
+#pragma unroll
+      for (int i = 0; i < kPack; ++i) v[i] += more[i];
+    }
+    if (pre != nullptr) store(pre + row * inner + col, n, vectors, v);
+  }
+  __device__ __forceinline__ void activate_and_store(Index row, Index j, float (&gate)[kPack],
+                                                     const float (&up)[kPack]) const {
+    with_activation(kind, [&](auto k) {
+#pragma unroll
+      for (int i = 0; i < kPack; ++i)
+        gate[i] = activate<decltype(k)::value>(gate[i], up[i], alpha, limit).value;
+    });
+    store(activation + row * ffn + j, ffn - j, vectors, gate);
+  }
+  __device__ __forceinline__ auto of(const ExpertRows& rows, Index first_column) const {
+    const auto finish = [*this, rows, first_column](int r, int c, float(&v)[kPack], float(&w)[kPack]) {
+      const Index row = rows.first + r, col = first_column + c;
+      if (row >= rows.end) return;
+#pragma unroll 1
+      for (int half = 0; half < (gated ? 1 : 2); ++half) {  // ungated, both are columns of the one matrix
+        const Index j = gated ? col / 32 * 16 + col % 16 : col + 16 * half;
+        if (j >= ffn) return;
+        float up[kPack];
+#pragma unroll
+        for (int i = 0; i < kPack; ++i) {
+          up[i] = gated ? w[i] : 1.0F;
+          v[i] = half == 0 ? v[i] : w[i];
+        }
+        finish_part(rows.expert, row, 0, j, v);
+        if (gated) finish_part(rows.expert, row, 1, j, up);
+        activate_and_store(row, j, v, up);
+      }
+    };
+    return ApartBy16<decltype(finish)>{finish};
+  }
+};
+
+struct Scratch {
+  std::int64_t activation, rows, bytes;
+};
+Scratch scratch_of(const ExpertsArgs& a) {
+  const Index capacity = a.x.rows * a.top_k, size = static_cast<Index>(size_of(a.x.dtype));
+  Pieces pieces;
+  Scratch s{};
+  s.activation = pieces.take(capacity * a.ffn * size);
+  s.rows = pieces.take(capacity * a.x.cols * size);
+  s.bytes = pieces.bytes;
+  return s;
+}
+
+template <typename T>
+void experts_of(const ExpertsArgs& a, unsigned char* memory, cudaStream_t stream) {
+  const Scratch scratch = scratch_of(a);
+  const Index capacity = a.x.rows * a.top_k, hidden = a.x.cols;
+  T* activation = reinterpret_cast<T*>(memory + scratch.activation);
+  T* rows = reinterpret_cast<T*>(memory + scratch.rows);
+  Activate<T> activate{};
+  activate.bias = a.has_gate_up_bias ? static_cast<const T*>(a.gate_up_bias) : nullptr;
+  activate.pre = a.wants_pre_activation ? static_cast<T*>(a.pre_activation) : nullptr;
+  activate.activation = activation;
+  activate.ffn = a.ffn;
+  activate.gated = a.gated;
+  activate.vectors =
+      a.ffn * Index{sizeof(T)} % 16 == 0 && is_aligned(activate.bias) && is_aligned(activate.pre);
+  activate.kind = a.activation;
+  activate.alpha = a.alpha;
+  activate.limit = a.limit;
+  const WeightShape gate_up{a.parts(), a.ffn, hidden, a.gated}, down{1, hidden, a.ffn, false};
+  const int experts = static_cast<int>(a.experts);
+  launch_row_product<T, true>(a.x, a.permutation, static_cast<int>(a.top_k), a.gate_up, gate_up,
+                              RowProduct{a.offsets, experts, capacity, hidden, gate_up.lines()}, activate,
+                              stream);
+  StoreRows<T> store{};
+  store.bias = a.has_down_bias ? static_cast<const T*>(a.down_bias) : nullptr;
+  store.out = rows;
+  store.columns = hidden;
+  store.vectors = hidden * Index{sizeof(T)} % 16 == 0 && is_aligned(store.bias);
+  const Matrix of_activation{activation, a.x.dtype, capacity, a.ffn, a.ffn};
+  launch_row_product<T, true>(of_activation, nullptr, 1, a.down, down,
+                              RowProduct{a.offsets, experts, capacity, a.ffn, hidden}, store, stream);
+  launch_combine<T>(rows, a, a.weights, a.residual, a.y, false, stream);
+}
+
+}  // namespace
+
+std::int64_t scratch_bytes_of(const ExpertsArgs& a) {
+  return scratch_of(a).bytes;
+}
+
+void experts(const ExpertsArgs& a, Stream& stream) {
+  if (a.x.rows == 0) return;
+  auto* memory =
+      static_cast<unsigned char*>(stream.shared_workspace(static_cast<std::size_t>(scratch_bytes_of(a))));
+  with_dtype(a.x.dtype, [&](auto t) { experts_of<TypeOf<decltype(t)>>(a, memory, cuda_stream(stream)); });
+}
+
+}  // namespace hone::kernels::cuda
