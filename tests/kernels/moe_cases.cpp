@@ -261,7 +261,7 @@ Outputs run_load_balancing(const KernelTable& table, Stream& stream, std::int64_
 void add_experts(std::vector<Case>& cases) {
   const Shape shapes[] = {{1, 2, 1, 8, 8},     {0, 4, 2, 16, 8},    {5, 3, 2, 33, 17},
                           {40, 8, 2, 64, 32},  {130, 4, 4, 40, 24}, {77, 32, 4, 48, 100},
-                          {200, 5, 1, 96, 64}, {64, 60, 4, 20, 30}};
+                          {200, 5, 1, 96, 64}, {64, 60, 4, 20, 30}, {250, 2, 1, 136, 72}};
   constexpr DType kF = DType::kF32, kB = DType::kBF16;
   const Mode modes[] = {{kF, kF, kF, true, true, true, false},
                         {kF, kF, kF, false, false, true, true},

@@ -114,15 +114,16 @@ class OperandTile {
     }
   }
   /// Begins to fill a buffer with k … k_end - 1 (at most kDepth of them), then 0.
-  __device__ __forceinline__ void fetch(int buffer, Index k, Index k_end) {
+  __device__ __forceinline__ void fetch(int buffer, int k, int k_end) {
 #pragma unroll
     for (int i = 0; i < kMine; ++i) {
       T* to = place(buffer, i);
       if constexpr (kAlongK) {
-        const Index col = k + column(i);
+        const int col = k + column(i);
         source_.fetch(lines_[i], col, Source::given(lines_[i]) ? k_end - col : 0, to, raw_[i]);
       } else {
-        const Index at = k + line(i), col = first_ + column(i);
+        const int at = k + line(i);
+        const Index col = first_ + column(i);
         const bool there = at < k_end;
         source_.fetch(there ? source_.line(at) : typename Source::Line{}, col, there ? extent_ - col : 0, to,
                       raw_[i]);
@@ -352,14 +353,14 @@ constexpr std::size_t tile_bytes() {
   return sizeof(typename Shape::Number) * Shape::kStages * (kA + kB);
 }
 
-/// What a tile is of: rows first_row … of `rows`, and so on; k from k_begin to k_end.
+/// What a tile is of: rows first_row … of `rows`, and so on; k from k_begin to k_end, below 2^31.
 struct TileOf {
   Index first_row, rows, first_column, columns, k_begin, k_end;
 };
 
 /// Of f32, k that are summed at once: a sum over a long k is one of short pieces. (Of bf16 all, as the
 /// vendor's products do: its operands are 2^15 times coarser than the sum.)
-inline constexpr Index kPieceOfK = 512;
+inline constexpr int kPieceOfK = 512;
 
 /// The whole block calls it, with tile_bytes() of shared memory; `finish` is called by whole warps, with rows
 /// and columns of the tile that may be past the end.
@@ -372,12 +373,13 @@ __device__ __forceinline__ void tile_product(const SourceA& of_a, const SourceB&
   constexpr int kAhead = Shape::kStages - 1;
   A a(of_a, tile.first_row, tile.rows, reinterpret_cast<T*>(memory));
   B b(of_b, tile.first_column, tile.columns, reinterpret_cast<T*>(memory) + Shape::kStages * A::kSize);
-  const Index k_end = tile.k_end, steps = ceil_div(k_end - tile.k_begin, Shape::kDepth);
+  const int k_begin = static_cast<int>(tile.k_begin), k_end = static_cast<int>(tile.k_end);
+  const int steps = (k_end - k_begin + Shape::kDepth - 1) / Shape::kDepth;
 #pragma unroll
   for (int i = 0; i < kAhead; ++i) {
     if (i < steps) {
-      a.fetch(i, tile.k_begin + i * Shape::kDepth, k_end);
-      b.fetch(i, tile.k_begin + i * Shape::kDepth, k_end);
+      a.fetch(i, k_begin + i * Shape::kDepth, k_end);
+      b.fetch(i, k_begin + i * Shape::kDepth, k_end);
       a.deposit(i);
       b.deposit(i);
     }
@@ -386,10 +388,10 @@ __device__ __forceinline__ void tile_product(const SourceA& of_a, const SourceB&
   WarpSums<Shape> sums{};
   [[maybe_unused]] WarpSums<Shape> piece{};
   int now = 0, next = kAhead;
-  for (Index step = 0; step < steps; ++step) {
+  for (int step = 0; step < steps; ++step) {
     wait_copies<kAhead - 1>();
     __syncthreads();  // the copies of all threads; and nobody still reads the buffer that is filled next
-    const Index k = tile.k_begin + (step + kAhead) * Shape::kDepth;
+    const int k = k_begin + (step + kAhead) * Shape::kDepth;
     const bool more = k < k_end;
     if (more) {
       a.fetch(next, k, k_end);

@@ -22,7 +22,7 @@ HONE_KERNEL_SLOTS(HONE_SLOT)
   }
 }  // namespace cuda
 
-/// Those of the table that there are; a slot without a kernel is null.
+/// Of every slot.
 const KernelTable& cuda_kernels();
 
 // Of every slot: what its kernel takes of a stream's workspaces, for forecasts. Pointers may be null.
