@@ -53,8 +53,8 @@ __device__ __forceinline__ Chunk chunk_of(const float (&v)[16 / sizeof(T)]) {
 }
 
 // --- Operands
-// ----------------------------------------------------------------------------------------------- A source
-// says how a line of an operand (what is contiguous in memory) is read, 16 bytes of T at a time:
+//
+// A source says how a line of an operand (what is contiguous in memory) is read, 16 bytes of T at a time:
 //   Line line(Index i): line i of the operand; Line{} where there is none
 //   bool given(line): whether it is
 //   fetch(line, col, n, to, raw): numbers col … col + min(n, 16 bytes) - 1, then 0; n may be 0 or less
@@ -157,7 +157,6 @@ class OperandTile {
 };
 
 // --- The product of two buffers
-// -----------------------------------------------------------------------------
 
 /// The sums of a warp's 16 kBlocks x 32. bf16: sum[i][j] is the fragment of m16n8k16 at rows 16 i, columns
 /// 8 j. f32: sum[i][r][j] is of row 16 i + 4 r + lane / 8, column 8 j + lane % 8.
@@ -237,7 +236,6 @@ __device__ __forceinline__ void multiply(const float* a, const float* b, WarpSum
 }
 
 // --- What becomes of the sums
-// -------------------------------------------------------------------------------
 
 inline constexpr int kStagedStride = 36;  // of 16 x 32 numbers that a warp hands to itself
 

@@ -1,9 +1,10 @@
-// Dense products by our own tiles. Few tiles with a long k are cut along k: each part's sums go to scratch
-// memory, and are added in the order of k.
+// Dense products: large ones by cuBLASLt where there is one, the others by our own tiles. Few tiles with a
+// long k are cut along k: each part's sums go to scratch memory, and are added in the order of k.
 #include "kernels/cuda/matmul.h"
 
 #include <algorithm>
 
+#include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/gemm.cuh"
 
 namespace hone::kernels::cuda {
@@ -109,12 +110,15 @@ void with_layout(const MatmulArgs& a, const Cut& cut, const Output& out, float* 
 
 std::int64_t scratch_bytes_of(const MatmulArgs& a) {
   const Cut cut = cut_of(a);
-  return cut.parts > 1 ? cut.parts * cut.m * cut.n * static_cast<std::int64_t>(sizeof(float)) : 0;
+  const std::int64_t own =
+      cut.parts > 1 ? cut.parts * cut.m * cut.n * static_cast<std::int64_t>(sizeof(float)) : 0;
+  return std::max(own, is_for_vendor(a) ? kVendorScratchBytes : 0);
 }
 
 void matmul(const MatmulArgs& a, Stream& stream, void* scratch) {
   const Cut cut = cut_of(a);
   if (cut.m == 0 || cut.n == 0) return;
+  if (is_for_vendor(a) && vendor_matmul(a, stream, scratch)) return;
   Output out{either(a.c), {}, either(a.residual), cut.m, cut.n, a.accumulate};
   if (a.has_bias) out.bias = either({const_cast<void*>(a.bias), a.a.dtype, 1, cut.n, 0});
   auto* partial = static_cast<float*>(scratch);
