@@ -1,9 +1,10 @@
 # The front door. `make demo` and `make test` install what is missing, build, and run; nothing else is needed on a fresh Debian 12.
 BUILD  ?= build
 WERROR ?= OFF
+CUDA   ?= AUTO
 PYTHON ?= python3
 
-.PHONY: all setup configure demo test fuzz bench bench-hf forecast verify-hf mutate-cuda cuda-resources lint format clean
+.PHONY: all setup configure demo test test-emulation cuda gpu-bundle fuzz bench bench-hf forecast verify-hf mutate-cuda cuda-resources lint format clean
 
 all: configure
 	@cmake --build $(BUILD) --target hone hone_library fine_tune
@@ -12,7 +13,7 @@ setup:
 	@scripts/setup.sh
 
 configure: setup
-	@cmake --preset release -B $(BUILD) -DHONE_WERROR=$(WERROR) --log-level=ERROR >/dev/null
+	@cmake --preset release -B $(BUILD) -DHONE_WERROR=$(WERROR) -DHONE_CUDA=$(CUDA) --log-level=ERROR >/dev/null
 
 ## The main job: make a small mixture-of-experts checkpoint, fine-tune it on a chat data set, show what it learnt.
 demo: configure
@@ -23,6 +24,23 @@ demo: configure
 test: configure
 	@cmake --build $(BUILD)
 	@scripts/test.sh $(BUILD)
+
+## The kernels for NVIDIA cards, and training, resume and generation with them, on a card that the processor plays and that checks every access.
+test-emulation: setup
+	@cmake --preset cuda-emulation --log-level=ERROR >/dev/null
+	@cmake --build build-cuda-emulation --target test_cuda_emulation test_golden test_resume test_cli_verbs hone
+	@scripts/test.sh build-cuda-emulation -L emulated
+
+## The kernels for NVIDIA cards by nvcc, for every generation: needs CUDA's toolkit, no card. Without a driver hone must say so in one line.
+cuda: setup
+	@cmake --preset cuda --log-level=ERROR >/dev/null
+	@cmake --build build-cuda --target hone
+	@scripts/check_cuda_start.sh build-cuda/hone
+
+## build-cuda/hone-gpu-check.tar.gz: on a machine with a card, unpacked, ./gpu_check.sh [--minutes M] says what works there and how fast.
+gpu-bundle: cuda
+	@cmake --build build-cuda --target test_cuda test_golden
+	@scripts/gpu_bundle.sh build-cuda build-cuda/hone-gpu-check.tar.gz
 
 ## Tokenizers, the files beside them, configs, indexes, weights' headers, files of rows and recipes, 106,000 mutated ones, under ASan and UBSan
 ## (leaks are not looked for: that needs ptrace, which containers forbid).

@@ -95,7 +95,8 @@ void bench_step(const BenchStepOptions& options) {
                                                .device = context.device()});
   trim_heap();
   reset_peak_resident();
-  const std::int64_t weights_resident = resident_bytes();
+  const bool on_host = context.stream().shares_host_memory();
+  const std::int64_t weights_held = on_host ? resident_bytes() : context.ledger().current_total();
 
   model.decoder().parameters().set_trainable({}, dtype);
   train::Optimizer optimizer(context, model, {.weight_decay = 0.01});
@@ -115,7 +116,8 @@ void bench_step(const BenchStepOptions& options) {
     backward.push_back(result.backward_ms);
     update.push_back(result.optimizer_ms);
   }
-  const double above_weights = static_cast<double>(peak_resident_bytes() - weights_resident) / 0x1p20;
+  const std::int64_t most_held = on_host ? peak_resident_bytes() : context.ledger().peak_total();
+  const double above_weights = static_cast<double>(most_held - weights_held) / 0x1p20;
   nlohmann::ordered_json held;  // what for; each at its own peak
   for (std::size_t i = 0; i < device::kNumPurposes; ++i) {
     const auto purpose = static_cast<device::Purpose>(i);

@@ -1,4 +1,6 @@
 // A run that was interrupted, in whatever way, ends with the same bits as one that was not.
+#include <fmt/format.h>
+
 #include <cmath>
 #include <set>
 
@@ -17,7 +19,7 @@ class ResumeAfterTerm : public Resume, public testing::WithParamInterface<Settin
 
 TEST_P(ResumeAfterTerm, IsBitForBitAnUndisturbedRun) {
   auto options = GetParam().options;
-  options.push_back("train.steps=250");           // long enough to be stopped midway
+  options.push_back(fmt::format("train.steps={}", many_steps()));
   options.push_back("train.checkpoint_every=0");  // so that the stop itself must save
   workspace_.succeed(args("whole", options));
   const pid_t pid = workspace_.start(args("run", options));
@@ -27,7 +29,7 @@ TEST_P(ResumeAfterTerm, IsBitForBitAnUndisturbedRun) {
   EXPECT_EQ(stopped.code, 0) << stopped.err;
   ASSERT_NE(stopped.out.find("stopped after step "), std::string::npos) << stopped.out;
   const auto done = metrics("run").size();
-  EXPECT_LT(done, 250U);
+  EXPECT_LT(done, static_cast<std::size_t>(many_steps()));
   EXPECT_EQ(newest_checkpoint("run"), "checkpoints/step-" + std::to_string(done));
   EXPECT_FALSE(std::filesystem::exists(workspace_ / "run/model"));
   workspace_.succeed(args("run", options));
@@ -64,7 +66,8 @@ TEST_F(Resume, WithWeightsIsBitForBitAnUndisturbedRun) {
     write(workspace_ / "train.jsonl", text);
   };
   weigh(0.75);
-  const std::vector<std::string> options{"train.steps=250", "train.checkpoint_every=0"};
+  const std::vector<std::string> options{fmt::format("train.steps={}", many_steps()),
+                                         "train.checkpoint_every=0"};
   workspace_.succeed(args("whole", options));
   const pid_t pid = workspace_.start(args("run", options));
   wait_for_step(pid, "run", 3);

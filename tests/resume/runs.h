@@ -5,6 +5,7 @@
 #include <csignal>
 #include <sstream>
 
+#include "device/device.h"
 #include "tests/cli_verbs/program.h"
 
 namespace hone::test {
@@ -21,6 +22,8 @@ class Resume : public testing::Test {
           "train: {steps: 12, global_batch: 2, micro_batch: 1, checkpoint_every: 2, seed: 3, threads: 1}\n"
           "output: run\n");
   }
+  /// Steps that last long enough to be stopped midway; on an emulated card a step takes half a second.
+  static int many_steps() { return device::default_device() == device::Device{} ? 250 : 10; }
   std::vector<std::string> args(const std::string& output, std::vector<std::string> more = {}) const {
     more.insert(more.begin(), {"train", "recipe.yaml", "output=" + output});
     return more;
