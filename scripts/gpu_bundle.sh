@@ -12,7 +12,7 @@ for program in hone test_cuda test_golden; do
   strip "$bundle/$program"
   ldd "$build/$program" | awk '$3 ~ /^\// {print $3}'
 done | sort -u | grep -Ev '/(libc|libm|libdl|librt|libpthread|ld-linux[^/]*)\.so' | while read -r library; do cp -L "$library" "$bundle/lib/"; done
-cp -r tests/data/golden "$bundle/tests/data/"
+cp -r tests/data/* "$bundle/tests/data/"
 cp -r demo "$bundle/"
 cp -r bench/gpu bench/qwen3_moe_115m "$bundle/bench/"
 cp tools/gpu_check.py tools/bench_hf.py "$bundle/tools/"

@@ -9,7 +9,7 @@
 
 #include "device/cuda/cuda_stream.h"
 #include "kernels/cuda/register.h"
-#include "tests/cuda_emulation/card_cases.h"
+#include "tests/cuda/card_cases.h"
 #include "tests/tolerance.h"
 
 namespace hone::test {

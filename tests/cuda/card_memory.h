@@ -1,13 +1,14 @@
-// Tests of kernels on the emulated card.
+// Tests of kernels on a card, a real one or the emulated one.
 #pragma once
 
-#include <cuda_runtime.h>
+#include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 
 #include "base/error.h"
 #include "device/stream.h"
+#include "tests/cuda/checks.h"
 #include "tests/kernels/arena.h"
 
 namespace hone::test {
@@ -18,8 +19,7 @@ class CardMemory : public testing::Test {
   CardMemory() {
     // each buffer is its own allocation, whose ends and first reads are checked
     ::setenv("HONE_GUARDED", "1", 1);
-    arena_memory = {take, [](void* p) { cudaFree(p); }, settle, cuda_emulation::forbid,
-                    cuda_emulation::forget};
+    arena_memory = {take, [](void* p) { cudaFree(p); }, settle, forbid_on_card, forget_on_card};
     card_ = device::make_stream({device::DeviceType::kCuda, 0});
   }
   ~CardMemory() override { arena_memory = of_host_; }

@@ -1,7 +1,7 @@
 // Cases: products at the thresholds of kernels/cuda/matmul.cu.
 #include <fmt/format.h>
 
-#include "tests/cuda_emulation/card_cases.h"
+#include "tests/cuda/card_cases.h"
 #include "tests/tolerance.h"
 
 namespace hone::test {

@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "kernels/cuda/register.h"
-#include "tests/cuda_emulation/card_memory.h"
+#include "tests/cuda/card_memory.h"
 #include "tests/kernels/cases.h"
 
 namespace hone::test {

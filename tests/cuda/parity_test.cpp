@@ -3,8 +3,8 @@
 #include <gtest/gtest.h>
 
 #include "kernels/cuda/register.h"
-#include "tests/cuda_emulation/card_cases.h"
-#include "tests/cuda_emulation/card_memory.h"
+#include "tests/cuda/card_cases.h"
+#include "tests/cuda/card_memory.h"
 
 namespace hone::test {
 namespace {

@@ -2,7 +2,7 @@
 // a block takes at once. (Those of tests/kernels have no two of the same alignment.)
 #include <fmt/format.h>
 
-#include "tests/cuda_emulation/card_cases.h"
+#include "tests/cuda/card_cases.h"
 #include "tests/tolerance.h"
 
 namespace hone::test {

@@ -1,6 +1,6 @@
 // Cases: attention at the thresholds of kernels/cuda/attention*.cu, whose tiles have 64 packed rows (queries
 // times heads of a group) and 64, 32 or 16 keys, and of rows that begin at 16 bytes.
-#include "tests/cuda_emulation/card_cases.h"
+#include "tests/cuda/card_cases.h"
 #include "tests/kernels/attention_shape.h"
 
 namespace hone::test {

@@ -4,7 +4,7 @@
 
 #include "kernels/cuda/head.h"
 #include "kernels/cuda/register.h"
-#include "tests/cuda_emulation/card_memory.h"
+#include "tests/cuda/card_memory.h"
 #include "tests/kernels/cases.h"
 
 namespace hone::test {
