@@ -29,6 +29,16 @@ if(NOT cuda STREQUAL EMULATION)
   add_compile_options($<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr>)  # what kernels share with the CPU's (kernels/moments.h)
 endif()
 
+# NVIDIA's cuBLASLt, where the toolkit has none, as scripts/setup.sh --cuda unpacks it: headers to build with, and lib/ beside the program,
+# where it is looked for. It is loaded when it is first called; nothing is linked to it.
+set(wheels ${PROJECT_SOURCE_DIR}/build/cuda-libraries)
+if(NOT cuda STREQUAL EMULATION AND EXISTS ${wheels}/nvidia/cu13/include/cublasLt.h)
+  set(HONE_CUDA_WHEEL_INCLUDE ${wheels}/nvidia/cu13/include)
+  if(NOT EXISTS ${PROJECT_BINARY_DIR}/lib)
+    file(CREATE_LINK ${wheels} ${PROJECT_BINARY_DIR}/lib SYMBOLIC)
+  endif()
+endif()
+
 set_source_files_properties(${PROJECT_SOURCE_DIR}/src/device/cuda_absent.cpp ${PROJECT_SOURCE_DIR}/src/kernels/cuda_absent.cpp
                             PROPERTIES HEADER_FILE_ONLY ON)
 add_library(hone_cuda_runtime INTERFACE)
@@ -40,6 +50,7 @@ file(GLOB host CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/kernels/cuda/*.cpp)
 add_library(hone_kernels_cuda STATIC ${kernels} ${host})
 target_link_libraries(hone_kernels_cuda PUBLIC hone_kernels hone_cuda_runtime)
 target_link_libraries(hone_kernels PRIVATE hone_kernels_cuda)  # whose table is one of its tables
+target_include_directories(hone_kernels_cuda PRIVATE ${HONE_CUDA_WHEEL_INCLUDE})
 set_target_properties(hone_kernels_cuda PROPERTIES UNITY_BUILD OFF)
 if(cuda STREQUAL EMULATION)
   find_package(OpenMP REQUIRED)  # the emulator alone has it

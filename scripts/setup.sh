@@ -1,11 +1,18 @@
 #!/usr/bin/env bash
 # Installs what hone needs to build, run and test, by name from Debian's packages: only what is missing, asking nothing. Nothing is fetched
 # at configure, build or run time. --parquet: also Apache Arrow's headers and libraries, from the pyarrow wheel (PyPI), into
-# build/parquet, where the next configuration finds them: Debian 12 has no package of Arrow.
+# build/parquet, where the next configuration finds them: Debian 12 has no package of Arrow. --cuda: also NVIDIA's cuBLAS from its wheel, into
+# build/cuda-libraries, for builds whose toolkit has none (570 MB).
 set -euo pipefail
-pyarrow=26.0.1
-parquet=0
-[ "${1:-}" = --parquet ] && parquet=1
+pyarrow=26.0.1 cublas=13.1.1.3
+parquet=0 cuda=0
+for option in "$@"; do
+  case $option in
+  --parquet) parquet=1 ;;
+  --cuda) cuda=1 ;;
+  *) echo "setup: unknown option $option; known: --parquet, --cuda" >&2; exit 2 ;;
+  esac
+done
 
 packages=(
   g++ cmake ninja-build ccache pkg-config git  # to build
@@ -19,21 +26,35 @@ packages=(
   libgtest-dev libgmock-dev                    # tests
 )
 
-[ $parquet = 0 ] || packages+=(python3-pip)
+[ $parquet$cuda = 00 ] || packages+=(python3-pip)
 
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
 done
-fetch_parquet() {
-  local root=$(cd "$(dirname "$0")/.." && pwd)/build/parquet
-  [ $parquet = 1 ] || exit 0
-  ls "$root"/pyarrow/libparquet.so.* >/dev/null 2>&1 && exit 0
+build=$(cd "$(dirname "$0")/.." && pwd)/build
+# unpack_wheel NAME VERSION: sets `wheel`, a folder that ends with this script.
+unpack_wheel() {
   wheel=$(mktemp -d)
   trap 'rm -rf "$wheel"' EXIT
-  echo "setup: fetching pyarrow $pyarrow"
-  python3 -m pip download -q --no-deps --only-binary=:all: -d "$wheel" "pyarrow==$pyarrow"
-  python3 -m zipfile -e "$wheel"/pyarrow-*.whl "$wheel"
+  echo "setup: fetching $1 $2"
+  python3 -m pip download -q --no-deps --only-binary=:all: -d "$wheel" "$1==$2"
+  python3 -m zipfile -e "$wheel"/*.whl "$wheel"
+}
+fetch_cuda() {
+  local root=$build/cuda-libraries
+  [ $cuda = 1 ] && [ ! -e "$root/nvidia/cu13/lib/libcublasLt.so.13" ] || return 0
+  unpack_wheel nvidia-cublas $cublas
+  mkdir -p "$root"
+  rm -rf "$root/nvidia"
+  mv "$wheel/nvidia" "$root/"
+}
+fetch_wheels() {
+  local root=$build/parquet
+  fetch_cuda
+  [ $parquet = 1 ] || exit 0
+  ls "$root"/pyarrow/libparquet.so.* >/dev/null 2>&1 && exit 0
+  unpack_wheel pyarrow $pyarrow
   mkdir -p "$wheel/tree/pyarrow"
   mv "$wheel"/pyarrow/include "$wheel"/pyarrow/libarrow.so.* "$wheel"/pyarrow/libparquet.so.* "$wheel/tree/pyarrow"
   mkdir -p "$(dirname "$root")"
@@ -41,7 +62,7 @@ fetch_parquet() {
   mv "$wheel/tree" "$root"
 }
 
-[ ${#missing[@]} -gt 0 ] || { fetch_parquet; exit 0; }
+[ ${#missing[@]} -gt 0 ] || { fetch_wheels; exit 0; }
 
 if ! command -v apt-get >/dev/null; then
   echo "setup: not a Debian system; please install the equivalents of: ${missing[*]}" >&2
@@ -56,4 +77,4 @@ echo "setup: installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 "${as_root[@]}" apt-get update -qq
 "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-fetch_parquet
+fetch_wheels

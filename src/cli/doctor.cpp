@@ -36,6 +36,7 @@ nlohmann::ordered_json describe_cards(const device::CudaReport& report, Team& te
                                {"multiprocessors", card.multiprocessors},
                                {"memory_gib", static_cast<double>(card.memory_bytes) / 0x1p30}};
     try {
+      row["dense_products"] = kernels::describe(device).library;
       const auto compute = kernels::measure_compute_peak(device, team);
       const auto memory = kernels::measure_memory_peak(device, team);
       row["memory_available_gib"] = static_cast<double>(device::memory_of(device).available) / 0x1p30;
@@ -67,6 +68,8 @@ void show_cards(Card& card, const nlohmann::ordered_json& gpu) {
           row["peak_gflops_bf16"].get<double>() / 1e3, row["memory_copy_gb_s"].get<double>(),
           gpu["cuda_runtime"].get<std::string>(), gpu["cuda_driver"].get<std::string>());
     card.row("gpu", text);
+    if (row.contains("dense_products"))
+      card.row("products", "large dense ones: " + row["dense_products"].get<std::string>());
   }
 }
 

@@ -17,6 +17,7 @@ struct DeviceDescription {
   std::string forced_by;               // the environment variable that chose them; "": they are the best
   std::vector<std::string> available;  // all that it could run, the best last
   bool multiplies_bf16 = false;        // in hardware; else bf16 is widened
+  std::string library;  // of a card's maker, for large dense products: which, or why there is none
 };
 /// Throws Error(kUser) as choose_cpu_isa.
 DeviceDescription describe(device::Device device);

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "device/cuda/check.h"
 #include "device/cuda/cuda_stream.h"
+#include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/register.h"
 
 namespace hone::kernels {
@@ -77,6 +78,7 @@ DeviceDescription describe_card(device::Device card) {
   description.kernels = fmt::format("cuda_sm{}{}", found.major, found.minor);
   description.available = {description.kernels};
   description.multiplies_bf16 = true;
+  description.library = cuda::describe_vendor_library();
   return description;
 }
 
