@@ -31,7 +31,7 @@ def compiled(nvcc, file):
     """(card, mangled kernel, registers, shared, stack, spilled) of every kernel of a file."""
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
-            [nvcc, "-std=c++20", *(f"-gencode=arch=compute_{c},code=sm_{c}" for c in CARDS), "-Xptxas", "-v", f"-I{SOURCE / 'src'}",
+            [nvcc, "-std=c++20", "--expt-relaxed-constexpr", *(f"-gencode=arch=compute_{c},code=sm_{c}" for c in CARDS), "-Xptxas", "-v", f"-I{SOURCE / 'src'}",
              "-c", str(file), "-o", f"{folder}/kernels.o"], capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{file.name}: {done.stderr}")

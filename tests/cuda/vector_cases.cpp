@@ -80,10 +80,50 @@ void add(std::vector<Case>& cases, Layout l, bool flag) {
        }});
 }
 
+/// Sums over more rows than one block takes.
+void add_tall_column_sum(std::vector<Case>& cases, DType dtype) {
+  cases.push_back({"column_sum", fmt::format("column_sum 700x20 {}", name_of(dtype)),
+                   [=](const KernelTable& table, Stream& stream) {
+                     Arena arena;
+                     kernels::ColumnSumArgs a;
+                     a.x = arena.input(700, 20, dtype);
+                     a.out = arena.output("out", 1, 20, DType::kF32, false, tolerance(DType::kF32, 700)).data;
+                     table.column_sum(a, stream);
+                     return arena.outputs();
+                   }});
+}
+
+/// More words than a block of threads reads at once, the largest logits first or last: what was summed up
+/// before a larger one came is scaled.
+void add_wide_head(std::vector<Case>& cases, bool rising) {
+  cases.push_back(
+      {"head_statistics", fmt::format("head_statistics of 5,000 words, {}", rising ? "rising" : "falling"),
+       [=](const KernelTable& table, Stream& stream) {
+         constexpr std::int64_t kRows = 3, kWords = 5'000, kHidden = 8;
+         Arena arena;
+         kernels::HeadStatisticsArgs a;
+         std::vector<double> hidden(kRows * kHidden, 0.25), weight(kWords * kHidden, -0.5);
+         for (std::size_t row = 0; row < kRows; ++row) hidden[row * kHidden] = 1;
+         for (std::size_t word = 0; word < kWords; ++word)
+           weight[word * kHidden] = 4e-3 * static_cast<double>(rising ? word : kWords - word);
+         a.head.hidden = {arena.floats(hidden), DType::kF32, kRows, kHidden, kHidden};
+         a.head.weight = {arena.floats(weight), DType::kF32, kWords, kHidden, kHidden};
+         a.targets = arena.integers({17, 4'999, -1});
+         const double tol = tolerance(DType::kF32, kHidden);
+         a.lse = static_cast<float*>(arena.output("lse", 1, kRows, DType::kF32, false, tol).data);
+         a.target_logit =
+             static_cast<float*>(arena.output("target_logit", 1, kRows, DType::kF32, false, tol).data);
+         table.head_statistics(a, stream);
+         return arena.outputs();
+       }});
+}
+
 }  // namespace
 
 std::vector<Case> vector_cases() {
   std::vector<Case> cases;
+  for (const DType dtype : kBothDtypes) add_tall_column_sum(cases, dtype);
+  for (const bool rising : {false, true}) add_wide_head(cases, rising);
   for (const DType dtype : kBothDtypes)
     for (const int odd : {-1, 0, 1, 2})
       for (const bool flag : {false, true}) {
