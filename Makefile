@@ -37,10 +37,10 @@ cuda: setup
 	@cmake --build build-cuda --target hone
 	@scripts/check_cuda_start.sh build-cuda/hone
 
-## build-cuda/hone-gpu-check.tar.gz: on a machine with a card, unpacked, ./gpu_check.sh [--minutes M] says what works there and how fast.
+## build-cuda/hone-gpu-check.tar.xz: on a machine with a card, unpacked, ./gpu_check.sh [--minutes M] says what works there and how fast.
 gpu-bundle: cuda
 	@cmake --build build-cuda --target test_cuda test_golden
-	@scripts/gpu_bundle.sh build-cuda build-cuda/hone-gpu-check.tar.gz
+	@scripts/gpu_bundle.sh build-cuda build-cuda/hone-gpu-check.tar.xz
 
 ## Tokenizers, the files beside them, configs, indexes, weights' headers, files of rows and recipes, 106,000 mutated ones, under ASan and UBSan
 ## (leaks are not looked for: that needs ptrace, which containers forbid).

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Gathers what a machine with an NVIDIA card needs to check hone there: programs, the libraries they were linked to (all but the C library's
-# and CUDA's), goldens, demo and scripts. Usage: gpu_bundle.sh BUILD OUT.tar.gz
+# and CUDA's), goldens, demo and scripts. Usage: gpu_bundle.sh BUILD OUT.tar.xz
 set -euo pipefail
 build=$(realpath "$1") out=$(realpath -m "$2")
 cd "$(dirname "$0")/.."
@@ -23,7 +23,8 @@ cat >"$bundle/gpu_check.sh" <<'EOF'
 exec python3 "$(dirname "$(realpath "$0")")/tools/gpu_check.py" "$@"
 EOF
 chmod +x "$bundle/gpu_check.sh"
-tar -C "$bundle" -czf "$out" .
+# The programs hold the same kernels, 80 MB of them: a window that spans them keeps one copy.
+tar -C "$bundle" -c . | xz --lzma2=preset=6,dict=256MiB >"$out"
 size=$(stat -c %s "$out")
-echo "$out: $((size >> 20)) MiB; there: tar xzf, then ./gpu_check.sh"
+echo "$out: $((size >> 20)) MiB; there: tar xJf, then ./gpu_check.sh"
 [ "$size" -le $((60 << 20)) ] || { echo "gpu_bundle: larger than 60 MiB" >&2; exit 1; }

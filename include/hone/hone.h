@@ -114,8 +114,8 @@ class ModelOutput {
 
 struct LoadOptions {
   std::string dtype = "auto";  // "f32", "bf16", "auto": the checkpoint's own
-  std::string device = {};  // "cpu", "cuda", "cuda:N": an NVIDIA card; "": what HONE_DEVICE says, else cpu
-  int threads = 0;  // 0: one per core
+  std::string device = {};     // "cpu", "cuda", "cuda:N" (an NVIDIA card); "": HONE_DEVICE, else cpu
+  int threads = 0;             // 0: one per core
   /// What save_pretrained() makes of weights that are quantised in the checkpoint (mxfp4, fp8): "dequantize":
   /// bf16, without quantization_config; "keep": their own format, those that were trained coded again.
   std::string quantized = "dequantize";

@@ -35,7 +35,8 @@ constexpr MomentLevels make_moment_levels() {
   for (int i = 0; i < 255; ++i) levels.second_midpoints[i] = 0.5F * (levels.second[i] + levels.second[i + 1]);
   return levels;
 }
-inline constexpr MomentLevels kMomentLevels = make_moment_levels();
+constexpr MomentLevels kMomentLevels =
+    make_moment_levels();  // not inline: units of instruction sets share nothing
 
 /// The index of the level nearest to x, which is not negative, among `count` with these midpoints.
 [[gnu::always_inline]] constexpr int nearest_level(const float* midpoints, int count, float x) {
