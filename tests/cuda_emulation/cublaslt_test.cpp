@@ -10,6 +10,7 @@
 #include "device/cuda/cuda_stream.h"
 #include "kernels/cuda/register.h"
 #include "tests/cuda/card_cases.h"
+#include "tests/cuda/card_memory.h"
 #include "tests/tolerance.h"
 
 namespace hone::test {
@@ -23,24 +24,8 @@ struct Options {
   std::int64_t pad;
 };
 
-class CublasLt : public testing::Test {
+class CublasLt : public CardMemory {
  protected:
-  CublasLt() {
-    arena_memory = {[](std::size_t size) {
-                      void* memory = nullptr;
-                      EXPECT_EQ(cudaMallocManaged(&memory, size), cudaSuccess);
-                      return memory;
-                    },
-                    [](void* p) { cudaFree(p); },
-                    [] {
-                      const cudaError_t status = cudaDeviceSynchronize();
-                      EXPECT_EQ(status, cudaSuccess) << cudaGetErrorString(status);
-                    },
-                    [](const void* from, std::size_t size) { cuda_emulation::forbid(from, size); },
-                    [](const void*, std::size_t) {}};
-  }
-  ~CublasLt() override { arena_memory = of_host_; }
-
   static MatmulArgs product(Arena& arena, std::int64_t m, std::int64_t n, std::int64_t k, DType dtype,
                             DType out, DType residual, const Options& o) {
     MatmulArgs a;
@@ -56,10 +41,7 @@ class CublasLt : public testing::Test {
     return a;
   }
 
-  std::unique_ptr<device::Stream> stream_ = device::make_stream({device::DeviceType::kCuda, 0});
-
- private:
-  const ArenaMemory of_host_ = arena_memory;
+  device::Stream* const stream_ = &card();
 };
 
 TEST_F(CublasLt, AgreesWithTheReferenceOrLeavesItToOurTiles) {
@@ -93,6 +75,19 @@ TEST_F(CublasLt, AgreesWithTheReferenceOrLeavesItToOurTiles) {
           }
   EXPECT_GT(taken, 100);
   EXPECT_GT(left, 100);
+}
+
+// A plan is of the dtypes of both operands: a router's f32 weight may follow a bf16 one of the same shape.
+TEST_F(CublasLt, DoesNotTakeAnotherDtypeForThePlannedOne) {
+  Arena arena;
+  const Options plain{false, true, false, false, false, 0};
+  void* scratch = stream_->shared_workspace(kernels::cuda::kVendorScratchBytes);
+  MatmulArgs a = product(arena, 64, 48, 96, DType::kBF16, DType::kF32, DType::kF32, plain);
+  a.b = arena.input(48, 96, DType::kF32);
+  a.b.dtype = DType::kBF16;  // at the same place
+  EXPECT_TRUE(kernels::cuda::vendor_matmul(a, *stream_, scratch));
+  a.b.dtype = DType::kF32;
+  EXPECT_FALSE(kernels::cuda::vendor_matmul(a, *stream_, scratch));
 }
 
 TEST_F(CublasLt, IsAskedForLargeProductsAndSaysWhyNot) {

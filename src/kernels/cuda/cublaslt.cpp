@@ -240,7 +240,8 @@ const Plan& plan_of(const MatmulArgs& a, State& state) {
   const auto flag = [](bool b, int place) { return std::int64_t{b ? 1 : 0} << place; };
   const std::int64_t flags = flag(a.transpose_a, 0) | flag(a.transpose_b, 1) | flag(a.has_bias, 2) |
                              flag(has_addend(a), 3) | flag(a.a.dtype == DType::kBF16, 4) |
-                             flag(a.c.dtype == DType::kBF16, 5) | flag(addend_of(a).data == a.c.data, 6);
+                             flag(a.b.dtype == DType::kBF16, 5) | flag(a.c.dtype == DType::kBF16, 6) |
+                             flag(addend_of(a).data == a.c.data, 7);
   const Key key{a.c.rows,
                 a.c.cols,
                 a.transpose_a ? a.a.rows : a.a.cols,
