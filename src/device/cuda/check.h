@@ -9,7 +9,7 @@ namespace hone::device::cuda {
 
 /// Throws where a call failed: Error(kUser) for what the machine lacks (no driver or an old one, no such
 /// card, a card that is gone or taken), with what to do; else Error(kInternal), "[cuda] WHAT: NAME, TEXT".
-/// What a kernel did wrong shows at a later call: HONE_CUDA_SYNC=1 waits for each.
+/// What a kernel did wrong shows at a later call: HONE_CUDA_SYNC=1 (kernels/cuda/launch.cuh) waits for each.
 void check(cudaError_t status, const char* what);
 
 /// Makes `index` the calling thread's device, where it is not.

@@ -1,9 +1,7 @@
 #include "device/cuda/cuda_stream.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
-#include <string_view>
 
 #include "base/error.h"
 #include "device/cuda/check.h"
@@ -42,11 +40,6 @@ class CudaEvent final : public Event {
 /// An upload goes by pieces of this size, so that copying into pinned memory and sending overlap.
 constexpr std::size_t kUploadPiece = std::size_t{8} << 20;
 
-bool waiting_is_asked_for() {
-  const char* value = std::getenv("HONE_CUDA_SYNC");
-  return value != nullptr && std::string_view(value) == "1";
-}
-
 }  // namespace
 
 CudaStream::CudaStream(const CudaCard& card, int num_threads, int first_core)
@@ -56,7 +49,6 @@ CudaStream::CudaStream(const CudaCard& card, int num_threads, int first_core,
                        std::shared_ptr<CudaStreamHandle> handle)
     : Stream(make_cuda_allocator({DeviceType::kCuda, card.index}, handle), num_threads, first_core),
       card_(card),
-      waits_for_each_kernel_(waiting_is_asked_for()),
       handle_(std::move(handle)),
       pinned_(std::make_shared<PinnedPool>()) {}
 
@@ -124,11 +116,6 @@ std::shared_ptr<Buffer> CudaStream::host_memory(std::size_t size_bytes) {
 
 void CudaStream::begin_kernel() {
   use_device(card_.index);
-}
-
-void CudaStream::end_kernel() noexcept {
-  // What went wrong is told by the next call.
-  if (waits_for_each_kernel_) (void)cudaStreamSynchronize(handle());
 }
 
 void CudaStream::hold(std::shared_ptr<Buffer> memory) {

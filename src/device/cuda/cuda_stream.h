@@ -29,7 +29,6 @@ class CudaStream final : public Stream {
   std::shared_ptr<Buffer> host_memory(std::size_t size_bytes) override;
   bool shares_host_memory() const override { return false; }
   void begin_kernel() override;
-  void end_kernel() noexcept override;
 
   cudaStream_t handle() const { return handle_->get(); }
   const CudaCard& card() const { return card_; }
@@ -44,7 +43,6 @@ class CudaStream final : public Stream {
   void hold(std::shared_ptr<Buffer> memory);
 
   CudaCard card_;
-  bool waits_for_each_kernel_;
   std::shared_ptr<CudaStreamHandle> handle_;
   std::shared_ptr<PinnedPool> pinned_;
   std::deque<InFlight> in_flight_;

@@ -1,5 +1,8 @@
 #include "kernels/cuda/launch.cuh"
 
+#include <cstdlib>
+#include <string_view>
+
 #include "base/dtype.h"
 #include "base/error.h"
 
@@ -8,6 +11,11 @@ namespace hone::kernels::cuda {
 void check_launch(const char* kernel, cudaError_t status) {
   HONE_CHECK(status == cudaSuccess, "[cuda] {}: {}, {}", kernel, cudaGetErrorName(status),
              cudaGetErrorString(status));
+}
+
+void wait_if_asked(const char* kernel, cudaStream_t stream) {
+  const char* asked = std::getenv("HONE_CUDA_SYNC");
+  if (asked != nullptr && std::string_view(asked) == "1") check_launch(kernel, cudaStreamSynchronize(stream));
 }
 
 void check_row_dtype(DType dtype) {

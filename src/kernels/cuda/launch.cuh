@@ -15,7 +15,9 @@ inline constexpr std::size_t kSharedBytes = 48 << 10;
 
 /// Throws Error(kInternal) where a kernel was not launched (or one before it has failed).
 void check_launch(const char* kernel, cudaError_t status);
-/// Throws Error(kInternal) where it is neither f32 nor bf16. (Both here, for the host's compiler: nvcc 13
+/// Where HONE_CUDA_SYNC=1: waits for the stream, so that what a kernel does wrong is told by its name.
+void wait_if_asked(const char* kernel, cudaStream_t stream);
+/// Throws Error(kInternal) where it is neither f32 nor bf16. (These here, for the host's compiler: nvcc 13
 /// does not take fmt 9's format strings.)
 void check_row_dtype(DType dtype);
 
@@ -34,6 +36,7 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 blo
   check_launch(name, cuda_emulation::launch(name, kernel, grid, block, shared_bytes, stream,
                                             static_cast<Arguments&&>(arguments)...));
 #endif
+  wait_if_asked(name, stream);
 }
 #endif
 
