@@ -62,7 +62,7 @@ std::string what_to_mend(const Run& run) {
 }  // namespace
 
 std::string nonfinite_warning(const Run& run, const StepResult& result, const StepBatches& batches) {
-  const bool in_part = run.recipe.update_as_ready && result.nonfinite != "loss";
+  const bool in_part = result.nonfinite == kSomeParameter;
   return fmt::format(
       "step {}: {} is not finite; {}; rows {}", run.state.step,
       result.nonfinite == "loss" ? "the loss" : "the gradient of " + result.nonfinite,

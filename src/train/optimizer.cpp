@@ -130,20 +130,27 @@ UpdateResult Optimizer::step(ops::Context& context, double learning_rate, double
   return read_result(context);
 }
 
-void Optimizer::take_gradients(ops::Context& context,
+void Optimizer::take_gradients(const std::function<void()>& backward, ops::Context& context,
                                const std::function<void(const Slot&, const Tensor&)>& then) {
+  struct Hooks {  // which end however backward does
+    std::vector<Slot>& slots;
+    ~Hooks() {
+      for (const auto& slot : slots) slot.parameter->grad_slot->set_hook(nullptr);
+    }
+  } const hooks{slots_};
   for (const auto& slot : slots_)
-    slot.parameter->grad_slot->set_hook([this, &context, &slot, then] {
+    slot.parameter->grad_slot->set_hook([&] {
       const Tensor grad = slot.parameter->grad_slot->take_grad();
       add_square(context, grad);
-      if (then) then(slot, grad);
+      then(slot, grad);
     });
+  backward();
 }
 
-void Optimizer::begin_updates(ops::Context& context, double learning_rate, double clip, double clip_norm,
-                              const Tensor& loss) {
+UpdateResult Optimizer::step_during(const std::function<void()>& backward, ops::Context& context,
+                                    double learning_rate, double clip, double clip_norm, const Tensor& loss) {
   send_scalars(context, learning_rate);
-  take_gradients(context, [=, this, &context](const Slot& slot, const Tensor& grad) {
+  take_gradients(backward, context, [&](const Slot& slot, const Tensor& grad) {
     ops::launch(context, kOptimizer, context.kernels().finish_norm,
                 {.scalars = scalars(),
                  .max_norm = static_cast<float>(clip),
@@ -153,24 +160,12 @@ void Optimizer::begin_updates(ops::Context& context, double learning_rate, doubl
                  .has_loss = loss.defined()});
     update(context, slot, grad);
   });
-}
-
-void Optimizer::begin_norm(ops::Context& context) {
-  send_scalars(context, 0);
-  take_gradients(context, nullptr);
-}
-
-void Optimizer::drop_hooks() {
-  for (const auto& slot : slots_) slot.parameter->grad_slot->set_hook(nullptr);
-}
-
-UpdateResult Optimizer::finish_updates(ops::Context& context) {
-  drop_hooks();
   return read_result(context);
 }
 
-double Optimizer::finish_norm(ops::Context& context) {
-  drop_hooks();
+double Optimizer::norm_during(const std::function<void()>& backward, ops::Context& context) {
+  send_scalars(context, 0);
+  take_gradients(backward, context, [](const Slot&, const Tensor&) {});
   return std::sqrt(read_scalars(context, scalars_).front().sum_of_squares);
 }
 

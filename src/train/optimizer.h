@@ -73,15 +73,11 @@ class Optimizer {
   // The same, each parameter as soon as its gradient is there, which is then let go of: gradients never exist
   // all at once. They are clipped by a norm that is known before, as that of the last step.
 
-  /// After the forward pass: the update begins with the next gradient of backward. clip_norm: what the clip
-  /// factor is made of. The context must live until finish_updates().
-  void begin_updates(ops::Context& context, double learning_rate, double clip, double clip_norm,
-                     const Tensor& loss = {});
-  /// After backward. Reads one struct back.
-  UpdateResult finish_updates(ops::Context& context);
-  /// The same without updates: finish_norm() is the norm of the gradients.
-  void begin_norm(ops::Context& context);
-  double finish_norm(ops::Context& context);
+  /// Updates while `backward` runs. clip_norm: what the clip factor is made of. Reads one struct back.
+  UpdateResult step_during(const std::function<void()>& backward, ops::Context& context, double learning_rate,
+                           double clip, double clip_norm, const Tensor& loss = {});
+  /// The norm of the gradients that `backward` makes; there is no update.
+  double norm_during(const std::function<void()>& backward, ops::Context& context);
   /// The norm of the last update that was not skipped; nullopt before the first. Kept with the run.
   std::optional<double> last_norm() const { return last_norm_; }
   void set_last_norm(std::optional<double> norm) { last_norm_ = norm; }
@@ -123,12 +119,12 @@ class Optimizer {
   }
   kernels::StepScalars* scalars() const { return static_cast<kernels::StepScalars*>(scalars_.data()); }
   UpdateResult read_result(ops::Context& context);
-  void drop_hooks();
   void send_scalars(ops::Context& context, double learning_rate);
   void add_square(ops::Context& context, const Tensor& grad) const;
   void update(ops::Context& context, const Slot& slot, const Tensor& grad) const;
-  /// Whenever a gradient is ready: its square is added, `then` is called, and it is let go of.
-  void take_gradients(ops::Context& context, const std::function<void(const Slot&, const Tensor&)>& then);
+  /// Whenever `backward` has a gradient ready: its square is added, `then` is called, and it is let go of.
+  void take_gradients(const std::function<void()>& backward, ops::Context& context,
+                      const std::function<void(const Slot&, const Tensor&)>& then);
 
   OptimizerOptions options_;
   std::vector<Slot> slots_;

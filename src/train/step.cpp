@@ -66,9 +66,7 @@ double gradient_norm(ops::Context& context, Optimizer& optimizer, const MakeLoss
   ops::Tape tape;
   const ops::TapeScope recording(context, &tape);
   const Tensor loss = make_loss().total;
-  optimizer.begin_norm(context);
-  tape.backward(context, loss);
-  return optimizer.finish_norm(context);
+  return optimizer.norm_during([&] { tape.backward(context, loss); }, context);
 }
 
 }  // namespace
@@ -101,12 +99,16 @@ StepResult train_step(ops::Context& context, model::Decoder& decoder, Optimizer&
   };
   HONE_CHECK(!options.update_as_ready || micro_batches.size() == 1,
              "updates as gradients are ready of {} micro-batches", micro_batches.size());
+  bool as_ready = options.update_as_ready;
   double clip_norm = 0;
-  if (options.update_as_ready && options.clip > 0)
+  if (as_ready && options.clip > 0)
     clip_norm = optimizer.last_norm()
                     ? *optimizer.last_norm()
                     : gradient_norm(context, optimizer, [&] { return loss_of(micro_batches[0]); });
+  as_ready =
+      as_ready && std::isfinite(clip_norm);  // else nothing is to be changed: by the way that knows all first
   Stopwatch watch;
+  UpdateResult update;
   for (const auto& batch : micro_batches) {
     ops::Tape tape;
     const ops::TapeScope recording(context, &tape);
@@ -120,14 +122,15 @@ StepResult train_step(ops::Context& context, model::Decoder& decoder, Optimizer&
     const Tensor differentiated = std::move(loss.total);
     loss = {};
     result.forward_ms += watch.lap_ms();
-    if (options.update_as_ready)
-      optimizer.begin_updates(context, options.learning_rate, options.clip, clip_norm, total.tensor());
-    tape.backward(context, differentiated);
+    const auto backward = [&] { tape.backward(context, differentiated); };
+    if (as_ready)
+      update = optimizer.step_during(backward, context, options.learning_rate, options.clip, clip_norm,
+                                     total.tensor());
+    else
+      backward();
     result.backward_ms += watch.lap_ms();
   }
-  const UpdateResult update =
-      options.update_as_ready ? optimizer.finish_updates(context)
-                              : optimizer.step(context, options.learning_rate, options.clip, total.tensor());
+  if (!as_ready) update = optimizer.step(context, options.learning_rate, options.clip, total.tensor());
   result.optimizer_ms = watch.lap_ms();
 
   result.loss = total.read();
@@ -144,7 +147,7 @@ StepResult train_step(ops::Context& context, model::Decoder& decoder, Optimizer&
       documents += static_cast<std::int64_t>(micro_batches[i].lengths.size());
     }
     result.nonfinite = !std::isfinite(result.loss) ? "loss"
-                       : options.update_as_ready   ? "a parameter"
+                       : as_ready                  ? kSomeParameter
                                                    : optimizer.first_nonfinite(context);
   }
   return result;

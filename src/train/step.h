@@ -17,19 +17,23 @@ struct StepOptions {
   double clip = 1;             // largest gradient norm; <= 0: no clipping
   bool recompute = false;      // keep only every layer's input for the gradient
   double aux_coefficient = 0;  // of the load-balancing loss; 0: none
-  /// Each parameter is updated as soon as its gradient is there (Optimizer::begin_updates), of one
+  /// Each parameter is updated as soon as its gradient is there (Optimizer::step_during), of one
   /// micro-batch. Clipped by the norm of the last update; the first one by its own, for which forward and
   /// backward run twice.
   bool update_as_ready = false;
 };
+
+/// StepResult::nonfinite where gradients were let go of before anyone asked whose it was: parameters whose
+/// gradients came before it were updated.
+inline constexpr const char* kSomeParameter = "a parameter";
 
 struct StepResult {
   double loss = 0;      // lm_loss + aux_coefficient * aux_loss
   double lm_loss = 0;   // weighted mean over the step's supervised tokens
   double aux_loss = 0;  // Transformers' formula per micro-batch, averaged by tokens
   double grad_norm = 0;
-  bool skipped = false;   // the loss or a gradient was not finite: nothing was changed
-  std::string nonfinite;  // then: the first such tensor ("loss", or a parameter's name)
+  bool skipped = false;   // the loss or a gradient was not finite: nothing was changed (but kSomeParameter)
+  std::string nonfinite;  // then: the first such tensor ("loss", a parameter's name, or kSomeParameter)
   std::vector<std::int64_t>
       nonfinite_documents;  // then: the documents of the step with a loss that is not finite, in order
   std::int64_t tokens = 0, supervised = 0;

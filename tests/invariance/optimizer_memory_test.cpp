@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <map>
 #include <string>
 #include <vector>
@@ -121,6 +122,34 @@ TEST(AsReadyClipped, ByTheNormOfTheStepBeforeAndTheFirstByItsOwn) {
       length += std::pow(values[i] - ready.weights.at(name)[i], 2);
   const double want = training.step.learning_rate * training.step.clip * two.norms[1] / two.norms[0];
   EXPECT_NEAR(std::sqrt(length) / want, 1, 1e-2);
+}
+
+TEST(AsReadyClipped, AFirstGradientThatIsNotFiniteChangesNothing) {
+  ops::Context context(device::default_device(), 1);
+  auto model = model::CausalLM::from_pretrained(
+      context, std::string(HONE_TEST_DATA) + "/golden/qwen3_moe-default", {.dtype = DType::kF32});
+  auto& parameters = model.decoder().parameters();
+  parameters.set_trainable({}, DType::kF32);
+  train::Optimizer optimizer(context, model, {.weight_decay = 0.5});
+  const std::string broken = "model.norm.weight";
+  Staging staging(context.stream(), parameters.find(broken)->value);
+  std::vector<float> values(staging.bytes().size() / sizeof(float), 1);
+  values[3] = NAN;
+  std::memcpy(staging.bytes().data(), values.data(), staging.bytes().size());
+  staging.send();
+  Values before;
+  for (const auto& p : parameters.all()) before[p.spec.name] = numbers(context, p.value);
+  model::TokenBatch batch;
+  const std::vector<std::int32_t> ids{1, 2, 3, 4};
+  batch.add(ids, ids);
+  const auto result = train::train_step(context, model.decoder(), optimizer, {&batch, 1},
+                                        {.learning_rate = 1e-3, .clip = 1, .update_as_ready = true});
+  EXPECT_TRUE(result.skipped);
+  EXPECT_EQ(result.nonfinite, "loss");
+  for (const auto& p : parameters.all())
+    if (p.spec.name != broken) {
+      EXPECT_EQ(numbers(context, p.value), before.at(p.spec.name)) << p.spec.name;
+    }
 }
 
 TEST(EightBit, MomentsTakeAQuarterAndLearnAsWell) {
