@@ -69,27 +69,18 @@ template <class Isa, class Step>
 template <class Isa, class G>
 void adamw_elements(const AdamWArgs& a, Stream& stream) {
   using Vec = typename Isa::Vec;
-  const StepScalars& s = *a.scalars;
-  const Vec beta1 = Isa::set(a.beta1), rest1 = Isa::set(1 - a.beta1);
-  const Vec beta2 = Isa::set(a.beta2), rest2 = Isa::set(1 - a.beta2);
-  const Vec clip = Isa::set(s.clip_factor), eps = Isa::set(a.eps);
-  const Vec correction2 = Isa::set(1.0F / __builtin_sqrtf(s.bias_correction2));
-  const float learning_rate = a.rate_scale * s.learning_rate;
-  const Vec rate = Isa::set(learning_rate / s.bias_correction1);
-  const Vec keep = Isa::set(1 - learning_rate * a.weight_decay);
+  const AdamWStep<Isa> all_steps(a);
   const auto* all_grad = static_cast<const G*>(a.grad);
   over_elements<Isa>(1, a.n, true, stream, [&](Index, Index begin, Index end) {
     auto *master = static_cast<float*>(a.master), *avg = static_cast<float*>(a.exp_avg),
          *avg_sq = static_cast<float*>(a.exp_avg_sq);
     const G* grad = all_grad;
+    const AdamWStep<Isa> step = all_steps;
     update<Isa>(
         begin, end, a.has_weight ? static_cast<BFloat16*>(a.weight) : nullptr,
         [=](Index j, auto lanes) __attribute__((always_inline)) {
-          const Vec g = load<Isa>(grad + j, lanes) * clip;
-          const Vec m = Isa::fma(beta1, load<Isa>(avg + j, lanes), rest1 * g);
-          const Vec v = Isa::fma(beta2, load<Isa>(avg_sq + j, lanes), rest2 * g * g);
-          const Vec denominator = Isa::fma(Isa::sqrt(v), correction2, eps);
-          const Vec w = Isa::fnma(rate, m / denominator, keep * load<Isa>(master + j, lanes));
+          Vec m = load<Isa>(avg + j, lanes), v = load<Isa>(avg_sq + j, lanes);
+          const Vec w = step(load<Isa>(grad + j, lanes), m, v, load<Isa>(master + j, lanes));
           store<Isa>(avg + j, m, lanes);
           store<Isa>(avg_sq + j, v, lanes);
           store<Isa>(master + j, w, lanes);

@@ -6,6 +6,31 @@
 
 namespace hone::kernels::cpu {
 
+/// AdamW's formula over vectors.
+template <class Isa>
+struct AdamWStep {
+  using Vec = typename Isa::Vec;
+  Vec beta1, rest1, beta2, rest2, clip, eps, correction2, rate, keep;
+
+  [[gnu::always_inline]] explicit AdamWStep(const AdamWArgs& a) {
+    const StepScalars& s = *a.scalars;
+    const float learning_rate = a.rate_scale * s.learning_rate;
+    beta1 = Isa::set(a.beta1), rest1 = Isa::set(1 - a.beta1);
+    beta2 = Isa::set(a.beta2), rest2 = Isa::set(1 - a.beta2);
+    clip = Isa::set(s.clip_factor), eps = Isa::set(a.eps);
+    correction2 = Isa::set(1.0F / __builtin_sqrtf(s.bias_correction2));
+    rate = Isa::set(learning_rate / s.bias_correction1);
+    keep = Isa::set(1 - learning_rate * a.weight_decay);
+  }
+  /// The new weight; the moments become the new ones.
+  [[gnu::always_inline]] Vec operator()(Vec grad, Vec& avg, Vec& avg_sq, Vec weight) const {
+    const Vec g = grad * clip;
+    avg = Isa::fma(beta1, avg, rest1 * g);
+    avg_sq = Isa::fma(beta2, avg_sq, rest2 * g * g);
+    return Isa::fnma(rate, avg / Isa::fma(Isa::sqrt(avg_sq), correction2, eps), keep * weight);
+  }
+};
+
 /// n numbers of a block into whole vectors; what is beyond n is 0.
 template <class Isa, class T>
 [[gnu::always_inline]] inline void load_block(const T* from, Index n, float (&to)[kMomentBlock]) {
@@ -60,16 +85,9 @@ template <class Isa, class Args>
 template <class Isa, class G>
 void adamw_compact(const AdamWArgs& a, Stream& stream) {
   using Vec = typename Isa::Vec;
-  const StepScalars& s = *a.scalars;
-  const float learning_rate = a.rate_scale * s.learning_rate;
   const bool coded = a.moments == MomentKind::kDynamic8;
   const auto block = [&](Index index) __attribute__((always_inline)) {
-    const Vec beta1 = Isa::set(a.beta1), rest1 = Isa::set(1 - a.beta1);
-    const Vec beta2 = Isa::set(a.beta2), rest2 = Isa::set(1 - a.beta2);
-    const Vec clip = Isa::set(s.clip_factor), eps = Isa::set(a.eps);
-    const Vec correction2 = Isa::set(1.0F / __builtin_sqrtf(s.bias_correction2));
-    const Vec rate = Isa::set(learning_rate / s.bias_correction1);
-    const Vec keep = Isa::set(1 - learning_rate * a.weight_decay);
+    const AdamWStep<Isa> step(a);
     const Index begin = index * kMomentBlock, n = least(kMomentBlock, a.n - begin);
     alignas(64) float master[kMomentBlock], grad[kMomentBlock], avg[kMomentBlock], avg_sq[kMomentBlock];
     load_masters<Isa>(a, begin, n, master);
@@ -87,13 +105,10 @@ void adamw_compact(const AdamWArgs& a, Stream& stream) {
       load_block<Isa>(static_cast<const float*>(a.exp_avg_sq) + begin, n, avg_sq);
     }
     for (Index j = 0; j < kMomentBlock; j += Isa::kLanes) {
-      const Vec g = Isa::load(grad + j) * clip;
-      const Vec m = Isa::fma(beta1, Isa::load(avg + j), rest1 * g);
-      const Vec v = Isa::fma(beta2, Isa::load(avg_sq + j), rest2 * g * g);
-      const Vec denominator = Isa::fma(Isa::sqrt(v), correction2, eps);
+      Vec m = Isa::load(avg + j), v = Isa::load(avg_sq + j);
+      Isa::store(master + j, step(Isa::load(grad + j), m, v, Isa::load(master + j)));
       Isa::store(avg + j, m);
       Isa::store(avg_sq + j, v);
-      Isa::store(master + j, Isa::fnma(rate, m / denominator, keep * Isa::load(master + j)));
     }
     store_masters<Isa>(a, begin, n, master);
     if (!coded) {

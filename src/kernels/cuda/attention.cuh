@@ -230,13 +230,6 @@ __device__ __forceinline__ void multiply_rows(float (&acc)[kTiles][4], Tile<floa
   }
 }
 
-__device__ __forceinline__ std::uint32_t pair_of(float low, float high) {
-  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-  std::uint32_t bits;
-  memcpy(&bits, &pair, sizeof bits);
-  return bits;
-}
-
 __device__ __forceinline__ void put_pair(float* to, float a, float b) {
   *reinterpret_cast<float2*>(to) = make_float2(a, b);
 }

@@ -102,20 +102,10 @@ __global__ void __launch_bounds__(Shape::kTileThreads)
   const Index expert = blockIdx.z;
   const Index row = static_cast<Index>(blockIdx.y) * Shape::kRows;
   const Index column = static_cast<Index>(blockIdx.x) * Shape::kColumns;
-  const Index first = expert * out.rows;
+  out.c = out.c.from_row(expert * out.rows);
   tile_product<Shape, false, false>(
       a, b, TileOf{row, out.rows, column, out.columns, offsets[expert], offsets[expert + 1]}, memory,
-      [&](int r, int c, float(&v)[kPack]) {
-        if (row + r >= out.rows || column + c >= out.columns) return;
-        const Index n = out.columns - column - c;
-        if (out.accumulate) {
-          float more[kPack];
-          out.c.load_at(first + row + r, column + c, n, more);
-#pragma unroll
-          for (int i = 0; i < kPack; ++i) v[i] += more[i];
-        }
-        out.c.store_at(first + row + r, column + c, n, v);
-      });
+      [&](int r, int c, float(&v)[kPack]) { out.put_at(row + r, column + c, v); });
 }
 
 /// a and b: rows of T, of the plan or gathered by an index; c: of all experts, (experts * rows, columns).

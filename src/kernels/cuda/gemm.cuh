@@ -39,15 +39,7 @@ __device__ __forceinline__ Chunk chunk_of(const float (&v)[16 / sizeof(T)]) {
     for (int i = 0; i < 4; ++i) chunk.w[i] = __float_as_uint(v[i]);
   } else {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      T pair[2];
-      put(pair[0], v[2 * i]);
-      put(pair[1], v[2 * i + 1]);
-      unsigned short low, high;
-      memcpy(&low, &pair[0], 2);
-      memcpy(&high, &pair[1], 2);
-      chunk.w[i] = low | static_cast<unsigned>(high) << 16;
-    }
+    for (int i = 0; i < 4; ++i) chunk.w[i] = pair_of(v[2 * i], v[2 * i + 1]);
   }
   return chunk;
 }
@@ -277,6 +269,12 @@ struct Either {
       store(static_cast<__nv_bfloat16*>(data) + at, n, vectors, v);
     else
       store(static_cast<float*>(data) + at, n, vectors, v);
+  }
+  /// The rows from this one on.
+  __device__ __forceinline__ Either from_row(Index row) const {
+    Either rest = *this;
+    rest.data = static_cast<unsigned char*>(data) + row * stride * (is_bf16 ? 2 : 4);
+    return rest;
   }
 };
 inline Either either(const Matrix& m) {

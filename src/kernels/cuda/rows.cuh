@@ -34,6 +34,14 @@ __device__ __forceinline__ void put(__nv_bfloat16& to, float x) {
   to = __float2bfloat16_rn(x);
 }
 
+/// Two as bf16 in a word, the first in its low half.
+__device__ __forceinline__ std::uint32_t pair_of(float low, float high) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  std::uint32_t bits;
+  memcpy(&bits, &pair, sizeof bits);
+  return bits;
+}
+
 /// The n (at most kPack count) numbers at p, then 0. vectors: p is aligned to 16 bytes.
 __device__ __forceinline__ void load(const float* p, Index n, bool vectors, float (&v)[kPack]) {
   if (vectors && n >= kPack) {
@@ -73,15 +81,7 @@ __device__ __forceinline__ void store(__nv_bfloat16* p, Index n, bool vectors, c
   if (vectors && n >= kPack) {
     unsigned words[4];
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      __nv_bfloat16 pair[2];
-      put(pair[0], v[2 * i]);
-      put(pair[1], v[2 * i + 1]);
-      unsigned short low, high;
-      memcpy(&low, &pair[0], 2);
-      memcpy(&high, &pair[1], 2);
-      words[i] = low | static_cast<unsigned>(high) << 16;
-    }
+    for (int i = 0; i < 4; ++i) words[i] = pair_of(v[2 * i], v[2 * i + 1]);
     *reinterpret_cast<uint4*>(p) = make_uint4(words[0], words[1], words[2], words[3]);
     return;
   }
