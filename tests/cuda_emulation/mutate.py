@@ -35,7 +35,7 @@ def planted(text, before, after):
         place, before = int(which[1]), before[which.end():]
     at = [m.start() for m in re.finditer(re.escape(before), text)]
     if len(at) == 0 or (not which and len(at) != 1) or place > len(at):
-        sys.exit(f"mutations.txt: {before!r} occurs {len(at)} times")
+        raise ValueError(f"{before!r} occurs {len(at)} times")
     start = at[max(place - 1, 0)]
     return text[:start] + after + text[start + len(before):]
 
@@ -59,7 +59,7 @@ def outcome(build, commands, link, number, mutation):
         room = pathlib.Path(folder) / "kernels" / "cuda"
         shutil.copytree(SOURCE / "src/kernels/cuda", room)
         (room / file).write_text(planted((room / file).read_text(), before, after))
-        step = link
+        others = []
         for user in users(file, only):
             words = [w for w in shlex.split(commands[user]["command"]) if not w.endswith("ccache")]
             words[words.index("-o") + 1] = other = f"{folder}/{user}.o"
@@ -68,8 +68,9 @@ def outcome(build, commands, link, number, mutation):
             done = subprocess.run(words + ["-w"], cwd=commands[user]["directory"], capture_output=True, text=True)
             if done.returncode:
                 raise SystemExit(f"{number}: does not compile: {done.stderr}")
-            # before the library, whose own of that name is then not taken
-            step = step.replace(" -o test_cuda_emulation ", f" -o {folder}/mutant {other} ")
+            others.append(other)
+        # before the library, whose own of those names are then not taken
+        step = link.replace(" -o test_cuda_emulation ", f" -o {folder}/mutant {' '.join(others)} ")
         subprocess.run(step, cwd=build, shell=True, check=True)
         test = "--gtest_filter=" + (only if "." in only else f"EverySlot/CudaKernels.AgreeWithTheReference/{only}")
         try:
@@ -90,6 +91,14 @@ def main():
     parser.add_argument("--file", default="*", help="bugs of the files of this name alone")
     parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args()
+    stale = []
+    for number, (file, _, before, after, _) in enumerate(mutations(), 1):
+        try:
+            planted((SOURCE / "src/kernels/cuda" / file).read_text(), before, after)
+        except (OSError, ValueError) as error:
+            stale.append(f"mutations.txt: {number}, {file}: {error}")
+    if stale:
+        sys.exit("\n".join(stale))
     build = args.build.resolve()
     commands = {pathlib.Path(c["file"]).name: c for c in json.loads((build / "compile_commands.json").read_text())
                 if "/src/kernels/cuda/" in c["file"]}
