@@ -337,6 +337,13 @@ void add_expert_forms(std::vector<Case>& cases) {
                            return run_experts_grad(t, st, s, m, i == 1, true);
                          }});
       }
+  // gradients of biases are sums over all rows of an expert
+  Mode m{DType::kF32, DType::kF32, DType::kF32, false, true, true, false};
+  m.form = {.activation = kClampedSilu, .biases = true, .y = DType::kF32};
+  cases.push_back(
+      {"experts_grad", "experts_grad of 1,100 rows of one expert", [=](const KernelTable& t, Stream& st) {
+         return run_experts_grad(t, st, {1100, 1, 1, 8, 8}, m, false, true);
+       }});
 }
 
 void add_router(std::vector<Case>& cases, Shape s, const Rule& rule, bool bias, bool grid) {
