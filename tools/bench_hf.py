@@ -51,14 +51,14 @@ def transformers_steps(args: argparse.Namespace) -> dict[str, float]:
     config = AutoConfig.from_pretrained(args.model)
     is_moe = any(getattr(config, key, None) for key in ("num_local_experts", "num_experts", "n_routed_experts"))
     dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[args.dtype]
-    model = AutoModelForCausalLM.from_config(
-        config,
-        dtype=dtype,
-        attn_implementation="eager" if config.model_type == "gpt_oss" else "sdpa",
-        experts_implementation="grouped_mm" if is_moe else None,
-    ).train()
     on_card = args.device != "cpu"
-    model.to(args.device)
+    with torch.device(args.device):  # weights are drawn there: 8 billion by a host's threads take minutes
+        model = AutoModelForCausalLM.from_config(
+            config,
+            dtype=dtype,
+            attn_implementation="eager" if config.model_type == "gpt_oss" else "sdpa",
+            experts_implementation="grouped_mm" if is_moe else None,
+        ).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
     ids = torch.randint(0, config.vocab_size, (args.batch, args.seq), device=args.device)
 
