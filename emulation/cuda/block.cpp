@@ -321,8 +321,9 @@ void* static_shared(const void* site, const char* name, std::size_t size, std::s
   const std::size_t at = (w.static_end + step - 1) / step * step;
   std::size_t sum = size;
   for (const auto& known : w.sites) sum += known.size;
-  if (sum > kStaticSharedLimit || sum + w.dynamic_bytes > kSharedLimit)
-    stop(fmt::format("too much shared memory: {} bytes of its own and {} dynamic", sum, w.dynamic_bytes));
+  if (sum > kStaticSharedLimit || sum + w.dynamic_bytes > w.launch->shared_limit)
+    stop(fmt::format("too much shared memory: {} bytes of its own and {} dynamic of {}", sum, w.dynamic_bytes,
+                     w.launch->shared_limit));
   w.static_end = at + size + kSharedRedZone;
   auto* memory = reinterpret_cast<void*>(w.shared.base + at);
   mark(w.shared, memory, size, true, false);

@@ -25,11 +25,13 @@ struct Operation {
 }  // namespace
 
 struct CUstream_st {
+  int card = 0;
   std::deque<Operation> queue;
   std::uint64_t put = 0, done = 0;
   bool destroyed = false;
 };
 struct CUevent_st {
+  int card = 0;
   CUstream_st* stream = nullptr;  // null: never recorded
   std::uint64_t place = 0;
 };
@@ -44,7 +46,8 @@ struct Runtime {
   std::mt19937_64 random{seed()};
   std::vector<std::unique_ptr<CUstream_st>> streams;  // never freed: events may name them
   CUstream_st legacy;
-  std::map<const void*, int> dynamic_shared;  // cudaFuncAttributeMaxDynamicSharedMemorySize
+  // cudaFuncAttributeMaxDynamicSharedMemorySize, of each card
+  std::map<std::pair<int, const void*>, int> dynamic_shared;
   std::set<void*> pinned;
   std::uint32_t blocks = 1;  // that ever ran, and 1
   cudaError_t sticky = cudaSuccess, last = cudaSuccess;
@@ -55,6 +58,9 @@ Runtime& runtime() {
   static Runtime* kept = new Runtime;  // streams may outlive static objects
   return *kept;
 }
+
+/// Of each host thread, as cudaSetDevice says.
+thread_local int current_card = 0;
 
 bool run_one(CUstream_st& stream) {
   if (stream.queue.empty()) return false;
@@ -170,6 +176,34 @@ void copy_now(void* to, const void* from, std::size_t size) {
 
 }  // namespace
 
+namespace {
+
+/// What is told of a card (CUDA programming guide, "Technical Specifications per Compute Capability").
+struct Generation {
+  std::string_view sm;
+  int major, minor, multiprocessors, threads_per_multiprocessor;
+  std::size_t shared_bytes_per_block;  // that a kernel may ask for
+  int l2_bytes;
+};
+constexpr Generation kGenerations[] = {{"90", 9, 0, 132, 2048, 227 << 10, 50 << 20},
+                                       {"80", 8, 0, 108, 2048, 163 << 10, 40 << 20},
+                                       {"86", 8, 6, 84, 1536, 99 << 10, 6 << 20},
+                                       {"120", 12, 0, 170, 1536, 99 << 10, 96 << 20}};
+/// HONE_CUDA_EMULATED_SM's, or the first.
+const Generation& generation() {
+  if (const char* asked = std::getenv("HONE_CUDA_EMULATED_SM"))
+    for (const Generation& g : kGenerations)
+      if (g.sm == asked) return g;
+  return kGenerations[0];
+}
+/// HONE_CUDA_EMULATED_CARDS, or one.
+int number_of_cards() {
+  const char* asked = std::getenv("HONE_CUDA_EMULATED_CARDS");
+  return asked != nullptr ? std::atoi(asked) : 1;
+}
+
+}  // namespace
+
 std::uint64_t seed() {
   static const std::uint64_t kSeed = [] {
     const char* value = std::getenv("HONE_CUDA_SEED");
@@ -194,9 +228,11 @@ cudaError_t launch(const Launch& launch, std::shared_ptr<const void> arguments, 
   const bool fits = threads > 0 && threads <= kMaxThreads && block.x <= 1024 && block.y <= 1024 &&
                     block.z <= 64 && grid.x > 0 && grid.x < (1U << 31) && grid.y > 0 && grid.y <= 65535 &&
                     grid.z > 0 && grid.z <= 65535;
-  const auto allowed = r.dynamic_shared.find(launch.kernel);
-  const std::size_t shared =
-      allowed != r.dynamic_shared.end() ? static_cast<std::size_t>(allowed->second) : kStaticSharedLimit;
+  if (launch.stream != nullptr && launch.stream->card != current_card)
+    return note(cudaErrorInvalidResourceHandle);
+  const auto allowed = r.dynamic_shared.find({current_card, launch.kernel});
+  const bool asked = allowed != r.dynamic_shared.end();
+  const std::size_t shared = asked ? static_cast<std::size_t>(allowed->second) : kStaticSharedLimit;
   if (!fits || launch.shared_bytes > shared) {
     r.report = fmt::format(
         "[cuda emulation] {}: no launch of ({}, {}, {}) blocks of ({}, {}, {}) threads and {} bytes of {}",
@@ -210,18 +246,16 @@ cudaError_t launch(const Launch& launch, std::shared_ptr<const void> arguments, 
   state->arguments = std::move(arguments);
   state->size = size;
   state->run = run_kernel;
+  state->shared_limit = asked ? generation().shared_bytes_per_block : kStaticSharedLimit;
   state->seed = r.random();
   return note(put(launch.stream, {[state] { run(*state); }, nullptr, 0}));
 }
 
 cudaError_t set_attribute(const void* kernel, cudaFuncAttribute, int value) {
-  int sm = 0;
-  cudaDeviceProp properties;
-  cudaGetDeviceProperties(&properties, sm);
-  if (value < 0 || static_cast<std::size_t>(value) > properties.sharedMemPerBlockOptin)
+  if (value < 0 || static_cast<std::size_t>(value) > generation().shared_bytes_per_block)
     return note(cudaErrorInvalidValue);
   const std::lock_guard lock(runtime().mutex);
-  runtime().dynamic_shared[kernel] = value;
+  runtime().dynamic_shared[{current_card, kernel}] = value;
   return cudaSuccess;
 }
 
@@ -273,10 +307,18 @@ const char* cudaGetErrorName(cudaError_t status) {
       return "cudaErrorNoKernelImageForDevice";
     case cudaErrorUnsupportedPtxVersion:
       return "cudaErrorUnsupportedPtxVersion";
+    case cudaErrorInvalidResourceHandle:
+      return "cudaErrorInvalidResourceHandle";
     case cudaErrorNotReady:
       return "cudaErrorNotReady";
     case cudaErrorIllegalAddress:
       return "cudaErrorIllegalAddress";
+    case cudaErrorSystemNotReady:
+      return "cudaErrorSystemNotReady";
+    case cudaErrorSystemDriverMismatch:
+      return "cudaErrorSystemDriverMismatch";
+    case cudaErrorCompatNotSupportedOnDevice:
+      return "cudaErrorCompatNotSupportedOnDevice";
   }
   return "unrecognized error code";
 }
@@ -305,33 +347,35 @@ cudaError_t cudaGetDeviceCount(int* count) {
   *count = 0;
   if (machine_is("no-driver") || machine_is("old-driver")) return note(cudaErrorInsufficientDriver);
   if (machine_is("no-card")) return note(cudaErrorNoDevice);
-  return *count = 1, cudaSuccess;
+  if (machine_is("no-fabric")) return note(cudaErrorSystemNotReady);
+  if (machine_is("half-updated")) return note(cudaErrorSystemDriverMismatch);
+  return *count = number_of_cards(), cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) {
-  return device == 0 ? cudaSuccess : note(cudaErrorInvalidDevice);
+  if (device < 0 || device >= number_of_cards()) return note(cudaErrorInvalidDevice);
+  return current_card = device, cudaSuccess;
 }
 cudaError_t cudaGetDevice(int* device) {
-  return *device = 0, cudaSuccess;
+  return *device = current_card, cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
-  if (device != 0) return note(cudaErrorInvalidDevice);
-  const char* asked = std::getenv("HONE_CUDA_EMULATED_SM");
-  const bool ampere = asked != nullptr && std::string_view(asked) == "80";
+  if (device < 0 || device >= number_of_cards()) return note(cudaErrorInvalidDevice);
+  const Generation& g = generation();
   *p = {};
-  std::strcpy(p->name, ampere ? "emulated sm_80" : "emulated sm_90");
+  std::strcpy(p->name, fmt::format("emulated sm_{}", g.sm).c_str());
   p->totalGlobalMem = std::size_t{16} << 30;
   p->sharedMemPerBlock = kStaticSharedLimit;
-  p->sharedMemPerBlockOptin = ampere ? 163 << 10 : kSharedLimit;
+  p->sharedMemPerBlockOptin = g.shared_bytes_per_block;
   p->sharedMemPerMultiprocessor = p->sharedMemPerBlockOptin + 1024;
-  p->major = ampere ? 8 : 9;
+  p->major = g.major, p->minor = g.minor;
   if (machine_is("turing")) p->major = 7, p->minor = 5;
-  p->multiProcessorCount = ampere ? 108 : 132;
+  p->multiProcessorCount = g.multiprocessors;
   p->maxThreadsPerBlock = kMaxThreads;
-  p->maxThreadsPerMultiProcessor = 2048;
+  p->maxThreadsPerMultiProcessor = g.threads_per_multiprocessor;
   p->warpSize = 32;
   p->regsPerMultiprocessor = 65536;
-  p->l2CacheSize = ampere ? 40 << 20 : 50 << 20;
+  p->l2CacheSize = g.l2_bytes;
   p->maxThreadsDim[0] = p->maxThreadsDim[1] = 1024;
   p->maxThreadsDim[2] = 64;
   p->maxGridSize[0] = 0x7fffffff;
@@ -464,6 +508,7 @@ cudaError_t cudaMemset(void* to, int value, std::size_t size) {
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   const std::lock_guard lock(runtime().mutex);
   *stream = runtime().streams.emplace_back(std::make_unique<CUstream_st>()).get();
+  (*stream)->card = current_card;
   return cudaSuccess;
 }
 cudaError_t cudaStreamCreate(cudaStream_t* stream) {
@@ -494,7 +539,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   return put(stream, {nullptr, event->stream, event->place});
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-  return *event = new CUevent_st, cudaSuccess;
+  return *event = new CUevent_st{.card = current_card}, cudaSuccess;
 }
 cudaError_t cudaEventCreate(cudaEvent_t* event) {
   return cudaEventCreateWithFlags(event, 0);
@@ -505,6 +550,8 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const std::lock_guard lock(runtime().mutex);
+  if (event->card != (stream != nullptr ? stream->card : current_card))
+    return note(cudaErrorInvalidResourceHandle);
   if (stream == nullptr) run_everything();
   event->stream = stream != nullptr ? stream : &runtime().legacy;
   event->place = event->stream->put;

@@ -68,7 +68,7 @@ void copy_written(const void* from, void* to, std::size_t size);
 
 inline constexpr int kMaxThreads = 1024, kMaxWarps = 32;
 inline constexpr std::size_t kStackBytes = std::size_t{64} << 10;
-inline constexpr std::size_t kSharedLimit = 227 << 10, kStaticSharedLimit = 48 << 10;
+inline constexpr std::size_t kStaticSharedLimit = 48 << 10;  // and of a kernel that has not asked for more
 
 struct PendingCopy {
   std::uintptr_t to, from;
@@ -101,6 +101,7 @@ struct LaunchState {
   std::shared_ptr<const void> arguments;
   std::size_t size = 0;  // of the arguments
   void (*run)(const void*) = nullptr;
+  std::size_t shared_limit = 0;   // what static and dynamic memory may be together
   std::uint32_t first_block = 0;  // of this launch, among all blocks that ever ran
   std::uint64_t seed = 0;
   std::atomic<bool> failed{false};

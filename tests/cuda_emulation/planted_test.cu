@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -284,6 +285,19 @@ TEST_F(Planted, AsynchronousCopies) {
   EXPECT_THAT(outcome(), HasSubstr("misaligned cp.async"));
 }
 
+__global__ void has_static_and_dynamic() {
+  HONE_SHARED(float, own, [256]);
+  HONE_DYNAMIC_SHARED(float, given);
+  own[threadIdx.x] = given[threadIdx.x] = 0;
+}
+TEST_F(Planted, StaticAndDynamicSharedMemoryHaveOneLimit) {
+  HONE_LAUNCH(has_static_and_dynamic, 1, 32, 47 << 10, nullptr);
+  EXPECT_EQ(outcome(), "");
+  HONE_LAUNCH(has_static_and_dynamic, 1, 32, 48 << 10, nullptr);  // which asks for no more
+  EXPECT_THAT(outcome(),
+              HasSubstr("too much shared memory: 1024 bytes of its own and 49152 dynamic of 49152"));
+}
+
 __global__ void hoards() {
   HONE_SHARED(float, data, [12289]);
   data[threadIdx.x] = 0;
@@ -309,6 +323,10 @@ TEST_F(Planted, Limits) {
   EXPECT_THAT(refused(dim3(0), dim3(32), 0), HasSubstr("cudaErrorInvalidConfiguration"));
   EXPECT_THAT(refused(dim3(1, 65536), dim3(32), 0), HasSubstr("cudaErrorInvalidConfiguration"));
   EXPECT_EQ(outcome(), "");
+  ::setenv("HONE_CUDA_EMULATED_SM", "120", 1);
+  EXPECT_EQ(refused(dim3(1), dim3(32), 99 << 10), "");
+  EXPECT_THAT(refused(dim3(1), dim3(32), (99 << 10) + 1), HasSubstr("cudaErrorInvalidValue"));
+  ::unsetenv("HONE_CUDA_EMULATED_SM");
 }
 
 }  // namespace

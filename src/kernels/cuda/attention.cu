@@ -7,7 +7,7 @@ namespace hone::kernels::cuda {
 namespace {
 
 /// Four warps of sixteen packed rows; the keys of a step so many that the accumulators stay in registers and
-/// the tiles below 99 KiB (what a block of compute capability 12.0 may have).
+/// the tiles in what every card has.
 template <typename T, typename Size>
 struct Blocks {
   static constexpr int kWarps = 4, kRows = 16 * kWarps, kThreads = 32 * kWarps;
@@ -15,6 +15,7 @@ struct Blocks {
   static constexpr int kTurnedAt = (kRows + kKeys) * Size::kQ + kKeys * Size::kV;  // numbers
   static constexpr std::size_t kBytes =
       sizeof(T) * static_cast<std::size_t>(kTurnedAt) + kWarps * Turned<T, kKeys / 8>::kBytes;
+  static_assert(kBytes <= kSharedBytesOfAll);
 };
 
 template <typename T>

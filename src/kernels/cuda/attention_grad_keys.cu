@@ -32,7 +32,9 @@ struct RowStatistics {
 };
 template <typename B>
 constexpr std::size_t bytes_of() {
-  return B::kStatisticsAt + 2 * B::kRows * sizeof(RowStatistics);
+  constexpr std::size_t kBytes = B::kStatisticsAt + 2 * B::kRows * sizeof(RowStatistics);
+  static_assert(kBytes <= kSharedBytesOfAll);
+  return kBytes;
 }
 
 /// Where there are few tiles of keys, the packed rows that see each are cut into parts of blocks of their

@@ -8,7 +8,7 @@ namespace {
 template <typename T, typename Size>
 struct Blocks {
   static constexpr bool kHalf = sizeof(T) == 2;
-  static constexpr int kWarps = kHalf || Size::kQ <= 128 ? 4 : 2, kRows = 16 * kWarps, kThreads = 32 * kWarps;
+  static constexpr int kWarps = kHalf || Size::kQ <= 64 ? 4 : 2, kRows = 16 * kWarps, kThreads = 32 * kWarps;
   static constexpr int kKeys = kHalf ? (Size::kQ <= 64    ? 64
                                         : Size::kV <= 128 ? 32
                                                           : 16)
@@ -19,6 +19,7 @@ struct Blocks {
   static constexpr int kTurnedAt = kRows * (Size::kQ + Size::kV) + 2 * kStage;
   static constexpr std::size_t kBytes =
       sizeof(T) * static_cast<std::size_t>(kTurnedAt) + kWarps * Turned<T, kKeys / 8>::kBytes;
+  static_assert(kBytes <= kSharedBytesOfAll);
 };
 
 /// With p the probabilities: ds = p (dout v^T - delta), dq = scale ds k. Block (x, y): tile x of packed rows

@@ -126,9 +126,7 @@ class OperandTile {
 #pragma unroll
     for (int i = 0; i < kMine; ++i) source_.deposit(place(buffer, i), raw_[i]);
   }
-  __device__ __forceinline__ const T* buffer(int i) const {
-    return buffers_ + i * kSize;
-  }
+  __device__ __forceinline__ const T* buffer(int i) const { return buffers_ + i * kSize; }
 
  private:
   __device__ __forceinline__ static int line(int i) {
@@ -346,7 +344,9 @@ constexpr std::size_t tile_bytes() {
                               : Shape::kDepth * (Shape::kRows + Shape::kChunk);
   constexpr int kB = kBAlongK ? Shape::kColumns * (Shape::kDepth + Shape::kChunk)
                               : Shape::kDepth * (Shape::kColumns + Shape::kChunk);
-  return sizeof(typename Shape::Number) * Shape::kStages * (kA + kB);
+  constexpr std::size_t kBytes = sizeof(typename Shape::Number) * Shape::kStages * (kA + kB);
+  static_assert(kBytes <= kSharedBytesOfAll);
+  return kBytes;
 }
 
 /// What a tile is of: rows first_row … of `rows`, and so on; k from k_begin to k_end, below 2^31.

@@ -12,6 +12,9 @@ namespace hone::kernels::cuda {
 
 /// What a block may have of shared memory without asking.
 inline constexpr std::size_t kSharedBytes = 48 << 10;
+/// What it may have of any card when it asks: compute capability 8.6, 8.9 and 12.x have 99 KiB, where 8.0 has
+/// 163 and 9.0 has 227 (CUDA programming guide, "Technical Specifications per Compute Capability").
+inline constexpr std::size_t kSharedBytesOfAll = 99 << 10;
 
 /// Throws Error(kInternal) where a kernel was not launched (or one before it has failed).
 void check_launch(const char* kernel, cudaError_t status);
