@@ -30,6 +30,13 @@ std::string obstacle(cudaError_t status) {
     case cudaErrorNoKernelImageForDevice:
     case cudaErrorUnsupportedPtxVersion:
       return "hone was built without kernels for this card; configure with -DCMAKE_CUDA_ARCHITECTURES of it";
+    case cudaErrorSystemNotReady:
+      return "the cards are not ready: those that NVSwitch joins wait for nvidia-fabricmanager, which has to "
+             "run";
+    case cudaErrorSystemDriverMismatch:
+    case cudaErrorCompatNotSupportedOnDevice:
+      return "the driver's library and its kernel module are of different versions: restart after a "
+             "driver's update, or take CUDA's compat folder out of LD_LIBRARY_PATH";
     default:
       return "";
   }
@@ -61,10 +68,11 @@ void check(cudaError_t status, const char* what) {
 }
 
 void use_device(int index) {
-  thread_local int current = -1;
-  if (current == index) return;
-  check(cudaSetDevice(index), "cudaSetDevice");
-  current = index;
+  // Asked each time: what the thread was told here last is not current any more once a destructor, or another
+  // user of CUDA in this process, has told it something else.
+  int current = -1;
+  check(cudaGetDevice(&current), "cudaGetDevice");
+  if (current != index) check(cudaSetDevice(index), "cudaSetDevice");
 }
 
 CudaCard find_card(int index) {
