@@ -264,6 +264,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
   // in place only with one layout
   if (c == d && (c_layout->ld != d_layout->ld || c_layout->type != d_layout->type))
     return CUBLAS_STATUS_INVALID_VALUE;
+  if (desc->epilogue == CUBLASLT_EPILOGUE_BIAS && !is_aligned(desc->bias, 16))
+    return CUBLAS_STATUS_EXECUTION_FAILED;
   if (!is_aligned(a, algo->data[2]) || !is_aligned(b, algo->data[3]) ||
       (of_c != 0 && !is_aligned(c, algo->data[4])) || !is_aligned(d, algo->data[5]))
     return CUBLAS_STATUS_NOT_SUPPORTED;

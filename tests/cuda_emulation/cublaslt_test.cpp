@@ -115,6 +115,16 @@ TEST_F(CublasLt, IsAskedForLargeProductsAndSaysWhyNot) {
   EXPECT_THAT(why_not_vendor(a, *stream_), HasSubstr("bias"));
 }
 
+TEST_F(CublasLt, LeavesABiasThatBeginsAnywhereToOurTiles) {
+  Arena arena;
+  MatmulArgs a = product(arena, 64, 48, 96, DType::kBF16, DType::kBF16, DType::kBF16,
+                         {false, true, true, false, false, 0});
+  void* scratch = stream_->shared_workspace(kernels::cuda::kVendorScratchBytes);
+  EXPECT_TRUE(kernels::cuda::vendor_matmul(a, *stream_, scratch));
+  a.bias = static_cast<const char*>(arena.input(1, 64, DType::kBF16).data) + 2;
+  EXPECT_FALSE(kernels::cuda::vendor_matmul(a, *stream_, scratch));
+}
+
 /// A large product through the slot is the library's: it has written over the scratch memory.
 TEST_F(CublasLt, TakesLargeProductsOfTheSlot) {
   Arena arena, expected;

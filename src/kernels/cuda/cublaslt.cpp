@@ -183,6 +183,9 @@ std::string refusal_of(const MatmulArgs& a) {
     return "it adds one matrix, and both c and a residual are asked for";
   if (a.residual.given() && a.residual.dtype != a.c.dtype) return "the residual is of another dtype than c";
   if (a.has_bias && a.a.dtype != a.c.dtype) return "the bias is of another dtype than c";
+  // not documented; marian-nmt (src/tensors/gpu/prod.cpp) met misaligned reads by the epilogue on an A100
+  if (a.has_bias && reinterpret_cast<std::uintptr_t>(a.bias) % 16 != 0)
+    return "the bias does not begin at 16 bytes";
   return "";
 }
 
