@@ -56,13 +56,14 @@ BlockPool::Block BlockPool::take(std::size_t size) {
       return block;
     }
     in_use_ += size;
-    while (kept_bytes_ > 0 && in_use_ + kept_bytes_ > most_asked_ + reserve()) give_back_oldest();
+    if (source_->is_shared())
+      while (kept_bytes_ > 0 && in_use_ + kept_bytes_ > most_asked_ + reserve()) give_back_oldest();
   }
-  if (void* data = source_->map(size)) return {data, size, size};
-  trim();
-  void* data = source_->map(size);
-  if (data == nullptr) forget_use(size);
-  return {data, size, size};
+  do
+    if (void* data = source_->map(size)) return {data, size, size};
+  while (give_back(size));
+  forget_use(size);
+  return {nullptr, size, size};
 }
 
 void BlockPool::put_back(Block block) {
@@ -95,6 +96,14 @@ void BlockPool::forget_use(std::size_t size) {
   const std::lock_guard lock(mutex_);
   in_use_ -= size;
   asked_ -= size;
+}
+
+/// Of kept blocks the oldest, that are so large together, or all; false where there are none.
+bool BlockPool::give_back(std::size_t size) {
+  const std::lock_guard lock(mutex_);
+  const std::size_t before = kept_bytes_;
+  while (kept_bytes_ > 0 && before - kept_bytes_ < size) give_back_oldest();
+  return before > 0;
 }
 
 void BlockPool::give_back_oldest() {

@@ -21,6 +21,9 @@ class BlockSource {
   virtual void* map(std::size_t size_bytes) = 0;
   /// Waits for whatever still uses the block.
   virtual void unmap(void* block, std::size_t size_bytes) noexcept = 0;
+  /// Whether blocks that are kept beyond what was ever asked for at once are to go back, for others have use
+  /// for them. Else they go when there is no more.
+  virtual bool is_shared() const { return true; }
   /// What there is of memory, for who finds none: "cuda:0 has 79.1 GiB, 3.2 free". May be "".
   virtual std::string state() const { return ""; }
 };
@@ -59,6 +62,7 @@ class BlockPool {
   std::size_t reserve() const;
   void forget_use(std::size_t size);
   void give_back_oldest();
+  bool give_back(std::size_t size);
 
   std::unique_ptr<BlockSource> source_;
   std::mutex mutex_;

@@ -97,8 +97,8 @@ class Allocator {
   virtual std::shared_ptr<Buffer> allocate(std::size_t size_bytes, Purpose purpose) = 0;
   /// Returns the kept blocks to the system.
   virtual void trim() {}
-  /// Bytes taken from the system: blocks in use and blocks kept. They stay below the most that was ever asked
-  /// for at once and reserve_bytes() of it. 0 where nothing is taken (meta).
+  /// Bytes taken from the system: in use and kept. They stay below the most ever asked for at once and
+  /// reserve_bytes() of it; a card's below what the card has. 0 where nothing is taken (meta).
   virtual std::int64_t held_bytes() const { return 0; }
   /// What may be kept, and lost where a block is larger than what was asked for, beyond `most` bytes.
   static std::int64_t reserve_bytes(std::int64_t most) { return most / 32 + (std::int64_t{8} << 20); }

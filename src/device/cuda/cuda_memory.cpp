@@ -23,12 +23,18 @@ std::string state_of(int index) {
                      static_cast<double>(free) / 0x1p30);
 }
 
+constexpr std::size_t kLeftToDriver = std::size_t{256} << 20;
+
 class CardMemory final : public BlockSource {
  public:
   explicit CardMemory(int index) : index_(index) {}
 
   void* map(std::size_t size) override {
     use_device(index_);
+    std::size_t free = 0, total = 0;
+    check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+    // The rest is the driver's, which brings kernels to the card when they are first launched.
+    if (free < size + std::min(kLeftToDriver, total / 64)) return nullptr;
     void* block = nullptr;
     const cudaError_t status = cudaMalloc(&block, size);
     if (status == cudaErrorMemoryAllocation) {
@@ -42,6 +48,9 @@ class CardMemory final : public BlockSource {
     // Waits for the card. What failed before has been said, or will be by the next call.
     (void)cudaFree(block);
   }
+  /// cudaFree waits for all that the card does, and cudaMalloc takes up to a millisecond: a step whose batch
+  /// has another length than the last would do both for most of its tensors.
+  bool is_shared() const override { return false; }
   std::string state() const override { return state_of(index_); }
 
  private:

@@ -25,8 +25,9 @@ class CudaStreamHandle {
   cudaStream_t stream_ = nullptr;
 };
 
-/// Memory in the order of one stream. Blocks are cudaMalloc's and kept (block_pool.h): a training step asks
-/// for the same sizes each time, and from its second on takes nothing of the driver. Where HONE_GUARDED=1,
+/// Memory in the order of one stream. Blocks are cudaMalloc's and kept (block_pool.h) until the card has no
+/// more: a training step asks for the same sizes each time, and from its second on takes nothing of the
+/// driver. Where HONE_GUARDED=1,
 /// each buffer is cudaMallocAsync's own instead, so that compute-sanitizer and the emulator see who touches
 /// what is not his.
 std::shared_ptr<Allocator> make_cuda_allocator(Device device, std::shared_ptr<CudaStreamHandle> stream);
