@@ -118,10 +118,33 @@ void add_wide_head(std::vector<Case>& cases, bool rising) {
        }});
 }
 
+/// A loss of more rows than one block has threads.
+void add_tall_head(std::vector<Case>& cases) {
+  cases.push_back({"linear_cross_entropy", "linear_cross_entropy of 1,500 rows",
+                   [](const KernelTable& table, Stream& stream) {
+                     constexpr std::int64_t kRows = 1'500, kWords = 9, kHidden = 8;
+                     Arena arena;
+                     kernels::LinearCrossEntropyArgs a;
+                     a.head.hidden = arena.input(kRows, kHidden, DType::kF32);
+                     a.head.weight = arena.input(kWords, kHidden, DType::kF32);
+                     std::vector<std::int32_t> targets(kRows);
+                     for (std::size_t row = 0; row < targets.size(); ++row)
+                       targets[row] = static_cast<std::int32_t>(row % kWords);
+                     a.targets = arena.integers(targets);
+                     const double tol = tolerance(DType::kF32, kHidden);
+                     a.nll = static_cast<float*>(arena.output("nll", 1, kRows, DType::kF32, false, tol).data);
+                     a.loss = static_cast<float*>(
+                         arena.output("loss", 1, 1, DType::kF32, false, tolerance(DType::kF32, kRows)).data);
+                     table.linear_cross_entropy(a, stream);
+                     return arena.outputs();
+                   }});
+}
+
 }  // namespace
 
 std::vector<Case> vector_cases() {
   std::vector<Case> cases;
+  add_tall_head(cases);
   for (const DType dtype : kBothDtypes) add_tall_column_sum(cases, dtype);
   for (const bool rising : {false, true}) add_wide_head(cases, rising);
   for (const DType dtype : kBothDtypes)
