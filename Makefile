@@ -4,7 +4,7 @@ WERROR ?= OFF
 CUDA   ?= AUTO
 PYTHON ?= python3
 
-.PHONY: all setup configure demo test test-emulation cuda gpu-bundle fuzz bench bench-hf forecast verify-hf mutate-cuda cuda-resources lint format clean
+.PHONY: all setup configure demo test test-emulation cuda gpu-bundle fuzz bench bench-hf forecast verify-hf mutate-cuda lint format clean
 
 all: configure
 	@cmake --build $(BUILD) --target hone hone_library fine_tune
@@ -31,10 +31,12 @@ test-emulation: setup
 	@cmake --build build-cuda-emulation --target test_cuda_emulation test_golden test_resume test_cli_verbs hone
 	@scripts/test.sh build-cuda-emulation -L emulated
 
-## The kernels for NVIDIA cards by nvcc, for every generation: needs CUDA's toolkit, no card. Without a driver hone must say so in one line.
+## The kernels for NVIDIA cards by nvcc, for every generation: needs CUDA's toolkit, no card. Fails where a kernel spills registers that is
+## not known to. Without a driver hone must say so in one line.
 cuda: setup
 	@cmake --preset cuda --log-level=ERROR >/dev/null
 	@cmake --build build-cuda --target hone
+	@tools/cuda_resources.py build-cuda
 	@scripts/check_cuda_start.sh build-cuda/hone
 
 ## build-cuda/hone-gpu-check.tar.xz: on a machine with a card, unpacked, ./gpu_check.sh [--minutes M] says what works there and how fast.
@@ -72,15 +74,11 @@ verify-hf: configure
 	@cmake --build $(BUILD) --target hone
 	@$(PYTHON) tools/verify_hf.py --hone $(BUILD)/hone --goldens --random 4
 
-## Bugs planted in the kernels for NVIDIA cards, one at a time: the emulator or the parity test sees each (half an hour of two cores).
+## Bugs planted in the kernels for NVIDIA cards, one at a time: the emulator or the parity test sees each (70 minutes of two cores).
 mutate-cuda: setup
 	@cmake --preset cuda-emulation --log-level=ERROR >/dev/null
 	@cmake --build build-cuda-emulation --target test_cuda_emulation
 	@tests/cuda_emulation/mutate.py build-cuda-emulation
-
-## Registers, shared memory and spills of every kernel for NVIDIA cards, by nvcc (build/cuda_resources.tsv); fails where one spills.
-cuda-resources:
-	@tools/cuda_resources.py
 
 lint:
 	@scripts/lint.sh $(BUILD)

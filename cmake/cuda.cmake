@@ -27,6 +27,8 @@ if(NOT cuda STREQUAL EMULATION)
   endforeach()
   find_package(CUDAToolkit REQUIRED)
   add_compile_options($<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr>)  # what kernels share with the CPU's (kernels/moments.h)
+  add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:SHELL:-Xptxas -v>")
+  list(PREPEND CMAKE_CUDA_COMPILER_LAUNCHER ${PROJECT_SOURCE_DIR}/scripts/keep_ptxas.sh)
 endif()
 
 # NVIDIA's cuBLASLt, where the toolkit has none, as scripts/setup.sh --cuda unpacks it: headers to build with, and lib/ beside the program,

@@ -1,20 +1,16 @@
 #!/usr/bin/env python3
-"""What each kernel for NVIDIA cards takes of a multiprocessor: compiles src/kernels/cuda/*.cu by nvcc for sm_80, sm_90a, sm_100 and
-sm_120, and writes registers, static shared memory, stack and spilled bytes of every kernel as a table. Fails where a kernel
-spills or has a stack, unless SPILLS names it with its reason.
+"""What each kernel for NVIDIA cards takes of a multiprocessor: reads what ptxas said when BUILD was built (scripts/keep_ptxas.sh), and
+writes registers, static shared memory, stack and spilled bytes of every kernel and card as a table. Fails where a kernel spills or
+has a stack, unless SPILLS names it with its reason.
 
-    tools/cuda_resources.py [--out build/cuda_resources.tsv] [--nvcc nvcc] [--jobs 2] [FILE.cu …]
+    tools/cuda_resources.py BUILD [--out BUILD/cuda_resources.tsv]
 """
 import argparse
-import concurrent.futures
 import pathlib
 import re
 import subprocess
 import sys
-import tempfile
 
-SOURCE = pathlib.Path(__file__).resolve().parent.parent
-CARDS = ["80", "90a", "100", "120"]
 # Beginnings of kernels' names that may, and why.
 SPILLS = {
     "attend<float, HeadSize<256, 256>": "f32 heads of 256 are of no training run that counts",
@@ -27,16 +23,10 @@ USED = re.compile(r"Used (\d+) registers")
 SHARED = re.compile(r"(\d+) bytes smem")
 
 
-def compiled(nvcc, file):
+def rows_of(said):
     """(card, mangled kernel, registers, shared, stack, spilled) of every kernel of a file."""
-    with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            [nvcc, "-std=c++20", "--expt-relaxed-constexpr", *(f"-gencode=arch=compute_{c},code=sm_{c}" for c in CARDS), "-Xptxas", "-v", f"-I{SOURCE / 'src'}",
-             "-c", str(file), "-o", f"{folder}/kernels.o"], capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{file.name}: {done.stderr}")
     rows, entry, frame = [], None, (0, 0, 0)
-    for line in done.stderr.splitlines():
+    for line in said.splitlines():
         if found := ENTRY.search(line):
             entry = found.groups()
         elif found := FRAME.search(line):
@@ -64,32 +54,31 @@ def readable(mangled):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("files", nargs="*", type=pathlib.Path)
-    parser.add_argument("--out", type=pathlib.Path, default=SOURCE / "build" / "cuda_resources.tsv")
-    parser.add_argument("--nvcc", default="nvcc")
-    parser.add_argument("--jobs", type=int, default=2)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("build", type=pathlib.Path)
+    parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args()
-    files = args.files or sorted((SOURCE / "src/kernels/cuda").glob("*.cu"))
+    out = args.out or args.build / "cuda_resources.tsv"
+    files = sorted((args.build / "CMakeFiles/hone_kernels_cuda.dir/src/kernels/cuda").glob("*.cu.o.ptxas"))
+    if not files:
+        sys.exit(f"{args.build}: nothing of ptxas there; is it built with HONE_CUDA=ON?")
     table, bad, seen = [], [], set()
-    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        for file, rows in zip(files, pool.map(lambda f: compiled(args.nvcc, f), files)):
-            if not rows:
-                bad.append(f"{file.name}: nvcc told of no kernel")
-            for (card, _, registers, shared, stack, spilled), name in zip(rows, readable([r[1] for r in rows])):
-                table.append((file.name, name, f"sm_{card}", registers, shared, stack, spilled))
-                excused = [known for known in SPILLS if name.startswith(known)]
-                if not spilled and not stack:
-                    continue
-                seen.update(excused)
-                if not excused:
-                    bad.append(f"{file.name}: {name} on sm_{card} spills {spilled} bytes, has a stack of {stack}")
-    if not args.files:
-        bad += [f"{name} does not spill any more: take it out of SPILLS" for name in SPILLS if name not in seen]
-    args.out.parent.mkdir(parents=True, exist_ok=True)
+    for path in files:
+        file, rows = path.name.removesuffix(".o.ptxas"), rows_of(path.read_text())
+        if not rows:
+            bad.append(f"{file}: ptxas told of no kernel")
+        for (card, _, registers, shared, stack, spilled), name in zip(rows, readable([r[1] for r in rows])):
+            table.append((file, name, f"sm_{card}", registers, shared, stack, spilled))
+            if not spilled and not stack:
+                continue
+            excused = [known for known in SPILLS if name.startswith(known)]
+            seen.update(excused)
+            if not excused:
+                bad.append(f"{file}: {name} on sm_{card} spills {spilled} bytes, has a stack of {stack}")
+    bad += [f"{name} does not spill any more: take it out of SPILLS" for name in SPILLS if name not in seen]
     lines = ["file\tkernel\tcard\tregisters\tshared bytes\tstack bytes\tspilled bytes"]
     lines += ["\t".join(map(str, row)) for row in sorted(table)]
-    args.out.write_text("\n".join(lines) + "\n")
+    out.write_text("\n".join(lines) + "\n")
     most = {}
     for file, name, card, registers, shared, _, _ in table:
         of_file = most.setdefault(file, [0, 0, 0])
@@ -98,7 +87,7 @@ def main():
     print(f"{'file':28} {'kernels':>7} {'registers':>9} {'static shared':>13}   (most of any card)")
     for file, (kernels, registers, shared) in sorted(most.items()):
         print(f"{file:28} {kernels:7} {registers:9} {shared:13}")
-    print("\n".join(bad) or f"{len(table)} kernels and cards, no other spills than {len(SPILLS)} known: {args.out}")
+    print("\n".join(bad) or f"{len(table)} kernels and cards, no other spills than {len(SPILLS)} known: {out}")
     sys.exit(bool(bad))
 
 
