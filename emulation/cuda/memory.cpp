@@ -178,7 +178,8 @@ void check_granule(const Arena& arena, bool shared, std::uintptr_t address, std:
 bool surely_before(Record before, bool shared, Record mine) {
   if (before.bits == 0) return true;
   if (before.block() == mine.block())
-    return before.thread() == mine.thread() || before.clock() < worker->barrier_clock;
+    return before.thread() == mine.thread() ||
+           (static_cast<int>(before.thread()) < worker->num_threads && before.clock() < worker->barrier_clock);
   return shared || before.block() - worker->launch->first_block >= (1U << 31);
 }
 
