@@ -23,11 +23,6 @@
 
 namespace hone::kernels::cuda {
 
-bool is_for_vendor(const MatmulArgs& a) {
-  const std::int64_t k = a.transpose_a ? a.a.rows : a.a.cols;
-  return static_cast<double>(a.c.rows) * static_cast<double>(a.c.cols) * static_cast<double>(k) >= 0x1p29;
-}
-
 #if HONE_HAS_CUBLASLT
 
 namespace {
@@ -175,20 +170,6 @@ bool has_addend(const MatmulArgs& a) {
   return a.accumulate || a.residual.given();
 }
 
-/// Why the library cannot say what is asked; "" where it may.
-std::string refusal_of(const MatmulArgs& a) {
-  if (a.c.rows == 0 || a.c.cols == 0 || (a.transpose_a ? a.a.rows : a.a.cols) == 0)
-    return "the product is empty";
-  if (a.accumulate && a.residual.given())
-    return "it adds one matrix, and both c and a residual are asked for";
-  if (a.residual.given() && a.residual.dtype != a.c.dtype) return "the residual is of another dtype than c";
-  if (a.has_bias && a.a.dtype != a.c.dtype) return "the bias is of another dtype than c";
-  // not documented; marian-nmt (src/tensors/gpu/prod.cpp) met misaligned reads by the epilogue on an A100
-  if (a.has_bias && reinterpret_cast<std::uintptr_t>(a.bias) % 16 != 0)
-    return "the bias does not begin at 16 bytes";
-  return "";
-}
-
 Plan make_plan(const MatmulArgs& a, State& state) {
   const Library& lt = library();
   Plan plan;
@@ -247,7 +228,7 @@ const Plan& plan_of(const MatmulArgs& a, State& state) {
                              flag(addend_of(a).data == a.c.data, 7);
   const Key key{a.c.rows,
                 a.c.cols,
-                a.transpose_a ? a.a.rows : a.a.cols,
+                depth_of(a),
                 a.a.stride,
                 a.b.stride,
                 a.c.stride,
@@ -267,7 +248,7 @@ const Plan& plan_of(const MatmulArgs& a, State& state) {
 }  // namespace
 
 bool vendor_matmul(const MatmulArgs& a, Stream& stream, void* scratch) {
-  if (!library().missing.empty() || !refusal_of(a).empty()) return false;
+  if (!library().missing.empty() || *vendor_refusal(a) != '\0') return false;
   State& state = state_of(stream);
   const Plan& plan = plan_of(a, state);
   if (!plan.refusal.empty()) return false;
@@ -286,8 +267,12 @@ bool vendor_matmul(const MatmulArgs& a, Stream& stream, void* scratch) {
 std::string why_not_vendor(const MatmulArgs& a, Stream& stream) {
   if (!is_for_vendor(a)) return "too small for it to be faster";
   if (!library().missing.empty()) return library().missing;
-  if (std::string refusal = refusal_of(a); !refusal.empty()) return refusal;
+  if (const char* refusal = vendor_refusal(a); *refusal != '\0') return refusal;
   return plan_of(a, state_of(stream)).refusal;
+}
+
+std::string why_no_vendor_library() {
+  return library().missing;
 }
 
 std::string describe_vendor_library() {
@@ -302,11 +287,14 @@ std::string describe_vendor_library() {
 bool vendor_matmul(const MatmulArgs&, Stream&, void*) {
   return false;
 }
-std::string describe_vendor_library() {
+std::string why_no_vendor_library() {
   return "this program was built without cublasLt.h, and multiplies by its own kernels";
 }
+std::string describe_vendor_library() {
+  return why_no_vendor_library();
+}
 std::string why_not_vendor(const MatmulArgs&, Stream&) {
-  return describe_vendor_library();
+  return why_no_vendor_library();
 }
 
 #endif

@@ -4,16 +4,12 @@
 
 #include <string>
 
-#include "kernels/kernels.h"
+#include "kernels/cuda/cuts.h"
 
 namespace hone::kernels::cuda {
 
 /// What its algorithms may take of scratch memory: NVIDIA's advice for Hopper.
 inline constexpr std::int64_t kVendorScratchBytes = std::int64_t{32} << 20;
-
-/// Whether a product is of a size that the library is asked for, told from its shapes: below 2^29
-/// multiply-adds (3 us of the tensor cores) it gains nothing over our own tiles.
-bool is_for_vendor(const MatmulArgs& a);
 
 /// Puts the product into the stream, by the library; false, where it does not take it (why_not_vendor).
 /// scratch: kVendorScratchBytes, 256-byte aligned.
@@ -22,6 +18,8 @@ bool vendor_matmul(const MatmulArgs& a, Stream& stream, void* scratch);
 /// Why our own tiles take a product and not the library; "" where it does.
 std::string why_not_vendor(const MatmulArgs& a, Stream& stream);
 
+/// Why there is no such library; "" where there is.
+std::string why_no_vendor_library();
 /// "cuBLASLt 13.1.1 (PATH)", or why there is none and where it was looked for: HONE_CUDA_LIBRARIES (folders,
 /// a colon between two), lib/ beside the program or beside its folder, in each also what NVIDIA's wheels
 /// unpack to (nvidia/cu13/lib, nvidia/cublas/lib), then where the system looks.

@@ -4,6 +4,7 @@
 // has blocks for as many tiles of rows as there can be, and those past the last return at once.
 #pragma once
 
+#include "kernels/cuda/cuts.h"
 #include "kernels/cuda/gemm.cuh"
 
 namespace hone::kernels::cuda {
@@ -206,11 +207,6 @@ __global__ void __launch_bounds__(Shape::kTileThreads)
                                       memory, finish.of(rows, column));
 }
 
-/// Whether the average expert fills tiles of 128 rows.
-inline bool takes_large_tiles(const RowProduct& p) {
-  return p.capacity >= 96 * p.experts && p.columns > 64;
-}
-
 /// Puts the product into the stream. a: row i of the plan is row index[i] / divisor of it where there is an
 /// index. kBAlongK: the weight's lines are columns of the product, else its k.
 template <typename T, bool kBAlongK, typename Finish>
@@ -236,7 +232,8 @@ void launch_row_product(const Matrix& a, const std::int32_t* index, int divisor,
         has_vectors(a) && (!kDense || (is_aligned(weight.data) && shape.k * Index{sizeof(T)} % 16 == 0));
     if (!vectors) return go(Type<SmallTile<T>>{}, kind, std::false_type{});
     if constexpr (sizeof(T) == 2)
-      if (takes_large_tiles(p)) return go(Type<LargeTile>{}, kind, std::true_type{});
+      if (takes_large_tiles(p.capacity, p.experts, p.columns))
+        return go(Type<LargeTile>{}, kind, std::true_type{});
     go(Type<SmallTile<T>>{}, kind, std::true_type{});
   };
   switch (weight.kind) {

@@ -184,23 +184,11 @@ class Head {
         wants_statistics_(wants_statistics),
         stream_(stream),
         rows_(head.hidden.rows),
-        vocab_(head.weight.rows) {
-    const Index fit = limits.gradient_bytes / bytes_of_row(vocab_);
-    whole_ = to.wanted() && fit >= least(rows_, limits.least_rows);
-    if (whole_) {
-      const Index chunks = most(1, ceil_div(rows_, most(1, fit)));
-      chunk_rows_ = ceil_div(rows_, chunks);
-      chunk_words_ = vocab_;
-    } else {
-      chunk_rows_ = least(rows_, limits.statistics_rows);
-      chunk_words_ = words_that_fit(limits.statistics_bytes, chunk_rows_, limits.least_words);
-    }
-    const bool rounds = to.wants_dweight && to.dweight_dtype != DType::kF32 && chunk_rows_ < rows_;
-    again_ = to.wanted() && (!whole_ || rounds);
-    again_words_ = words_that_fit(limits.gradient_bytes, rows_, limits.least_words);
-    sums_dhidden_ = to.dhidden.given() && !whole_ && to.dhidden.dtype != DType::kF32;
-    const Index at_once = most(wants_statistics_ || whole_ ? chunk_rows_ * bytes_of_row(chunk_words_) : 0,
-                               again_ ? rows_ * bytes_of_row(again_words_) : 0);
+        vocab_(head.weight.rows),
+        cut_(head, to, limits) {
+    const Index at_once =
+        most(wants_statistics_ || cut_.whole ? cut_.chunk_rows * HeadCut::bytes_of_row(cut_.chunk_words) : 0,
+             cut_.again ? rows_ * HeadCut::bytes_of_row(cut_.again_words) : 0);
     auto* from = static_cast<char*>(memory);
     const auto take = [&](Index bytes) {
       char* at = from == nullptr ? nullptr : from + own_bytes_;
@@ -210,7 +198,7 @@ class Head {
     logits_ = reinterpret_cast<float*>(take(at_once));
     states_ = reinterpret_cast<RowState*>(take(rows_ * static_cast<Index>(sizeof(RowState))));
     dhidden_ = reinterpret_cast<float*>(
-        take(sums_dhidden_ ? rows_ * head.hidden.cols * static_cast<Index>(sizeof(float)) : 0));
+        take(cut_.sums_dhidden ? rows_ * head.hidden.cols * static_cast<Index>(sizeof(float)) : 0));
     products_ = take(0);
   }
 
@@ -221,32 +209,32 @@ class Head {
   /// where the statistics are wanted.
   template <typename Finish>
   void run(float* target_logit, const Finish& finish) {
-    for (Index row = 0; row < rows_; row += chunk_rows_) {
-      const Range rows{row, least(rows_, row + chunk_rows_)};
-      for (Index word = 0; word < vocab_ && (wants_statistics_ || whole_); word += chunk_words_) {
-        const Range words{word, least(vocab_, word + chunk_words_)};
+    for (Index row = 0; row < rows_; row += cut_.chunk_rows) {
+      const Range rows{row, least(rows_, row + cut_.chunk_rows)};
+      for (Index word = 0; word < vocab_ && (wants_statistics_ || cut_.whole); word += cut_.chunk_words) {
+        const Range words{word, least(vocab_, word + cut_.chunk_words)};
         find_logits(rows, words);
         if (wants_statistics_ && stream_ != nullptr)
           HONE_LAUNCH(sum_up_logits, static_cast<unsigned>(rows.size()), threads_for_row(words.size()), 0,
                       cuda_stream(*stream_), piece(rows, words), shape(), target_logit + row, word == 0);
       }
       if (stream_ != nullptr) finish(rows);
-      if (!whole_) continue;
+      if (!cut_.whole) continue;
       find_logit_gradients(rows, {0, vocab_});
       if (to_.dhidden.given()) add_dhidden(rows, {0, vocab_}, rows_in(to_.dhidden, rows), false);
-      if (!again_) add_dweight(rows, {0, vocab_}, row > 0);
+      if (!cut_.again) add_dweight(rows, {0, vocab_}, row > 0);
     }
     const Range all{0, rows_};
-    for (Index word = 0; word < vocab_ && again_ && rows_ > 0; word += again_words_) {
-      const Range words{word, least(vocab_, word + again_words_)};
+    for (Index word = 0; word < vocab_ && cut_.again && rows_ > 0; word += cut_.again_words) {
+      const Range words{word, least(vocab_, word + cut_.again_words)};
       find_logits(all, words);
       find_logit_gradients(all, words);
       add_dweight(all, words, false);
-      if (to_.dhidden.given() && !whole_)
-        add_dhidden(all, words, sums_dhidden_ ? of_sums() : to_.dhidden, word > 0);
+      if (to_.dhidden.given() && !cut_.whole)
+        add_dhidden(all, words, cut_.sums_dhidden ? of_sums() : to_.dhidden, word > 0);
     }
     if (rows_ == 0 && to_.wants_dweight && !to_.accumulate_dweight) add_dweight(all, {0, vocab_}, false);
-    if (sums_dhidden_ && rows_ > 0 && stream_ != nullptr)
+    if (cut_.sums_dhidden && rows_ > 0 && stream_ != nullptr)
       HONE_LAUNCH(round_each_row<__nv_bfloat16>, static_cast<unsigned>(rows_),
                   threads_for_row(to_.dhidden.cols), 0, cuda_stream(*stream_), dhidden_,
                   rows_of<__nv_bfloat16>(to_.dhidden), to_.dhidden.cols,
@@ -254,17 +242,10 @@ class Head {
   }
 
  private:
-  /// Rows of logits lie at multiples of 32 bytes: those of their bf16 gradients at such of 16.
-  static Index stride_of(Index words) { return ceil_div(words, kPack) * kPack; }
-  static Index bytes_of_row(Index words) { return stride_of(words) * static_cast<Index>(sizeof(float)); }
-  Index words_that_fit(Index bytes, Index rows, Index fewest) const {
-    const Index words = bytes / static_cast<Index>(sizeof(float)) / most(1, rows) / kPack * kPack;
-    return least(vocab_, most(words, fewest));
-  }
   LogitShape shape() const { return {p_.logit_scale, p_.softcap}; }
   Piece piece(Range rows, Range words) const {
     return {logits_,
-            stride_of(words.size()),
+            HeadCut::stride_of(words.size()),
             words.size(),
             vocab_begin_ + words.begin,
             targets_ + rows.begin,
@@ -272,11 +253,11 @@ class Head {
   }
   Matrix of_sums() const { return {dhidden_, DType::kF32, rows_, p_.hidden.cols, p_.hidden.cols}; }
   Matrix logits_of(Range rows, Range words) const {
-    return {logits_, DType::kF32, rows.size(), words.size(), stride_of(words.size())};
+    return {logits_, DType::kF32, rows.size(), words.size(), HeadCut::stride_of(words.size())};
   }
   Matrix gradients_of(Range rows, Range words) const {
     const Index ratio = static_cast<Index>(sizeof(float) / size_of(p_.hidden.dtype));
-    return {logits_, p_.hidden.dtype, rows.size(), words.size(), stride_of(words.size()) * ratio};
+    return {logits_, p_.hidden.dtype, rows.size(), words.size(), HeadCut::stride_of(words.size()) * ratio};
   }
 
   void multiply(const MatmulArgs& a) {
@@ -323,11 +304,7 @@ class Head {
   bool wants_statistics_;
   Stream* stream_;
   Index rows_, vocab_;
-  Index chunk_rows_ = 0, chunk_words_ = 0;  // of the logits that are summed up
-  bool whole_ = false;                      // chunk_words_ are all, and gradients are made of those logits
-  bool again_ = false;                      // logits are made once more, for gradients:
-  Index again_words_ = 0;                   // of all rows, so many words at a time
-  bool sums_dhidden_ = false;               // over ranges, in f32
+  HeadCut cut_;
   float* logits_ = nullptr;
   RowState* states_ = nullptr;
   float* dhidden_ = nullptr;

@@ -10,27 +10,6 @@
 namespace hone::kernels::cuda {
 namespace {
 
-/// How a product is cut.
-struct Cut {
-  Index m, n, k;
-  bool large;       // tiles of 128 x 128, else 64 x 64
-  Index parts;      // of k
-  Index k_of_part;  // a multiple of every kDepth
-};
-Cut cut_of(const MatmulArgs& a) {
-  Cut cut{a.c.rows, a.c.cols, a.transpose_a ? a.a.rows : a.a.cols, false, 1, 0};
-  // 96 tiles keep most of a card busy (an H200 has 132 multiprocessors, of two such blocks each)
-  constexpr Index kLargeTiles = 96, kBlocks = 128, kLeastK = 256, kMostParts = 64;
-  cut.large = a.a.dtype == DType::kBF16 && cut.m > 64 && cut.n > 64 &&
-              ceil_div(cut.m, 128) * ceil_div(cut.n, 128) >= kLargeTiles;
-  const Index tiles = ceil_div(cut.m, 64) * ceil_div(cut.n, 64);
-  if (!cut.large && tiles > 0)
-    cut.parts = std::max<Index>(1, std::min({kBlocks / tiles, cut.k / kLeastK, kMostParts}));
-  cut.k_of_part = ceil_div(ceil_div(cut.k, cut.parts), 32) * 32;
-  if (cut.k_of_part > 0) cut.parts = ceil_div(cut.k, cut.k_of_part);
-  return cut;
-}
-
 /// Blocks: x a tile (eight tile rows go along all columns together, so that what they read stays in L2), y a
 /// part of k, whose sums go to partial + y * rows * columns where there are several.
 template <typename Shape, bool kTransposeA, bool kTransposeB, bool kVectors>
@@ -75,7 +54,7 @@ __global__ void matmul_sum_parts(const float* partial, int parts, Output out) {
 }
 
 template <typename Shape, bool kTransposeA, bool kTransposeB, bool kVectors>
-void launch_tiles(const MatmulArgs& a, const Cut& cut, const Output& out, float* partial,
+void launch_tiles(const MatmulArgs& a, const ProductCut& cut, const Output& out, float* partial,
                   cudaStream_t stream) {
   using T = typename Shape::Number;
   const Index tiles = ceil_div(cut.m, Shape::kRows) * ceil_div(cut.n, Shape::kColumns);
@@ -88,7 +67,7 @@ void launch_tiles(const MatmulArgs& a, const Cut& cut, const Output& out, float*
 }
 
 template <typename Shape>
-void with_layout(const MatmulArgs& a, const Cut& cut, const Output& out, float* partial,
+void with_layout(const MatmulArgs& a, const ProductCut& cut, const Output& out, float* partial,
                  cudaStream_t stream) {
   const bool vectors = has_vectors(a.a) && has_vectors(a.b);
   const auto go = [&](auto transpose_a, auto transpose_b) {
@@ -109,14 +88,14 @@ void with_layout(const MatmulArgs& a, const Cut& cut, const Output& out, float* 
 }  // namespace
 
 std::int64_t scratch_bytes_of(const MatmulArgs& a) {
-  const Cut cut = cut_of(a);
+  const ProductCut cut = cut_of(a);
   const std::int64_t own =
       cut.parts > 1 ? cut.parts * cut.m * cut.n * static_cast<std::int64_t>(sizeof(float)) : 0;
   return std::max(own, is_for_vendor(a) ? kVendorScratchBytes : 0);
 }
 
 void matmul(const MatmulArgs& a, Stream& stream, void* scratch) {
-  const Cut cut = cut_of(a);
+  const ProductCut cut = cut_of(a);
   if (cut.m == 0 || cut.n == 0) return;
   if (is_for_vendor(a) && vendor_matmul(a, stream, scratch)) return;
   Output out{either(a.c), {}, either(a.residual), cut.m, cut.n, a.accumulate};

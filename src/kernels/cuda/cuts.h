@@ -1,0 +1,116 @@
+// How products are cut and who takes them, for the kernels and for the model of their time
+// (kernels/card_work.h): told from shapes alone, on any machine.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/kernels.h"
+
+namespace hone::kernels::cuda {
+
+inline constexpr std::int64_t ceil_quotient(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
+/// The k of a product.
+inline std::int64_t depth_of(const MatmulArgs& a) {
+  return a.transpose_a ? a.a.rows : a.a.cols;
+}
+
+/// Whether a product is of a size that cuBLASLt is asked for: below 2^29 multiply-adds (3 us of the tensor
+/// cores) it gains nothing over our own tiles.
+inline bool is_for_vendor(const MatmulArgs& a) {
+  return static_cast<double>(a.c.rows) * static_cast<double>(a.c.cols) * static_cast<double>(depth_of(a)) >=
+         0x1p29;
+}
+/// Why cuBLASLt cannot say what is asked; "" where it may.
+inline const char* vendor_refusal(const MatmulArgs& a) {
+  if (a.c.rows == 0 || a.c.cols == 0 || depth_of(a) == 0) return "the product is empty";
+  if (a.accumulate && a.residual.given())
+    return "it adds one matrix, and both c and a residual are asked for";
+  if (a.residual.given() && a.residual.dtype != a.c.dtype) return "the residual is of another dtype than c";
+  if (a.has_bias && a.a.dtype != a.c.dtype) return "the bias is of another dtype than c";
+  // not documented; marian-nmt (src/tensors/gpu/prod.cpp) met misaligned reads by the epilogue on an A100
+  if (a.has_bias && reinterpret_cast<std::uintptr_t>(a.bias) % 16 != 0)
+    return "the bias does not begin at 16 bytes";
+  return "";
+}
+
+/// How a dense product is cut where our own tiles take it. Few tiles with a long k are cut along k.
+struct ProductCut {
+  std::int64_t m, n, k;
+  bool large;              // tiles of 128 x 128, else 64 x 64
+  std::int64_t parts;      // of k
+  std::int64_t k_of_part;  // a multiple of every kDepth
+};
+inline ProductCut cut_of(const MatmulArgs& a) {
+  ProductCut cut{a.c.rows, a.c.cols, depth_of(a), false, 1, 0};
+  // 96 tiles keep most of a card busy (an H200 has 132 multiprocessors, of two such blocks each)
+  constexpr std::int64_t kLargeTiles = 96, kBlocks = 128, kLeastK = 256, kMostParts = 64;
+  cut.large = a.a.dtype == DType::kBF16 && cut.m > 64 && cut.n > 64 &&
+              ceil_quotient(cut.m, 128) * ceil_quotient(cut.n, 128) >= kLargeTiles;
+  const std::int64_t tiles = ceil_quotient(cut.m, 64) * ceil_quotient(cut.n, 64);
+  if (!cut.large && tiles > 0)
+    cut.parts = std::max<std::int64_t>(1, std::min({kBlocks / tiles, cut.k / kLeastK, kMostParts}));
+  cut.k_of_part = ceil_quotient(ceil_quotient(cut.k, cut.parts), 32) * 32;
+  if (cut.k_of_part > 0) cut.parts = ceil_quotient(cut.k, cut.k_of_part);
+  return cut;
+}
+
+/// Whether the average expert fills tiles of 128 rows. capacity: (token, slot) pairs.
+inline bool takes_large_tiles(std::int64_t capacity, std::int64_t experts, std::int64_t columns) {
+  return capacity >= 96 * experts && columns > 64;
+}
+
+/// How much of the head's logits exists at once.
+struct HeadLimits {
+  /// Of f32 logits from which gradients are made. 640 MiB are 1,104 rows of Qwen 3's 151,936 words: the
+  /// products' tiles are full, and a weight of 600 MB is read four times for 4,096 rows, in a tenth of the
+  /// products' time.
+  std::int64_t gradient_bytes = std::int64_t{640} << 20;
+  /// Of logits that are only summed up: what stays in the L2 cache, or nearly.
+  std::int64_t statistics_bytes = std::int64_t{64} << 20;
+  /// Where fewer rows of all words than these fit gradient_bytes, words are cut as well, which makes the
+  /// logits twice.
+  std::int64_t least_rows = 256;
+  /// Rows whose logits are summed up at once, and the fewest words of a range: products smaller than that
+  /// would wait for launches.
+  std::int64_t statistics_rows = 8192, least_words = 128;
+};
+/// How the head's logits are cut into pieces.
+struct HeadCut {
+  /// Rows of logits lie at multiples of eight numbers: those of their bf16 gradients at such of 16 bytes.
+  static std::int64_t stride_of(std::int64_t words) { return ceil_quotient(words, 8) * 8; }
+  static std::int64_t bytes_of_row(std::int64_t words) { return stride_of(words) * 4; }
+
+  HeadCut(const HeadOperands& head, const HeadGradients& to, const HeadLimits& limits) {
+    const std::int64_t rows = head.hidden.rows, vocab = head.weight.rows;
+    const auto words_that_fit = [&](std::int64_t bytes, std::int64_t of_rows) {
+      const std::int64_t words = bytes / 4 / std::max<std::int64_t>(1, of_rows) / 8 * 8;
+      return std::min(vocab, std::max(words, limits.least_words));
+    };
+    const std::int64_t fit = limits.gradient_bytes / bytes_of_row(vocab);
+    whole = to.wanted() && fit >= std::min(rows, limits.least_rows);
+    if (whole) {
+      const std::int64_t chunks =
+          std::max<std::int64_t>(1, ceil_quotient(rows, std::max<std::int64_t>(1, fit)));
+      chunk_rows = ceil_quotient(rows, chunks);
+      chunk_words = vocab;
+    } else {
+      chunk_rows = std::min(rows, limits.statistics_rows);
+      chunk_words = words_that_fit(limits.statistics_bytes, chunk_rows);
+    }
+    const bool rounds = to.wants_dweight && to.dweight_dtype != DType::kF32 && chunk_rows < rows;
+    again = to.wanted() && (!whole || rounds);
+    again_words = words_that_fit(limits.gradient_bytes, rows);
+    sums_dhidden = to.dhidden.given() && !whole && to.dhidden.dtype != DType::kF32;
+  }
+  bool whole;                            // chunk_words are all, and gradients are made of those logits
+  bool again;                            // logits are made once more, for gradients:
+  std::int64_t again_words;              // of all rows, so many words at a time
+  bool sums_dhidden;                     // over ranges of words, in f32
+  std::int64_t chunk_rows, chunk_words;  // of the logits that are summed up
+};
+
+}  // namespace hone::kernels::cuda
