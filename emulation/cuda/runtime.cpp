@@ -34,6 +34,7 @@ struct CUevent_st {
   int card = 0;
   CUstream_st* stream = nullptr;  // null: never recorded
   std::uint64_t place = 0;
+  bool keeps_time = true;
 };
 
 namespace cuda_emulation {
@@ -538,8 +539,10 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   if (event->stream == nullptr || event->stream == stream) return cudaSuccess;
   return put(stream, {nullptr, event->stream, event->place});
 }
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-  return *event = new CUevent_st{.card = current_card}, cudaSuccess;
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
+  *event = new CUevent_st{.card = current_card};
+  (*event)->keeps_time = (flags & cudaEventDisableTiming) == 0;
+  return cudaSuccess;
 }
 cudaError_t cudaEventCreate(cudaEvent_t* event) {
   return cudaEventCreateWithFlags(event, 0);
@@ -569,6 +572,12 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   }
   return runtime().sticky;
 }
-cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t, cudaEvent_t) {
-  return *milliseconds = 0, cudaSuccess;
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t stop) {
+  if (!start->keeps_time || !stop->keeps_time || start->stream == nullptr || stop->stream == nullptr)
+    return note(cudaErrorInvalidValue);
+  if (cudaEventQuery(start) != cudaSuccess || cudaEventQuery(stop) != cudaSuccess) return cudaErrorNotReady;
+  const bool has_clock = std::getenv("HONE_CUDA_EMULATED_CLOCK") != nullptr;
+  *milliseconds =
+      has_clock ? static_cast<float>(static_cast<double>(stop->place) - static_cast<double>(start->place)) : 0;
+  return cudaSuccess;
 }

@@ -21,6 +21,10 @@ std::shared_ptr<Allocator> make_cuda_allocator(Device device) {
   fail("device {}: {}", name_of(device), kAbsent);
 }
 
+std::shared_ptr<const TimedEvent> record_cuda_time(Stream& stream) {
+  fail("device {}: {}", name_of(stream.device()), kAbsent);
+}
+
 DeviceMemory cuda_memory(Device device) {
   fail("device {}: {}", name_of(device), kAbsent);
 }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "device/clock.h"
 #include "device/memory_of.h"
 #include "device/stream.h"
 
@@ -35,6 +36,8 @@ CudaReport cuda_report();
 // can use (bf16 came with compute capability 8.0).
 std::unique_ptr<Stream> make_cuda_stream(Device device, int num_threads, int first_core);
 std::shared_ptr<Allocator> make_cuda_allocator(Device device);
+/// For record_time alone.
+std::shared_ptr<const TimedEvent> record_cuda_time(Stream& stream);
 /// For memory_of alone.
 DeviceMemory cuda_memory(Device device);
 

@@ -37,6 +37,36 @@ class CudaEvent final : public Event {
   cudaEvent_t event_ = nullptr;
 };
 
+/// A place in a CUDA stream whose time the card keeps.
+class CudaTimedEvent final : public TimedEvent {
+ public:
+  explicit CudaTimedEvent(cudaStream_t stream) {
+    check(cudaEventCreate(&event_), "cudaEventCreate");
+    check(cudaEventRecord(event_, stream), "cudaEventRecord");
+  }
+  ~CudaTimedEvent() override { (void)cudaEventDestroy(event_); }
+
+  bool is_done() const override {
+    const cudaError_t status = cudaEventQuery(event_);
+    if (status == cudaErrorNotReady) return false;
+    check(status, "cudaEventQuery");
+    return true;
+  }
+  void wait() const override { check(cudaEventSynchronize(event_), "cudaEventSynchronize"); }
+  double seconds_since(const TimedEvent& earlier) const override {
+    const auto* before = dynamic_cast<const CudaTimedEvent*>(&earlier);
+    HONE_CHECK(before != nullptr, "a time of another device");
+    before->wait();
+    wait();
+    float milliseconds = 0;
+    check(cudaEventElapsedTime(&milliseconds, before->event_, event_), "cudaEventElapsedTime");
+    return static_cast<double>(milliseconds) * 1e-3;
+  }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
 /// An upload goes by pieces of this size, so that copying into pinned memory and sending overlap.
 constexpr std::size_t kUploadPiece = std::size_t{8} << 20;
 
@@ -143,6 +173,11 @@ const CudaCard& card_of(const Stream& stream) {
 
 std::shared_ptr<void>& library_state(Stream& stream) {
   return const_cast<CudaStream&>(stream_of_card(stream)).library_state();
+}
+
+std::shared_ptr<const TimedEvent> record_cuda_time(Stream& stream) {
+  use_device(card_of(stream).index);
+  return std::make_shared<CudaTimedEvent>(cuda_stream(stream));
 }
 
 std::unique_ptr<Stream> make_cuda_stream(Device device, int num_threads, int first_core) {
