@@ -5,6 +5,7 @@
 #include "cli/bench_step.h"
 #include "cli/options.h"
 #include "cli/verbs.h"
+#include "kernels/cards.h"
 
 namespace hone::cli {
 
@@ -24,8 +25,23 @@ void add_bench(CLI::App& app) {
       ->check(at_least(1))
       ->capture_default_str();
   step_verb->add_flag("--recompute", step->recompute, "keep only every layer's input for the gradient");
+  step_verb->add_option("--state", step->state, "AdamW's moments, as train.optimizer.state")
+      ->check(CLI::IsMember({"f32", "8bit"}))
+      ->capture_default_str();
+  step_verb->add_option("--master", step->master, "masters of bf16 weights, as train.optimizer.master")
+      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str();
+  step_verb->add_flag("--as-ready", step->update_as_ready, "train.optimizer.update: as_ready");
   step_verb->add_flag("--profile", step->profile,
                       "time every kernel by itself, and list what each slot of the kernel table takes");
+  step_verb->add_flag(
+      "--dry", step->dry,
+      "with --device cuda, on any machine: the time of each slot and the memory that a model of "
+      "the card says, beside the least; nothing is computed");
+  std::string cards;
+  for (const auto& card : kernels::known_cards())
+    cards += (cards.empty() ? "" : ", ") + std::string(card.name);
+  step_verb->add_option("--card", step->card, "of --dry: " + cards)->capture_default_str();
   step_verb->add_flag("--json", step->json, "the last line is one JSON object of medians");
   step->compute.add_to(*step_verb);
   step_verb->callback([step] { bench_step(*step); });

@@ -9,6 +9,8 @@
 #include "base/process_memory.h"
 #include "base/rng.h"
 #include "base/stopwatch.h"
+#include "cli/bench_dry.h"
+#include "kernels/card_work.h"
 #include "kernels/peak.h"
 #include "train/forecast.h"
 #include "train/step.h"
@@ -27,6 +29,45 @@ double mean(const std::vector<double>& values) {
   return std::reduce(values.begin(), values.end()) / static_cast<double>(values.size());
 }
 
+/// A step's kernels by slot, in ms a step.
+nlohmann::ordered_json profile_rows(const std::vector<kernels::Profile::Slot>& slots, double steps) {
+  auto rows = nlohmann::ordered_json::array();
+  for (const auto& slot : slots)
+    rows.push_back({{"slot", slot.name},
+                    {"path", slot.path},
+                    {"calls", static_cast<double>(slot.calls) / steps},
+                    {"ms", 1e3 * slot.seconds / steps},
+                    {"least_ms", 1e3 * slot.least_seconds / steps},
+                    {"gflops", slot.seconds > 0 ? slot.flops / slot.seconds / 1e9 : 0.0},
+                    {"gb_s", slot.seconds > 0 ? slot.bytes / slot.seconds / 1e9 : 0.0}});
+  return rows;
+}
+
+void print_profile(const nlohmann::ordered_json& rows, double step_ms) {
+  fmt::print("\n{:<22}{:>7}{:>10}{:>8}{:>10}{:>7}{:>9}{:>8}\n", "slot", "calls", "ms", "of step", "least ms",
+             "of it", "GFLOP/s", "GB/s");
+  double kernels_ms = 0;
+  for (const auto& row : rows) {
+    const double ms = row["ms"], least_ms = row["least_ms"];
+    kernels_ms += ms;
+    fmt::print("{:<22}{:>7.0f}{:>10.2f}{:>7.1f}%{:>10.2f}{:>6.0f}%{:>9.0f}{:>8.1f}  {}\n",
+               row["slot"].get_ref<const std::string&>(), row["calls"].get<double>(), ms, 100 * ms / step_ms,
+               least_ms, ms > 0 ? 100 * least_ms / ms : 0.0, row["gflops"].get<double>(),
+               row["gb_s"].get<double>(), row["path"].get_ref<const std::string&>());
+  }
+  fmt::print("{:<29}{:>10.2f}{:>7.1f}%\n", "between kernels", step_ms - kernels_ms,
+             100 * (step_ms - kernels_ms) / step_ms);
+}
+
+}  // namespace
+
+train::OptimizerOptions BenchStepOptions::optimizer_options() const {
+  using Options = train::OptimizerOptions;
+  return {.weight_decay = 0.01,
+          .state = state == "8bit" ? Options::State::k8Bit : Options::State::kF32,
+          .master = master == "bf16" ? Options::Master::kBF16 : Options::Master::kF32};
+}
+
 model::TokenBatch random_batch(const BenchStepOptions& options, std::int64_t vocab) {
   const CounterRng rng(1, RngPurpose::kBench);
   model::TokenBatch batch;
@@ -40,37 +81,8 @@ model::TokenBatch random_batch(const BenchStepOptions& options, std::int64_t voc
   return batch;
 }
 
-/// A step's kernels by slot, in ms a step.
-nlohmann::ordered_json profile_rows(const std::vector<kernels::Profile::Slot>& slots, double steps) {
-  auto rows = nlohmann::ordered_json::array();
-  for (const auto& slot : slots)
-    rows.push_back({{"slot", slot.name},
-                    {"calls", static_cast<double>(slot.calls) / steps},
-                    {"ms", 1e3 * slot.seconds / steps},
-                    {"least_ms", 1e3 * slot.least_seconds / steps},
-                    {"gflops", slot.flops / slot.seconds / 1e9},
-                    {"gb_s", slot.bytes / slot.seconds / 1e9}});
-  return rows;
-}
-
-void print_profile(const nlohmann::ordered_json& rows, double step_ms) {
-  fmt::print("\n{:<22}{:>7}{:>10}{:>8}{:>10}{:>7}{:>9}{:>8}\n", "slot", "calls", "ms", "of step", "least ms",
-             "of it", "GFLOP/s", "GB/s");
-  double kernels_ms = 0;
-  for (const auto& row : rows) {
-    const double ms = row["ms"], least_ms = row["least_ms"];
-    kernels_ms += ms;
-    fmt::print("{:<22}{:>7.0f}{:>10.2f}{:>7.1f}%{:>10.2f}{:>6.0f}%{:>9.0f}{:>8.1f}\n",
-               row["slot"].get_ref<const std::string&>(), row["calls"].get<double>(), ms, 100 * ms / step_ms,
-               least_ms, 100 * least_ms / ms, row["gflops"].get<double>(), row["gb_s"].get<double>());
-  }
-  fmt::print("{:<29}{:>10.2f}{:>7.1f}%\n", "between kernels", step_ms - kernels_ms,
-             100 * (step_ms - kernels_ms) / step_ms);
-}
-
-}  // namespace
-
 void bench_step(const BenchStepOptions& options) {
+  if (options.dry) return bench_step_dry(options);
   const auto description = model::describe(options.config);
   const auto& spec = description.spec;
   model::check_runs(spec);
@@ -91,6 +103,9 @@ void bench_step(const BenchStepOptions& options) {
   const auto forecast = train::forecast_steps(spec, dtype, batches,
                                               {.recompute = options.recompute,
                                                .aux_coefficient = aux,
+                                               .gradient_dtype = dtype,
+                                               .optimizer = options.optimizer_options(),
+                                               .update_as_ready = options.update_as_ready,
                                                .threads = threads,
                                                .device = context.device()});
   trim_heap();
@@ -99,17 +114,22 @@ void bench_step(const BenchStepOptions& options) {
   const std::int64_t weights_held = on_host ? resident_bytes() : context.ledger().current_total();
 
   model.decoder().parameters().set_trainable({}, dtype);
-  train::Optimizer optimizer(context, model, {.weight_decay = 0.01});
+  train::Optimizer optimizer(context, model, options.optimizer_options());
   std::vector<double> forward, backward, update, total;
   constexpr std::int64_t kWarmup = 2;
   train::StepResult result;
-  kernels::Profile profile;
+  auto profile = context.device().type == device::DeviceType::kCuda
+                     ? kernels::Profile(kernels::target_of(context.device()))
+                     : kernels::Profile();
   for (std::int64_t i = 0; i < kWarmup + options.steps; ++i) {
     if (options.profile && i == kWarmup) context.set_profile(&profile);
     const Stopwatch watch;
-    result = train::train_step(
-        context, model.decoder(), optimizer, batches,
-        {.learning_rate = 1e-4, .clip = 1, .recompute = options.recompute, .aux_coefficient = aux});
+    result = train::train_step(context, model.decoder(), optimizer, batches,
+                               {.learning_rate = 1e-4,
+                                .clip = 1,
+                                .recompute = options.recompute,
+                                .aux_coefficient = aux,
+                                .update_as_ready = options.update_as_ready});
     if (i < kWarmup) continue;
     total.push_back(1e3 * watch.seconds());
     forward.push_back(result.forward_ms);

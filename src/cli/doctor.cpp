@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <sys/sysinfo.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
@@ -15,11 +16,40 @@
 #include "cli/verbs.h"
 #include "device/cuda_device.h"
 #include "device/stream.h"
+#include "kernels/card_work.h"
 #include "kernels/peak.h"
 
 namespace hone::cli {
 
 namespace {
+
+/// How each slot's large calls are done on a card, and why not faster.
+nlohmann::ordered_json path_rows(device::Device device) {
+  auto rows = nlohmann::ordered_json::array();
+  for (const auto& slot : kernels::slot_paths(kernels::target_of(device))) {
+    nlohmann::ordered_json row{{"slot", slot.slot}, {"path", slot.path}};
+    if (!slot.faster.empty()) row.update({{"faster", slot.faster}, {"why_not", slot.why_not}});
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+/// A row for each path: its slots, and why they take no faster one.
+void show_paths(Card& card, const nlohmann::ordered_json& rows) {
+  std::vector<std::pair<std::string, std::vector<std::string>>> groups;
+  for (const auto& row : rows) {
+    std::string text = row["path"].get<std::string>();
+    if (row.contains("faster"))
+      text +=
+          fmt::format(" (not {}: {})", row["faster"].get<std::string>(), row["why_not"].get<std::string>());
+    auto group = std::find_if(groups.begin(), groups.end(), [&](const auto& g) { return g.first == text; });
+    if (group == groups.end()) group = groups.insert(groups.end(), {text, {}});
+    group->second.push_back(row["slot"].get<std::string>());
+  }
+  for (const auto& [text, slots] : groups)
+    card.row("path", slots.size() > 6 ? fmt::format("{}: {} others", text, slots.size())
+                                      : fmt::format("{}: {}", text, fmt::join(slots, ", ")));
+}
 
 /// Of each card what it is and what it comes to; or why there is none.
 nlohmann::ordered_json describe_cards(const device::CudaReport& report, Team& team) {
@@ -37,6 +67,7 @@ nlohmann::ordered_json describe_cards(const device::CudaReport& report, Team& te
                                {"memory_gib", static_cast<double>(card.memory_bytes) / 0x1p30}};
     try {
       row["dense_products"] = kernels::describe(device).library;
+      row["paths"] = path_rows(device);
       const auto compute = kernels::measure_compute_peak(device, team);
       const auto memory = kernels::measure_memory_peak(device, team);
       row["memory_available_gib"] = static_cast<double>(device::memory_of(device).available) / 0x1p30;
@@ -70,6 +101,7 @@ void show_cards(Card& card, const nlohmann::ordered_json& gpu) {
     card.row("gpu", text);
     if (row.contains("dense_products"))
       card.row("products", "large dense ones: " + row["dense_products"].get<std::string>());
+    if (row.contains("paths")) show_paths(card, row["paths"]);
   }
 }
 
@@ -80,7 +112,7 @@ void run(bool json) {
   const auto description = kernels::describe(device);
   const auto compute = kernels::measure_compute_peak(device, team);
   const auto memory = kernels::measure_memory_peak(device, team);
-  struct sysinfo system {};
+  struct sysinfo system{};
   ::sysinfo(&system);
   const double total = static_cast<double>(system.totalram) * system.mem_unit;
   const auto gpu = describe_cards(device::cuda_report(), team);

@@ -4,27 +4,13 @@
 // costs nothing.
 #include "kernels/kernels.h"
 #include "kernels/moments.h"
+#include "kernels/sizes.h"
 
 namespace hone::kernels {
 
 namespace {
 
-double real(std::int64_t n) {
-  return static_cast<double>(n);
-}
-double bytes_of(DType dtype) {
-  return static_cast<double>(size_of(dtype));
-}
-double elements(const Matrix& m) {
-  return real(m.rows) * real(m.cols);
-}
-double bytes(const Matrix& m) {
-  return elements(m) * bytes_of(m.dtype);
-}
-/// A result that is only written, or read as well when accumulating.
-double written(double size, bool accumulate) {
-  return accumulate ? 2 * size : size;
-}
+using sizes::bytes, sizes::bytes_of, sizes::elements, sizes::real, sizes::weight_bytes, sizes::written;
 
 double lse_bytes(const AttentionArgs& a) {
   return real(a.q.rows) * real(a.heads) * 4;
@@ -37,18 +23,6 @@ double expert_product_flops(const ExpertsArgs& a) {
 /// Of one of them, of all experts.
 double expert_matrix_elements(const ExpertsArgs& a) {
   return real(a.experts) * real(a.ffn) * real(a.x.cols);
-}
-/// The bytes of an element, its share of a scale included.
-double weight_bytes(const ExpertWeight& w, DType t) {
-  switch (w.kind) {
-    case WeightKind::kDense:
-      return bytes_of(t);
-    case WeightKind::kMxfp4:
-      return 17.0 / 32;
-    case WeightKind::kFp8Block:
-      return 1 + 4.0 / (128 * 128);
-  }
-  return 0;
 }
 double pre_activation_bytes(const ExpertsArgs& a) {
   return real(a.x.rows) * real(a.top_k) * real(a.inner()) * bytes_of(a.x.dtype);

@@ -1,6 +1,7 @@
 // In place of kernels/cuda where hone is built without CUDA.
 #include "base/error.h"
 #include "device/cuda_device.h"
+#include "kernels/card_work.h"
 #include "kernels/cuda/card.h"
 #include "kernels/cuda/register.h"
 
@@ -18,6 +19,9 @@ const KernelTable& cuda_kernels() {
 DeviceDescription describe_card(device::Device) {
   fail_without_cuda();
 }
+CardTarget target_of(device::Device) {
+  fail_without_cuda();
+}
 ComputePeak measure_card_compute(device::Device) {
   fail_without_cuda();
 }
@@ -25,9 +29,10 @@ MemoryPeak measure_card_memory(device::Device) {
   fail_without_cuda();
 }
 
+// Only the kernels know what they take; forecasts for cards go without.
 #define HONE_SLOT(name, ArgsOf)                    \
   std::int64_t cuda_scratch_bytes(const ArgsOf&) { \
-    fail_without_cuda();                           \
+    return 0;                                      \
   }
 HONE_KERNEL_SLOTS(HONE_SLOT)
 #undef HONE_SLOT

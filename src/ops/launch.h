@@ -32,7 +32,7 @@ void launch(Context& context, std::string_view op, kernels::Kernel<Args> kernel,
     kernel(args, context.stream());
   };
   if (context.profile() == nullptr) return run();
-  context.profile()->time(kernels::slot_of<Args>().name, kernels::cost(args), context.stream(), run);
+  context.profile()->time(args, context.stream(), run);
 }
 
 /// For losses whose gradient was made in the forward pass: throws Error(kInternal) unless the gradient that

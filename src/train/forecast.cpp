@@ -33,8 +33,11 @@ StepForecast forecast_steps(const model::DecoderSpec& spec, DType dtype,
     return std::exchange(context.stream().costs(), {});
   };
   StepForecast forecast;
+  forecast.parameters = decoder.parameters().num_elements();
   forecast.tokens = batches.front().tokens();
+  context.set_profile(options.profile);
   forecast.kernels = step(batches.front());
+  context.set_profile(nullptr);
   optimizer.step(context, 0, 0);  // once more, as the step has it at its end
   forecast.update = std::exchange(context.stream().costs(), {});
   forecast.kernels.resize(forecast.kernels.size() - forecast.update.size());

@@ -29,6 +29,7 @@ MemoryForecast held_memory(const ops::Context& context, const model::ParameterSe
                            bool gradients_stay);
 
 struct StepForecast {
+  std::int64_t parameters = 0;              // elements of all
   std::int64_t tokens = 0;                  // of the first step
   std::vector<device::KernelCost> kernels;  // of its forward and backward
   std::vector<device::KernelCost> update;   // of the optimizer after it
@@ -47,7 +48,8 @@ struct ForecastOptions {
   int threads = 1;             // of the CPU; each has scratch memory of its own
   device::Device device = {};  // whose kernels' scratch memory is counted
   std::span<const model::TokenBatch> evaluation_batches =
-      {};  // what evaluations between steps compute at once
+      {};                               // what evaluations between steps compute at once
+  kernels::Profile* profile = nullptr;  // is given the kernels of the first step
 };
 
 /// Runs steps of one micro-batch each, and evaluations after them, for a model of this spec without bytes.

@@ -5,12 +5,48 @@
 
 #include "base/error.h"
 #include "base/stopwatch.h"
+#include "device/clock.h"
 #include "ops/launch.h"
 #include "tensor/transfer.h"
 
 namespace hone::train {
 
 namespace {
+
+/// Times a step's phases, and tells the context's profile of them: on a card by its own clock, which is asked
+/// when the step has ended.
+class PhaseClock {
+ public:
+  explicit PhaseClock(ops::Context& context) : context_(context), event_(record_time(context.stream())) {}
+  /// What follows is of this phase; what came since the last call was of another, whose milliseconds `ms` is.
+  void begin(kernels::Phase phase) const {
+    if (context_.profile() != nullptr) context_.profile()->begin(phase);
+  }
+  void end(double& ms) {
+    if (event_ == nullptr) {
+      ms += watch_.lap_ms();
+      return;
+    }
+    auto now = record_time(context_.stream());
+    laps_.push_back({&ms, std::exchange(event_, now), now});
+  }
+  /// Waits for all of it.
+  void read() {
+    for (const Lap& lap : laps_) *lap.ms += 1e3 * lap.end->seconds_since(*lap.begin);
+    laps_.clear();
+  }
+
+ private:
+  using Place = std::shared_ptr<const device::TimedEvent>;
+  struct Lap {
+    double* ms;
+    Place begin, end;
+  };
+  ops::Context& context_;
+  Stopwatch watch_;
+  Place event_;
+  std::vector<Lap> laps_;
+};
 
 /// The losses of a step's micro-batches. Their sum in f32 lies on the device, where the optimizer looks
 /// whether it is finite; what is reported is summed in double at the end of the step.
@@ -107,9 +143,10 @@ StepResult train_step(ops::Context& context, model::Decoder& decoder, Optimizer&
                     : gradient_norm(context, optimizer, [&] { return loss_of(micro_batches[0]); });
   as_ready =
       as_ready && std::isfinite(clip_norm);  // else nothing is to be changed: by the way that knows all first
-  Stopwatch watch;
+  PhaseClock clock(context);
   UpdateResult update;
   for (const auto& batch : micro_batches) {
+    clock.begin(kernels::Phase::kForward);
     ops::Tape tape;
     const ops::TapeScope recording(context, &tape);
     auto loss = loss_of(batch);
@@ -121,17 +158,20 @@ StepResult train_step(ops::Context& context, model::Decoder& decoder, Optimizer&
       micro_results.back().expert_counts.emplace_back(context.stream(), routing.counts);
     const Tensor differentiated = std::move(loss.total);
     loss = {};
-    result.forward_ms += watch.lap_ms();
+    clock.end(result.forward_ms);
+    clock.begin(kernels::Phase::kBackward);
     const auto backward = [&] { tape.backward(context, differentiated); };
     if (as_ready)
       update = optimizer.step_during(backward, context, options.learning_rate, options.clip, clip_norm,
                                      total.tensor());
     else
       backward();
-    result.backward_ms += watch.lap_ms();
+    clock.end(result.backward_ms);
   }
+  clock.begin(kernels::Phase::kOptimizer);
   if (!as_ready) update = optimizer.step(context, options.learning_rate, options.clip, total.tensor());
-  result.optimizer_ms = watch.lap_ms();
+  clock.end(result.optimizer_ms);
+  clock.read();
 
   result.loss = total.read();
   result.lm_loss = lm.read();

@@ -40,7 +40,7 @@ struct StepResult {
   double loss_weight = 0;  // the sum of the supervised tokens' weights: their count, where none has one
   std::vector<std::vector<std::int64_t>>
       expert_counts;  // per MoE layer: (token, slot) pairs that each expert got
-  double forward_ms = 0, backward_ms = 0, optimizer_ms = 0;
+  double forward_ms = 0, backward_ms = 0, optimizer_ms = 0;  // by the device's clock, where it has one
 };
 
 /// Forward, loss and backward of every micro-batch, then one update. Where no token of the step is supervised

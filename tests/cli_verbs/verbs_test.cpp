@@ -440,6 +440,97 @@ TEST_F(Reports, BenchStepProfilesEverySlotThatAStepCalls) {
     EXPECT_TRUE(slots.contains(slot)) << slot;
 }
 
+/// hone bench step --dry of the shape in small, and what it says.
+class BenchDry : public Reports {
+ protected:
+  Json dry(const std::vector<std::string>& more = {}, const std::string& seq = "128") const {
+    std::vector<std::string> args{"bench", "step",  "model-config", "--seq", seq,     "--device",
+                                  "cuda",  "--dry", "--dtype",      "bf16",  "--json"};
+    args.insert(args.end(), more.begin(), more.end());
+    return workspace_.succeed(args).json();
+  }
+};
+
+TEST_F(BenchDry, SaysWhereTheTimeWouldGo) {
+  const auto row = dry();
+  expect_keys(
+      row,
+      {"modelled", "card",     "model_type", "parameters", "dtype",          "batch",    "seq",
+       "fwd_ms",   "bwd_ms",   "opt_ms",     "step_ms",    "tok_s",          "least_ms", "speed_of_light",
+       "gap_ms",   "launches", "peak_gib",   "memory_gib", "counts_scratch", "slots",    "paths"});
+  EXPECT_EQ(row["modelled"], true);
+  EXPECT_EQ(row["card"]["name"], "H200");
+  const auto number = [](const Json& of, const std::string& key) { return of.at(key).get<double>(); };
+  const double step = number(row, "step_ms");
+  EXPECT_NEAR(number(row, "fwd_ms") + number(row, "bwd_ms") + number(row, "opt_ms"), step, 1e-9 * step);
+  double gap = 0;
+  for (const auto& [part, ms] : row["gap_ms"].items()) gap += ms.get<double>();
+  EXPECT_NEAR(number(row, "least_ms") + gap, step, 1e-9 * step);
+  EXPECT_NEAR(number(row, "tok_s"), 128e3 / step, 1e-6 * number(row, "tok_s"));
+  double slots = 0, launches = 0, share = 0;
+  std::set<std::string> names, paths;
+  for (const auto& slot : row["slots"]) {
+    expect_keys(slot,
+                {"slot", "path", "calls", "launches", "ms", "share", "least_ms", "gflop", "gb", "rate_ms",
+                 "rounding_ms", "more_work_ms", "launches_ms", "forward_ms", "backward_ms", "optimizer_ms"});
+    slots += number(slot, "ms");
+    share += number(slot, "share");
+    launches += number(slot, "launches");
+    EXPECT_GE(number(slot, "ms"), number(slot, "least_ms")) << slot;
+    names.insert(slot["slot"].get<std::string>());
+    paths.insert(slot["path"].get<std::string>());
+  }
+  EXPECT_NEAR(slots, step, 1e-9 * step);
+  EXPECT_NEAR(share, 1, 1e-9);
+  EXPECT_EQ(launches, number(row, "launches"));
+  for (const std::string slot :
+       {"matmul", "attention", "attention_grad", "experts_grad", "linear_cross_entropy", "adamw"})
+    EXPECT_TRUE(names.contains(slot)) << slot;
+  std::set<std::string> explained;
+  for (const auto& path : row["paths"]) explained.insert(path["path"].get<std::string>());
+  EXPECT_EQ(explained, paths);
+  double memory = 0;
+  for (const auto& [purpose, gib] : row["memory_gib"].items()) memory += gib.get<double>();
+  EXPECT_NEAR(memory, number(row, "peak_gib"), 1e-9);
+
+  const auto text =
+      workspace_.succeed({"bench", "step", "model-config", "--seq", "128", "--device", "cuda", "--dry"}).out;
+  EXPECT_NE(text.find("modelled, not measured"), std::string::npos);
+  EXPECT_NE(text.find("ms are beyond the least: "), std::string::npos);
+}
+
+TEST_F(BenchDry, FollowsWhatIsAskedFor) {
+  const auto number = [](const Json& of, const std::string& key) { return of.at(key).get<double>(); };
+  const auto plain = dry();
+  EXPECT_GT(number(dry({"--card", "A100"}), "step_ms"), number(plain, "step_ms"));
+  const auto again = dry({"--recompute"});
+  EXPECT_GT(number(again, "bwd_ms"), number(plain, "bwd_ms"));
+  EXPECT_NEAR(number(again, "fwd_ms"), number(plain, "fwd_ms"), 0.01 * number(plain, "fwd_ms"));
+  EXPECT_LT(number(again["memory_gib"], "activations"), number(plain["memory_gib"], "activations"));
+  const auto small = dry({"--state", "8bit", "--master", "bf16"});
+  EXPECT_LT(number(small["memory_gib"], "optimizer"), 0.5 * number(plain["memory_gib"], "optimizer"));
+  const auto ready = dry({"--as-ready"});
+  EXPECT_EQ(number(ready["memory_gib"], "gradients"), 0);
+  EXPECT_NEAR(number(ready, "bwd_ms"), number(plain, "bwd_ms"), 0.01 * number(plain, "bwd_ms"));
+  EXPECT_GE(number(ready, "opt_ms"), number(plain, "opt_ms")) << "the same updates, wherever they are made";
+  EXPECT_GT(number(dry({"--batch", "64"}), "tok_s"), 10 * number(plain, "tok_s")) << "launches are shared";
+}
+
+TEST_F(BenchDry, RefusesWhatItDoesNotKnow) {
+  const auto refused = [&](std::vector<std::string> more) {
+    std::vector<std::string> args{"bench", "step", "model-config", "--dry"};
+    args.insert(args.end(), more.begin(), more.end());
+    const auto outcome = workspace_.hone(args);
+    EXPECT_EQ(outcome.code, 2);
+    return outcome.message();
+  };
+  EXPECT_NE(refused({"--device", "cuda", "--card", "H20"})
+                .find("unknown card 'H20'; did you mean 'H200'?; known: H200, "),
+            std::string::npos);
+  EXPECT_NE(refused({"--device", "cpu"}).find("--dry models NVIDIA cards: add --device cuda"),
+            std::string::npos);
+}
+
 TEST(Help, ListsTheVerbsAndTheRecipe) {
   const Workspace workspace;
   const auto all = workspace.succeed({"--help"}).out;

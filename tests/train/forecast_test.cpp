@@ -77,6 +77,33 @@ TEST(Forecast, RecordsEachKernelOfAStepAndOfItsUpdate) {
             static_cast<std::ptrdiff_t>(said.update.size()));
 }
 
+TEST(Forecast, GivesItsProfileTheKernelsOfOneStepByPhase) {
+  const auto seconds = [](const ForecastOptions& asked, std::string_view slot, kernels::Phase phase) {
+    kernels::Profile profile({.card = kernels::find_card("H200")});
+    ForecastOptions options = asked;
+    options.device = {device::DeviceType::kCuda, 0};
+    options.profile = &profile;
+    const auto said = forecast(options);
+    std::int64_t calls = 0;
+    double found = 0;
+    for (const auto& each : profile.slots({})) {
+      calls += each.calls;
+      if (each.name == slot) found += each.seconds_in[static_cast<std::size_t>(phase)];
+    }
+    EXPECT_EQ(calls, static_cast<std::int64_t>(said.kernels.size() + said.update.size()));
+    return found;
+  };
+  using kernels::Phase;
+  const double forward = seconds({}, "attention", Phase::kForward);
+  EXPECT_GT(forward, 0);
+  EXPECT_EQ(seconds({}, "attention", Phase::kBackward), 0);
+  EXPECT_DOUBLE_EQ(seconds({.recompute = true}, "attention", Phase::kBackward), forward) << "once more";
+  EXPECT_GT(seconds({}, "attention_grad", Phase::kBackward), 0);
+  const double update = seconds({}, "adamw", Phase::kOptimizer);
+  EXPECT_GT(update, 0);
+  EXPECT_DOUBLE_EQ(seconds({.update_as_ready = true}, "adamw", Phase::kOptimizer), update);
+}
+
 TEST(Forecast, CountsOfExpertsOnlyWhatIsTrained) {
   const auto spec =
       model::describe(std::filesystem::path(HONE_TEST_DATA) / "golden" / "mixtral-default").spec;

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "device/cuda/check.h"
 #include "device/cuda/cuda_stream.h"
+#include "kernels/card_work.h"
 #include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/register.h"
 
@@ -80,6 +81,16 @@ DeviceDescription describe_card(device::Device card) {
   description.multiplies_bf16 = true;
   description.library = cuda::describe_vendor_library();
   return description;
+}
+
+CardTarget target_of(device::Device card) {
+  const auto found = device::cuda::find_card(card.index);
+  CardTarget target{.card = nearest_card(found.name, found.major, found.minor),
+                    .no_cublaslt = cuda::why_no_vendor_library()};
+  target.card.major = found.major;
+  target.card.minor = found.minor;
+  target.card.multiprocessors = found.multiprocessors;
+  return target;
 }
 
 ComputePeak measure_card_compute(device::Device card) {

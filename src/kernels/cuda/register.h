@@ -25,7 +25,8 @@ HONE_KERNEL_SLOTS(HONE_SLOT)
 /// Of every slot.
 const KernelTable& cuda_kernels();
 
-// Of every slot: what its kernel takes of a stream's workspaces, for forecasts. Pointers may be null.
+// Of every slot: what its kernel takes of a stream's workspaces, for forecasts. Pointers may be null. 0
+// in a build without CUDA.
 #define HONE_SLOT(name, ArgsOf) std::int64_t cuda_scratch_bytes(const ArgsOf& a);
 HONE_KERNEL_SLOTS(HONE_SLOT)
 #undef HONE_SLOT

@@ -1,0 +1,535 @@
+// The work of each slot on a card, as the files of kernels/cuda cut it: whoever changes one of those changes
+// its card_work() here (tests/cuda_emulation/work_test.cpp counts the launches).
+#include "kernels/card_work.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <map>
+
+#include "base/error.h"
+#include "base/rng.h"
+#include "kernels/cuda/cuts.h"
+#include "kernels/sizes.h"
+
+namespace hone::kernels {
+
+namespace {
+
+using cuda::ceil_quotient;
+using Count = std::int64_t;
+
+// --- Paths, and which part of a card's peaks each reaches
+
+/// Of a multiprocessor's operations in a clock, what the tensor cores get of its shared memory (128 bytes in
+/// a clock), or mma.sync does at most; of f32 `of_f32`.
+double by_mma_sync(const Card& card, DType dtype, double fed_flops, double part, double of_f32) {
+  if (dtype != DType::kBF16) return of_f32;
+  return part * std::min(card.mma_sync_flops, fed_flops) / card.clock_flops;
+}
+
+constexpr Path kRows{
+    "row kernel", [](const Card&, DType) { return 1.0; }, 0.76, 2,
+    "85 % of an H200's copies, 4,274 of 4,800 GB/s measured; cuDNN's RMSNorm of 4,096 x 2,048 takes 10 us, "
+    "its bytes 8 (measured)"};
+constexpr Path kCodedUpdate{"eight-bit update", [](const Card&, DType) { return 1.0; }, 0.5, 2,
+                            "assumed: each thread finds the codes of eight pairs of moments by search"};
+constexpr Path kCublasLt{
+    "cuBLASLt", [](const Card&, DType dtype) { return dtype == DType::kBF16 ? 0.80 : 0.85; }, 0.85, 15,
+    "H200, measured: 8,192^3 789 TFLOP/s; 4,096 x 5,120 x 2,048 and 4,096 x 2,048 x 4,096 take 21 and 14 us "
+    "more than at that rate. f32 and memory assumed"};
+// A warp's 64 x 32 of c reads 3 KiB of shared memory for 65,536 operations, and its share of the copies there
+// is 1 KiB more: 2,048 operations in a clock. Of 32 x 32: 2 KiB and 1 for 32,768.
+constexpr Path kLargeTiles{
+    "mma.sync tiles 128 x 128",
+    [](const Card& card, DType dtype) { return by_mma_sync(card, dtype, 2048, 0.7, 0.6); }, 0.76, 2,
+    "70 % (assumed) of what shared memory feeds: 2,048 operations in a clock, counted"};
+constexpr Path kSmallTiles{
+    "mma.sync tiles 64 x 64",
+    [](const Card& card, DType dtype) { return by_mma_sync(card, dtype, 1365, 0.7, 0.6); }, 0.76, 2,
+    "70 % (assumed) of what shared memory feeds: 1,365 operations in a clock, counted"};
+constexpr Path kF32Tiles{"f32 tiles 64 x 64", [](const Card&, DType) { return 0.6; }, 0.76, 2, "assumed"};
+// Of a warp's 16 rows and 64 keys: keys and values once each, 320 bytes a column with the copies, for 4,096
+// operations.
+constexpr Path kAttention{
+    "mma.sync attention",
+    [](const Card& card, DType dtype) { return by_mma_sync(card, dtype, 1638, 0.6, 0.3); }, 0.76, 2,
+    "60 % (assumed) of what shared memory feeds: 1,638 operations in a clock, counted; FlashAttention 2, "
+    "whose "
+    "warps have more rows, reaches 319 TFLOP/s on an H100"};
+// Of 16 keys and 32 rows: queries and gradients of the output twice, 360 bytes a column, for 4,096 operations
+// (by keys; by queries 288 for 3,072).
+constexpr Path kAttentionGrad{
+    "mma.sync by keys, queries",
+    [](const Card& card, DType dtype) { return by_mma_sync(card, dtype, 1400, 0.5, 0.3); }, 0.76, 2,
+    "50 % (assumed: eight warps a multiprocessor for want of registers) of what shared memory feeds: 1,400 "
+    "operations in a clock, counted"};
+
+constexpr std::array kPaths{&kRows,       &kCodedUpdate, &kCublasLt,  &kLargeTiles,
+                            &kSmallTiles, &kF32Tiles,    &kAttention, &kAttentionGrad};
+
+// --- Sizes
+
+using sizes::bytes, sizes::bytes_of, sizes::elements, sizes::real, sizes::weight_bytes, sizes::written;
+
+double up_to(Count n, Count step) {
+  return real(ceil_quotient(n, step) * step);
+}
+
+/// One launch of all that its Cost says.
+template <typename Args>
+Work one_row_kernel(const Args& a, double kernels = 1) {
+  const Cost c = cost(a);
+  return {{.path = &kRows, .flops = c.flops, .done = c.flops, .bytes = c.bytes, .kernels = kernels}};
+}
+
+// --- Products
+
+/// Our own tiles (gemm.cuh).
+struct Tiling {
+  const Path* path;
+  Count rows, columns;
+  Count depth;    // of k at a time
+  Count at_once;  // blocks of a multiprocessor
+};
+Tiling tiling_of(DType dtype, bool large) {
+  if (dtype != DType::kBF16) return {&kF32Tiles, 64, 64, 16, 4};
+  return large ? Tiling{&kLargeTiles, 128, 128, 32, 2} : Tiling{&kSmallTiles, 64, 64, 32, 4};
+}
+/// The operations of so many tiles of this k. The buffers' filling and the results' writing are counted as
+/// two more steps of k (assumed); where the last tiles are fewer than the card takes, its multiprocessors
+/// wait for them.
+double tile_flops(const Tiling& t, double tiles, Count k, const Card& card) {
+  if (tiles == 0) return 0;
+  const double once = card.multiprocessors;
+  const double places = tiles <= once ? once : once * real(t.at_once);
+  const double waves = (std::floor((tiles - 1) / places) + 1) * places;
+  return 2 * real(t.rows) * real(t.columns) * (up_to(k, t.depth) + 2 * real(t.depth)) * waves;
+}
+
+void add_product(Work& work, const MatmulArgs& a, const CardTarget& target) {
+  const Cost c = cost(a);
+  if (c.flops == 0) return;
+  if (cuda::is_for_vendor(a) && target.no_cublaslt.empty() && *cuda::vendor_refusal(a) == '\0') {
+    work.push_back(
+        {.path = &kCublasLt, .flops = c.flops, .done = c.flops, .bytes = c.bytes, .dtype = c.dtype});
+    return;
+  }
+  const cuda::ProductCut cut = cuda::cut_of(a);
+  const Tiling t = tiling_of(a.a.dtype, cut.large);
+  const Count tiles = ceil_quotient(cut.m, t.rows) * ceil_quotient(cut.n, t.columns) * cut.parts;
+  const double sums = cut.parts > 1 ? 4 * real(cut.parts) * elements(a.c) : 0;  // of parts of k
+  work.push_back({.path = t.path,
+                  .flops = c.flops,
+                  .done = tile_flops(t, real(tiles), cut.k_of_part, target.card),
+                  .bytes = c.bytes + sums,
+                  .dtype = c.dtype});
+  if (cut.parts > 1) work.push_back({.path = &kRows, .bytes = sums});
+}
+
+// --- The head (head.cu)
+
+struct HeadWork {
+  const HeadOperands& head;
+  const HeadGradients& to;
+  const CardTarget& target;
+  Work work = {};
+
+  Matrix logits(Count rows, Count words, DType dtype) const { return {nullptr, dtype, rows, words, words}; }
+  Matrix words_of(Count words) const {
+    return {nullptr, head.weight.dtype, words, head.weight.cols, head.weight.cols};
+  }
+  Matrix rows_of(Count rows) const {
+    return {nullptr, head.hidden.dtype, rows, head.hidden.cols, head.hidden.cols};
+  }
+  void find_logits(Count rows, Count words) {
+    MatmulArgs a{};
+    a.a = rows_of(rows);
+    a.b = words_of(words);
+    a.c = logits(rows, words, DType::kF32);
+    a.transpose_b = true;
+    add_product(work, a, target);
+  }
+  void read_logits(Count rows, Count words) {
+    work.push_back({.path = &kRows, .bytes = 4 * real(rows) * real(words)});
+  }
+  void find_gradients(Count rows, Count words) {
+    work.push_back({.path = &kRows, .bytes = (4 + bytes_of(head.hidden.dtype)) * real(rows) * real(words)});
+  }
+  void add_dhidden(Count rows, Count words, DType dtype, bool accumulate) {
+    MatmulArgs a{};
+    a.a = logits(rows, words, head.hidden.dtype);
+    a.b = words_of(words);
+    a.c = {nullptr, dtype, rows, head.hidden.cols, head.hidden.cols};
+    a.accumulate = accumulate;
+    add_product(work, a, target);
+  }
+  void add_dweight(Count rows, Count words, bool accumulate) {
+    if (!to.wants_dweight) return;
+    MatmulArgs a{};
+    a.a = logits(rows, words, head.hidden.dtype);
+    a.b = rows_of(rows);
+    a.c = {nullptr, to.dweight_dtype, words, head.hidden.cols, head.hidden.cols};
+    a.transpose_a = true;
+    a.accumulate = accumulate || to.accumulate_dweight;
+    add_product(work, a, target);
+  }
+};
+/// As Head::run. row_bytes: what else is moved for each row.
+Work head_work(const HeadOperands& head, const HeadGradients& to, bool wants_statistics, double row_bytes,
+               const CardTarget& target) {
+  HeadWork w{head, to, target};
+  const cuda::HeadCut cut(head, to, {});
+  const Count rows = head.hidden.rows, vocab = head.weight.rows;
+  if (rows == 0) return {};
+  for (Count row = 0; row < rows; row += cut.chunk_rows) {
+    const Count n = std::min(rows - row, cut.chunk_rows);
+    for (Count word = 0; word < vocab && (wants_statistics || cut.whole); word += cut.chunk_words) {
+      const Count words = std::min(vocab - word, cut.chunk_words);
+      w.find_logits(n, words);
+      if (wants_statistics) w.read_logits(n, words);
+    }
+    w.work.push_back({.path = &kRows, .bytes = real(n) * (row_bytes + 16)});
+    if (!cut.whole) continue;
+    w.find_gradients(n, vocab);
+    if (to.dhidden.given()) w.add_dhidden(n, vocab, to.dhidden.dtype, false);
+    if (!cut.again) w.add_dweight(n, vocab, row > 0);
+  }
+  for (Count word = 0; word < vocab && cut.again; word += cut.again_words) {
+    const Count words = std::min(vocab - word, cut.again_words);
+    w.find_logits(rows, words);
+    w.find_gradients(rows, words);
+    w.add_dweight(rows, words, false);
+    if (to.dhidden.given() && !cut.whole)
+      w.add_dhidden(rows, words, cut.sums_dhidden ? DType::kF32 : to.dhidden.dtype, word > 0);
+  }
+  if (cut.sums_dhidden)
+    w.work.push_back({.path = &kRows, .bytes = elements(to.dhidden) * (4 + bytes_of(to.dhidden.dtype))});
+  return std::move(w.work);
+}
+
+// --- Experts (experts.cu, experts_grad.cu)
+
+/// What the launches of a layer's experts are counted from.
+struct ExpertWork {
+  ExpertWork(const ExpertsArgs& args, const CardTarget& at)
+      : a(args),
+        target(at),
+        rows(drawn_rows(a.x.rows, a.experts, a.top_k)),
+        pairs(a.x.rows * a.top_k),
+        hidden(a.x.cols),
+        t(bytes_of(a.x.dtype)) {}
+
+  double matrix() const {
+    return real(a.experts) * real(a.ffn) * real(hidden);
+  }  // elements of all experts' one
+
+  /// All rows by their experts' weights.
+  void add_rows(Count k, Count columns, double of_bytes) {
+    const Tiling tiling = tiling_of(a.x.dtype, cuda::takes_large_tiles(pairs, a.experts, columns));
+    Count tiles = 0;
+    for (const Count n : rows) tiles += ceil_quotient(n, tiling.rows);
+    work.push_back(
+        {.path = tiling.path,
+         .flops = 2 * real(pairs) * real(k) * real(columns),
+         .done = tile_flops(tiling, real(tiles * ceil_quotient(columns, tiling.columns)), k, target.card),
+         .bytes = of_bytes,
+         .dtype = a.x.dtype});
+  }
+  /// Of each expert a matrix, summed up over its rows.
+  void add_sums(Count of_rows, Count columns, double of_bytes) {
+    const Tiling tiling = tiling_of(a.x.dtype, of_rows > 64 && columns > 64);
+    const Count tiles = ceil_quotient(of_rows, tiling.rows) * ceil_quotient(columns, tiling.columns);
+    double done = 0;
+    for (const Count n : rows)
+      done += 2 * real(tiling.rows) * real(tiling.columns) *
+              (up_to(n, tiling.depth) + 2 * real(tiling.depth)) * real(tiles);
+    work.push_back({.path = tiling.path,
+                    .flops = 2 * real(pairs) * real(of_rows) * real(columns),
+                    .done = done,
+                    .bytes = of_bytes,
+                    .dtype = a.x.dtype});
+  }
+  void add_row_kernel(double of_bytes) { work.push_back({.path = &kRows, .bytes = of_bytes}); }
+  void add_combine(double of_bytes) { add_row_kernel(real(pairs) * (real(hidden) * t + 8) + of_bytes); }
+
+  const ExpertsArgs& a;
+  const CardTarget& target;
+  std::vector<Count> rows;
+  Count pairs, hidden;
+  double t;
+  Work work = {};
+};
+
+// --- Attention
+
+struct HeadSize {
+  Count q, v;
+};
+/// As with_head_size (attention.cuh).
+HeadSize padded(Count q, Count v) {
+  for (const HeadSize s : {HeadSize{32, 32}, HeadSize{64, 64}, HeadSize{128, 128}, HeadSize{192, 128}})
+    if (q <= s.q && v <= s.v) return s;
+  return {256, 256};
+}
+/// Pairs of all heads with those that fill up the last tile of keys of each query, half of them on average.
+double tiled_pairs(const AttentionArgs& a, Count keys) {
+  return (real(a.pairs) + real(a.q.rows) * real(keys) / 2) * real(a.heads);
+}
+
+// --- Times
+
+/// Of a launch's bytes and so many operations, by its path.
+double path_seconds(const Launch& launch, double flops, const Card& card) {
+  const double peak = (launch.dtype == DType::kBF16 ? card.bf16_tflops : card.f32_tflops) * 1e12;
+  return std::max(flops / (peak * launch.path->of_peak(card, launch.dtype)),
+                  launch.bytes / (card.gb_s * 1e9 * launch.path->of_memory));
+}
+double launch_seconds(const Launch& launch) {
+  return launch.kernels * launch.path->launch_us * 1e-6;
+}
+
+}  // namespace
+
+std::span<const Path* const> all_paths() {
+  return kPaths;
+}
+
+std::vector<std::int64_t> drawn_rows(std::int64_t tokens, std::int64_t experts, std::int64_t top_k) {
+  HONE_CHECK(top_k <= experts, "{} of {} experts", top_k, experts);
+  const CounterRng rng(1, RngPurpose::kBench, 1);
+  std::vector<Count> rows(static_cast<std::size_t>(experts)), mine;
+  std::uint64_t draw = 0;
+  for (Count token = 0; token < tokens; ++token) {
+    mine.clear();  // Floyd's sample: each set of top_k equally likely
+    for (Count last = experts - top_k; last < experts; ++last) {
+      auto expert = static_cast<Count>(rng.below(draw++, static_cast<std::uint64_t>(last + 1)));
+      if (std::find(mine.begin(), mine.end(), expert) != mine.end()) expert = last;
+      mine.push_back(expert);
+      ++rows[static_cast<std::size_t>(expert)];
+    }
+  }
+  return rows;
+}
+
+double seconds_of(const Launch& launch, const Card& card) {
+  return path_seconds(launch, launch.done, card) + launch_seconds(launch);
+}
+
+WorkTime& WorkTime::operator+=(const WorkTime& other) {
+  least += other.least;
+  more_work += other.more_work;
+  rounding += other.rounding;
+  rate += other.rate;
+  launches += other.launches;
+  kernels += other.kernels;
+  return *this;
+}
+
+WorkTime work_time(const Work& work, const Cost& cost, const Card& card) {
+  const Ceilings ceilings = ceilings_of(card);
+  WorkTime time;
+  double at_peak = 0;  // launch by launch
+  for (const Launch& launch : work) {
+    const double least =
+        least_seconds({.flops = launch.flops, .bytes = launch.bytes, .dtype = launch.dtype}, ceilings);
+    const double full = path_seconds(launch, launch.flops, card);
+    at_peak += least;
+    time.rate += full - least;
+    time.rounding += path_seconds(launch, launch.done, card) - full;
+    time.launches += launch_seconds(launch);
+    time.kernels += launch.kernels;
+  }
+  // A call that does nothing of what its Cost has (no row, say) takes no time.
+  time.least = std::min(at_peak, least_seconds(cost, ceilings));
+  time.more_work = at_peak - time.least;
+  return time;
+}
+
+std::string_view main_path(const Work& work, const Card& card) {
+  std::map<std::string_view, double> seconds;
+  for (const Launch& launch : work) seconds[launch.path->name] += seconds_of(launch, card);
+  std::string_view best;
+  for (const auto& [name, taken] : seconds)
+    if (best.empty() || taken > seconds[best]) best = name;
+  return best;
+}
+
+// --- The slots
+
+#define HONE_ROW_KERNEL(ArgsOf, kernels)                      \
+  Work card_work(const ArgsOf& a, const CardTarget& target) { \
+    (void)target;                                             \
+    return one_row_kernel(a, kernels);                        \
+  }
+HONE_ROW_KERNEL(EmbeddingGradArgs, a.accumulate ? 1 : 2)
+HONE_ROW_KERNEL(RmsNormArgs, 1)
+HONE_ROW_KERNEL(RmsNormGradArgs, (a.dx.given() ? 1 : 0) + (a.wants_dweight ? 2 : 0))
+HONE_ROW_KERNEL(HeadNormRopeArgs, 1)
+HONE_ROW_KERNEL(HeadNormRopeGradArgs, a.wants_dweight ? 2 : 1)
+HONE_ROW_KERNEL(MlaKeysValuesArgs, 3)
+HONE_ROW_KERNEL(MlaKeysValuesGradArgs, 3)
+HONE_ROW_KERNEL(ActivationArgs, 1)
+HONE_ROW_KERNEL(ActivationGradArgs, 1)
+HONE_ROW_KERNEL(RowGateArgs, 1)
+HONE_ROW_KERNEL(RowGateGradArgs, 1)
+HONE_ROW_KERNEL(CopyArgs, 1)
+HONE_ROW_KERNEL(ClampArgs, 1)
+HONE_ROW_KERNEL(ClampGradArgs, 1)
+HONE_ROW_KERNEL(TakeRowsArgs, 1)
+HONE_ROW_KERNEL(PutRowsArgs, a.accumulate ? 1 : 2)
+HONE_ROW_KERNEL(ColumnSumArgs, 2)
+HONE_ROW_KERNEL(RouterArgs, 3)
+HONE_ROW_KERNEL(RouterGradArgs, 1)
+HONE_ROW_KERNEL(MoePlanArgs, 3)
+HONE_ROW_KERNEL(LoadBalancingArgs, 1)
+HONE_ROW_KERNEL(SumOfSquaresArgs, 2)
+HONE_ROW_KERNEL(FinishNormArgs, 1)
+HONE_ROW_KERNEL(SgdArgs, 1)
+#undef HONE_ROW_KERNEL
+
+Work card_work(const AdamWArgs& a, const CardTarget&) {
+  Work work = one_row_kernel(a);
+  if (a.moments == MomentKind::kDynamic8) work.front().path = &kCodedUpdate;
+  return work;
+}
+
+Work card_work(const MatmulArgs& a, const CardTarget& target) {
+  Work work;
+  add_product(work, a, target);
+  return work;
+}
+
+Work card_work(const AttentionArgs& a, const CardTarget&) {
+  const Cost c = cost(a);
+  if (a.pairs == 0) return {};
+  const HeadSize s = padded(a.head_dim, a.value_dim());
+  const Count keys = s.q <= 128 ? 64 : 32;
+  return {{.path = &kAttention,
+           .flops = c.flops,
+           .done = tiled_pairs(a, keys) * real(2 * s.q + 2 * s.v) + c.flops -
+                   real(a.pairs * a.heads) * real(2 * a.head_dim + 2 * a.value_dim()),
+           .bytes = c.bytes,
+           .dtype = c.dtype}};
+}
+
+Work card_work(const AttentionGradArgs& g, const CardTarget&) {
+  const AttentionArgs& a = g.forward;
+  if (a.pairs == 0) return {};
+  const HeadSize s = padded(a.head_dim, a.value_dim());
+  const double pairs = real(a.pairs) * real(a.heads), dq = real(a.head_dim), dv = real(a.value_dim());
+  const double lse = real(a.q.rows) * real(a.heads) * 4;
+  Work work{{.path = &kRows, .bytes = bytes(a.out) + bytes(g.dout) + lse}};
+  if (g.wants_dsinks)
+    work.push_back(
+        {.path = &kRows, .flops = 2 * elements(a.out), .done = 2 * elements(a.out), .bytes = 2 * lse});
+  // Scores and the gradients of probabilities are made by both: by keys they are multiplied by queries and by
+  // the output's gradients, by queries by keys.
+  const double in = bytes(a.q) + bytes(a.k) + bytes(a.v) + bytes(g.dout) + 2 * lse,
+               softmax = a.softcap > 0 ? 15 : 10;
+  work.push_back({.path = &kAttentionGrad,
+                  .flops = pairs * (4 * dq + 4 * dv + softmax),
+                  .done = tiled_pairs(a, 64) * (4 * real(s.q) + 4 * real(s.v) + softmax),
+                  .bytes = in + bytes(g.dk) + bytes(g.dv),
+                  .dtype = a.q.dtype});
+  work.push_back({.path = &kAttentionGrad,
+                  .flops = pairs * (4 * dq + 2 * dv + softmax),
+                  .done = tiled_pairs(a, s.q <= 64 ? 64 : 32) * (4 * real(s.q) + 2 * real(s.v) + softmax),
+                  .bytes = in + bytes(g.dq),
+                  .dtype = a.q.dtype});
+  return work;
+}
+
+Work card_work(const ExpertsArgs& a, const CardTarget& target) {
+  if (a.x.rows == 0) return {};
+  ExpertWork w(a, target);
+  const double of_activation = real(w.pairs) * real(a.ffn) * w.t;
+  const double biases = (a.has_gate_up_bias ? real(a.experts) * real(a.inner()) : 0) * w.t;
+  const double down_biases = (a.has_down_bias ? real(a.experts) * real(w.hidden) : 0) * w.t;
+  w.add_rows(w.hidden, a.inner(),
+             bytes(a.x) + real(a.parts()) * w.matrix() * weight_bytes(a.gate_up, a.x.dtype) + biases +
+                 real(w.pairs) * 4 + (a.wants_pre_activation ? real(w.pairs) * real(a.inner()) * w.t : 0) +
+                 of_activation);
+  w.add_rows(a.ffn, w.hidden,
+             of_activation + w.matrix() * weight_bytes(a.down, a.x.dtype) + down_biases +
+                 real(w.pairs) * real(w.hidden) * w.t);
+  w.add_combine(bytes(a.residual) + bytes(a.y));
+  return std::move(w.work);
+}
+
+Work card_work(const ExpertsGradArgs& g, const CardTarget& target) {
+  const ExpertsArgs& f = g.forward;
+  if (f.x.rows == 0) return {};
+  ExpertWork w(f, target);
+  const double inner = real(w.pairs) * real(f.inner()) * w.t, activation = real(w.pairs) * real(f.ffn) * w.t;
+  const double dy = elements(g.dy) * w.t, pairs = real(w.pairs);
+  const bool wants_dpre = g.wants_dgate_up || g.wants_dgate_up_bias || g.dx.given();
+  if (wants_dpre || g.wants_ddown || g.wants_dweights) {
+    if (g.dy.dtype != f.x.dtype) w.add_row_kernel(bytes(g.dy) + dy);
+    const double dots = g.wants_dweights ? pairs * real(ceil_quotient(f.ffn, 32)) * 4 : 0;
+    w.add_rows(w.hidden, f.ffn,
+               dy + w.matrix() * weight_bytes(f.down, f.x.dtype) + inner + pairs * 12 +
+                   (wants_dpre ? inner : 0) + (g.wants_ddown ? activation : 0) + dots);
+    if (g.wants_dweights)
+      w.add_row_kernel(dots + pairs * 4 +
+                       (f.has_down_bias ? bytes(g.dy) + real(f.experts) * real(w.hidden) * w.t : 0));
+  }
+  if (g.wants_ddown)
+    w.add_sums(w.hidden, f.ffn,
+               dy + activation + written(w.matrix() * bytes_of(g.ddown_dtype), g.accumulate_ddown));
+  if (g.wants_dgate_up)
+    w.add_sums(f.inner(), w.hidden,
+               inner + bytes(f.x) +
+                   written(real(f.parts()) * w.matrix() * bytes_of(g.dgate_up_dtype), g.accumulate_dgate_up));
+  if (g.wants_dgate_up_bias)
+    w.add_row_kernel(inner + written(real(f.experts) * real(f.inner()) * bytes_of(g.dgate_up_bias_dtype),
+                                     g.accumulate_dgate_up_bias));
+  if (g.wants_ddown_bias)
+    w.add_row_kernel(
+        bytes(g.dy) + pairs * 8 +
+        written(real(f.experts) * real(w.hidden) * bytes_of(g.ddown_bias_dtype), g.accumulate_ddown_bias));
+  if (g.dx.given()) {
+    w.add_rows(f.inner(), w.hidden,
+               inner + real(f.parts()) * w.matrix() * weight_bytes(f.gate_up, f.x.dtype) +
+                   pairs * real(w.hidden) * w.t);
+    w.add_combine(written(bytes(g.dx), g.accumulate_dx));
+  }
+  return std::move(w.work);
+}
+
+Work card_work(const LinearCrossEntropyArgs& a, const CardTarget& target) {
+  Work work = head_work(a.head, a.gradients, true, a.has_weights ? 12 : 8, target);
+  work.push_back({.path = &kRows, .bytes = real(a.head.hidden.rows) * 4});  // the losses' sum
+  return work;
+}
+Work card_work(const HeadStatisticsArgs& a, const CardTarget& target) {
+  return head_work(a.head, {}, true, 12, target);
+}
+Work card_work(const HeadGradArgs& a, const CardTarget& target) {
+  if (!a.gradients.wanted()) return {};
+  return head_work(a.forward.head, a.gradients, false, 16, target);
+}
+
+std::vector<SlotPath> slot_paths(const CardTarget& target) {
+  const Card& card = target.card;
+  const std::string no_wgmma =
+      card.major == 9 ? "hone has no such kernel yet"
+                      : fmt::format("compute capability {}.{}: no wgmma", card.major, card.minor);
+  const auto path_of = [&](std::string_view slot) -> SlotPath {
+    if (slot == "matmul" || slot == "linear_cross_entropy" || slot == "head_statistics" ||
+        slot == "head_grad") {
+      if (target.no_cublaslt.empty()) return {slot, kCublasLt.name};
+      return {slot, kLargeTiles.name, kCublasLt.name, target.no_cublaslt};
+    }
+    if (slot == "experts" || slot == "experts_grad") return {slot, kLargeTiles.name, "wgmma", no_wgmma};
+    if (slot == "attention" || slot == "attention_grad")
+      return {slot, slot == "attention" ? kAttention.name : kAttentionGrad.name, "cuDNN",
+              "hone does not call it yet"};
+    return {slot, kRows.name};
+  };
+  std::vector<SlotPath> paths;
+  for_each_slot([&](auto slot) { paths.push_back(path_of(slot.name)); });
+  return paths;
+}
+
+}  // namespace hone::kernels

@@ -1,0 +1,109 @@
+// The model of a card's time (kernels/card_work.h) against what is put into the stream, and the profile's
+// clock.
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <map>
+
+#include "device/clock.h"
+#include "kernels/cuda/register.h"
+#include "kernels/profile.h"
+#include "tests/cuda/card_cases.h"
+#include "tests/cuda/card_memory.h"
+
+namespace hone::test {
+namespace {
+
+using testing::HasSubstr;
+
+/// Where every launch, copy and fill takes a millisecond.
+class CardClock : public CardMemory {
+ protected:
+  CardClock() { ::setenv("HONE_CUDA_EMULATED_CLOCK", "1", 1); }
+  ~CardClock() override { ::unsetenv("HONE_CUDA_EMULATED_CLOCK"); }
+};
+
+TEST_F(CardClock, AProfileChargesEachSlotWithItsOwnLaunches) {
+  const std::size_t size = 64 << 10;
+  const auto from = card().allocator().allocate(size, device::Purpose::kData);
+  const auto to = card().allocator().allocate(size, device::Purpose::kData);
+  const std::vector<std::byte> bytes(size);
+  kernels::CopyArgs copy{};
+  copy.x = {from->data(), DType::kF32, 16, 1024, 1024};
+  copy.y = {to->data(), DType::kF32, 16, 1024, 1024};
+  kernels::ColumnSumArgs sum{};
+  sum.x = copy.x;
+  sum.out = to->data();
+  kernels::Profile profile(kernels::target_of(card().device()));
+  const auto time = [&](const auto& args) {
+    const auto kernel =
+        kernels::cuda_kernels().*kernels::slot_of<std::remove_cvref_t<decltype(args)>>().member;
+    profile.time(args, card(), [&] { kernel(args, card()); });
+  };
+  card().upload(bytes, from->data());
+  time(copy);
+  card().upload(bytes, from->data());  // two operations that are no slot's
+  card().fill(to->data(), 0, size);
+  profile.begin(kernels::Phase::kBackward);
+  time(copy);
+  time(sum);
+  const auto slots = profile.slots({});
+  ASSERT_EQ(slots.size(), 2u);
+  for (const auto& slot : slots) {
+    EXPECT_EQ(slot.path, "row kernel");
+    EXPECT_DOUBLE_EQ(slot.seconds, 2e-3) << slot.name << ": two calls of a launch, one of two";
+    EXPECT_EQ(slot.calls, slot.name == "copy" ? 2 : 1);
+    EXPECT_DOUBLE_EQ(slot.seconds_in[0], slot.name == "copy" ? 1e-3 : 0) << slot.name;
+  }
+}
+
+/// A kernel, which has to launch what its work says, where there is something to do.
+template <typename Args>
+void run_counted(const Args& a, Stream& stream) {
+  static const kernels::CardTarget kTarget = kernels::target_of(stream.device());
+  constexpr std::string_view kSlot = kernels::slot_of<Args>().name;
+  stream.shared_workspace(static_cast<std::size_t>(kernels::cuda_scratch_bytes(a)));  // grown before
+  const auto begin = record_time(stream);
+  (kernels::cuda_kernels().*kernels::slot_of<Args>().member)(a, stream);
+  const double launched = std::round(1e3 * record_time(stream)->seconds_since(*begin));
+  const bool only_moves = kSlot == "moe_plan" || kSlot == "take_rows" || kSlot == "mla_keys_values";
+  const kernels::Cost cost = kernels::cost(a);
+  if ((only_moves ? cost.bytes : cost.flops) == 0) return;
+  double said = 0;
+  for (const auto& launch : kernels::card_work(a, kTarget)) said += launch.kernels;
+  // Few queries or keys are cut into parts that one launch more puts together, as in generation.
+  const double joins = kSlot == "attention" || kSlot == "attention_grad" ? 1 : 0;
+  EXPECT_GE(launched, said) << kSlot;
+  EXPECT_LE(launched, said + joins) << kSlot;
+}
+
+TEST_F(CardClock, EachSlotLaunchesWhatItsWorkSays) {
+  KernelTable table = kernels::cuda_kernels();
+  kernels::for_each_slot(table, []<typename Args>(std::string_view, kernels::Kernel<Args>& kernel) {
+    kernel = run_counted<Args>;
+  });
+  std::map<std::string, int> cases;  // a few of each slot, which take some seconds
+  for (const Case& c : all_cases()) {
+    if (++cases[c.slot] > 10) continue;
+    SCOPED_TRACE(c.name);
+    c.run(table, card());
+  }
+}
+
+TEST(CardPaths, AreToldOfTheCardThatIsHere) {
+  const auto why_not = [](std::string_view slot) {
+    for (const auto& path : kernels::slot_paths(kernels::target_of({device::DeviceType::kCuda, 0})))
+      if (path.slot == slot) return std::string(path.path) + "|" + path.why_not;
+    return std::string();
+  };
+  EXPECT_EQ(why_not("matmul"), "cuBLASLt|") << "the emulated one";
+  EXPECT_EQ(why_not("rms_norm"), "row kernel|");
+  EXPECT_THAT(why_not("experts"), HasSubstr("no such kernel yet"));
+  ::setenv("HONE_CUDA_EMULATED_SM", "80", 1);
+  EXPECT_THAT(why_not("experts"), HasSubstr("compute capability 8.0: no wgmma"));
+  ::unsetenv("HONE_CUDA_EMULATED_SM");
+}
+
+}  // namespace
+}  // namespace hone::test
