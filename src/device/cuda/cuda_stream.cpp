@@ -171,8 +171,8 @@ const CudaCard& card_of(const Stream& stream) {
   return stream_of_card(stream).card();
 }
 
-std::shared_ptr<void>& library_state(Stream& stream) {
-  return const_cast<CudaStream&>(stream_of_card(stream)).library_state();
+LibraryStates& library_states(Stream& stream) {
+  return const_cast<CudaStream&>(stream_of_card(stream)).library_states();
 }
 
 std::shared_ptr<const TimedEvent> record_cuda_time(Stream& stream) {

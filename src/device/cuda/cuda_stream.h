@@ -1,4 +1,4 @@
-// A stream of an NVIDIA card. For kernels/cuda: cuda_stream, card_of, library_state.
+// A stream of an NVIDIA card. For kernels/cuda: cuda_stream, card_of, library_states.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -11,6 +11,11 @@
 #include "device/stream.h"
 
 namespace hone::device {
+
+/// Handles and plans of the vendor's libraries, as long as a stream lives: the kernels' to fill.
+struct LibraryStates {
+  std::shared_ptr<void> cublaslt, cudnn;
+};
 
 /// Work of one card in order. Verbs and kernels return when their work has been put there.
 class CudaStream final : public Stream {
@@ -32,7 +37,7 @@ class CudaStream final : public Stream {
 
   cudaStream_t handle() const { return handle_->get(); }
   const CudaCard& card() const { return card_; }
-  std::shared_ptr<void>& library_state() { return library_state_; }
+  LibraryStates& library_states() { return library_states_; }
 
  private:
   struct InFlight {  // host memory that the card still reads or writes
@@ -46,14 +51,14 @@ class CudaStream final : public Stream {
   std::shared_ptr<CudaStreamHandle> handle_;
   std::shared_ptr<PinnedPool> pinned_;
   std::deque<InFlight> in_flight_;
-  std::shared_ptr<void> library_state_;
+  LibraryStates library_states_;
 };
 
 /// The CUDA stream of a stream of a card, which must be one.
 cudaStream_t cuda_stream(const Stream& stream);
 /// The card of it.
 const CudaCard& card_of(const Stream& stream);
-/// Handles and plans of the vendor's libraries, as long as the stream lives: the kernels' to fill.
-std::shared_ptr<void>& library_state(Stream& stream);
+/// The handles and plans of it.
+LibraryStates& library_states(Stream& stream);
 
 }  // namespace hone::device

@@ -4,15 +4,13 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
-#include <filesystem>
 #include <map>
 #include <memory>
-#include <sstream>
 #include <vector>
 
 #include "base/error.h"
 #include "device/cuda/cuda_stream.h"
+#include "kernels/cuda/vendor_library.h"
 
 #if __has_include(<cublasLt.h>)
 #include <cublasLt.h>
@@ -60,45 +58,14 @@ Library load() {
   return library;
 }
 #else
-constexpr const char* kName = "libcublasLt.so.13";
-
-std::vector<std::filesystem::path> folders() {
-  namespace fs = std::filesystem;
-  std::vector<fs::path> roots, all;
-  if (const char* named = std::getenv("HONE_CUDA_LIBRARIES")) {
-    std::istringstream in(named);
-    for (std::string folder; std::getline(in, folder, ':');)
-      if (!folder.empty()) roots.emplace_back(folder);
-  }
-  std::error_code error;
-  const fs::path program = fs::read_symlink("/proc/self/exe", error).parent_path();
-  if (!error) roots.insert(roots.end(), {program / "lib", program.parent_path() / "lib"});
-  for (const fs::path& root : roots)
-    all.insert(all.end(), {root, root / "nvidia/cu13/lib", root / "nvidia/cublas/lib"});
-  return all;
-}
-
 Library load() {
   Library library;
-  std::string looked;
-  void* handle = nullptr;
-  for (const auto& folder : folders()) {
-    library.path = (folder / kName).string();
-    if (std::error_code error; std::filesystem::exists(library.path, error))
-      handle = ::dlopen(library.path.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (handle != nullptr) break;
-    looked += folder.string() + ", ";
-  }
-  if (handle == nullptr) {
-    library.path = kName;
-    handle = ::dlopen(kName, RTLD_NOW | RTLD_LOCAL);
-  }
-  if (handle == nullptr) {
-    library.missing = std::string(kName) + " not found in " + looked + "nor where the system looks";
-    return library;
-  }
-#define HONE_FUNCTION(name)                                                        \
-  library.name = reinterpret_cast<decltype(library.name)>(::dlsym(handle, #name)); \
+  const VendorLibrary found = load_vendor_library("libcublasLt.so.13");
+  library.path = found.path;
+  library.missing = found.missing;
+  if (found.handle == nullptr) return library;
+#define HONE_FUNCTION(name)                                                              \
+  library.name = reinterpret_cast<decltype(library.name)>(::dlsym(found.handle, #name)); \
   if (library.name == nullptr) library.missing = library.path + " has no " #name;
   HONE_CUBLASLT_FUNCTIONS(HONE_FUNCTION)
 #undef HONE_FUNCTION
@@ -151,7 +118,7 @@ struct State {
 };
 
 State& state_of(Stream& stream) {
-  std::shared_ptr<void>& kept = device::library_state(stream);
+  std::shared_ptr<void>& kept = device::library_states(stream).cublaslt;
   if (kept == nullptr) kept = std::make_shared<State>();
   return *static_cast<State*>(kept.get());
 }

@@ -20,9 +20,7 @@ std::string why_not_vendor(const MatmulArgs& a, Stream& stream);
 
 /// Why there is no such library; "" where there is.
 std::string why_no_vendor_library();
-/// "cuBLASLt 13.1.1 (PATH)", or why there is none and where it was looked for: HONE_CUDA_LIBRARIES (folders,
-/// a colon between two), lib/ beside the program or beside its folder, in each also what NVIDIA's wheels
-/// unpack to (nvidia/cu13/lib, nvidia/cublas/lib), then where the system looks.
+/// "cuBLASLt 13.1.1 (PATH)", or why there is none and where it was looked for.
 std::string describe_vendor_library();
 
 }  // namespace hone::kernels::cuda
