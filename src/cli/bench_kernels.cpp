@@ -157,6 +157,8 @@ void Bench::attention() {
                                     .heads = kHeads,
                                     .kv_heads = kKvHeads,
                                     .head_dim = kHeadDim,
+                                    .max_queries = kRow,
+                                    .are_square = true,
                                     .scale = 0.125F,
                                     .pairs = sequences * kernels::attended_pairs(kRow, kRow, 0)};
   time("", args);

@@ -151,6 +151,10 @@ struct AttentionArgs {
   const std::int32_t* key_begin = nullptr;   // (sequences)
   const std::int32_t* key_length = nullptr;  // (sequences), each at least the sequence's query count
   std::int64_t sequences = 0, heads = 0, kv_heads = 0, head_dim = 0;
+  // What the host knows of the sequences, for kernels that are planned by it: the most queries of one, and
+  // whether each has queries, and as many keys. Zero and false: nothing is known.
+  std::int64_t max_queries = 0;
+  bool are_square = false;
   std::int64_t v_head_dim = 0;  // of v and out, where it is not head_dim; 0: it is
   std::int64_t window = 0;      // 0: none
   float scale = 1;

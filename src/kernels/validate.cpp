@@ -129,6 +129,10 @@ void validate(const AttentionArgs& a) {
   check.shape("out", a.out, a.q.rows, a.heads * a.value_dim());
   check.flagged("sinks", a.has_sinks, a.sinks, a.q.data);
   check.flagged("lse", a.wants_lse, a.lse, a.q.data);
+  check.holds(a.max_queries >= 0 && a.max_queries <= a.q.rows, "max_queries are not those of a sequence");
+  check.holds(
+      !a.are_square || (a.sequences > 0 && a.max_queries * a.sequences >= a.q.rows && a.k.rows >= a.q.rows),
+      "are_square is not told of these sequences");
   check.holds(a.pairs >= a.q.rows && a.pairs <= a.q.rows * a.k.rows, "pairs are not those of the sequences");
   check.apart({"out", a.out}, {{"q", a.q}, {"k", a.k}, {"v", a.v}});
 }

@@ -1,5 +1,6 @@
 #include "ops/attention.h"
 
+#include <algorithm>
 #include <numeric>
 
 #include "ops/launch.h"
@@ -67,6 +68,8 @@ struct Call {
             .heads = q.size(1) / head_dim,
             .kv_heads = k.size(1) / head_dim,
             .head_dim = head_dim,
+            .max_queries = layout.max_queries(),
+            .are_square = layout.is_square(),
             .v_head_dim = v_head_dim,
             .window = window,
             .scale = scale,
@@ -127,6 +130,15 @@ std::int64_t SequenceLayout::pairs(std::int64_t window) const {
   for (std::size_t s = 0; s < num_queries.size(); ++s)
     sum += kernels::attended_pairs(num_queries[s], num_keys[s], window);
   return sum;
+}
+
+std::int64_t SequenceLayout::max_queries() const {
+  return num_queries.empty() ? 0 : *std::max_element(num_queries.begin(), num_queries.end());
+}
+
+bool SequenceLayout::is_square() const {
+  return !num_queries.empty() && num_queries == num_keys &&
+         std::find(num_queries.begin(), num_queries.end(), 0) == num_queries.end();
 }
 
 Tensor attention(Context& context, const Tensor& q, const Tensor& k, const Tensor& v,

@@ -24,6 +24,9 @@ struct SequenceLayout {
   std::int64_t size() const { return static_cast<std::int64_t>(num_queries.size()); }
   /// kernels::AttentionArgs::pairs.
   std::int64_t pairs(std::int64_t window) const;
+  /// kernels::AttentionArgs::max_queries and are_square.
+  std::int64_t max_queries() const;
+  bool is_square() const;
 };
 
 /// What not every family's attention has.

@@ -27,6 +27,9 @@ std::int64_t set_layout(Arena& arena, kernels::AttentionArgs& a, const Shape& s,
   a.key_begin = arena.integers(begin);
   a.key_length = arena.integers(length);
   a.sequences = static_cast<std::int64_t>(s.queries.size());
+  for (const auto n : s.queries) a.max_queries = std::max<std::int64_t>(a.max_queries, n);
+  a.are_square =
+      !s.queries.empty() && length == s.queries && *std::min_element(length.begin(), length.end()) > 0;
   a.heads = s.heads;
   a.kv_heads = s.kv_heads;
   a.head_dim = s.head_dim;
