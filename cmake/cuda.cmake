@@ -31,15 +31,19 @@ if(NOT cuda STREQUAL EMULATION)
   list(PREPEND CMAKE_CUDA_COMPILER_LAUNCHER ${PROJECT_SOURCE_DIR}/scripts/keep_ptxas.sh)
 endif()
 
-# NVIDIA's cuBLASLt, where the toolkit has none, as scripts/setup.sh --cuda unpacks it: headers to build with, and lib/ beside the program,
-# where it is looked for. It is loaded when it is first called; nothing is linked to it.
+# NVIDIA's cuBLASLt and cuDNN, where the toolkit has none, as scripts/setup.sh --cuda unpacks them: headers to build with, and lib/ beside
+# the program, where they are looked for. They are loaded when they are first called; nothing is linked to them.
 set(wheels ${PROJECT_SOURCE_DIR}/build/cuda-libraries)
-if(NOT cuda STREQUAL EMULATION AND EXISTS ${wheels}/nvidia/cu13/include/cublasLt.h)
-  set(HONE_CUDA_WHEEL_INCLUDE ${wheels}/nvidia/cu13/include)
-  if(NOT EXISTS ${PROJECT_BINARY_DIR}/lib)
-    file(CREATE_LINK ${wheels} ${PROJECT_BINARY_DIR}/lib SYMBOLIC)
+set(HONE_CUDA_WHEEL_INCLUDE)
+foreach(header nvidia/cu13/include/cublasLt.h nvidia/cudnn/include/cudnn.h)
+  if(NOT cuda STREQUAL EMULATION AND EXISTS ${wheels}/${header})
+    cmake_path(GET header PARENT_PATH folder)
+    list(APPEND HONE_CUDA_WHEEL_INCLUDE ${wheels}/${folder})
+    if(NOT EXISTS ${PROJECT_BINARY_DIR}/lib)
+      file(CREATE_LINK ${wheels} ${PROJECT_BINARY_DIR}/lib SYMBOLIC)
+    endif()
   endif()
-endif()
+endforeach()
 
 set_source_files_properties(${PROJECT_SOURCE_DIR}/src/device/cuda_absent.cpp ${PROJECT_SOURCE_DIR}/src/kernels/cuda_absent.cpp
                             PROPERTIES HEADER_FILE_ONLY ON)

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Installs what hone needs to build, run and test, by name from Debian's packages: only what is missing, asking nothing. Nothing is fetched
 # at configure, build or run time. --parquet: also Apache Arrow's headers and libraries, from the pyarrow wheel (PyPI), into
-# build/parquet, where the next configuration finds them: Debian 12 has no package of Arrow. --cuda: also NVIDIA's cuBLAS from its wheel, into
-# build/cuda-libraries, for builds whose toolkit has none (570 MB).
+# build/parquet, where the next configuration finds them: Debian 12 has no package of Arrow. --cuda: also NVIDIA's cuBLAS, cuDNN and NVRTC (by
+# which cuDNN compiles) from their wheels, into build/cuda-libraries, for builds whose toolkit has none (1.3 GB).
 set -euo pipefail
-pyarrow=26.0.1 cublas=13.1.1.3
+pyarrow=26.0.1 cublas=13.1.1.3 cudnn=9.19.0.56 nvrtc=13.0.88
 parquet=0 cuda=0
 for option in "$@"; do
   case $option in
@@ -41,17 +41,20 @@ unpack_wheel() {
   python3 -m pip download -q --no-deps --only-binary=:all: -d "$wheel" "$1==$2"
   python3 -m zipfile -e "$wheel"/*.whl "$wheel"
 }
+# fetch_cuda NAME VERSION FILE: unless FILE is there.
 fetch_cuda() {
   local root=$build/cuda-libraries
-  [ $cuda = 1 ] && [ ! -e "$root/nvidia/cu13/lib/libcublasLt.so.13" ] || return 0
-  unpack_wheel nvidia-cublas $cublas
+  [ $cuda = 1 ] && [ ! -e "$root/nvidia/$3" ] || return 0
+  unpack_wheel "$1" "$2"
   mkdir -p "$root"
-  rm -rf "$root/nvidia"
-  mv "$wheel/nvidia" "$root/"
+  cp -r "$wheel/nvidia" "$root/"
+  rm -rf "$wheel"
 }
 fetch_wheels() {
   local root=$build/parquet
-  fetch_cuda
+  fetch_cuda nvidia-cublas $cublas cu13/lib/libcublasLt.so.13
+  fetch_cuda nvidia-cudnn-cu13 $cudnn cudnn/lib/libcudnn.so.9
+  fetch_cuda nvidia-cuda-nvrtc $nvrtc cu13/lib/libnvrtc.so.13
   [ $parquet = 1 ] || exit 0
   ls "$root"/pyarrow/libparquet.so.* >/dev/null 2>&1 && exit 0
   unpack_wheel pyarrow $pyarrow

@@ -66,7 +66,9 @@ nlohmann::ordered_json describe_cards(const device::CudaReport& report, Team& te
                                {"multiprocessors", card.multiprocessors},
                                {"memory_gib", static_cast<double>(card.memory_bytes) / 0x1p30}};
     try {
-      row["dense_products"] = kernels::describe(device).library;
+      const auto description = kernels::describe(device);
+      row["dense_products"] = description.library;
+      row["attention"] = description.attention_library;
       row["paths"] = path_rows(device);
       const auto compute = kernels::measure_compute_peak(device, team);
       const auto memory = kernels::measure_memory_peak(device, team);
@@ -101,6 +103,8 @@ void show_cards(Card& card, const nlohmann::ordered_json& gpu) {
     card.row("gpu", text);
     if (row.contains("dense_products"))
       card.row("products", "large dense ones: " + row["dense_products"].get<std::string>());
+    if (row.contains("attention"))
+      card.row("attention", "large, forward: " + row["attention"].get<std::string>());
     if (row.contains("paths")) show_paths(card, row["paths"]);
   }
 }

@@ -17,7 +17,8 @@ struct DeviceDescription {
   std::string forced_by;               // the environment variable that chose them; "": they are the best
   std::vector<std::string> available;  // all that it could run, the best last
   bool multiplies_bf16 = false;        // in hardware; else bf16 is widened
-  std::string library;  // of a card's maker, for large dense products: which, or why there is none
+  // Of a card's maker, which, or why there is none: for large dense products, and for attention.
+  std::string library, attention_library;
 };
 /// Throws Error(kUser) as choose_cpu_isa.
 DeviceDescription describe(device::Device device);

@@ -1,6 +1,9 @@
 // attention: forward (attention.cuh), and where few rows see many keys, as in generation, in parts of the
-// keys that a second kernel puts together.
+// keys that a second kernel puts together. What cuDNN takes (cudnn.h) it takes.
+#include <algorithm>
+
 #include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/cudnn.h"
 #include "kernels/cuda/register.h"
 
 namespace hone::kernels::cuda {
@@ -226,10 +229,13 @@ std::int64_t scratch_bytes_of(const AttentionArgs& a) {
   if (is_nothing(a)) return 0;
   Index bytes = 0;
   with_blocks(a, [&](auto, auto, auto blocks) { bytes = bytes_of(a, plan_of<decltype(blocks)>(a).parts); });
-  return bytes;
+  return is_for_cudnn(a) ? std::max<Index>(bytes, cudnn_scratch_bytes(a)) : bytes;
 }
 void attention(const AttentionArgs& a, Stream& stream) {
   if (is_nothing(a)) return;
+  const Index bytes = scratch_bytes_of(a);
+  void* const scratch = bytes > 0 ? stream.shared_workspace(static_cast<std::size_t>(bytes)) : nullptr;
+  if (is_for_cudnn(a) && cudnn_attention(a, stream, scratch)) return;
   with_blocks(a, [&](auto t, auto size, auto blocks) {
     using T = TypeOf<decltype(t)>;
     using Size = decltype(size);
@@ -237,8 +243,7 @@ void attention(const AttentionArgs& a, Stream& stream) {
     const Plan plan = plan_of<B>(a);
     Parts parts{plan.parts, nullptr, nullptr, a.q.rows};
     if (plan.parts > 1) {
-      parts.lse2 =
-          static_cast<float*>(stream.shared_workspace(static_cast<std::size_t>(bytes_of(a, plan.parts))));
+      parts.lse2 = static_cast<float*>(scratch);
       parts.mean = parts.lse2 + plan.parts * a.q.rows * a.heads;
     }
     const Operands<T> operands{shape_of(a),

@@ -7,6 +7,7 @@
 #include "device/cuda/cuda_stream.h"
 #include "kernels/card_work.h"
 #include "kernels/cuda/cublaslt.h"
+#include "kernels/cuda/cudnn.h"
 #include "kernels/cuda/register.h"
 
 namespace hone::kernels {
@@ -80,6 +81,7 @@ DeviceDescription describe_card(device::Device card) {
   description.available = {description.kernels};
   description.multiplies_bf16 = true;
   description.library = cuda::describe_vendor_library();
+  description.attention_library = cuda::describe_cudnn();
   return description;
 }
 
