@@ -48,6 +48,27 @@ TEST(KernelArguments, MayBeAbsentButNotOfAnotherShape) {
   EXPECT_THROW(validate(a), Error);
 }
 
+TEST(KernelArguments, OfSequencesAreWhatTheHostSaysOfThem) {
+  AttentionArgs a{
+      .q = matrix(kF, 5, 8), .k = matrix(kF, 5, 4), .v = matrix(kF, 5, 4), .out = matrix(kF, 5, 8)};
+  a.heads = 2;
+  a.kv_heads = 1;
+  a.head_dim = 4;
+  a.sequences = 2;
+  a.pairs = 9;
+  EXPECT_NO_THROW(validate(a)) << "nothing is known";
+  a.max_queries = 3;
+  a.are_square = true;
+  EXPECT_NO_THROW(validate(a));
+  a.max_queries = 2;
+  EXPECT_THROW(validate(a), Error) << "two of them have four";
+  a.max_queries = 6;
+  EXPECT_THROW(validate(a), Error) << "there are five";
+  a.max_queries = 3;
+  a.k.rows = a.v.rows = 4;
+  EXPECT_THROW(validate(a), Error) << "fewer keys than queries";
+}
+
 TEST(KernelArguments, OfARotationWithoutANormAreWhatTheyAre) {
   HeadNormRopeGradArgs a{.dy = matrix(kF, 2, 8), .x = {}, .dx = matrix(kB, 2, 8)};
   a.heads = 2;

@@ -102,6 +102,19 @@ TEST_F(Arguments, RotaryArgumentsAreChecked) {
               StartsWith("[ops.head_norm_rope] 2 positions, x (3, 8)"));
 }
 
+TEST_F(Arguments, SequencesAreSquareWhereEachHasQueriesAndAsManyKeys) {
+  const SequenceLayout whole = SequenceLayout::make(context_, {2, 3, 1});
+  EXPECT_TRUE(whole.is_square());
+  EXPECT_EQ(whole.max_queries(), 3);
+  EXPECT_FALSE(SequenceLayout::make(context_, {2, 0, 1}).is_square());
+  const SequenceLayout cached = SequenceLayout::make(context_, {2, 1}, {0, 2}, {2, 4});
+  EXPECT_FALSE(cached.is_square());
+  EXPECT_EQ(cached.max_queries(), 2);
+  const SequenceLayout none = SequenceLayout::make(context_, std::vector<std::int32_t>{});
+  EXPECT_FALSE(none.is_square());
+  EXPECT_EQ(none.max_queries(), 0);
+}
+
 TEST_F(Arguments, AttentionArgumentsAreChecked) {
   const auto layout = SequenceLayout::make(context_, {2});
   const auto attend = [&](const Tensor& q, const Tensor& k, const Tensor& v, const SequenceLayout& l) {
