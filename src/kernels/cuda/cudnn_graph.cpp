@@ -41,9 +41,13 @@ CudnnLibrary load() {
   if (library.name == nullptr) library.missing = library.path + " has no " #name;
   HONE_CUDNN_FUNCTIONS(HONE_FUNCTION)
 #undef HONE_FUNCTION
-  // 9.18 mended what ragged offsets did to the workspace on Hopper (TransformerEngine#2186)
-  if (library.missing.empty() && library.cudnnGetVersion() < 91900)
-    library.missing = fmt::format("{} is cuDNN {}, older than 9.19", library.path, library.cudnnGetVersion());
+  // 9.18 mended what ragged offsets did to the workspace on Hopper (TransformerEngine#2186). 9.21 has
+  // operations of its own for masks and softmax, and 9.28.1 no engine for this graph whose lengths are left
+  // open; it takes it with lengths, but compiles for 3 s for each.
+  if (const std::size_t version = library.missing.empty() ? library.cudnnGetVersion() : 0;
+      version > 0 && (version < 91900 || version >= 92100))
+    library.missing =
+        fmt::format("{} is cuDNN {}, and attention is asked of 9.19 and 9.20", library.path, version);
   return library;
 }
 #endif
