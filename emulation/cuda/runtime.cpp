@@ -10,7 +10,6 @@
 #include <mutex>
 #include <numeric>
 #include <random>
-#include <set>
 #include <string>
 #include <thread>
 
@@ -49,8 +48,9 @@ struct Runtime {
   CUstream_st legacy;
   // cudaFuncAttributeMaxDynamicSharedMemorySize, of each card
   std::map<std::pair<int, const void*>, int> dynamic_shared;
-  std::set<void*> pinned;
-  std::uint32_t blocks = 1;  // that ever ran, and 1
+  std::map<void*, std::size_t> pinned;  // their sizes
+  std::size_t pinned_bytes = 0;         // their sum
+  std::uint32_t blocks = 1;             // that ever ran, and 1
   cudaError_t sticky = cudaSuccess, last = cudaSuccess;
   std::string report;
   int caught = 0;
@@ -335,6 +335,11 @@ bool machine_is(std::string_view what) {
   const char* machine = std::getenv("HONE_CUDA_EMULATED_MACHINE");
   return machine != nullptr && machine == what;
 }
+/// Bytes.
+std::size_t bytes_in(const char* variable, std::size_t if_absent) {
+  const char* value = std::getenv(variable);
+  return value != nullptr ? static_cast<std::size_t>(std::strtoull(value, nullptr, 10)) : if_absent;
+}
 }  // namespace
 
 cudaError_t cudaDriverGetVersion(int* version) {
@@ -365,7 +370,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
   const Generation& g = generation();
   *p = {};
   std::strcpy(p->name, fmt::format("emulated sm_{}", g.sm).c_str());
-  p->totalGlobalMem = std::size_t{16} << 30;
+  p->totalGlobalMem = bytes_in("HONE_CUDA_EMULATED_MEMORY", std::size_t{16} << 30);
   p->sharedMemPerBlock = kStaticSharedLimit;
   p->sharedMemPerBlockOptin = g.shared_bytes_per_block;
   p->sharedMemPerMultiprocessor = p->sharedMemPerBlockOptin + 1024;
@@ -402,7 +407,9 @@ cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   cudaDeviceProp p;
   cudaGetDeviceProperties(&p, 0);
   *total = p.totalGlobalMem;
-  *free = *total - std::min(*total, allocated_bytes());
+  const std::size_t pinned = runtime().pinned_bytes;  // which are no memory of the card
+  const std::size_t used = allocated_bytes() - pinned + bytes_in("HONE_CUDA_EMULATED_OTHERS", 0);
+  *free = *total - std::min(*total, used);
   return cudaSuccess;
 }
 cudaError_t cudaDeviceSynchronize() {
@@ -447,9 +454,12 @@ cudaError_t cudaMallocManaged(void** pointer, std::size_t size, unsigned) {
   return *pointer != nullptr ? cudaSuccess : note(cudaErrorMemoryAllocation);
 }
 cudaError_t cudaHostAlloc(void** pointer, std::size_t size, unsigned) {
+  Runtime& r = runtime();
+  const std::lock_guard lock(r.mutex);
+  const std::size_t most = bytes_in("HONE_CUDA_EMULATED_PINNED", SIZE_MAX);
+  if (size > most - std::min(most, r.pinned_bytes)) return note(cudaErrorMemoryAllocation);
   const cudaError_t status = cudaMallocManaged(pointer, size);
-  const std::lock_guard lock(runtime().mutex);
-  if (status == cudaSuccess) runtime().pinned.insert(*pointer);
+  if (status == cudaSuccess) r.pinned_bytes += r.pinned[*pointer] = size;
   return status;
 }
 cudaError_t cudaMallocHost(void** pointer, std::size_t size) {
@@ -457,7 +467,11 @@ cudaError_t cudaMallocHost(void** pointer, std::size_t size) {
 }
 cudaError_t cudaFreeHost(void* pointer) {
   const std::lock_guard lock(runtime().mutex);
-  if (pointer != nullptr && runtime().pinned.erase(pointer) == 0) return note(cudaErrorInvalidValue);
+  if (pointer == nullptr) return cudaSuccess;
+  const auto found = runtime().pinned.find(pointer);
+  if (found == runtime().pinned.end()) return note(cudaErrorInvalidValue);
+  runtime().pinned_bytes -= found->second;
+  runtime().pinned.erase(found);
   return cudaFree(pointer);
 }
 

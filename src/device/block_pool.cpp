@@ -2,9 +2,8 @@
 
 #include <algorithm>
 #include <bit>
-#include <string>
 
-#include "base/error.h"
+#include "device/out_of_memory.h"
 
 namespace hone::device {
 
@@ -116,23 +115,15 @@ void BlockPool::give_back_oldest() {
   if (oldest->second.empty()) kept_.erase(oldest);
 }
 
-void fail_out_of_memory(const MemoryLedger& ledger, std::size_t size_bytes, Purpose purpose,
-                        const std::string& state) {
-  std::string held;
-  for (std::size_t i = 0; i < kNumPurposes; ++i) {
-    const auto p = static_cast<Purpose>(i);
-    held += fmt::format("{}{} {:.1f}", i > 0 ? ", " : "", name_of(p),
-                        static_cast<double>(ledger.current(p)) / 0x1p20);
-  }
-  fail(
-      "out of memory: {:.1f} MiB more for {} were refused (held, MiB: {}{}{}); use a smaller micro_batch "
-      "or seq_len",
-      static_cast<double>(size_bytes) / 0x1p20, name_of(purpose), held, state.empty() ? "" : "; ", state);
-}
-
 std::shared_ptr<Buffer> PoolAllocator::allocate(std::size_t size_bytes, Purpose purpose) {
   const BlockPool::Block block = pool_->take(block_size(size_bytes));
-  if (block.data == nullptr) fail_out_of_memory(pool_->ledger, size_bytes, purpose, pool_->source().state());
+  if (block.data == nullptr)
+    throw OutOfMemory({.device = device_,
+                       .purpose = purpose,
+                       .asked = static_cast<std::int64_t>(size_bytes),
+                       .held = held_by_purpose(pool_->ledger),
+                       .taken = held_bytes(),
+                       .memory = pool_->source().memory()});
   return std::make_shared<PoolBuffer>(device_, pool_, block, size_bytes, purpose);
 }
 

@@ -7,9 +7,9 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <string>
 
 #include "device/memory.h"
+#include "device/memory_of.h"
 
 namespace hone::device {
 
@@ -24,8 +24,8 @@ class BlockSource {
   /// Whether blocks that are kept beyond what was ever asked for at once are to go back, for others have use
   /// for them. Else they go when there is no more.
   virtual bool is_shared() const { return true; }
-  /// What there is of memory, for who finds none: "cuda:0 has 79.1 GiB, 3.2 free". May be "".
-  virtual std::string state() const { return ""; }
+  /// What there is of memory, for who finds none.
+  virtual DeviceMemory memory() const { return {}; }
 };
 
 /// What outlives an allocator while buffers are alive: the ledger and the kept blocks. Safe to use from
@@ -70,10 +70,6 @@ class BlockPool {
   std::size_t kept_bytes_ = 0, in_use_ = 0, asked_ = 0, most_asked_ = 0;
   std::uint64_t freed_ = 0;
 };
-
-/// Throws Error(kUser): what was asked for, what is held by purpose, and the source's state.
-[[noreturn]] void fail_out_of_memory(const MemoryLedger& ledger, std::size_t size_bytes, Purpose purpose,
-                                     const std::string& state);
 
 /// An allocator over a pool: rounds sizes up so that freed blocks find new users.
 class PoolAllocator final : public Allocator {

@@ -92,7 +92,7 @@ class GuardedRange {
     base_ = static_cast<std::byte*>(mapped);
     begin_address = base_;
     end_address = base_ + kSize;
-    struct sigaction action {};
+    struct sigaction action{};
     action.sa_sigaction = tell;
     action.sa_flags = SA_SIGINFO | static_cast<int>(SA_RESETHAND);  // then it faults once more, for good
     ::sigaction(SIGSEGV, &action, nullptr);
@@ -216,6 +216,12 @@ GuardedStream::GuardedStream(int num_threads, int first_core)
 void GuardedStream::upload(std::span<const std::byte> from, void* to) {
   const Open open;
   CpuStream::upload(from, to);
+}
+
+void GuardedStream::upload(std::shared_ptr<Buffer> from, void* to) {
+  downloads_->arrive(downloads_->last());  // which this stream does before
+  const Open open;
+  CpuStream::upload(std::move(from), to);
 }
 
 void GuardedStream::download(const void* from, std::shared_ptr<Buffer> to) {

@@ -19,6 +19,7 @@ class GuardedStream final : public CpuStream {
   explicit GuardedStream(int num_threads, int first_core = 0);
 
   void upload(std::span<const std::byte> from, void* to) override;
+  void upload(std::shared_ptr<Buffer> from, void* to) override;
   void download(const void* from, std::shared_ptr<Buffer> to) override;
   void fill(void* to, std::uint8_t value, std::size_t size_bytes) override;
   void copy(const void* from, void* to, std::size_t size_bytes) override;

@@ -57,6 +57,7 @@ class CpuMemory final : public BlockSource {
  public:
   void* map(std::size_t size) override { return map_block(size); }
   void unmap(void* block, std::size_t size) noexcept override { unmap_block(block, size); }
+  DeviceMemory memory() const override { return memory_of({}); }
 };
 
 class MetaBuffer final : public Buffer {

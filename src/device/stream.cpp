@@ -47,6 +47,16 @@ void* Stream::shared_workspace(std::size_t size_bytes) {
   return grow(shared_workspace_, size_bytes);
 }
 
+std::shared_ptr<Buffer> Stream::counted(std::shared_ptr<Buffer> memory, Purpose purpose) const {
+  struct Counted {
+    std::shared_ptr<Buffer> memory;
+    LedgerEntry entry;
+  };
+  const std::shared_ptr<const void> owner(
+      new Counted{memory, LedgerEntry(host_ledger_, purpose, memory->size_bytes())});
+  return Buffer::wrap(memory->device(), memory->data(), memory->size_bytes(), owner);
+}
+
 void Stream::release_workspaces() {
   for (auto& w : workspaces_) w.reset();
   shared_workspace_.reset();
@@ -59,6 +69,10 @@ CpuStream::CpuStream(std::shared_ptr<Allocator> allocator, int num_threads, int 
 
 void CpuStream::upload(std::span<const std::byte> from, void* to) {
   if (!from.empty()) std::memcpy(to, from.data(), from.size());
+}
+
+void CpuStream::upload(std::shared_ptr<Buffer> from, void* to) {
+  if (from->size_bytes() > 0) std::memcpy(to, from->data(), from->size_bytes());
 }
 
 void CpuStream::download(const void* from, std::shared_ptr<Buffer> to) {
@@ -86,11 +100,15 @@ std::shared_ptr<Buffer> CpuStream::host_memory(std::size_t size_bytes) {
   return pageable_memory(size_bytes);
 }
 
+std::shared_ptr<Buffer> CpuStream::pinned_memory(std::size_t size_bytes, Purpose purpose) {
+  return counted(host_memory(size_bytes), purpose);
+}
+
 MetaStream::MetaStream(int num_threads, DeviceType stands_for)
     : Stream(make_allocator({DeviceType::kMeta, 0, stands_for}), num_threads) {}
 
 void MetaStream::download(const void*, std::shared_ptr<Buffer> to) {
-  std::memset(to->data(), 0, to->size_bytes());
+  if (to->data() != nullptr) std::memset(to->data(), 0, to->size_bytes());  // pinned_memory() has no bytes
 }
 
 std::shared_ptr<const Event> MetaStream::record() {
@@ -100,6 +118,10 @@ std::shared_ptr<const Event> MetaStream::record() {
 
 std::shared_ptr<Buffer> MetaStream::host_memory(std::size_t size_bytes) {
   return pageable_memory(size_bytes);
+}
+
+std::shared_ptr<Buffer> MetaStream::pinned_memory(std::size_t size_bytes, Purpose purpose) {
+  return counted(Buffer::wrap(device(), nullptr, size_bytes, nullptr), purpose);
 }
 
 }  // namespace hone::device

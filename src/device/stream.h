@@ -58,13 +58,18 @@ class Stream {
   /// Whether nothing is computed here: a kernel takes the scratch memory that it would need, so that it is
   /// counted, and returns; a verb does nothing, and what is downloaded is 0.
   bool is_meta() const { return device().type == DeviceType::kMeta; }
+  /// What is held of pinned_memory().
+  MemoryLedger& host_ledger() const { return *host_ledger_; }
 
   // The verbs. Device memory is of this stream's device; its addresses are null on the meta device.
 
   /// Host to device. `from` is the caller's again on return.
   virtual void upload(std::span<const std::byte> from, void* to) = 0;
-  /// Device to host, into all of `to`, which is of host_memory() and holds nothing yet until an Event
-  /// recorded afterwards is done. The stream holds it as long as it needs it.
+  /// The same without a stop on the way: all of `from`, which is of host_memory() or pinned_memory(), and
+  /// stays as it is until an Event recorded afterwards is done. The stream holds it as long as it needs it.
+  virtual void upload(std::shared_ptr<Buffer> from, void* to) = 0;
+  /// Device to host, into all of `to`, which is of host_memory() or pinned_memory() and holds nothing yet
+  /// until an Event recorded afterwards is done. The stream holds it as long as it needs it.
   virtual void download(const void* from, std::shared_ptr<Buffer> to) = 0;
   /// Sets every byte.
   virtual void fill(void* to, std::uint8_t value, std::size_t size_bytes) = 0;
@@ -81,6 +86,9 @@ class Stream {
   /// Host memory that the device reaches without a stop on the way (pinned, where there is such a thing),
   /// uninitialised. Not counted by the ledger.
   virtual std::shared_ptr<Buffer> host_memory(std::size_t size_bytes) = 0;
+  /// The same to be held for long: of just this size, and counted by host_ledger(). Null on the meta device.
+  /// Throws Error(kUser) where the machine gives no more.
+  virtual std::shared_ptr<Buffer> pinned_memory(std::size_t size_bytes, Purpose purpose) = 0;
   /// Whether device memory is host memory, so that a host that has waited for the stream may read and write
   /// it in place. For tensor/transfer.h, which saves a copy then; nobody else asks.
   virtual bool shares_host_memory() const = 0;
@@ -105,10 +113,13 @@ class Stream {
  protected:
   /// The last two are the Team's.
   Stream(std::shared_ptr<Allocator> allocator, int num_threads, int first_core = 0);
+  /// Memory of the host as pinned_memory() gives it: held, and counted, as long as the buffer lives.
+  std::shared_ptr<Buffer> counted(std::shared_ptr<Buffer> memory, Purpose purpose) const;
 
  private:
   void* grow(std::shared_ptr<Buffer>& buffer, std::size_t size_bytes);
   std::shared_ptr<Allocator> allocator_;
+  std::shared_ptr<MemoryLedger> host_ledger_ = std::make_shared<MemoryLedger>();
   std::unique_ptr<Team> team_;
   std::vector<std::shared_ptr<Buffer>> workspaces_;
   std::shared_ptr<Buffer> shared_workspace_;
@@ -121,6 +132,7 @@ class CpuStream : public Stream {
   CpuStream(std::shared_ptr<Allocator> allocator, int num_threads, int first_core = 0);
 
   void upload(std::span<const std::byte> from, void* to) override;
+  void upload(std::shared_ptr<Buffer> from, void* to) override;
   void download(const void* from, std::shared_ptr<Buffer> to) override;
   void fill(void* to, std::uint8_t value, std::size_t size_bytes) override;
   void copy(const void* from, void* to, std::size_t size_bytes) override;
@@ -128,6 +140,7 @@ class CpuStream : public Stream {
   void wait(const Event& event) override;
   void synchronize() override {}
   std::shared_ptr<Buffer> host_memory(std::size_t size_bytes) override;
+  std::shared_ptr<Buffer> pinned_memory(std::size_t size_bytes, Purpose purpose) override;
   bool shares_host_memory() const override { return true; }
 };
 
@@ -137,6 +150,7 @@ class MetaStream final : public Stream {
   explicit MetaStream(int num_threads, DeviceType stands_for = DeviceType::kCpu);
 
   void upload(std::span<const std::byte>, void*) override {}
+  void upload(std::shared_ptr<Buffer>, void*) override {}
   void download(const void* from, std::shared_ptr<Buffer> to) override;
   void fill(void*, std::uint8_t, std::size_t) override {}
   void copy(const void*, void*, std::size_t) override {}
@@ -144,6 +158,7 @@ class MetaStream final : public Stream {
   void wait(const Event&) override {}
   void synchronize() override {}
   std::shared_ptr<Buffer> host_memory(std::size_t size_bytes) override;
+  std::shared_ptr<Buffer> pinned_memory(std::size_t size_bytes, Purpose purpose) override;
   bool shares_host_memory() const override { return false; }
 };
 

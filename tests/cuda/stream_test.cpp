@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <cstring>
 #include <thread>
 
 #include "base/error.h"
@@ -64,6 +65,34 @@ TEST_P(CudaStreams, BytesGoThereAndBackInOrder) {
     EXPECT_EQ(bytes_of(*back), want) << n;
     EXPECT_EQ(bytes_of(*filled), std::vector<std::byte>(n, std::byte{0xab})) << n;
   }
+}
+
+TEST_P(CudaStreams, PinnedMemoryGoesThereAndBackWithoutAStop) {
+  const auto stream = make_stream(kCard), other = make_stream(kCard);
+  constexpr std::size_t kSize = 100'000;
+  auto pinned = stream->pinned_memory(kSize, Purpose::kOptimizer);
+  EXPECT_EQ(stream->host_ledger().current(Purpose::kOptimizer), static_cast<std::int64_t>(kSize));
+  EXPECT_EQ(stream->allocator().ledger().current_total(), 0);
+  const auto there = stream->allocator().allocate(kSize, Purpose::kData);
+  other->wait(*stream->record());
+  for (int round = 0; round < 20; ++round) {
+    std::memset(pinned->data(), round, kSize);
+    other->upload(pinned, there->data());
+    stream->wait(*other->record());
+    const auto back = stream->host_memory(kSize);
+    stream->download(there->data(), back);
+    stream->fill(there->data(), 0xab, kSize);
+    stream->download(there->data(), pinned);
+    const auto done = stream->record();
+    other->wait(*done);
+    done->wait();
+    EXPECT_EQ(bytes_of(*back), std::vector<std::byte>(kSize, std::byte(round)));
+    EXPECT_EQ(bytes_of(*pinned), std::vector<std::byte>(kSize, std::byte{0xab}));
+  }
+  stream->synchronize();  // lets go of what was on its way
+  other->synchronize();
+  pinned.reset();
+  EXPECT_EQ(stream->host_ledger().current_total(), 0);
 }
 
 TEST_P(CudaStreams, MemoryThatIsLetGoOfIsTheNextOnesAfterItsLastUse) {
@@ -162,9 +191,7 @@ TEST(CudaDevice, ReportsTheCard) {
 }
 
 TEST(CudaDevice, ACardThatIsNotThere) {
-  EXPECT_THAT(error_of([] {
-                (void)make_stream({DeviceType::kCuda, 99});
-              }),
+  EXPECT_THAT(error_of([] { (void)make_stream({DeviceType::kCuda, 99}); }),
               HasSubstr("device cuda:99: there "));
 }
 

@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "base/error.h"
+#include "device/out_of_memory.h"
 #include "device/stream.h"
 
 namespace hone::device {
@@ -65,6 +66,67 @@ TEST(TwoCards, StreamsOfOneThread) {
   ::unsetenv("HONE_GUARDED");
   ::unsetenv("HONE_CUDA_EMULATED_CARDS");
 }
+
+/// A card of 3 GiB, of which other programs hold 1.5; 64 MiB of the host may be pinned.
+class SmallMachine : public testing::TestWithParam<bool> {
+ protected:
+  void SetUp() override {
+    ::setenv("HONE_GUARDED", GetParam() ? "1" : "0", 1);
+    ::setenv("HONE_CUDA_EMULATED_MEMORY", "3221225472", 1);
+    ::setenv("HONE_CUDA_EMULATED_OTHERS", "1610612736", 1);
+    ::setenv("HONE_CUDA_EMULATED_PINNED", "67108864", 1);
+  }
+  void TearDown() override {
+    for (const char* name :
+         {"GUARDED", "CUDA_EMULATED_MEMORY", "CUDA_EMULATED_OTHERS", "CUDA_EMULATED_PINNED"})
+      ::unsetenv((std::string("HONE_") + name).c_str());
+  }
+};
+
+TEST_P(SmallMachine, OutOfMemorySaysWhatOthersHold) {
+  const auto stream = make_stream({DeviceType::kCuda, 0});
+  const auto held = stream->allocator().allocate(std::size_t{512} << 20, Purpose::kWeights);
+  try {
+    (void)stream->allocator().allocate(std::size_t{1200} << 20, Purpose::kActivations);
+    ADD_FAILURE() << "more than there is";
+  } catch (const OutOfMemory& error) {
+    EXPECT_EQ(error.facts().asked, std::int64_t{1200} << 20);
+    EXPECT_EQ(error.facts().taken, std::int64_t{512} << 20);
+    EXPECT_EQ(error.facts().memory.available, std::int64_t{1024} << 20);
+    EXPECT_EQ(error.facts().others(), std::int64_t{1536} << 20);
+    EXPECT_THAT(error.what(),
+                testing::HasSubstr("1200.0 MiB more for activations were refused (held, MiB: weights 512.0"));
+    EXPECT_THAT(error.what(),
+                testing::HasSubstr(
+                    "cuda:0 has 3.0 GiB, 1.0 free, 1.5 held by other programs (nvidia-smi lists them)"));
+  }
+  ::setenv("HONE_CUDA_EMULATED_OTHERS", "268435456", 1);  // as much as a driver may take for this program
+  try {
+    (void)stream->allocator().allocate(std::size_t{2800} << 20, Purpose::kActivations);
+    ADD_FAILURE() << "more than there is";
+  } catch (const OutOfMemory& error) {
+    EXPECT_EQ(std::string(error.what()).find("other programs"), std::string::npos) << error.what();
+  }
+}
+
+TEST_P(SmallMachine, PinnedMemoryThatIsRefused) {
+  const auto stream = make_stream({DeviceType::kCuda, 0});
+  const auto held = stream->pinned_memory(std::size_t{60} << 20, Purpose::kOptimizer);
+  EXPECT_EQ(stream->host_ledger().current(Purpose::kOptimizer), std::int64_t{60} << 20);
+  try {
+    (void)stream->pinned_memory(std::size_t{8} << 20, Purpose::kOptimizer);
+    ADD_FAILURE() << "more than there is";
+  } catch (const OutOfMemory& error) {
+    EXPECT_THAT(error.what(),
+                testing::HasSubstr("out of memory of the host: 8.0 MiB more of pinned memory for optimizer "
+                                   "were refused (60.0 MiB are held so; the host has "));
+    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
+  }
+  (void)stream->pinned_memory(std::size_t{4} << 20, Purpose::kOptimizer);  // goes on
+}
+
+INSTANTIATE_TEST_SUITE_P(, SmallMachine, testing::Bool(),
+                         [](const auto& test) { return test.param ? "Guarded" : "Pooled"; });
 
 }  // namespace
 }  // namespace hone::device

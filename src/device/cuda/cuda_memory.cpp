@@ -7,6 +7,7 @@
 #include "device/block_pool.h"
 #include "device/cuda/check.h"
 #include "device/guarded_stream.h"
+#include "device/out_of_memory.h"
 
 namespace hone::device {
 
@@ -14,14 +15,6 @@ using cuda::check;
 using cuda::use_device;
 
 namespace {
-
-/// "cuda:0 has 79.1 GiB, 3.2 free".
-std::string state_of(int index) {
-  std::size_t free = 0, total = 0;
-  if (cudaMemGetInfo(&free, &total) != cudaSuccess) return "";
-  return fmt::format("cuda:{} has {:.1f} GiB, {:.1f} free", index, static_cast<double>(total) / 0x1p30,
-                     static_cast<double>(free) / 0x1p30);
-}
 
 constexpr std::size_t kLeftToDriver = std::size_t{256} << 20;
 
@@ -51,7 +44,7 @@ class CardMemory final : public BlockSource {
   /// cudaFree waits for all that the card does, and cudaMalloc takes up to a millisecond: a step whose batch
   /// has another length than the last would do both for most of its tensors.
   bool is_shared() const override { return false; }
-  std::string state() const override { return state_of(index_); }
+  DeviceMemory memory() const override { return memory_of({DeviceType::kCuda, index_}); }
 
  private:
   int index_;
@@ -85,7 +78,12 @@ class SingleAllocator final : public Allocator {
     const cudaError_t status = cudaMallocAsync(&data, std::max<std::size_t>(size_bytes, 1), stream_->get());
     if (status == cudaErrorMemoryAllocation) {
       (void)cudaGetLastError();
-      fail_out_of_memory(*ledger_, size_bytes, purpose, state_of(device_.index));
+      throw OutOfMemory({.device = device_,
+                         .purpose = purpose,
+                         .asked = static_cast<std::int64_t>(size_bytes),
+                         .held = held_by_purpose(*ledger_),
+                         .taken = ledger_->current_total(),
+                         .memory = memory_of(device_)});
     }
     check(status, "cudaMallocAsync");
     return std::make_shared<SingleBuffer>(device_, data, size_bytes, stream_, ledger_, purpose);
@@ -123,6 +121,33 @@ std::shared_ptr<Allocator> make_cuda_allocator(Device device) {
   return make_cuda_allocator(device, std::make_shared<CudaStreamHandle>(device.index));
 }
 
+namespace {
+
+/// Throws OutOfMemory.
+void* pin(std::size_t size_bytes, Purpose purpose, const MemoryLedger& held) {
+  void* data = nullptr;
+  const cudaError_t status = cudaMallocHost(&data, std::max<std::size_t>(size_bytes, 1));
+  if (status == cudaErrorMemoryAllocation) {
+    (void)cudaGetLastError();
+    throw OutOfMemory({.pinned = true,
+                       .purpose = purpose,
+                       .asked = static_cast<std::int64_t>(size_bytes),
+                       .held = held_by_purpose(held),
+                       .taken = held.current_total(),
+                       .memory = memory_of({})});
+  }
+  check(status, "cudaMallocHost");
+  return data;
+}
+
+}  // namespace
+
+std::shared_ptr<Buffer> pin_memory(std::size_t size_bytes, Purpose purpose, const MemoryLedger& held) {
+  void* data = pin(size_bytes, purpose, held);
+  const std::shared_ptr<void> owner(data, [](void* pinned) { (void)cudaFreeHost(pinned); });
+  return Buffer::wrap({DeviceType::kCpu, 0}, data, size_bytes, owner);
+}
+
 struct PinnedPool::Memory {
   std::shared_ptr<PinnedPool> pool;
   void* data;
@@ -148,7 +173,7 @@ std::shared_ptr<Buffer> PinnedPool::take(std::size_t size_bytes) {
       kept.pop_back();
     }
   }
-  if (data == nullptr) check(cudaMallocHost(&data, size), "cudaMallocHost");
+  if (data == nullptr) data = pin(size, Purpose::kData, MemoryLedger());
   auto memory = std::make_shared<Memory>(shared_from_this(), data, size_class);
   return Buffer::wrap({DeviceType::kCpu, 0}, data, size_bytes, std::move(memory));
 }

@@ -32,6 +32,9 @@ class CudaStreamHandle {
 /// what is not his.
 std::shared_ptr<Allocator> make_cuda_allocator(Device device, std::shared_ptr<CudaStreamHandle> stream);
 
+/// Pinned host memory of just this size. Throws OutOfMemory; `held`: what is pinned so by now.
+std::shared_ptr<Buffer> pin_memory(std::size_t size_bytes, Purpose purpose, const MemoryLedger& held);
+
 /// Pinned host memory, kept for the next user: pinning takes the driver some 0.3 ms a MiB and stops the card.
 class PinnedPool : public std::enable_shared_from_this<PinnedPool> {
  public:

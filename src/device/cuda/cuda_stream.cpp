@@ -101,6 +101,13 @@ void CudaStream::upload(std::span<const std::byte> from, void* to) {
   }
 }
 
+void CudaStream::upload(std::shared_ptr<Buffer> from, void* to) {
+  if (from->size_bytes() == 0) return;
+  use_device(card_.index);
+  check(cudaMemcpyAsync(to, from->data(), from->size_bytes(), cudaMemcpyHostToDevice, handle()), "upload");
+  hold(std::move(from));
+}
+
 void CudaStream::download(const void* from, std::shared_ptr<Buffer> to) {
   if (to->size_bytes() == 0) return;
   use_device(card_.index);
@@ -142,6 +149,11 @@ void CudaStream::synchronize() {
 std::shared_ptr<Buffer> CudaStream::host_memory(std::size_t size_bytes) {
   use_device(card_.index);
   return pinned_->take(size_bytes);
+}
+
+std::shared_ptr<Buffer> CudaStream::pinned_memory(std::size_t size_bytes, Purpose purpose) {
+  use_device(card_.index);
+  return counted(pin_memory(size_bytes, purpose, host_ledger()), purpose);
 }
 
 void CudaStream::begin_kernel() {

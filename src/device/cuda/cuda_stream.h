@@ -25,6 +25,7 @@ class CudaStream final : public Stream {
   ~CudaStream() override;
 
   void upload(std::span<const std::byte> from, void* to) override;
+  void upload(std::shared_ptr<Buffer> from, void* to) override;
   void download(const void* from, std::shared_ptr<Buffer> to) override;
   void fill(void* to, std::uint8_t value, std::size_t size_bytes) override;
   void copy(const void* from, void* to, std::size_t size_bytes) override;
@@ -32,6 +33,7 @@ class CudaStream final : public Stream {
   void wait(const Event& event) override;
   void synchronize() override;
   std::shared_ptr<Buffer> host_memory(std::size_t size_bytes) override;
+  std::shared_ptr<Buffer> pinned_memory(std::size_t size_bytes, Purpose purpose) override;
   bool shares_host_memory() const override { return false; }
   void begin_kernel() override;
 
