@@ -504,6 +504,7 @@ struct AdamWArgs {
   std::int64_t n = 0;
   DType grad_dtype = DType::kF32;
   std::uint64_t rounding_seed = 0;  // of a bf16 master
+  std::int64_t first_index = 0;     // of these elements in their tensor, by which a bf16 master is rounded
   float beta1 = 0.9F, beta2 = 0.999F, eps = 1e-8F, weight_decay = 0;
   float rate_scale = 1;  // of this tensor: its rate is rate_scale * scalars->learning_rate
   const StepScalars* scalars = nullptr;
@@ -522,6 +523,7 @@ struct SgdArgs {
   float rate_scale = 1;             // as in AdamWArgs
   bool first = false;               // the buffer holds nothing yet
   std::uint64_t rounding_seed = 0;  // of a bf16 master
+  std::int64_t first_index = 0;     // as in AdamWArgs
   const StepScalars* scalars = nullptr;
 };
 

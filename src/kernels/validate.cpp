@@ -395,7 +395,7 @@ void validate(const FinishNormArgs& a) {
 void validate(const AdamWArgs& a) {
   const Arguments check(a);
   check.stored("grad", a.grad_dtype);
-  check.sizes({a.n});
+  check.sizes({a.n, a.first_index});
   check.number("beta1", a.beta1, 0, 1);
   check.number("beta2", a.beta2, 0, 1);
   check.number("eps", a.eps, 0, kAny);
@@ -413,7 +413,7 @@ void validate(const SgdArgs& a) {
   check.stored("grad", a.grad_dtype);
   check.stored("master", a.master_dtype);
   check.holds(!a.has_weight || a.master_dtype == DType::kF32, "a bf16 master beside a weight");
-  check.sizes({a.n});
+  check.sizes({a.n, a.first_index});
   check.number("momentum", a.momentum, 0, kAny);
   check.number("weight_decay", a.weight_decay, 0, kAny);
   check.number("rate_scale", a.rate_scale, 0, kAny);

@@ -65,7 +65,7 @@ template <class Isa, class Args>
     for (Index i = 0; i < n; i++) {
       std::uint32_t bits = 0;
       __builtin_memcpy(&bits, &from[i], sizeof bits);
-      to[i] = round_at_random(bits, rounding_bits(key, begin + i));
+      to[i] = round_at_random(bits, rounding_bits(key, a.first_index + begin + i));
     }
     return;
   }

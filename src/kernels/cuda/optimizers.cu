@@ -89,8 +89,9 @@ __device__ __forceinline__ void store_master(const Args& a, __nv_bfloat16, Index
   float rounded[kPack];  // which are bf16 as they are
 #pragma unroll
   for (int i = 0; i < kPack; ++i)
-    rounded[i] = __uint_as_float(
-        static_cast<unsigned>(round_at_random(__float_as_uint(v[i]), rounding_bits(key, at + i))) << 16);
+    rounded[i] = __uint_as_float(static_cast<unsigned>(round_at_random(
+                                     __float_as_uint(v[i]), rounding_bits(key, a.first_index + at + i)))
+                                 << 16);
   store(static_cast<__nv_bfloat16*>(a.master) + at, n, vectors, rounded);
 }
 

@@ -36,7 +36,10 @@ class Masters {
  public:
   template <typename Args>
   Masters(const Args& a)
-      : data_(a.master), dtype_(a.master_dtype), key_(rounding_key(a.rounding_seed, a.scalars->step)) {}
+      : data_(a.master),
+        dtype_(a.master_dtype),
+        key_(rounding_key(a.rounding_seed, a.scalars->step)),
+        first_(a.first_index) {}
   float load(std::int64_t i) const { return reference::load(data_, dtype_, i); }
   void store(std::int64_t i, double value) const {
     const auto f = static_cast<float>(value);
@@ -44,13 +47,14 @@ class Masters {
       static_cast<float*>(data_)[i] = f;
     else
       static_cast<std::uint16_t*>(data_)[i] =
-          round_at_random(std::bit_cast<std::uint32_t>(f), rounding_bits(key_, i));
+          round_at_random(std::bit_cast<std::uint32_t>(f), rounding_bits(key_, first_ + i));
   }
 
  private:
   void* data_;
   DType dtype_;
   std::uint32_t key_;
+  std::int64_t first_;
 };
 
 /// A block of AdamW's moments as numbers: from memory when made, back to it by store().
