@@ -1,5 +1,6 @@
 // hone::AutoModelForCausalLM, hone::ModelOutput and hone::AdamW over the rooms model and train.
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 
 #include "base/error.h"
@@ -190,8 +191,11 @@ void AutoModelForCausalLM::set_parameter(const std::string& name, std::span<cons
   staging.send();
   impl_->overwritten.insert(name);
   if (impl_->optimizer == nullptr) return;
-  if (const Tensor master = impl_->optimizer->separate_master(p); master.defined())
-    upload_bytes(impl_->context.stream(), std::as_bytes(values), master);
+  if (const Tensor master = impl_->optimizer->separate_master(p); master.defined()) {
+    Staging whole(impl_->context.stream(), master);
+    std::memcpy(whole.data(), values.data(), values.size_bytes());
+    whole.send();
+  }
 }
 
 AdamW::AdamW(AutoModelForCausalLM& model, const AdamWOptions& options) {

@@ -82,4 +82,10 @@ Tensor Tensor::detach() const {
   return t;
 }
 
+std::shared_ptr<device::Buffer> Tensor::as_buffer() const {
+  HONE_CHECK(is_contiguous(), "a tensor {} with rows {} elements apart as a buffer", shape_.str(),
+             row_stride_);
+  return device::Buffer::wrap(device(), data(), size_bytes(), buffer_);
+}
+
 }  // namespace hone

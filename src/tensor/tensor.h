@@ -75,6 +75,8 @@ class Tensor {
   Tensor columns(std::int64_t begin, std::int64_t end) const;
   /// This tensor without its gradient slot.
   Tensor detach() const;
+  /// The bytes of a contiguous tensor as a buffer, which holds this one's.
+  std::shared_ptr<device::Buffer> as_buffer() const;
 
   /// The place where this value's gradient gathers; null where none is wanted.
   const std::shared_ptr<ops::GradSlot>& grad_slot() const { return grad_slot_; }

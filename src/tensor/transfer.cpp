@@ -4,6 +4,12 @@ namespace hone {
 
 namespace {
 
+/// Beside a device that has memory of its own.
+bool is_of_host(const device::Stream& stream, const Tensor& tensor) {
+  return tensor.defined() && tensor.device().type == device::DeviceType::kCpu &&
+         stream.device().type == device::DeviceType::kCuda;
+}
+
 void check(const device::Stream& stream, const Tensor& tensor) {
   HONE_CHECK(tensor.defined() && tensor.is_contiguous() && tensor.device() == stream.device(),
              "the bytes of a tensor {} that is not contiguous, or not on {}",
@@ -32,6 +38,20 @@ void fill_with_zeros(device::Stream& stream, const Tensor& tensor) {
   stream.fill(tensor.data(), 0, tensor.size_bytes());
 }
 
+void bring(device::Stream& stream, const Tensor& from, const Tensor& to) {
+  check(stream, to);
+  HONE_CHECK(from.shape() == to.shape() && from.dtype() == to.dtype(), "{} {} brought to {} {}",
+             name_of(from.dtype()), from.shape().str(), name_of(to.dtype()), to.shape().str());
+  stream.upload(from.as_buffer(), to.data());
+}
+
+void bring_back(device::Stream& stream, const Tensor& from, const Tensor& to) {
+  check(stream, from);
+  HONE_CHECK(from.shape() == to.shape() && from.dtype() == to.dtype(), "{} {} brought back to {} {}",
+             name_of(from.dtype()), from.shape().str(), name_of(to.dtype()), to.shape().str());
+  stream.download(from.data(), to.as_buffer());
+}
+
 HostCopy::HostCopy(device::Stream& stream, const Tensor& from) : dtype_(from.dtype()) {
   check(stream, from);
   memory_ = stream.host_memory(from.size_bytes());
@@ -50,9 +70,10 @@ void HostCopy::check_type(DType wanted) const {
 }
 
 HostView::HostView(device::Stream& stream, const Tensor& tensor) : tensor_(tensor) {
-  check(stream, tensor);
+  const bool in_place = stream.shares_host_memory() || is_of_host(stream, tensor);
+  if (!is_of_host(stream, tensor)) check(stream, tensor);
   if (stream.is_meta()) return;
-  if (stream.shares_host_memory()) {
+  if (in_place) {
     stream.synchronize();
     bytes_ = {static_cast<const std::byte*>(tensor.data()), tensor.size_bytes()};
   } else {
@@ -62,9 +83,10 @@ HostView::HostView(device::Stream& stream, const Tensor& tensor) : tensor_(tenso
 }
 
 Staging::Staging(device::Stream& stream, const Tensor& target) : stream_(&stream), target_(target) {
-  check(stream, target);
+  const bool in_place = stream.shares_host_memory() || is_of_host(stream, target);
+  if (!is_of_host(stream, target)) check(stream, target);
   if (stream.is_meta()) return;
-  if (stream.shares_host_memory()) {
+  if (in_place) {
     stream.synchronize();
     bytes_ = {static_cast<std::byte*>(target.data()), target.size_bytes()};
   } else {

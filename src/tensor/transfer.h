@@ -19,6 +19,15 @@ void copy_bytes(device::Stream& stream, const Tensor& from, const Tensor& to);
 /// Sets all elements to 0.
 void fill_with_zeros(device::Stream& stream, const Tensor& tensor);
 
+// Tensors whose bytes lie in memory of the host beside a device of its own (Stream::pinned_memory), in the
+// order of a stream: until an event recorded afterwards is done, what is brought is not written, and what is
+// brought back not read.
+
+/// to = from, which is of the host.
+void bring(device::Stream& stream, const Tensor& from, const Tensor& to);
+/// to = from; `to` is of the host.
+void bring_back(device::Stream& stream, const Tensor& from, const Tensor& to);
+
 /// Bytes of a tensor on their way to the host. The tensor may be written and let go of meanwhile.
 class HostCopy {
  public:
@@ -40,8 +49,9 @@ class HostCopy {
   DType dtype_ = DType::kF32;
 };
 
-/// The bytes of a tensor for the host to read now: in place where the device's memory is the host's, else a
-/// copy that it waits for. The tensor must not be written meanwhile. Empty on the meta device.
+/// The bytes of a tensor for the host to read now: in place where the device's memory, or the tensor's, is
+/// the host's, else a copy that it waits for. The tensor must not be written meanwhile. Empty on the meta
+/// device.
 class HostView {
  public:
   HostView(device::Stream& stream, const Tensor& tensor);
@@ -54,8 +64,8 @@ class HostView {
   std::span<const std::byte> bytes_;
 };
 
-/// Host memory for all bytes of a tensor, to be written whole and then sent: the tensor's own where the
-/// device's memory is the host's. Empty on the meta device.
+/// Host memory for all bytes of a tensor, to be written whole and then sent: the tensor's own where that, or
+/// the device's, is the host's. Empty on the meta device.
 class Staging {
  public:
   Staging(device::Stream& stream, const Tensor& target);

@@ -10,7 +10,8 @@ MemoryForecast held_memory(const ops::Context& context, const model::ParameterSe
                            bool gradients_stay) {
   const auto& ledger = context.ledger();
   MemoryForecast held{.weights = ledger.current(device::Purpose::kWeights),
-                      .optimizer = ledger.current(device::Purpose::kOptimizer)};
+                      .optimizer = ledger.current(device::Purpose::kOptimizer),
+                      .pinned = context.stream().host_ledger().current_total()};
   for (const auto& p : parameters.all())
     if (p.trainable && gradients_stay)
       held.gradients += p.spec.shape.numel() * static_cast<std::int64_t>(size_of(p.grad_slot->grad_dtype()));

@@ -20,6 +20,7 @@ struct MemoryForecast {
   std::int64_t activations = 0;
   std::int64_t reserve = 0;  // what the allocator may keep beyond all of these
   std::int64_t program = 0;  // what is resident besides: the program, tokenizer and data; known by measuring
+  std::int64_t pinned = 0;   // of the host's memory beside a card's: in no total
   std::int64_t total() const { return weights + optimizer + gradients + activations + reserve + program; }
 };
 

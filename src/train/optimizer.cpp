@@ -20,6 +20,11 @@ constexpr std::string_view kOptimizer = "train.optimizer";
 constexpr std::int64_t kLeastCoded = 4096;
 constexpr auto kScalarsSize = static_cast<std::int64_t>(sizeof(kernels::StepScalars));
 
+/// Of a tensor in the order of memory.
+Tensor elements(const Tensor& tensor, std::int64_t begin, std::int64_t end) {
+  return tensor.detach().reshape(Shape{tensor.numel()}).rows(begin, end);
+}
+
 /// Waits for them.
 std::vector<kernels::StepScalars> read_scalars(ops::Context& context, const Tensor& scalars) {
   const HostCopy copy(context.stream(), scalars);
@@ -62,43 +67,66 @@ Optimizer::Optimizer(ops::Context& context, model::ParameterSet& parameters, con
       scalars_(context.empty(Shape{kScalarsSize}, DType::kU8, device::Purpose::kOptimizer)) {
   const bool adamw = options.type == OptimizerOptions::Type::kAdamW;
   const auto groups = assign_groups(parameters, options.groups);
+  if (options.offload == OptimizerOptions::Offload::kHost && HostStates::are_apart(context))
+    host_ = std::make_unique<HostStates>(context, options.offload_piece_bytes);
   for (std::size_t i = 0; i < parameters.all().size(); ++i) {
     auto& p = parameters.all()[i];
     if (!p.trainable) continue;
     const auto zeros = [&](const Shape& shape, DType dtype) {
-      return context.zeros(shape, dtype, device::Purpose::kOptimizer);
+      return host_ ? host_->zeros(shape, dtype) : context.zeros(shape, dtype, device::Purpose::kOptimizer);
     };
-    Slot slot{.parameter = &p, .master = p.value.detach()};
+    Slot slot{.parameter = &p};
     slot.weight_decay = static_cast<float>(p.spec.decays() ? options.weight_decay : 0.0);
     if (groups[i] >= 0) {
       const auto& group = options.groups[static_cast<std::size_t>(groups[i])];
       slot.rate_scale = static_cast<float>(group.rate_scale);
       if (group.weight_decay) slot.weight_decay = static_cast<float>(*group.weight_decay);
     }
+    States& states = slot.states;
     if (p.value.dtype() != DType::kF32 && options.master == OptimizerOptions::Master::kF32)
-      slot.master = context.empty(p.spec.shape, DType::kF32, device::Purpose::kOptimizer);
+      states.master = host_ ? host_->zeros(p.spec.shape, DType::kF32)
+                            : context.empty(p.spec.shape, DType::kF32, device::Purpose::kOptimizer);
     slot.rounding_seed = mix_hash(hash_name(p.spec.name), options.seed);
     const std::int64_t n = p.spec.shape.numel();
     const bool coded = adamw && options.state == OptimizerOptions::State::k8Bit && n >= kLeastCoded;
     const DType dtype = coded ? DType::kU8 : DType::kF32;
-    if (adamw || options.momentum != 0) slot.first = zeros(p.spec.shape, dtype);
-    if (adamw) slot.second = zeros(p.spec.shape, dtype);
+    if (adamw || options.momentum != 0) states.first = zeros(p.spec.shape, dtype);
+    if (adamw) states.second = zeros(p.spec.shape, dtype);
     if (coded) {
       const Shape blocks{(n + kernels::kMomentBlock - 1) / kernels::kMomentBlock};
-      slot.first_scales = zeros(blocks, DType::kF32);
-      slot.second_scales = zeros(blocks, DType::kF32);
+      states.first_scales = zeros(blocks, DType::kF32);
+      states.second_scales = zeros(blocks, DType::kF32);
     }
+    if (host_ && (states.master.defined() || states.first.defined())) slot.in_host = host_->add(states, n);
+    if (!states.master.defined()) states.master = p.value.detach();
     slots_.push_back(std::move(slot));
   }
+  if (host_) host_->allocate();
 }
 
 Optimizer::Optimizer(ops::Context& context, model::CausalLM& model, const OptimizerOptions& options)
     : Optimizer(context, model.decoder().parameters(), options) {
+  std::vector<const Slot*> from_values;
   for (const auto& slot : slots_) {
     const Tensor master = separate_master(*slot.parameter);
     if (master.defined() && !model.load_stored(context, *slot.parameter, master))
-      ops::copy(context, kOptimizer, slot.parameter->value, slot.master);
+      from_values.push_back(&slot);
   }
+  if (host_) host_->begin_round();
+  for (const Slot* slot : from_values)
+    with_states(*slot, [&](std::int64_t begin, std::int64_t end, const States& states) {
+      ops::copy(context, kOptimizer, elements(slot->parameter->value, begin, end),
+                elements(states.master, 0, end - begin));
+    });
+}
+
+void Optimizer::with_states(const Slot& slot, const HostStates::Work& work) const {
+  if (!slot.in_host) return work(0, slot.parameter->value.numel(), slot.states);
+  host_->update(*slot.in_host, [&](std::int64_t begin, std::int64_t end, const States& states) {
+    States all = states;
+    if (!all.master.defined()) all.master = elements(slot.states.master, begin, end);
+    work(begin, end, all);
+  });
 }
 
 void Optimizer::send_scalars(ops::Context& context, double learning_rate) {
@@ -117,6 +145,7 @@ void Optimizer::add_square(ops::Context& context, const Tensor& grad) const {
 }
 
 UpdateResult Optimizer::step(ops::Context& context, double learning_rate, double clip, const Tensor& loss) {
+  if (host_) host_->begin_round();
   send_scalars(context, learning_rate);
   for (const auto& slot : slots_)
     if (const Tensor grad = slot.parameter->grad_slot->grad(); grad.defined()) add_square(context, grad);
@@ -149,6 +178,7 @@ void Optimizer::take_gradients(const std::function<void()>& backward, ops::Conte
 
 UpdateResult Optimizer::step_during(const std::function<void()>& backward, ops::Context& context,
                                     double learning_rate, double clip, double clip_norm, const Tensor& loss) {
+  if (host_) host_->begin_round();
   send_scalars(context, learning_rate);
   take_gradients(backward, context, [&](const Slot& slot, const Tensor& grad) {
     ops::launch(context, kOptimizer, context.kernels().finish_norm,
@@ -179,24 +209,32 @@ UpdateResult Optimizer::read_result(ops::Context& context) {
 }
 
 void Optimizer::update(ops::Context& context, const Slot& slot, const Tensor& grad) const {
+  with_states(slot, [&](std::int64_t begin, std::int64_t end, const States& states) {
+    update_elements(context, slot, elements(grad, begin, end), begin, end, states);
+  });
+}
+
+void Optimizer::update_elements(ops::Context& context, const Slot& slot, const Tensor& grad,
+                                std::int64_t begin, std::int64_t end, const States& states) const {
   const bool has_weight = has_separate_master(slot);
-  void* copy = has_weight ? slot.parameter->value.data() : nullptr;
-  const bool coded = slot.first_scales.defined();
+  void* copy = has_weight ? elements(slot.parameter->value, begin, end).data() : nullptr;
+  const bool coded = states.first_scales.defined();
   if (options_.type == OptimizerOptions::Type::kAdamW) {
     ops::launch(context, kOptimizer, context.kernels().adamw,
-                {.master = slot.master.data(),
-                 .master_dtype = slot.master.dtype(),
+                {.master = states.master.data(),
+                 .master_dtype = states.master.dtype(),
                  .weight = copy,
                  .has_weight = has_weight,
                  .grad = grad.data(),
-                 .exp_avg = slot.first.data(),
-                 .exp_avg_sq = slot.second.data(),
+                 .exp_avg = states.first.data(),
+                 .exp_avg_sq = states.second.data(),
                  .moments = coded ? kernels::MomentKind::kDynamic8 : kernels::MomentKind::kF32,
-                 .exp_avg_scales = coded ? slot.first_scales.as<float>() : nullptr,
-                 .exp_avg_sq_scales = coded ? slot.second_scales.as<float>() : nullptr,
+                 .exp_avg_scales = coded ? states.first_scales.as<float>() : nullptr,
+                 .exp_avg_sq_scales = coded ? states.second_scales.as<float>() : nullptr,
                  .n = grad.numel(),
                  .grad_dtype = grad.dtype(),
                  .rounding_seed = slot.rounding_seed,
+                 .first_index = begin,
                  .beta1 = static_cast<float>(options_.beta1),
                  .beta2 = static_cast<float>(options_.beta2),
                  .eps = static_cast<float>(options_.eps),
@@ -206,12 +244,12 @@ void Optimizer::update(ops::Context& context, const Slot& slot, const Tensor& gr
     return;
   }
   ops::launch(context, kOptimizer, context.kernels().sgd,
-              {.master = slot.master.data(),
-               .master_dtype = slot.master.dtype(),
+              {.master = states.master.data(),
+               .master_dtype = states.master.dtype(),
                .weight = copy,
                .has_weight = has_weight,
                .grad = grad.data(),
-               .momentum_buffer = slot.first.defined() ? slot.first.as<float>() : nullptr,
+               .momentum_buffer = states.first.defined() ? states.first.as<float>() : nullptr,
                .n = grad.numel(),
                .grad_dtype = grad.dtype(),
                .momentum = static_cast<float>(options_.momentum),
@@ -219,27 +257,35 @@ void Optimizer::update(ops::Context& context, const Slot& slot, const Tensor& gr
                .rate_scale = slot.rate_scale,
                .first = updates_ == 0,
                .rounding_seed = slot.rounding_seed,
+               .first_index = begin,
                .scalars = scalars()});
 }
 
 std::vector<Optimizer::NamedTensor> Optimizer::state() const {
+  if (host_) host_->wait();
   const bool adamw = options_.type == OptimizerOptions::Type::kAdamW;
   std::vector<NamedTensor> tensors;
   for (const auto& slot : slots_) {
+    const States& states = slot.states;
     const std::string& name = slot.parameter->spec.name;
-    tensors.push_back({"master." + name, slot.master});
-    if (slot.first.defined()) tensors.push_back({(adamw ? "exp_avg." : "momentum.") + name, slot.first});
-    if (slot.second.defined()) tensors.push_back({"exp_avg_sq." + name, slot.second});
-    if (!slot.first_scales.defined()) continue;
-    tensors.push_back({"exp_avg.scales." + name, slot.first_scales});
-    tensors.push_back({"exp_avg_sq.scales." + name, slot.second_scales});
+    tensors.push_back({"master." + name, states.master});
+    if (states.first.defined()) tensors.push_back({(adamw ? "exp_avg." : "momentum.") + name, states.first});
+    if (states.second.defined()) tensors.push_back({"exp_avg_sq." + name, states.second});
+    if (!states.first_scales.defined()) continue;
+    tensors.push_back({"exp_avg.scales." + name, states.first_scales});
+    tensors.push_back({"exp_avg_sq.scales." + name, states.second_scales});
   }
   return tensors;
 }
 
 void Optimizer::masters_changed(ops::Context& context) {
+  if (host_) host_->begin_round();
   for (const auto& slot : slots_)
-    if (has_separate_master(slot)) ops::copy(context, kOptimizer, slot.master, slot.parameter->value);
+    if (has_separate_master(slot))
+      with_states(slot, [&](std::int64_t begin, std::int64_t end, const States& states) {
+        ops::copy(context, kOptimizer, elements(states.master, 0, end - begin),
+                  elements(slot.parameter->value, begin, end));
+      });
 }
 
 Tensor Optimizer::separate_master(const model::Parameter& parameter) const {
@@ -248,8 +294,9 @@ Tensor Optimizer::separate_master(const model::Parameter& parameter) const {
 }
 
 Tensor Optimizer::master_of(const model::Parameter& parameter) const {
+  if (host_) host_->wait();
   for (const auto& slot : slots_)
-    if (slot.parameter == &parameter) return slot.master;
+    if (slot.parameter == &parameter) return slot.states.master;
   return {};
 }
 

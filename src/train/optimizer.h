@@ -3,11 +3,13 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "model/causal_lm.h"
+#include "train/host_states.h"
 
 namespace hone::train {
 
@@ -25,6 +27,11 @@ struct OptimizerOptions {
   /// names and the step.
   enum class Master { kF32, kBF16 };
   Master master = Master::kF32;
+  /// Where masters and moments lie: on the device; or in pinned memory of the host (host_states.h), the same
+  /// bits, with a few buffers on the device. Where the device's memory is the host's they lie there already.
+  enum class Offload { kNone, kHost };
+  Offload offload = Offload::kNone;
+  std::size_t offload_piece_bytes = HostStates::kPieceBytes;
   std::uint64_t seed = 0;
 
   /// Parameters in whose names `match` (model/name_pattern.h) is found. Where several groups match, the first
@@ -60,7 +67,8 @@ class Optimizer {
   /// Call after ParameterSet::set_trainable. Allocates (Purpose::kOptimizer), per element of a trainable
   /// parameter: AdamW two f32 or bytes, SGD one f32 with momentum; and for bf16 weights an f32 master unless
   /// options say otherwise, whose values are to follow: loaded with the weights (separate_master), or from a
-  /// checkpoint (state). Throws as assign_groups does.
+  /// checkpoint (state). With Offload::kHost these are counted by the stream's host_ledger(). Throws as
+  /// assign_groups does, and OutOfMemory.
   Optimizer(ops::Context& context, model::ParameterSet& parameters, const OptimizerOptions& options);
   /// For a model whose weights are there: masters start from the stored values.
   Optimizer(ops::Context& context, model::CausalLM& model, const OptimizerOptions& options);
@@ -89,7 +97,8 @@ class Optimizer {
   /// Everything that a resumed run needs, besides updates() and last_norm(): named tensors, `master.NAME`,
   /// `exp_avg.NAME`, `exp_avg_sq.NAME`, `momentum.NAME`, f32; of eight-bit moments u8, with
   /// `exp_avg.scales.NAME` and `exp_avg_sq.scales.NAME` besides. Where there is no separate master it is the
-  /// weight itself, in its dtype.
+  /// weight itself, in its dtype. Tensors that lie in the host's memory are to be read and written there
+  /// (HostView, Staging) before the next step: these and the next two wait for what is on its way.
   struct NamedTensor {
     std::string name;
     Tensor tensor;
@@ -108,20 +117,23 @@ class Optimizer {
  private:
   struct Slot {
     model::Parameter* parameter = nullptr;
-    Tensor master = {};                            // f32, or the weight itself
-    Tensor first = {}, second = {};                // AdamW: exp_avg, exp_avg_sq. SGD: momentum buffer, none
-    Tensor first_scales = {}, second_scales = {};  // of eight-bit moments
-    std::uint64_t rounding_seed = 0;               // of a bf16 master
-    float rate_scale = 1, weight_decay = 0;        // its group's
+    States states = {};
+    std::optional<std::size_t> in_host = std::nullopt;  // its number in host_, where it is there
+    std::uint64_t rounding_seed = 0;                    // of a bf16 master
+    float rate_scale = 1, weight_decay = 0;             // its group's
   };
   bool has_separate_master(const Slot& slot) const {
-    return slot.parameter->value.dtype() != slot.master.dtype();
+    return slot.parameter->value.dtype() != slot.states.master.dtype();
   }
+  /// Calls work(begin, end, states on the device) for all elements, whose states it may change.
+  void with_states(const Slot& slot, const HostStates::Work& work) const;
   kernels::StepScalars* scalars() const { return static_cast<kernels::StepScalars*>(scalars_.data()); }
   UpdateResult read_result(ops::Context& context);
   void send_scalars(ops::Context& context, double learning_rate);
   void add_square(ops::Context& context, const Tensor& grad) const;
   void update(ops::Context& context, const Slot& slot, const Tensor& grad) const;
+  void update_elements(ops::Context& context, const Slot& slot, const Tensor& grad, std::int64_t begin,
+                       std::int64_t end, const States& states) const;
   /// Whenever `backward` has a gradient ready: its square is added, `then` is called, and it is let go of.
   void take_gradients(const std::function<void()>& backward, ops::Context& context,
                       const std::function<void(const Slot&, const Tensor&)>& then);
@@ -130,7 +142,8 @@ class Optimizer {
   std::vector<Slot> slots_;
   std::int64_t updates_ = 0;
   std::optional<double> last_norm_;
-  Tensor scalars_;  // one kernels::StepScalars
+  Tensor scalars_;                    // one kernels::StepScalars
+  std::unique_ptr<HostStates> host_;  // null: all states are on the device
 };
 
 }  // namespace hone::train

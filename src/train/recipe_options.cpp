@@ -21,13 +21,13 @@ std::string list_text(const std::vector<std::string>& items) {
 }
 
 /// Options of the commonest kinds, from a pointer to member.
-Option integer_option(std::string key, std::int64_t Recipe::*field, std::int64_t least, std::string help) {
+Option integer_option(std::string key, std::int64_t Recipe::* field, std::int64_t least, std::string help) {
   return {std::move(key), "integer", std::move(help),
           [=](Recipe& r, const RecipeValue& v) { r.*field = v.integer(least, kMany); },
           [=](const Recipe& r) { return std::to_string(r.*field); }};
 }
 
-Option boolean_option(std::string key, bool Recipe::*field, std::string help) {
+Option boolean_option(std::string key, bool Recipe::* field, std::string help) {
   return {std::move(key), "true | false", std::move(help),
           [=](Recipe& r, const RecipeValue& v) { r.*field = v.boolean(); },
           [=](const Recipe& r) { return std::string(r.*field ? "true" : "false"); }};
@@ -113,7 +113,7 @@ Option mesh_option(const std::string& dimension) {
           Bearing::kNone};
 }
 
-Option path_option(std::string key, std::string Recipe::*field, std::string help) {
+Option path_option(std::string key, std::string Recipe::* field, std::string help) {
   return {std::move(key),
           "path",
           std::move(help),
@@ -261,13 +261,25 @@ void add_optimizer_options(std::vector<Option>& options) {
                           return r.dtype == DType::kF32 ? "model.dtype is f32: weights are their own masters"
                                                         : "";
                         }));
-  options.push_back({"train.optimizer.update", "at_end | as_ready",
-                     "as_ready: each parameter as soon as its gradient is there, so that gradients take no "
-                     "memory; clipped by the norm of the step before. Needs global_batch = micro_batch",
-                     [](Recipe& r, const RecipeValue& v) {
-                       r.update_as_ready = v.word({"at_end", "as_ready"}) == 1;
-                     },
-                     [](const Recipe& r) { return std::string(r.update_as_ready ? "as_ready" : "at_end"); }});
+  options.push_back(
+      {"train.optimizer.update", "at_end | as_ready",
+       "as_ready: each parameter as soon as its gradient is there, so that gradients take no "
+       "memory; clipped by the norm of the step before. Needs global_batch = micro_batch",
+       [](Recipe& r, const RecipeValue& v) { r.update_as_ready = v.word({"at_end", "as_ready"}) == 1; },
+       [](const Recipe& r) { return std::string(r.update_as_ready ? "as_ready" : "at_end"); }});
+  options.push_back(
+      word_option<OptimizerOptions::Offload>(
+          "train.optimizer.offload", {"none", "host"},
+          [](Recipe& r) -> OptimizerOptions::Offload& { return r.optimizer.offload; },
+          "host: masters and moments lie in pinned memory of the host and pass through the card "
+          "for each update, the same bits; a step takes what all of them take over the bus, less "
+          "what it computes meanwhile")
+          .bears(Bearing::kNone)
+          .idle_where([](const Recipe& r) {
+            return r.device.type == device::DeviceType::kCpu
+                       ? "device is cpu: the optimizer's memory is the host's"
+                       : "";
+          }));
   // Another momentum may mean a buffer more or less.
   options.push_back(number_option(
                         "train.optimizer.momentum", [](Recipe& r) -> double& { return r.optimizer.momentum; },
@@ -317,9 +329,7 @@ void add_run_options(std::vector<Option>& options) {
                      [](const Recipe& r) { return std::to_string(r.seed); }});
   options.push_back({"train.recompute", "none | block",
                      "block: keep only every layer's input and compute the rest again for the gradient",
-                     [](Recipe& r, const RecipeValue& v) {
-                       r.recompute = v.word({"none", "block"}) == 1;
-                     },
+                     [](Recipe& r, const RecipeValue& v) { r.recompute = v.word({"none", "block"}) == 1; },
                      [](const Recipe& r) { return std::string(r.recompute ? "block" : "none"); },
                      Bearing::kNone});
   options.push_back(

@@ -132,10 +132,23 @@ std::string dtype(const Word& w) {
 
 std::string optimizer(const Word& w) {
   const std::string name = w.scalar();
-  if (name.find("8bit") != std::string::npos) return "train.optimizer: {type: adamw, state: 8bit}";
+  const bool paged = name.starts_with("paged") || name == "CPUOffloadOptimizer";  // bitsandbytes, torchao
+  if (name.find("8bit") != std::string::npos)
+    return paged ? "train.optimizer: {type: adamw, state: 8bit, offload: host}"
+                 : "train.optimizer: {type: adamw, state: 8bit}";
+  if (paged) return "train.optimizer: {type: adamw, offload: host}";
   if (name.starts_with("adamw")) return "train.optimizer.type: adamw";
   if (name == "sgd") return "train.optimizer.type: sgd";
   return "train.optimizer.type: adamw or sgd";
+}
+
+/// true, "cpu", or DeepSpeed's {device: cpu}.
+std::string offload(const Word& w) {
+  const bool is_map = w.value.IsMap() && w.value["device"];
+  const std::string device = is_map && w.value["device"].IsScalar() ? w.value["device"].Scalar() : w.scalar();
+  if (device == "none" || (!w.value.IsMap() && w.is_false())) return "train.optimizer.offload: none";
+  if (device == "nvme") return "train.optimizer.offload: host (memory; hone offloads to no disk)";
+  return "train.optimizer.offload: host";
 }
 
 std::string clip(const Word& w) {
@@ -301,6 +314,15 @@ const std::map<std::string, Meaning>& words() {
       {"lr", number("train.optimizer.lr")},
       {"optim", optimizer},
       {"optimizer", optimizer},
+      {"offload_optimizer", offload},
+      {"offload_optimizer_device", offload},
+      {"optimizer_cpu_offload", offload},
+      {"cpu_offload", offload},
+      {"adam_offload", offload},
+      {"fsdp_offload_params", offload},
+      {"fsdp_cpu_offload", offload},
+      {"offload_params", offload},
+      {"offload_param", advice("nothing yet: weights stay on the card; train.optimizer.offload: host")},
       {"weight_decay", number("train.optimizer.weight_decay")},
       {"adam_beta1", betas},
       {"adam_beta2", betas},

@@ -90,6 +90,7 @@ std::string optimizer_text(const StartCardFacts& f) {
                          : "no masters: weights are rounded to bf16 at random";
   if (optimizer.type == OptimizerOptions::Type::kAdamW && optimizer.state == OptimizerOptions::State::k8Bit)
     text += ", moments in 8 bits";
+  if (f.memory.pinned > 0) text += ", in the host's memory";
   if (!f.recipe->update_as_ready) return text;
   text += ", updates as gradients are ready";
   return text + (f.recipe->clip
@@ -203,7 +204,8 @@ std::string start_card(const StartCardFacts& f) {
                                  "{} {} = {} ({})",
                                  text(m.weights), text(m.optimizer), text(m.gradients), text(m.activations),
                                  text(m.reserve), on_cpu ? "program and data" : "driver and other programs",
-                                 text(m.program), text(m.total()), optimizer_text(f)));
+                                 text(m.program), text(m.total()), optimizer_text(f)) +
+                         (m.pinned > 0 ? fmt::format("; and {} of the host, pinned", text(m.pinned)) : ""));
   card.row("save",
            fmt::format(
                "rehearsed: {} to {}{}", bytes_text(static_cast<double>(f.save_bytes)), f.recipe->output,

@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -150,6 +152,162 @@ TEST(AsReadyClipped, AFirstGradientThatIsNotFiniteChangesNothing) {
     if (p.spec.name != broken) {
       EXPECT_EQ(numbers(context, p.value), before.at(p.spec.name)) << p.spec.name;
     }
+}
+
+// ---- states in the host's memory ----
+
+/// Of everything that an optimizer and its weights hold.
+using Bytes = std::map<std::string, std::vector<std::byte>>;
+
+struct Offloaded {
+  const char* name;
+  DType dtype = DType::kBF16;
+  train::OptimizerOptions optimizer = {};
+  bool as_ready = false;
+  double clip = 0;
+  int micro_batches = 1;
+};
+
+/// On the CPU a guarded one, whose memory is as far from the host as a card's.
+class Offload : public testing::TestWithParam<Offloaded> {
+ protected:
+  void SetUp() override {
+    if (on_cpu()) ::setenv("HONE_GUARDED", "1", 1);
+  }
+  void TearDown() override {
+    if (on_cpu()) ::unsetenv("HONE_GUARDED");
+  }
+  static bool on_cpu() { return device::default_device() == device::Device{}; }
+};
+
+/// A model in training, its states here or there.
+class InTraining {
+ public:
+  using Where = train::OptimizerOptions::Offload;
+  InTraining(const Offloaded& setting, Where where)
+      : setting_(setting),
+        context_(device::default_device(), 2),
+        model_(model::CausalLM::from_pretrained(
+            context_, std::string(HONE_TEST_DATA) + "/golden/qwen3_moe-default", {.dtype = setting.dtype})) {
+    auto& parameters = model_.decoder().parameters();
+    parameters.set_trainable({}, setting.micro_batches > 1 ? DType::kF32 : setting.dtype);
+    auto options = setting.optimizer;
+    options.offload = where;
+    options.offload_piece_bytes = 6000;  // of parameters of some thousand elements: two pieces and more
+    options.weight_decay = 0.1;
+    optimizer_.emplace(context_, model_, options);
+  }
+
+  /// Steps `first` … `last` - 1, of which the third is not finite and skipped.
+  void steps(int first, int last) {
+    for (int step = first; step < last; ++step) {
+      std::vector<model::TokenBatch> batches(static_cast<std::size_t>(setting_.micro_batches));
+      const CounterRng random(5, RngPurpose::kBench);
+      std::uint64_t draw = static_cast<std::uint64_t>(step) << 20;
+      for (auto& batch : batches)
+        for (int row = 0; row < 2; ++row) {
+          std::vector<std::int32_t> ids(5 + random.below(draw++, 9));
+          for (auto& id : ids) id = static_cast<std::int32_t>(random.below(draw++, 96));
+          batch.add(ids, ids);
+        }
+      const bool broken = step == 2;
+      const auto before = broken ? break_norm() : std::vector<std::byte>();
+      const auto result = train::train_step(
+          context_, model_.decoder(), *optimizer_, batches,
+          {.learning_rate = 1e-3, .clip = setting_.clip, .update_as_ready = setting_.as_ready});
+      EXPECT_EQ(result.skipped, broken);
+      if (broken) put_norm(before);
+    }
+  }
+  Bytes bytes() {
+    Bytes result;
+    const auto add = [&](const std::string& name, const Tensor& tensor) {
+      const HostView view(context_.stream(), tensor);
+      result[name].assign(view.bytes().begin(), view.bytes().end());
+    };
+    for (const auto& state : optimizer_->state()) add(state.name, state.tensor);
+    for (const auto& p : model_.decoder().parameters().all()) add(p.spec.name, p.value);
+    return result;
+  }
+  /// As a checkpoint does.
+  void take_over(const Bytes& saved, const InTraining& from) {
+    for (const auto& state : optimizer_->state()) {
+      Staging staging(context_.stream(), state.tensor);
+      std::memcpy(staging.data(), saved.at(state.name).data(), saved.at(state.name).size());
+      staging.send();
+    }
+    optimizer_->masters_changed(context_);
+    optimizer_->set_updates(from.optimizer_->updates());
+    optimizer_->set_last_norm(from.optimizer_->last_norm());
+  }
+  const ops::Context& context() const { return context_; }
+
+ private:
+  Tensor norm() { return model_.decoder().parameters().find("model.norm.weight")->value; }
+  std::vector<std::byte> break_norm() {
+    const HostView view(context_.stream(), norm());
+    std::vector<std::byte> before(view.bytes().begin(), view.bytes().end());
+    put_norm(std::vector<std::byte>(before.size(), std::byte{0xff}));
+    return before;
+  }
+  void put_norm(const std::vector<std::byte>& bytes) {
+    Staging staging(context_.stream(), norm());
+    std::memcpy(staging.data(), bytes.data(), bytes.size());
+    staging.send();
+  }
+
+  Offloaded setting_;
+  ops::Context context_;
+  model::CausalLM model_;
+  std::optional<train::Optimizer> optimizer_;
+};
+
+TEST_P(Offload, IsBitForBitTheSameAndContinuesEitherWay) {
+  using Where = InTraining::Where;
+  InTraining here(GetParam(), Where::kNone), there(GetParam(), Where::kHost);
+  const auto pinned = there.context().stream().host_ledger().current(device::Purpose::kOptimizer);
+  EXPECT_GT(pinned, 0);
+  EXPECT_LT(there.context().ledger().current(device::Purpose::kOptimizer),
+            here.context().ledger().current(device::Purpose::kOptimizer));
+  EXPECT_EQ(here.context().stream().host_ledger().current_total(), 0);
+  here.steps(0, 4);
+  there.steps(0, 4);
+  const Bytes saved = here.bytes();
+  EXPECT_TRUE(there.bytes() == saved);
+  InTraining to_there(GetParam(), Where::kHost), to_here(GetParam(), Where::kNone);
+  to_there.take_over(saved, here);
+  to_here.take_over(there.bytes(), there);
+  for (InTraining* run : {&here, &to_there, &to_here}) run->steps(4, 6);
+  const Bytes end = here.bytes();
+  EXPECT_FALSE(end == saved);
+  EXPECT_TRUE(to_there.bytes() == end);
+  EXPECT_TRUE(to_here.bytes() == end);
+}
+
+using Options = train::OptimizerOptions;
+INSTANTIATE_TEST_SUITE_P(
+    Settings, Offload,
+    testing::Values(Offloaded{.name = "masters"},
+                    Offloaded{.name = "f32", .dtype = DType::kF32, .clip = 1e-2},
+                    Offloaded{.name = "accumulated", .clip = 1e-2, .micro_batches = 3},
+                    Offloaded{.name = "as_ready", .as_ready = true, .clip = 1e-2},
+                    Offloaded{.name = "eight_bit", .optimizer = {.state = Options::State::k8Bit}},
+                    Offloaded{.name = "without_masters",
+                              .optimizer = {.state = Options::State::k8Bit, .master = Options::Master::kBF16},
+                              .as_ready = true},
+                    Offloaded{.name = "sgd_momentum",
+                              .optimizer = {.type = Options::Type::kSgd, .momentum = 0.9},
+                              .clip = 1e-2}),
+    [](const auto& setting) { return std::string(setting.param.name); });
+
+TEST(OffloadOnTheCpu, ChangesNothing) {
+  if (device::default_device() != device::Device{}) GTEST_SKIP() << "a card's memory is not the host's";
+  Training training{.dtype = DType::kBF16};
+  const Outcome without = train(training);
+  training.optimizer.offload = train::OptimizerOptions::Offload::kHost;
+  const Outcome with = train(training);
+  expect_equal(with, without);
+  EXPECT_EQ(with.optimizer_bytes, without.optimizer_bytes);
 }
 
 TEST(EightBit, MomentsTakeAQuarterAndLearnAsWell) {

@@ -52,6 +52,23 @@ INSTANTIATE_TEST_SUITE_P(Settings, ResumeAfterTerm,
                                          Setting{"unpacked", {"data.packing=false"}}),
                          [](const auto& test) { return std::string(test.param.name); });
 
+// On the CPU the word changes nothing; on a card the states lie elsewhere.
+TEST_F(Resume, StatesMayMoveBetweenCardAndHost) {
+  const auto with = [&](int steps, const char* where, std::vector<std::string> more = {}) {
+    more.push_back(fmt::format("train.optimizer.offload={}", where));
+    more.insert(more.end(), {"model.dtype=bf16", "train.clip=0.5", "train.checkpoint_every=0",
+                             "train.schedule.type=constant", fmt::format("train.steps={}", steps)});
+    return more;
+  };
+  workspace_.succeed(args("whole", with(6, "none")));
+  workspace_.succeed(args("run", with(2, "host")));
+  workspace_.succeed(args("run", with(4, "none", {"--extend"})));
+  workspace_.succeed(args("run", with(6, "host", {"--extend"})));
+  EXPECT_TRUE(workspace_.files("run/model") == workspace_.files("whole/model"));
+  EXPECT_TRUE(read(workspace_ / "run" / newest_checkpoint("run") / kShard) ==
+              read(workspace_ / "whole" / newest_checkpoint("whole") / kShard));
+}
+
 TEST_F(Resume, WithWeightsIsBitForBitAnUndisturbedRun) {
   const auto weigh = [&](double most) {
     std::string text;
