@@ -4,13 +4,12 @@
 #include <filesystem>
 #include <optional>
 
-#include "base/console.h"
 #include "base/error.h"
-#include "base/log.h"
 #include "device/memory_of.h"
 #include "hub/hub_cache.h"
 #include "model/decoder.h"
 #include "train/forecast.h"
+#include "train/run_forecast.h"
 
 namespace hone::train {
 
@@ -47,7 +46,7 @@ void check_device(const Recipe& recipe) {
   }
 }
 
-void check_shapes(const Recipe& recipe, const model::ModelDescription& description) {
+void check_shapes(const Recipe& recipe, const model::ModelDescription& description, std::int64_t seq_len) {
   ops::Context context(device::meta_of(recipe.device), 1);
   const DType dtype =
       (recipe.dtype ? recipe.dtype : description.config.dtype()) == DType::kBF16 ? DType::kBF16 : DType::kF32;
@@ -65,15 +64,24 @@ void check_shapes(const Recipe& recipe, const model::ModelDescription& descripti
   } catch (const Error& e) {
     fail("{}: {}", recipe.place("train.optimizer.groups"), e.what());
   }
-  const auto needed =
-      static_cast<double>(held_memory(context, shapes.parameters(), !recipe.update_as_ready).total());
-  const auto available = static_cast<double>(device::memory_of(recipe.device).available);
-  if (available > 0 && needed > available)
-    log_warning("weights, optimizer and gradients take {}, and {} of memory are available{}: {}",
-                bytes_text(needed), bytes_text(available),
-                recipe.device == device::Device{} ? "" : " on " + device::name_of(recipe.device),
-                recipe.device == device::Device{} ? "the system may end this run"
-                                                  : "this run will end out of memory");
+  if (recipe.device.type == device::DeviceType::kCpu) return;  // whose system decides
+  const std::vector<std::int32_t> pack(static_cast<std::size_t>(seq_len));
+  const auto forecast = [&](const Recipe& changed) {
+    model::TokenBatch batch;
+    for (std::int64_t i = 0; i < changed.micro_batch; ++i) batch.add(pack, pack);
+    return forecast_steps(description.spec, dtype, {&batch, 1},
+                          {.recompute = changed.recompute,
+                           .aux_coefficient = aux_coefficient_of(changed, description.spec),
+                           .freeze = changed.freeze,
+                           .gradient_dtype = changed.gradient_dtype(dtype),
+                           .optimizer = changed.optimizer,
+                           .update_as_ready = changed.update_as_ready,
+                           .device = changed.device})
+        .memory;
+  };
+  std::error_code ignored;
+  check_fits(recipe, held_memory(context, shapes.parameters(), !recipe.update_as_ready), forecast,
+             std::filesystem::exists(std::filesystem::path(recipe.output) / "checkpoints", ignored));
 }
 
 }  // namespace hone::train

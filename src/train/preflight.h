@@ -14,8 +14,8 @@ void check_paths(const Recipe& recipe);
 void check_device(const Recipe& recipe);
 
 /// Allocates nothing. Throws Error(kUser) for patterns (freeze, optimizer groups) that are none, match
-/// nothing, or leave nothing to train; warns where the memory that a run holds throughout is more than this
-/// machine has.
-void check_shapes(const Recipe& recipe, const model::ModelDescription& description);
+/// nothing, or leave nothing to train; and where what a run holds throughout is more than its card has. The
+/// setting that fits is then that of full packs of seq_len.
+void check_shapes(const Recipe& recipe, const model::ModelDescription& description, std::int64_t seq_len);
 
 }  // namespace hone::train

@@ -1,6 +1,7 @@
 #include "train/resume.h"
 
 #include "base/log.h"
+#include "device/out_of_memory.h"
 
 namespace hone::train {
 
@@ -38,6 +39,8 @@ void ResumePoint::restore(ops::Context& context, Optimizer& optimizer) {
     try {
       CheckpointStore::load_tensors(candidates_.front(), context, optimizer);
       break;
+    } catch (const device::OutOfMemory&) {
+      throw;  // the checkpoint is not to blame
     } catch (const Error& e) {
       refuse(e);
     }

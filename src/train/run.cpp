@@ -11,6 +11,7 @@
 #include "text/moment.h"
 #include "train/preflight.h"
 #include "train/resume.h"
+#include "train/run_forecast.h"
 #include "train/run_key.h"
 #include "train/step_record.h"
 
@@ -32,7 +33,7 @@ model::ModelDescription check_recipe(const Recipe& recipe) {
   const std::int64_t seq_len = seq_len_of(recipe, description.spec);
   model::check_context(description.spec, seq_len,
                        fmt::format("{} is {}", recipe.place("data.seq_len"), seq_len));
-  check_shapes(recipe, description);
+  check_shapes(recipe, description, seq_len);
   return description;
 }
 
@@ -159,10 +160,7 @@ void open_model(Run& run) {
                     {.progress = [&](double share) { progress.update(share, ""); },
                      .master = [&](const model::Parameter& p) { return run.optimizer->separate_master(p); }});
   }
-  const auto& spec = decoder.spec();
-  if (spec.num_moe_layers() > 0)
-    run.aux_coefficient =
-        recipe.aux_coefficient.value_or(spec.output_router_logits ? spec.aux_coefficient : 0.0);
+  run.aux_coefficient = aux_coefficient_of(recipe, decoder.spec());
 }
 
 void rehearse_saves(const Run& run) {
@@ -196,10 +194,15 @@ Run open_run(const Recipe& recipe, const TrainOptions& options, const StopReques
   count_steps(run);
   if (run.is_complete()) return run;
 
-  open_model(run);
-  rehearse_saves(run);
+  check_fits(run);
+  try {
+    open_model(run);
+    rehearse_saves(run);
+    if (resume.exists()) resume.restore(*run.context, *run.optimizer);
+  } catch (const device::OutOfMemory& error) {
+    explain(run, error);
+  }
   if (resume.exists()) {
-    resume.restore(*run.context, *run.optimizer);
     run.state = resume.state();  // an older one's, where the newest could not be read
     take_key(run.state, key);
     count_steps(run);

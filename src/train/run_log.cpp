@@ -11,7 +11,7 @@
 #include "base/console.h"
 #include "base/process_memory.h"
 #include "device/memory_of.h"
-#include "train/batches.h"
+#include "train/run_forecast.h"
 #include "train/start_card.h"
 
 namespace hone::train {
@@ -49,32 +49,6 @@ std::int64_t program_bytes(const ops::Context& context) {
   return std::max<std::int64_t>(0, resident_bytes() - held);
 }
 
-/// Costs of the next micro-batch, and memory of the most demanding ones of the steps to come: ragged rows
-/// make ragged batches.
-StepForecast forecast_run(const Run& run) {
-  const Recipe& recipe = run.recipe;
-  const auto& decoder = run.model->decoder();
-  std::vector<model::TokenBatch> evaluated;
-  for (const auto& set : run.evaluation_sets) {
-    std::int64_t first = 0;
-    evaluated.push_back(next_evaluation_batch(set.data, first, run.evaluation_tokens()));
-  }
-  const ForecastOptions options{.recompute = recipe.recompute,
-                                .aux_coefficient = run.aux_coefficient,
-                                .freeze = recipe.freeze,
-                                .untied_head = decoder.parameters().find("lm_head.weight") != nullptr,
-                                .gradient_dtype = recipe.gradient_dtype(decoder.dtype()),
-                                .optimizer = recipe.optimizer,
-                                .update_as_ready = recipe.update_as_ready,
-                                .threads = run.context->stream().num_threads(),
-                                .device = run.context->device(),
-                                .evaluation_batches = evaluated};
-  const auto batches = demanding_micro_batches(*run.train_data, run.state.cursor,
-                                               std::max<std::int64_t>(1, run.steps - run.state.step),
-                                               recipe.global_batch, recipe.micro_batch);
-  return forecast_steps(decoder.spec(), decoder.dtype(), batches, options);
-}
-
 }  // namespace
 
 RunLog::RunLog(const Run& run, std::function<void(const StepRecord&)> each)
@@ -85,7 +59,7 @@ RunLog::RunLog(const Run& run, std::function<void(const StepRecord&)> each)
   const DType dtype = run.model->decoder().dtype();
   measure_ceilings(run.context->stream());
   peak_gflops_ = dtype == DType::kBF16 ? ceilings_.bf16_gflops : ceilings_.f32_gflops;
-  const auto forecast = forecast_run(run);
+  const auto forecast = forecast_run(run, *run.model, run.recipe);
   least_seconds_per_token_ =
       kernels::least_seconds(forecast.kernels, ceilings_) / static_cast<double>(forecast.tokens);
   least_update_seconds_ = kernels::least_seconds(forecast.update, ceilings_);

@@ -11,6 +11,7 @@
 #include "train/evaluation.h"
 #include "train/nonfinite.h"
 #include "train/report.h"
+#include "train/run_forecast.h"
 #include "train/run_log.h"
 #include "train/step.h"
 
@@ -259,7 +260,11 @@ TrainOutcome train(const Recipe& recipe, const TrainOptions& options) {
   const StopRequested stop = options.stop ? options.stop : StopRequested([] { return false; });
   try {
     Run run = open_run(recipe, options, stop);
-    return train_run(run, options, stop);
+    try {
+      return train_run(run, options, stop);
+    } catch (const device::OutOfMemory& error) {
+      explain(run, error);
+    }
   } catch (const Stopped&) {
     return {.interrupted = true,
             .model = {},
