@@ -429,7 +429,8 @@ cudaError_t cudaMalloc(void** pointer, std::size_t size) {
   const std::lock_guard lock(runtime().mutex);
   std::size_t free = 0, total = 0;
   cudaMemGetInfo(&free, &total);
-  *pointer = size == 0 || size > free ? nullptr : allocate(size, false);
+  const std::size_t most = std::min(free, bytes_in("HONE_CUDA_EMULATED_LARGEST", SIZE_MAX));
+  *pointer = size == 0 || size > most ? nullptr : allocate(size, false);
   return *pointer != nullptr || size == 0 ? cudaSuccess : note(cudaErrorMemoryAllocation);
 }
 cudaError_t cudaFree(void* pointer) {

@@ -2,12 +2,14 @@
 
 #include <string>
 
+#include "base/console.h"
+
 namespace hone::device {
 
 namespace {
 
-double gib(std::int64_t bytes) {
-  return static_cast<double>(bytes) / 0x1p30;
+std::string text(std::int64_t bytes) {
+  return bytes_text(static_cast<double>(bytes));
 }
 
 std::string held_text(const OutOfMemory::Facts& facts) {
@@ -52,12 +54,11 @@ std::array<std::int64_t, kNumPurposes> held_by_purpose(const MemoryLedger& ledge
 
 std::string state_text(const OutOfMemory::Facts& facts) {
   if (facts.memory.total == 0) return "";
-  std::string text =
-      fmt::format("{} has {:.1f} GiB, {:.1f} free", facts.pinned ? "the host" : name_of(facts.device),
-                  gib(facts.memory.total), gib(facts.memory.available));
+  std::string state = fmt::format("{} has {}, {} free", facts.pinned ? "the host" : name_of(facts.device),
+                                  text(facts.memory.total), text(facts.memory.available));
   if (const std::int64_t others = facts.others(); others > 0)
-    text += fmt::format(", {:.1f} held by other programs (nvidia-smi lists them)", gib(others));
-  return text;
+    state += fmt::format(", {} held by other programs (nvidia-smi lists them)", text(others));
+  return state;
 }
 
 OutOfMemory::OutOfMemory(const Facts& facts) : Error(ErrorKind::kUser, line_of(facts)), facts_(facts) {}

@@ -36,8 +36,8 @@ class OutOfMemory : public Error {
 /// By purpose.
 std::array<std::int64_t, kNumPurposes> held_by_purpose(const MemoryLedger& ledger);
 
-/// "cuda:0 has 79.1 GiB, 3.2 free, 12.3 held by other programs (nvidia-smi lists them)"; "" where nothing is
-/// known.
+/// "cuda:0 has 79.1 GiB, 3.2 GiB free, 12.3 GiB held by other programs (nvidia-smi lists them)"; "" where
+/// nothing is known.
 std::string state_text(const OutOfMemory::Facts& facts);
 
 }  // namespace hone::device

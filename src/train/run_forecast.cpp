@@ -78,8 +78,8 @@ void check_fits(const Recipe& recipe, const MemoryForecast& needed, const Foreca
   if (needed.total() - needed.reserve - needed.program <= limits.device)
     fail("{}: out of memory of the host: this run would pin {} of it, and {} are available; {}",
          recipe.place("train.optimizer.offload"), text(needed.pinned), text(limits.host), advice);
-  fail("{}: out of memory: this run needs {}, and {}; {}", recipe.place("device"), needs_text(needed),
-       state_text(facts), advice);
+  fail("{}: out of memory: this run needs {}{}, and {}; {}", recipe.place("device"),
+       needed.activations == 0 ? "at least " : "", needs_text(needed), state_text(facts), advice);
 }
 
 void check_fits(const Run& run) {
@@ -90,27 +90,44 @@ void check_fits(const Run& run) {
   check_fits(run.recipe, forecast(run.recipe), forecast, has_begun(run));
 }
 
-void explain(const Run& run, const device::OutOfMemory& error) {
-  const device::OutOfMemory::Facts& facts = error.facts();
+namespace {
+
+std::string explanation(const Run& run, const device::OutOfMemory::Facts& facts) {
   const Shapes shapes(run.recipe);
   const ForecastRecipe forecast = [&](const Recipe& recipe) {
     return forecast_run(run, shapes.model(), recipe).memory;
   };
+  const MemoryForecast needed = forecast(run.recipe);
   // What could be had in one piece; what is free may be less than that, or lie in many.
   const std::int64_t more =
       facts.memory.total == 0 ? facts.asked - 1 : std::min(facts.asked - 1, facts.memory.available);
-  const MemoryForecast needed = forecast(run.recipe);
   MemoryLimits limits{.device = facts.taken + more, .host = device::memory_of({}).available + needed.pinned};
-  if (facts.pinned)
-    limits = {
-        .device = device::memory_of(run.recipe.device).available + run.context->allocator().held_bytes(),
-        .host = std::max<std::int64_t>(1, facts.taken)};
+  if (facts.pinned) {
+    auto& allocator = run.context->allocator();
+    const std::int64_t ours = std::max(allocator.held_bytes(), allocator.ledger().current_total());
+    limits = {.device = device::memory_of(run.recipe.device).available + ours,
+              .host = std::max<std::int64_t>(1, facts.taken)};
+  }
   const std::string state = state_text(facts);
-  fail("out of memory{}: {} more {}for {} were refused{}; by forecast this run needs {}{}; {}",
-       facts.pinned ? " of the host" : "", text(facts.asked), facts.pinned ? "of pinned memory " : "",
-       name_of(facts.purpose), state.empty() ? "" : " (" + state + ")", needs_text(needed),
-       needed.pinned > 0 ? fmt::format(", and {} of the host", text(needed.pinned)) : "",
-       advice_text(run.recipe, forecast, limits, has_begun(run)));
+  return fmt::format(
+      "out of memory{}: {} more {}for {} were refused{}; by forecast this run needs {}{}; {}{}",
+      facts.pinned ? " of the host" : "", text(facts.asked), facts.pinned ? "of pinned memory " : "",
+      name_of(facts.purpose), state.empty() ? "" : " (" + state + ")", needs_text(needed),
+      needed.pinned > 0 ? fmt::format(", and {} of the host", text(needed.pinned)) : "",
+      facts.pinned ? "free some, raise its limit (ulimit -l, the container's), or: " : "",
+      advice_text(run.recipe, forecast, limits, has_begun(run)));
+}
+
+}  // namespace
+
+void explain(const Run& run, const device::OutOfMemory& error) {
+  std::string line;
+  try {
+    line = explanation(run, error.facts());
+  } catch (const Error&) {  // its model's directory is gone, say
+    throw device::OutOfMemory(error);
+  }
+  fail("{}", line);
 }
 
 }  // namespace hone::train

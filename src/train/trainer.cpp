@@ -129,7 +129,8 @@ bool train_steps(Run& run, RunLog& log, const StopRequested& stop) {
   if (state.waiting && !end_step(run, log, stop)) return false;
   while (!run.is_at_end()) {
     const Stopwatch watch;
-    const auto packs = run.train_data->next_batch(state.cursor, recipe.global_batch);
+    data::Cursor next = state.cursor;
+    const auto packs = run.train_data->next_batch(next, recipe.global_batch);
     const StepBatches batches = make_batches(*run.train_data, packs, recipe.micro_batch);
     const double learning_rate =
         recipe.learning_rate * schedule_factor(recipe.schedule, state.step, run.steps);
@@ -142,6 +143,7 @@ bool train_steps(Run& run, RunLog& log, const StopRequested& stop) {
                     .update_as_ready = recipe.update_as_ready});
     const double seconds = watch.seconds();
 
+    state.cursor = next;  // not before: of a step that finds no memory the forecast is of its batches
     count_step(state, result, *run.optimizer, seconds);
     state.waiting = log.record_of(run, result, learning_rate, seconds);
     log.step(*state.waiting);

@@ -96,9 +96,10 @@ TEST_P(SmallMachine, OutOfMemorySaysWhatOthersHold) {
     EXPECT_EQ(error.facts().others(), std::int64_t{1536} << 20);
     EXPECT_THAT(error.what(),
                 testing::HasSubstr("1200.0 MiB more for activations were refused (held, MiB: weights 512.0"));
-    EXPECT_THAT(error.what(),
-                testing::HasSubstr(
-                    "cuda:0 has 3.0 GiB, 1.0 free, 1.5 held by other programs (nvidia-smi lists them)"));
+    EXPECT_THAT(
+        error.what(),
+        testing::HasSubstr(
+            "cuda:0 has 3.0 GiB, 1.0 GiB free, 1.5 GiB held by other programs (nvidia-smi lists them)"));
   }
   ::setenv("HONE_CUDA_EMULATED_OTHERS", "268435456", 1);  // as much as a driver may take for this program
   try {
