@@ -55,10 +55,10 @@ TEST_F(SmallCard, EndsBeforeWeightsAreReadAndTheSettingThatItNamesFits) {
   many_experts();
   const std::string machine = "export HONE_CUDA_EMULATED_MEMORY=26000000;";
   const auto refused = train(machine);
-  expect_refused(refused,
-                 {"device: out of memory: this run needs 33.7 MiB (weights 3.1 MiB + optimizer 18.4 MiB + "
-                  "gradients 3.1 MiB + activations ",
-                  "and cuda:0 has 24.8 MiB, 24.8 MiB free; train.optimizer.state=8bit would fit"});
+  expect_refused(refused, {"device: out of memory: this run needs ",
+                           " MiB (weights 3.1 MiB + optimizer 18.4 MiB + "
+                           "gradients 3.1 MiB + activations ",
+                           "and cuda:0 has 24.8 MiB, 24.8 MiB free; train.optimizer.state=8bit would fit"});
   EXPECT_FALSE(std::filesystem::exists(workspace_ / "run"));
   const auto settings = settings_in(refused.message());
   ASSERT_EQ(settings.size(), 1U);
