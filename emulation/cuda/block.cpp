@@ -40,6 +40,7 @@ namespace cuda_emulation {
 
 thread_local Fiber* current = nullptr;
 thread_local Worker* worker = nullptr;
+thread_local bool stopping = false;
 
 namespace {
 
@@ -47,11 +48,6 @@ constexpr std::size_t kSharedArena = std::size_t{512} << 10, kSharedRedZone = 64
 
 void to_scheduler() {
   cuda_emulation_switch_stacks(&current->stack_pointer, worker->scheduler);
-}
-
-/// A thread may go on.
-void wake(Fiber& fiber) {
-  worker->runnable.push_back(static_cast<std::uint16_t>(fiber.index));
 }
 
 void run_fiber() {
@@ -90,6 +86,8 @@ void prepare(Fiber& fiber, int index, const Launch& launch, std::uint32_t block)
   fiber.waits_in_warp = fiber.waits_in_block = nullptr;
   fiber.clock = 1;
   fiber.known.fill(0);
+  fiber.order.reset();
+  fiber.waits_asynchronously.clear();
   fiber.copies.clear();
   auto* top =
       reinterpret_cast<void**>(worker->stacks + static_cast<std::size_t>(index + 1) * kStackBytes) - 2;
@@ -100,6 +98,11 @@ void prepare(Fiber& fiber, int index, const Launch& launch, std::uint32_t block)
 
 /// Why nothing goes on: a thread that waits for one that waits elsewhere or has exited.
 std::string describe_deadlock() {
+  for (Fiber& fiber : worker->fibers) {
+    if (fiber.exited || fiber.waits_asynchronously.empty()) continue;
+    current = &fiber;
+    return "deadlock: waits for " + fiber.waits_asynchronously;
+  }
   for (Fiber& fiber : worker->fibers) {
     if (fiber.exited) continue;
     const bool block = fiber.waits_in_block != nullptr;
@@ -118,11 +121,23 @@ std::string describe_deadlock() {
   return "divergent barrier: all threads wait";
 }
 
-std::string located(const std::string& what) {
+std::string located(std::string_view what) {
   const Here& h = current->here;
   return fmt::format("[cuda emulation] {}, block ({}, {}, {}), thread ({}, {}, {}): {}",
                      worker->launch->launch.kernel_name, h.block.x, h.block.y, h.block.z, h.thread.x,
                      h.thread.y, h.thread.z, what);
+}
+
+}  // namespace
+
+void wake(Fiber& fiber) {
+  worker->runnable.push_back(static_cast<std::uint16_t>(fiber.index));
+}
+
+void suspend(const std::string& what) {
+  current->waits_asynchronously = what;
+  to_scheduler();
+  current->waits_asynchronously.clear();
 }
 
 void tick(Fiber& fiber) {
@@ -132,8 +147,6 @@ void tick(Fiber& fiber) {
   ++fiber.clock;
 }
 
-}  // namespace
-
 const Here& here() {
   return current->here;
 }
@@ -141,7 +154,8 @@ int lane_of_here() {
   return current->lane();
 }
 
-void stop(const std::string& what) {
+void stop(std::string_view what) {
+  stopping = true;  // the standard library's code may be the kernels' copy of it, which is checked
   worker->failure = located(what);
   void* abandoned = nullptr;
   cuda_emulation_switch_stacks(&abandoned, worker->scheduler);
@@ -163,6 +177,7 @@ bool run_block(LaunchState& state, std::uint32_t index, std::string& failure) {
     w.absent[static_cast<std::size_t>(w.num_threads / 32)] = ~0U << w.num_threads % 32;
   w.barrier_clock = 0;
   w.failure.clear();
+  stopping = false;
   // What is left of shared memory's last user: nothing is allocated or written there.
   std::memset(w.shared.states, 0, w.static_end / kGranule + kSharedRedZone);
   std::memset(reinterpret_cast<void*>(w.shared.base), 0xff, std::max(w.static_end, launch.shared_bytes));
@@ -170,13 +185,27 @@ bool run_block(LaunchState& state, std::uint32_t index, std::string& failure) {
   w.dynamic_bytes = launch.shared_bytes;
   w.static_end = (launch.shared_bytes + kSharedRedZone + 127) / 128 * 128;
   w.sites.clear();
+  start_asynchronous();
   w.fibers.resize(static_cast<std::size_t>(w.num_threads));
   w.runnable.clear();
   for (int i = 0; i < w.num_threads; ++i) {
     prepare(w.fibers[static_cast<std::size_t>(i)], i, launch, index);
     wake(w.fibers[static_cast<std::size_t>(i)]);
   }
-  while (w.failure.empty() && !w.runnable.empty()) {
+  auto& events = w.async.events;
+  const auto some_event = [&] {
+    std::swap(events[w.draw() % events.size()], events.back());
+    const auto event = std::move(events.back());
+    events.pop_back();
+    event();
+  };
+  while (w.failure.empty()) {
+    // copies come at random moments, at the latest when nobody can go on without
+    if (!events.empty() && w.exited < w.num_threads && (w.runnable.empty() || w.draw() % 64 == 0)) {
+      some_event();
+      continue;
+    }
+    if (w.runnable.empty()) break;
     auto& chosen = w.runnable[w.draw() % w.runnable.size()];
     Fiber& fiber = w.fibers[chosen];
     chosen = w.runnable.back();
@@ -188,12 +217,20 @@ bool run_block(LaunchState& state, std::uint32_t index, std::string& failure) {
     const std::string what = describe_deadlock();
     w.failure = located(what);
   }
+  if (w.failure.empty()) {
+    const std::string left = left_asynchronous();
+    if (!left.empty()) w.failure = located(left);
+  }
   current = nullptr;
   failure = w.failure;
   return failure.empty();
 }
 
 void meet_warp(const char* what, unsigned mask, void* mine, Meet meet) {
+  meet_warp(what, mask, mine, meet, true);
+}
+
+void meet_warp(const char* what, unsigned mask, void* mine, Meet meet, bool orders_memory) {
   Fiber& me = *current;
   Worker& w = *worker;
   if ((mask >> me.lane() & 1) == 0)
@@ -232,11 +269,19 @@ void meet_warp(const char* what, unsigned mask, void* mine, Meet meet) {
     known[static_cast<std::size_t>(lane)] = fiber.clock;
   }
   meet(lanes, mask);
+  if (orders_memory) {
+    std::vector<Fiber*> fibers;
+    for (int lane = 0; lane < 32; ++lane)
+      if ((mask >> lane & 1) != 0) fibers.push_back(&w.fibers[static_cast<std::size_t>(first + lane)]);
+    share_orders(fibers);
+  }
   for (int lane = 0; lane < 32; ++lane) {
     if ((mask >> lane & 1) == 0) continue;
     Fiber& fiber = w.fibers[static_cast<std::size_t>(first + lane)];
-    fiber.known = known;
-    tick(fiber);
+    if (orders_memory) {
+      fiber.known = known;
+      tick(fiber);
+    }
     fiber.waits_in_warp = nullptr;
     wake(fiber);
   }
@@ -299,6 +344,9 @@ int meet_block(const char* what, Vote vote, bool mine) {
     w.vote_result = count;
     w.waiting_in_block = 0;
     w.barrier_clock = clock + 1;
+    std::vector<Fiber*> all;
+    for (Fiber& fiber : w.fibers) all.push_back(&fiber);
+    share_orders(all);
     for (Fiber& fiber : w.fibers) {
       fiber.clock = clock;
       tick(fiber);

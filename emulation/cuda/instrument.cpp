@@ -9,7 +9,7 @@ namespace cuda_emulation {
 namespace {
 
 inline void seen(const volatile void* address, std::size_t size, Access access) {
-  if (current != nullptr) check(reinterpret_cast<std::uintptr_t>(address), size, access);
+  if (current != nullptr && !stopping) check(reinterpret_cast<std::uintptr_t>(address), size, access);
 }
 
 /// The part of UBSan's description of a place that is read here.

@@ -76,14 +76,6 @@ const char* verb(Access access) {
   return access == Access::kRead ? "read" : access == Access::kWrite ? "write" : "atomic";
 }
 
-std::string name_of(std::uintptr_t address) {
-  if (!worker->shared.holds(address)) return fmt::format("global memory {:#x}", address);
-  for (const auto& site : worker->sites)
-    if (address - site.at < site.size)
-      return fmt::format("shared memory {}, byte {}", site.name, address - site.at);
-  return fmt::format("dynamic shared memory, byte {}", address - worker->shared.base);
-}
-
 std::string describe_shared(std::uintptr_t address) {
   std::string best = fmt::format("{} bytes of dynamic shared memory", worker->dynamic_bytes);
   std::uintptr_t end = worker->shared.base + worker->dynamic_bytes;
@@ -95,19 +87,10 @@ std::string describe_shared(std::uintptr_t address) {
   return fmt::format("{} bytes beyond {}", address - end, best);
 }
 
-bool ordered(Record before, bool block_wide) {
-  const auto thread = static_cast<int>(before.thread());
-  if (thread == current->index) return true;
-  if (!block_wide) return false;
-  if (before.clock() < worker->barrier_clock) return true;
-  return thread / 32 == current->warp() &&
-         before.clock() <= current->known[static_cast<std::size_t>(thread % 32)];
-}
-
 /// Whether an earlier access and this one may have happened the other way round.
 bool races(Record before, bool shared, unsigned bytes, bool atomic) {
   if (before.bits == 0 || (before.bytes() & bytes) == 0 || (before.is_atomic() && atomic)) return false;
-  if (before.block() == worker->block) return !ordered(before, true);
+  if (before.block() == worker->block) return !ordered(before);
   return !shared && before.block() - worker->launch->first_block < (1U << 31);  // else of an earlier launch
 }
 
@@ -115,6 +98,9 @@ bool races(Record before, bool shared, unsigned bytes, bool atomic) {
                             bool wrote) {
   const auto& block = worker->launch->launch.block;
   const std::uint32_t t = before.thread();
+  if (before.block() == worker->block && static_cast<int>(t) >= worker->num_threads)
+    stop(fmt::format("race: {} of {} bytes at {}, which a TMA copy wrote, without waiting for its mbarrier",
+                     verb(access), size, name_of(address)));
   const dim3 other(t % block.x, t / block.x % block.y, t / block.x / block.y);
   const std::string where =
       before.block() == worker->block
@@ -213,6 +199,55 @@ bool pass_quickly(const Arena& arena, bool shared, std::uintptr_t address, std::
 }
 
 }  // namespace
+
+std::string name_of(std::uintptr_t address) {
+  if (!worker->shared.holds(address)) return fmt::format("global memory {:#x}", address);
+  for (const auto& site : worker->sites)
+    if (address - site.at < site.size)
+      return fmt::format("shared memory {}, byte {}", site.name, address - site.at);
+  return fmt::format("dynamic shared memory, byte {}", address - worker->shared.base);
+}
+
+bool ordered(Record before) {
+  const auto thread = static_cast<int>(before.thread());
+  if (thread == current->index) return true;
+  const Order* order = current->order.get();
+  if (order != nullptr && before.clock() <= order->seen[static_cast<std::size_t>(thread)]) return true;
+  if (thread >= worker->num_threads) return false;  // an engine, whose clock is its own
+  if (before.clock() < worker->barrier_clock) return true;
+  return thread / 32 == current->warp() &&
+         before.clock() <= current->known[static_cast<std::size_t>(thread % 32)];
+}
+
+void check_asynchronous(const char* what, std::uintptr_t address, std::size_t size, Access access) {
+  const Arena& arena = worker->shared;
+  if (!arena.holds(address) || !arena.holds(address + size - 1))
+    stop(fmt::format("{} at {:#x}, which is not shared memory", what, address));
+  for (std::uintptr_t at = address; checks_are_on() && at < address + size; at += kGranule) {
+    const Record writer{arena.cells[arena.granule(at)].writer.load(std::memory_order_relaxed)};
+    if (writer.bits == 0 || writer.block() != worker->block ||
+        static_cast<int>(writer.thread()) >= worker->num_threads)
+      continue;
+    const Order* order = current->order.get();
+    if (order == nullptr || writer.clock() > order->fenced[writer.thread()])
+      stop(fmt::format("{} at {}, which thread {} wrote without a fence.proxy.async between", what,
+                       name_of(at), writer.thread()));
+  }
+  check(address, size, access);
+}
+
+void land(std::uintptr_t to, const void* from, std::size_t size, Record writer) {
+  const Arena& arena = worker->shared;
+  std::memcpy(reinterpret_cast<void*>(to), from, size);
+  for (std::uintptr_t at = to; at < to + size; at += kGranule) {
+    std::uint8_t& state = arena.states[arena.granule(at)];
+    state = static_cast<std::uint8_t>((state & ~kPending) | kWritten);
+    Cell& cell = arena.cells[arena.granule(at)];
+    cell.writer.store(writer.bits | 3 << 1, std::memory_order_relaxed);
+    cell.reader.store(0, std::memory_order_relaxed);
+    cell.other_reader.store(0, std::memory_order_relaxed);
+  }
+}
 
 Arena make_arena(std::size_t size) {
   Arena arena;
@@ -365,6 +400,7 @@ void check(std::uintptr_t address, std::size_t size, Access access) {
     stop(fmt::format("{} of {} bytes at {:#x}, which is not device memory", verb(access), size, address));
   }
   if (!checks_are_on()) return;
+  if (shared && access != Access::kRead) check_products(verb(access), address, size);
   const Arena& arena = shared ? worker->shared : global_memory();
   if (pass_quickly(arena, shared, address, size, access)) return;
   const std::uintptr_t end = address + size;

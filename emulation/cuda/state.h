@@ -6,7 +6,11 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace cuda_emulation {
@@ -75,6 +79,17 @@ struct PendingCopy {
   std::size_t size, from_size;
 };
 
+/// Happens-before across warps, of kernels whose warps meet otherwise than in __syncthreads. Of each thread
+/// of the block, and behind them of each engine of asynchronous copies (one an mbarrier), the clock up to
+/// which ...
+struct Order {
+  std::vector<std::uint32_t> seen;  // ... what it did came before
+  std::vector<std::uint32_t>
+      fenced;  // ... what it wrote is there for the asynchronous proxy (wgmma, TMA), too
+  void merge(const Order& other);
+};
+inline constexpr int kEngines = 64;
+
 /// A thread of the kernel: a fiber.
 struct Fiber {
   void* stack_pointer = nullptr;
@@ -90,6 +105,8 @@ struct Fiber {
   // Happens-before: what it does now has this clock; what lane i did up to known[i] came before.
   std::uint32_t clock = 1;
   std::array<std::uint32_t, 32> known{};
+  std::shared_ptr<const Order> order;            // null: nothing but by `known` and __syncthreads
+  std::string waits_asynchronously;              // for what, "": nothing
   std::vector<std::vector<PendingCopy>> copies;  // groups; the last one is open
 
   int warp() const { return index / 32; }
@@ -105,6 +122,64 @@ struct LaunchState {
   std::uint32_t first_block = 0;  // of this launch, among all blocks that ever ran
   std::uint64_t seed = 0;
   std::atomic<bool> failed{false};
+};
+
+/// An mbarrier.
+struct AsyncBarrier {
+  int count = 0, pending = 0;  // arrivals of a phase, and those that it still wants
+  std::int64_t bytes = 0;      // of copies that it still wants
+  std::uint32_t phase = 0;
+  bool published = false;  // its initialisation was fenced: copies may complete on it
+  Record initialised;
+  int engine = 0;
+  std::uint32_t engine_clock = 1;
+  Order coming;                          // of all arrivals
+  std::shared_ptr<const Order> settled;  // of the last whole phase
+  std::vector<std::uint16_t> waiting;
+};
+struct NamedBarrier {
+  int threads = 0, arrived = 0;
+  Order order;
+  std::vector<std::uint16_t> waiting;
+};
+/// A wgmma of one warp, which is 16 of its 64 rows, from its issue until its warp has waited for it.
+struct WarpProduct {
+  std::uint64_t a, b;  // descriptors
+  int n;
+  bool accumulate, a_transposed, b_transposed;
+  int group;                      // 0: not committed
+  std::size_t accumulators;       // which of the warp's
+  std::uintptr_t from[2], to[2];  // what it reads of shared memory lies between
+};
+/// Registers that products of a warp are written to: they hold NaN until it waits.
+struct Accumulators {
+  std::array<float*, 32> registers{};
+  std::array<std::vector<float>, 32> values;
+  int products = 0;  // that are on their way
+};
+struct WarpProducts {
+  std::vector<WarpProduct> products;
+  std::vector<Accumulators> accumulators;
+  int committed = 0;         // groups
+  bool fenced = false;       // wgmma.fence since registers were last handed back
+  std::uint64_t issued = 0;  // of all time
+};
+/// What the four warps of a warpgroup must do alike: the descriptors of its last products.
+struct ProductLog {
+  std::vector<std::array<std::uint64_t, 3>> issued;
+};
+
+/// What is asynchronous in a block.
+struct Asynchronous {
+  std::vector<std::function<void()>> events;  // copies on their way; they come in any order
+  std::map<std::uintptr_t, AsyncBarrier> barriers;
+  std::array<NamedBarrier, 16> named;
+  std::array<WarpProducts, kMaxWarps> warps;
+  std::array<ProductLog, kMaxWarps / 4> warpgroups;
+  int products = 0;  // of all warps, on their way
+  std::array<int, kMaxWarps> registers{};
+  int register_limit = 0;
+  std::vector<std::uint16_t> waiting_for_registers;
 };
 
 /// A host thread that runs blocks, one at a time.
@@ -132,6 +207,7 @@ struct Worker {
   };
   std::vector<Site> sites;
   std::string failure;
+  Asynchronous async;
 
   std::uint64_t draw() {
     random ^= random << 13;
@@ -143,14 +219,43 @@ struct Worker {
 /// The thread that runs here; null outside of kernels.
 extern thread_local Fiber* current;
 extern thread_local Worker* worker;
+/// The block is given up: nothing more is checked.
+extern thread_local bool stopping;
 
 /// Runs a block of a launch on this host thread; false, with what to report, where it was stopped.
 bool run_block(LaunchState& launch, std::uint32_t index, std::string& failure);
 /// Stops the block that runs here.
-[[noreturn]] void stop(const std::string& what);
+[[noreturn]] void stop(std::string_view what);
 void check(std::uintptr_t address, std::size_t size, Access access);
 /// Performs the copies of a group.
 void finish(const std::vector<PendingCopy>& group);
+
+/// orders_memory: what each lane did before comes before what all do then.
+void meet_warp(const char* what, unsigned mask, void* mine, Meet meet, bool orders_memory);
+/// The running thread waits until somebody wakes it.
+void suspend(const std::string& what);
+void wake(Fiber& fiber);
+/// What it does from here on has a later clock.
+void tick(Fiber& fiber);
+/// What the running thread knows of, itself included.
+Order order_of_here();
+/// All of what any of these knew, known to all of them.
+void share_orders(const std::vector<Fiber*>& fibers);
+/// Whether what has the record came before what the running thread does now.
+bool ordered(Record before);
+/// What an instruction of the asynchronous proxy does to shared memory, which the running thread has issued:
+/// checked as if it did it, and that generic writes there were fenced.
+void check_asynchronous(const char* what, std::uintptr_t address, std::size_t size, Access access);
+/// Bytes that are written at once, by an engine: no longer on their way.
+void land(std::uintptr_t to, const void* from, std::size_t size, Record writer);
+/// Stops where a product on its way reads these bytes.
+void check_products(const char* what, std::uintptr_t address, std::size_t size);
+/// Ends the phase of an mbarrier when all have arrived and all bytes have come.
+void settle(AsyncBarrier& barrier);
+std::string name_of(std::uintptr_t address);
+void start_asynchronous();
+/// What is left when all threads have exited; "": nothing.
+std::string left_asynchronous();
 bool checks_are_on();
 std::uint64_t seed();
 

@@ -1,0 +1,213 @@
+// wgmma: products of a warpgroup that read shared memory as late as they may, into registers that hold NaN
+// until then. Layouts are those of the PTX ISA ("Asynchronous Warpgroup Level Matrix Instructions", 128-byte
+// swizzle).
+#include <fmt/format.h>
+#include <hopper.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "state.h"
+
+namespace cuda_emulation {
+
+namespace {
+
+WarpProducts& products_of_here() {
+  return worker->async.warps[static_cast<std::size_t>(current->warp())];
+}
+
+/// An operand of 16 of k, as its descriptor says.
+struct Operand {
+  std::uint32_t start, leading, stride;  // bytes
+  bool transposed;                       // across k
+  Operand(std::uint64_t descriptor, bool is_transposed)
+      : start(static_cast<std::uint32_t>(descriptor & 0x3fff) << 4),
+        leading(static_cast<std::uint32_t>(descriptor >> 16 & 0x3fff) << 4),
+        stride(static_cast<std::uint32_t>(descriptor >> 32 & 0x3fff) << 4),
+        transposed(is_transposed) {}
+  /// Where row i's number k is.
+  std::uintptr_t at(int i, int k) const {
+    const auto row = static_cast<std::uint32_t>(i), depth = static_cast<std::uint32_t>(k);
+    const std::uint32_t plain =
+        transposed ? start + row / 64 * leading + row % 64 * 2 + depth / 8 * stride + depth % 8 * 128
+                   : start + row / 8 * stride + row % 8 * 128 + depth * 2;
+    return worker->shared.base + (plain ^ ((plain >> 7 & 7) << 4));
+  }
+};
+
+void check_descriptor(const char* which, std::uint64_t descriptor, bool transposed) {
+  if (descriptor >> 62 != 1)
+    stop(fmt::format("wgmma: the descriptor of {} is not of the 128-byte swizzle", which));
+  if ((descriptor >> 49 & 7) != 0) stop(fmt::format("wgmma: the descriptor of {} has a base offset", which));
+  const Operand operand(descriptor, transposed);
+  if ((operand.start >> 7 & 7) != 0)
+    stop(fmt::format("wgmma: {} begins within 8 rows of 128 bytes, at byte {}", which, operand.start));
+}
+
+float value_at(std::uintptr_t at) {
+  std::uint16_t bits16 = 0;
+  std::memcpy(&bits16, reinterpret_cast<const void*>(at), 2);
+  return bits<float>(static_cast<std::uint32_t>(bits16) << 16);
+}
+
+/// Lane 0, for its warp: that what it reads is there, and which bytes that are.
+void check_operands(WarpProduct& product) {
+  const int warp = current->warp() % 4;
+  const auto look = [&](const Operand& operand, int row, int end, int step, int of) {
+    std::uintptr_t low = UINTPTR_MAX, high = 0;
+    for (int i = row; i < end; ++i)
+      for (int k = 0; k < 16; ++k) {
+        const std::uintptr_t at = operand.at(i, k);
+        low = std::min(low, at), high = std::max(high, at + 2);
+        // every warp reads all rows of b; each checks a quarter of them
+        if (i % step == of) check_asynchronous("wgmma reads", at, 2, Access::kRead);
+      }
+    return std::pair{low, high};
+  };
+  std::tie(product.from[0], product.to[0]) =
+      look(Operand(product.a, product.a_transposed), 16 * warp, 16 * warp + 16, 1, 0);
+  std::tie(product.from[1], product.to[1]) =
+      look(Operand(product.b, product.b_transposed), 0, product.n, 4, warp);
+}
+
+void perform(const WarpProduct& product, Accumulators& into, int warp) {
+  const Operand a(product.a, product.a_transposed), b(product.b, product.b_transposed);
+  float left[16][16], right[256][16];
+  for (int i = 0; i < 16; ++i)
+    for (int k = 0; k < 16; ++k) left[i][k] = value_at(a.at(16 * warp + i, k));
+  for (int j = 0; j < product.n; ++j)
+    for (int k = 0; k < 16; ++k) right[j][k] = value_at(b.at(j, k));
+  for (int lane = 0; lane < 32; ++lane)
+    for (int i = 0; i < product.n / 2; ++i) {
+      const int row = lane / 4 + (i % 4 >= 2 ? 8 : 0), col = i / 4 * 8 + lane % 4 * 2 + i % 2;
+      float& value = into.values[static_cast<std::size_t>(lane)][static_cast<std::size_t>(i)];
+      float sum = product.accumulate ? value : 0.0F;
+      for (int k = 0; k < 16; ++k) sum += left[row][k] * right[col][k];
+      value = sum;
+    }
+}
+
+struct Issue {
+  float* d;
+  std::uint64_t a, b;
+  int n;
+};
+
+}  // namespace
+
+void check_products(const char* what, std::uintptr_t address, std::size_t size) {
+  Asynchronous& all = worker->async;
+  if (all.products == 0) return;
+  for (std::size_t warp = 0; warp < all.warps.size(); ++warp)
+    for (const WarpProduct& product : all.warps[warp].products)
+      for (int i = 0; i < 2; ++i)
+        if (address < product.to[i] && address + size > product.from[i])
+          stop(fmt::format("{} of {} bytes at {}, which a wgmma of warp {} on its way still reads", what,
+                           size, name_of(address), warp));
+}
+
+void wgmma(float* d, int n, std::uint64_t a, std::uint64_t b, bool accumulate, bool a_transposed,
+           bool b_transposed) {
+  if (n < 8 || n > 256 || n % 8 != 0) stop(fmt::format("wgmma of {} columns", n));
+  WarpProducts& mine = products_of_here();
+  Issue issue{d, a, b, n};
+  // collective of the warp; it orders no memory
+  meet_warp(
+      "wgmma", 0xffffffffU, &issue,
+      [](Lanes lanes, unsigned) {
+        WarpProducts& of_warp = products_of_here();
+        const auto& first = *static_cast<Issue*>(lanes[0]);
+        std::size_t which = 0;
+        auto& all = of_warp.accumulators;
+        while (which < all.size() && (all[which].products == 0 || all[which].registers[0] != first.d))
+          ++which;
+        if (which == all.size()) {
+          if (!of_warp.fenced)
+            stop("wgmma into registers without a wgmma.fence since they were the thread's");
+          which = 0;
+          while (which < all.size() && all[which].products != 0) ++which;
+          if (which == all.size()) all.emplace_back();
+          for (std::size_t lane = 0; lane < 32; ++lane) {
+            const auto& other = *static_cast<Issue*>(lanes[lane]);
+            all[which].registers[lane] = other.d;
+            all[which].values[lane].assign(other.d, other.d + other.n / 2);
+          }
+        }
+        Accumulators& into = all[which];
+        if (into.values[0].size() != static_cast<std::size_t>(first.n / 2))
+          stop(fmt::format("wgmma of {} columns into registers of one of {}", first.n,
+                           2 * into.values[0].size()));
+        ++into.products;
+        for (std::size_t lane = 0; lane < 32; ++lane) {
+          const auto& other = *static_cast<Issue*>(lanes[lane]);
+          if (other.a != first.a || other.b != first.b || other.n != first.n)
+            stop("wgmma of which the lanes of a warp have different descriptors");
+          std::fill(into.registers[lane], into.registers[lane] + first.n / 2, NAN);
+        }
+        of_warp.products.push_back({first.a, first.b, first.n, false, false, false, 0, which, {}, {}});
+        ++of_warp.issued;
+      },
+      false);
+  if (current->lane() == 0) {
+    WarpProduct& product = mine.products.back();
+    product.accumulate = accumulate;
+    product.a_transposed = a_transposed;
+    product.b_transposed = b_transposed;
+    check_descriptor("a", a, a_transposed);
+    check_descriptor("b", b, b_transposed);
+    auto& log = worker->async.warpgroups[static_cast<std::size_t>(current->warp() / 4)].issued;
+    const std::array<std::uint64_t, 3> what{a, b,
+                                            static_cast<std::uint64_t>(n) << 3 | (accumulate ? 4U : 0U) |
+                                                (a_transposed ? 2U : 0U) | (b_transposed ? 1U : 0U)};
+    const auto place = static_cast<std::size_t>(mine.issued) - 1;
+    if (place == log.size()) log.push_back(what);
+    if (place > log.size() || log[place] != what)
+      stop("wgmma that the warps of a warpgroup issue differently");
+    check_operands(product);
+    ++worker->async.products;
+  }
+  // none of the warp goes on before what lane 0 has done
+  meet_warp("wgmma", 0xffffffffU, nullptr, [](Lanes, unsigned) {}, false);
+}
+
+void wgmma_fence() {
+  meet_warp(
+      "wgmma.fence", 0xffffffffU, nullptr, [](Lanes, unsigned) { products_of_here().fenced = true; }, false);
+}
+
+void wgmma_commit() {
+  meet_warp(
+      "wgmma.commit_group", 0xffffffffU, nullptr,
+      [](Lanes, unsigned) {
+        WarpProducts& mine = products_of_here();
+        ++mine.committed;
+        for (WarpProduct& product : mine.products)
+          if (product.group == 0) product.group = mine.committed;
+      },
+      false);
+}
+
+void wgmma_wait(int groups) {
+  meet_warp(
+      "wgmma.wait_group", 0xffffffffU, &groups,
+      [](Lanes lanes, unsigned) {
+        WarpProducts& mine = products_of_here();
+        const int last = mine.committed - *static_cast<int*>(lanes[0]);
+        auto& all = mine.products;
+        std::size_t done = 0;
+        for (; done < all.size() && all[done].group != 0 && all[done].group <= last; ++done) {
+          Accumulators& into = mine.accumulators[all[done].accumulators];
+          perform(all[done], into, current->warp() % 4);
+          if (--into.products > 0) continue;
+          for (std::size_t lane = 0; lane < 32; ++lane)
+            std::ranges::copy(into.values[lane], into.registers[lane]);
+          mine.fenced = false;
+        }
+        all.erase(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(done));
+        worker->async.products -= static_cast<int>(done);
+      },
+      false);
+}
+
+}  // namespace cuda_emulation
