@@ -57,6 +57,11 @@ add_library(hone_kernels_cuda STATIC ${kernels} ${host})
 target_link_libraries(hone_kernels_cuda PUBLIC hone_kernels hone_cuda_runtime)
 target_link_libraries(hone_kernels PRIVATE hone_kernels_cuda)  # whose table is one of its tables
 target_include_directories(hone_kernels_cuda PRIVATE ${HONE_CUDA_WHEEL_INCLUDE})
+set(sm90a 0)  # whether there is code for sm_90a: its kernels are empty in that of other architectures
+if(cuda STREQUAL EMULATION OR CMAKE_CUDA_ARCHITECTURES MATCHES "90a")
+  set(sm90a 1)
+endif()
+set_source_files_properties(${PROJECT_SOURCE_DIR}/src/kernels/cuda/experts_path.cpp PROPERTIES COMPILE_DEFINITIONS HONE_CUDA_SM90A=${sm90a})
 set_target_properties(hone_kernels_cuda PROPERTIES UNITY_BUILD OFF)
 if(cuda STREQUAL EMULATION)
   find_package(OpenMP REQUIRED)  # the emulator alone has it

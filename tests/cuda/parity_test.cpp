@@ -43,24 +43,43 @@ std::vector<std::string> slots_here() {
   return names;
 }
 
-class CudaKernels : public CardMemory, public testing::WithParamInterface<std::string> {};
+class CudaKernels : public CardMemory, public testing::WithParamInterface<std::string> {
+ protected:
+  void agree_with_the_reference() {
+    const KernelTable& reference = kernels::cpu_kernels(kernels::CpuIsa::kReference);
+    device::CpuStream host = make_stream(2);
+    int cases = 0;
+    for (const Case& c : card_cases()) {
+      if (c.slot != GetParam()) continue;
+      ++cases;
+      const Outputs got = c.run(counted_kernels(), card());
+      ASSERT_FALSE(HasFailure()) << c.name;  // a device that has caught something does no more
+      expect_near(got, c.run(reference, host), c.name);
+      if (cases % 8 == 0) expect_equal(c.run(counted_kernels(), card()), got, c.name + ", again");
+    }
+    EXPECT_GT(cases, 0);
+  }
+};
 
 TEST_P(CudaKernels, AgreeWithTheReference) {
-  const KernelTable& reference = kernels::cpu_kernels(kernels::CpuIsa::kReference);
-  device::CpuStream host = make_stream(2);
-  int cases = 0;
-  for (const Case& c : card_cases()) {
-    if (c.slot != GetParam()) continue;
-    ++cases;
-    const Outputs got = c.run(counted_kernels(), card());
-    ASSERT_FALSE(HasFailure()) << c.name;  // a device that has caught something does no more
-    expect_near(got, c.run(reference, host), c.name);
-    if (cases % 8 == 0) expect_equal(c.run(counted_kernels(), card()), got, c.name + ", again");
-  }
-  EXPECT_GT(cases, 0);
+  agree_with_the_reference();
 }
 
 INSTANTIATE_TEST_SUITE_P(EverySlot, CudaKernels, testing::ValuesIn(slots_here()),
+                         [](const auto& test) { return test.param; });
+
+/// Slots that have kernels of their own for some cards: those for all cards.
+class PortableCudaKernels : public CudaKernels {
+ protected:
+  PortableCudaKernels() { ::setenv("HONE_CUDA_PATHS", "portable", 1); }
+  ~PortableCudaKernels() override { ::unsetenv("HONE_CUDA_PATHS"); }
+};
+
+TEST_P(PortableCudaKernels, AgreeWithTheReference) {
+  agree_with_the_reference();
+}
+
+INSTANTIATE_TEST_SUITE_P(EverySlot, PortableCudaKernels, testing::Values("experts", "experts_grad"),
                          [](const auto& test) { return test.param; });
 
 }  // namespace

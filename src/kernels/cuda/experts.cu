@@ -2,6 +2,8 @@
 #include "kernels/cuda/experts.cuh"
 
 #include "kernels/cuda/activation.cuh"
+#include "kernels/cuda/expert_rows_hopper.cuh"
+#include "kernels/cuda/experts_path.h"
 #include "kernels/cuda/register.h"
 
 namespace hone::kernels::cuda {
@@ -76,7 +78,22 @@ Scratch scratch_of(const ExpertsArgs& a) {
 }
 
 template <typename T>
-void experts_of(const ExpertsArgs& a, unsigned char* memory, cudaStream_t stream) {
+void experts_of(const ExpertsArgs& a, unsigned char* memory, const Stream& queue) {
+  const cudaStream_t stream = cuda_stream(queue);
+  const device::CudaCard& card = device::card_of(queue);
+  [[maybe_unused]] const bool hopper = why_not_hopper(a, card).empty();
+  // rows of x are gathered, those of the activation are there in the plan's order
+  const auto product = [&](auto gathered, const Matrix& x, const ExpertWeight& weight,
+                           const WeightShape& shape, const RowProduct& p, const auto& finish) {
+    constexpr bool kGather = decltype(gathered)::value;
+    const std::int32_t* index = kGather ? a.permutation : nullptr;
+    const int divisor = static_cast<int>(a.top_k);
+    if constexpr (sizeof(T) == 2)
+      if (hopper)
+        return launch_row_hopper<true, kGather>(x, index, divisor, weight, shape, p, finish,
+                                                card.multiprocessors, stream);
+    launch_row_product<T, true>(x, index, divisor, weight, shape, p, finish, stream);
+  };
   const Scratch scratch = scratch_of(a);
   const Index capacity = a.x.rows * a.top_k, hidden = a.x.cols;
   T* activation = reinterpret_cast<T*>(memory + scratch.activation);
@@ -94,17 +111,16 @@ void experts_of(const ExpertsArgs& a, unsigned char* memory, cudaStream_t stream
   activate.limit = a.limit;
   const WeightShape gate_up{a.parts(), a.ffn, hidden, a.gated}, down{1, hidden, a.ffn, false};
   const int experts = static_cast<int>(a.experts);
-  launch_row_product<T, true>(a.x, a.permutation, static_cast<int>(a.top_k), a.gate_up, gate_up,
-                              RowProduct{a.offsets, experts, capacity, hidden, gate_up.lines()}, activate,
-                              stream);
+  product(std::true_type{}, a.x, a.gate_up, gate_up,
+          RowProduct{a.offsets, experts, capacity, hidden, gate_up.lines()}, activate);
   StoreRows<T> store{};
   store.bias = a.has_down_bias ? static_cast<const T*>(a.down_bias) : nullptr;
   store.out = rows;
   store.columns = hidden;
   store.vectors = hidden * Index{sizeof(T)} % 16 == 0 && is_aligned(store.bias);
   const Matrix of_activation{activation, a.x.dtype, capacity, a.ffn, a.ffn};
-  launch_row_product<T, true>(of_activation, nullptr, 1, a.down, down,
-                              RowProduct{a.offsets, experts, capacity, a.ffn, hidden}, store, stream);
+  product(std::false_type{}, of_activation, a.down, down,
+          RowProduct{a.offsets, experts, capacity, a.ffn, hidden}, store);
   launch_combine<T>(rows, a, a.weights, a.residual, a.y, false, stream);
 }
 
@@ -118,7 +134,7 @@ void experts(const ExpertsArgs& a, Stream& stream) {
   if (a.x.rows == 0) return;
   auto* memory =
       static_cast<unsigned char*>(stream.shared_workspace(static_cast<std::size_t>(scratch_bytes_of(a))));
-  with_dtype(a.x.dtype, [&](auto t) { experts_of<TypeOf<decltype(t)>>(a, memory, cuda_stream(stream)); });
+  with_dtype(a.x.dtype, [&](auto t) { experts_of<TypeOf<decltype(t)>>(a, memory, stream); });
 }
 
 }  // namespace hone::kernels::cuda
