@@ -3,7 +3,9 @@
 // is <d activation, activation>; then dx = d pre-activation gate_up, and the weights' gradients over the rows
 // of each expert.
 #include "kernels/cuda/activation.cuh"
+#include "kernels/cuda/expert_weights_hopper.cuh"
 #include "kernels/cuda/experts.cuh"
+#include "kernels/cuda/experts_path.h"
 #include "kernels/cuda/register.h"
 
 namespace hone::kernels::cuda {
@@ -109,16 +111,24 @@ __global__ void __launch_bounds__(Shape::kTileThreads)
 }
 
 /// a and b: rows of T, of the plan or gathered by an index; c: of all experts, (experts * rows, columns).
+/// multiprocessors: of a card whose kernels for compute capability 9.0 take it, else 0.
 template <typename T>
 void launch_weight_grad(const DenseLines<T, false>& a, const DenseLines<T, false>& b, bool vectors,
                         const ExpertsArgs& f, Index rows, void* c, Index columns, DType dtype,
-                        bool accumulate, cudaStream_t stream) {
+                        bool accumulate, int multiprocessors, cudaStream_t stream) {
   if (f.experts == 0 || rows == 0 || columns == 0) return;
   Output out{};
   out.c = either({c, dtype, f.experts * rows, columns, columns});
   out.rows = rows;
   out.columns = columns;
   out.accumulate = accumulate;
+  if constexpr (sizeof(T) == 2)
+    if (multiprocessors > 0) {
+      const auto lines = [](const DenseLines<T, false>& from, Index width) {
+        return PlanRows{from.data, from.stride, static_cast<int>(width), from.index, from.divisor};
+      };
+      return launch_weight_hopper(lines(a, rows), lines(b, columns), f, out, multiprocessors, stream);
+    }
   const auto go = [&](auto tile, auto has) {
     using Shape = TypeOf<decltype(tile)>;
     using Lines = DenseLines<T, decltype(has)::value>;
@@ -221,6 +231,19 @@ void experts_grad_of(const ExpertsGradArgs& g, unsigned char* memory, Stream& qu
   const cudaStream_t stream = cuda_stream(queue);
   const Index capacity = f.x.rows * f.top_k, hidden = f.x.cols;
   const int experts = static_cast<int>(f.experts), top_k = static_cast<int>(f.top_k);
+  const device::CudaCard& card = device::card_of(queue);
+  [[maybe_unused]] const bool hopper = why_not_hopper(g, card).empty();
+  // rows of dy are gathered, those of d pre-activation are there in the plan's order
+  const auto product = [&](auto gathered, const Matrix& x, const ExpertWeight& weight,
+                           const WeightShape& shape, const RowProduct& p, const auto& finish) {
+    constexpr bool kGather = decltype(gathered)::value;
+    const std::int32_t* index = kGather ? f.permutation : nullptr;
+    if constexpr (sizeof(T) == 2)
+      if (hopper)
+        return launch_row_hopper<false, kGather>(x, index, top_k, weight, shape, p, finish,
+                                                 card.multiprocessors, stream);
+    launch_row_product<T, false>(x, index, top_k, weight, shape, p, finish, stream);
+  };
   Matrix dy = g.dy;
   if (g.dy.dtype != f.x.dtype && scratch.wants_rows) {
     dy = {memory + scratch.dy, f.x.dtype, f.x.rows, hidden, hidden};
@@ -249,20 +272,22 @@ void experts_grad_of(const ExpertsGradArgs& g, unsigned char* memory, Stream& qu
     grad.alpha = f.alpha;
     grad.limit = f.limit;
     const WeightShape down{1, hidden, f.ffn, false};
-    launch_row_product<T, false>(dy, f.permutation, top_k, f.down, down,
-                                 RowProduct{f.offsets, experts, capacity, hidden, f.ffn}, grad, stream);
+    product(std::true_type{}, dy, f.down, down, RowProduct{f.offsets, experts, capacity, hidden, f.ffn},
+            grad);
     if (g.wants_dweights) dweights_of<T>(g, dots, scratch.dot_groups, stream);
   }
   const DenseLines<T, false> of_dy{static_cast<const T*>(dy.data), dy.stride, f.permutation, top_k};
   const DenseLines<T, false> of_x{static_cast<const T*>(f.x.data), f.x.stride, f.permutation, top_k};
+  const int multiprocessors = hopper ? card.multiprocessors : 0;
   const bool vectors_dpre = f.inner() * Index{sizeof(T)} % 16 == 0;
   if (g.wants_ddown)
     launch_weight_grad<T>(of_dy, DenseLines<T, false>{activation, f.ffn},
                           has_vectors(dy) && f.ffn * Index{sizeof(T)} % 16 == 0, f, hidden, g.ddown, f.ffn,
-                          g.ddown_dtype, g.accumulate_ddown, stream);
+                          g.ddown_dtype, g.accumulate_ddown, multiprocessors, stream);
   if (g.wants_dgate_up)
     launch_weight_grad<T>(DenseLines<T, false>{dpre, f.inner()}, of_x, has_vectors(f.x) && vectors_dpre, f,
-                          f.inner(), g.dgate_up, hidden, g.dgate_up_dtype, g.accumulate_dgate_up, stream);
+                          f.inner(), g.dgate_up, hidden, g.dgate_up_dtype, g.accumulate_dgate_up,
+                          multiprocessors, stream);
   if (g.wants_dgate_up_bias)
     launch_bias_grad<T>(of_dpre, nullptr, nullptr, f, g.dgate_up_bias, g.dgate_up_bias_dtype,
                         g.accumulate_dgate_up_bias, stream);
@@ -277,8 +302,8 @@ void experts_grad_of(const ExpertsGradArgs& g, unsigned char* memory, Stream& qu
   store.columns = hidden;
   store.vectors = hidden * Index{sizeof(T)} % 16 == 0;
   const WeightShape gate_up{f.parts(), f.ffn, hidden, false};
-  launch_row_product<T, false>(of_dpre, nullptr, 1, f.gate_up, gate_up,
-                               RowProduct{f.offsets, experts, capacity, f.inner(), hidden}, store, stream);
+  product(std::false_type{}, of_dpre, f.gate_up, gate_up,
+          RowProduct{f.offsets, experts, capacity, f.inner(), hidden}, store);
   launch_combine<T>(store.out, f, nullptr, Matrix{}, g.dx, g.accumulate_dx, stream);
 }
 
