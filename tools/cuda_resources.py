@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What each kernel for NVIDIA cards takes of a multiprocessor: reads what ptxas said when BUILD was built (scripts/keep_ptxas.sh), and
 writes registers, static shared memory, stack and spilled bytes of every kernel and card as a table. Fails where a kernel spills or
-has a stack, unless SPILLS names it with its reason.
+has a stack, unless SPILLS names it with its reason, and where ptxas waits between the wgmma of one (C75xx).
 
     tools/cuda_resources.py BUILD [--out BUILD/cuda_resources.tsv]
 """
@@ -67,6 +67,7 @@ def main():
         file, rows = path.name.removesuffix(".o.ptxas"), rows_of(path.read_text())
         if not rows:
             bad.append(f"{file}: ptxas told of no kernel")
+        bad += [f"{file}: wgmma that ptxas does not leave as they are: {line}" for line in path.read_text().splitlines() if "(C75" in line]
         for (card, _, registers, shared, stack, spilled), name in zip(rows, readable([r[1] for r in rows])):
             table.append((file, name, f"sm_{card}", registers, shared, stack, spilled))
             if not spilled and not stack:
