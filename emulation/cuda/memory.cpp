@@ -224,6 +224,7 @@ void check_asynchronous(const char* what, std::uintptr_t address, std::size_t si
   if (!arena.holds(address) || !arena.holds(address + size - 1))
     stop(fmt::format("{} at {:#x}, which is not shared memory", what, address));
   for (std::uintptr_t at = address; checks_are_on() && at < address + size; at += kGranule) {
+    if ((arena.states[arena.granule(at)] & kPending) != 0) break;  // which is told below
     const Record writer{arena.cells[arena.granule(at)].writer.load(std::memory_order_relaxed)};
     if (writer.bits == 0 || writer.block() != worker->block ||
         static_cast<int>(writer.thread()) >= worker->num_threads)

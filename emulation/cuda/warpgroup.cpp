@@ -45,24 +45,37 @@ void check_descriptor(const char* which, std::uint64_t descriptor, bool transpos
     stop(fmt::format("wgmma: {} begins within 8 rows of 128 bytes, at byte {}", which, operand.start));
 }
 
-float value_at(std::uintptr_t at) {
-  std::uint16_t bits16 = 0;
-  std::memcpy(&bits16, reinterpret_cast<const void*>(at), 2);
-  return bits<float>(static_cast<std::uint32_t>(bits16) << 16);
+/// Calls f(row, k, where) for the 16 bytes of every eight numbers of rows begin … end - 1, multiples of 8: of
+/// one row, or where they lie across k of one k.
+template <typename F>
+void for_each_eight(const Operand& operand, int begin, int end, const F& f) {
+  for (int i = begin; i < end; i += operand.transposed ? 8 : 1)
+    for (int k = 0; k < 16; k += operand.transposed ? 1 : 8) f(i, k, operand.at(i, k));
+}
+
+/// put(row - begin, k, number) of all of them.
+template <typename Put>
+void read(const Operand& operand, int begin, int end, const Put& put) {
+  for_each_eight(operand, begin, end, [&](int i, int k, std::uintptr_t at) {
+    std::uint16_t eight[8];
+    std::memcpy(eight, reinterpret_cast<const void*>(at), sizeof eight);
+    for (int e = 0; e < 8; ++e)
+      put(i - begin + (operand.transposed ? e : 0), k + (operand.transposed ? 0 : e),
+          bits<float>(static_cast<std::uint32_t>(eight[e]) << 16));
+  });
 }
 
 /// Lane 0, for its warp: that what it reads is there, and which bytes that are.
 void check_operands(WarpProduct& product) {
   const int warp = current->warp() % 4;
-  const auto look = [&](const Operand& operand, int row, int end, int step, int of) {
+  // every warp reads all rows of b; each checks a quarter of them
+  const auto look = [&](const Operand& operand, int begin, int end, int step, int of) {
     std::uintptr_t low = UINTPTR_MAX, high = 0;
-    for (int i = row; i < end; ++i)
-      for (int k = 0; k < 16; ++k) {
-        const std::uintptr_t at = operand.at(i, k);
-        low = std::min(low, at), high = std::max(high, at + 2);
-        // every warp reads all rows of b; each checks a quarter of them
-        if (i % step == of) check_asynchronous("wgmma reads", at, 2, Access::kRead);
-      }
+    for_each_eight(operand, begin, end, [&](int i, int, std::uintptr_t at) {
+      low = std::min(low, at), high = std::max(high, at + 16);
+      if ((operand.transposed ? i / 8 : i) % step == of)
+        check_asynchronous("wgmma reads", at, 16, Access::kRead);
+    });
     return std::pair{low, high};
   };
   std::tie(product.from[0], product.to[0]) =
@@ -73,19 +86,21 @@ void check_operands(WarpProduct& product) {
 
 void perform(const WarpProduct& product, Accumulators& into, int warp) {
   const Operand a(product.a, product.a_transposed), b(product.b, product.b_transposed);
-  float left[16][16], right[256][16];
-  for (int i = 0; i < 16; ++i)
-    for (int k = 0; k < 16; ++k) left[i][k] = value_at(a.at(16 * warp + i, k));
-  for (int j = 0; j < product.n; ++j)
-    for (int k = 0; k < 16; ++k) right[j][k] = value_at(b.at(j, k));
-  for (int lane = 0; lane < 32; ++lane)
-    for (int i = 0; i < product.n / 2; ++i) {
-      const int row = lane / 4 + (i % 4 >= 2 ? 8 : 0), col = i / 4 * 8 + lane % 4 * 2 + i % 2;
-      float& value = into.values[static_cast<std::size_t>(lane)][static_cast<std::size_t>(i)];
-      float sum = product.accumulate ? value : 0.0F;
-      for (int k = 0; k < 16; ++k) sum += left[row][k] * right[col][k];
-      value = sum;
-    }
+  float left[16][16], right[16][256], sums[16][256] = {};
+  read(a, 16 * warp, 16 * warp + 16, [&](int row, int k, float x) { left[row][k] = x; });
+  read(b, 0, product.n, [&](int col, int k, float x) { right[k][col] = x; });
+  const auto for_each_sum = [&](const auto& f) {
+    for (int lane = 0; lane < 32; ++lane)
+      for (int i = 0; i < product.n / 2; ++i)
+        f(into.values[static_cast<std::size_t>(lane)][static_cast<std::size_t>(i)],
+          sums[lane / 4 + (i % 4 >= 2 ? 8 : 0)][i / 4 * 8 + lane % 4 * 2 + i % 2]);
+  };
+  if (product.accumulate) for_each_sum([](float value, float& sum) { sum = value; });
+  for (int row = 0; row < 16; ++row)
+    for (int k = 0; k < 16; ++k)
+      for (int col = 0; col < product.n; col += 8)
+        for (int e = 0; e < 8; ++e) sums[row][col + e] += left[row][k] * right[k][col + e];
+  for_each_sum([](float& value, float sum) { value = sum; });
 }
 
 struct Issue {
