@@ -49,8 +49,9 @@ def users(file, only):
     if only == "*attention_grad":
         return ["attention_grad_keys.cu", "attention_grad_queries.cu"]  # whose slot is in attention_grad.cu
     slot = re.compile(r"^void (\w+)\(const \w+Args& \w+, Stream& \w+\)", re.M)
+    wanted = only.rpartition("/")[2]  # of a test its parameter, which is a slot
     found = [path.name for path in sorted((SOURCE / "src/kernels/cuda").glob("*.cu"))
-             if any(fnmatch.fnmatch(name, only) for name in slot.findall(path.read_text()))]
+             if any(fnmatch.fnmatch(name, wanted) for name in slot.findall(path.read_text()))]
     return found or sys.exit(f"mutations.txt: no kernel is {only}")
 
 
@@ -74,7 +75,7 @@ def outcome(build, commands, link, number, mutation):
         # before the library, whose own of those names are then not taken
         step = link.replace(" -o test_cuda_emulation ", f" -o {folder}/mutant {' '.join(others)} ")
         subprocess.run(step, cwd=build, shell=True, check=True)
-        test = "--gtest_filter=" + (only if "." in only else f"EverySlot/CudaKernels.AgreeWithTheReference/{only}")
+        test = "--gtest_filter=" + (only if "." in only else f"EverySlot/*CudaKernels.AgreeWithTheReference/{only}")
         # Seconds of the processor's, not of the clock: a machine with other work is slow, not caught.
         run = subprocess.run([f"{folder}/mutant", "--gtest_brief=1", test], capture_output=True, text=True,
                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (600, 600)),
