@@ -48,6 +48,10 @@ constexpr Path kSmallTiles{
     "mma.sync tiles 64 x 64",
     [](const Card& card, DType dtype) { return by_mma_sync(card, dtype, 1365, 0.7, 0.6); }, 0.76, 2,
     "70 % (assumed) of what shared memory feeds: 1,365 operations in a clock, counted"};
+constexpr Path kWgmma{
+    "wgmma tiles 128 x 256", [](const Card&, DType) { return 0.6; }, 0.76, 2,
+    "assumed, as CUTLASS's grouped products of full tiles: 589 TFLOP/s on an H200 (measured), "
+    "60 % of its peak"};
 constexpr Path kF32Tiles{"f32 tiles 64 x 64", [](const Card&, DType) { return 0.6; }, 0.76, 2, "assumed"};
 // Of a warp's 16 rows and 64 keys: keys and values once each, 320 bytes a column with the copies, for 4,096
 // operations.
@@ -65,8 +69,8 @@ constexpr Path kAttentionGrad{
     "50 % (assumed: eight warps a multiprocessor for want of registers) of what shared memory feeds: 1,400 "
     "operations in a clock, counted"};
 
-constexpr std::array kPaths{&kRows,       &kCodedUpdate, &kCublasLt,  &kLargeTiles,
-                            &kSmallTiles, &kF32Tiles,    &kAttention, &kAttentionGrad};
+constexpr std::array kPaths{&kRows,  &kCodedUpdate, &kCublasLt,  &kLargeTiles,   &kSmallTiles,
+                            &kWgmma, &kF32Tiles,    &kAttention, &kAttentionGrad};
 
 // --- Sizes
 
@@ -210,11 +214,17 @@ Work head_work(const HeadOperands& head, const HeadGradients& to, bool wants_sta
 
 // --- Experts (experts.cu, experts_grad.cu)
 
+bool has_wgmma(const Card& card) {
+  return card.major == 9 && card.minor == 0;
+}
+
 /// What the launches of a layer's experts are counted from.
 struct ExpertWork {
-  ExpertWork(const ExpertsArgs& args, const CardTarget& at)
+  /// refusal: why the kernels by wgmma do not take it, "" where they do.
+  ExpertWork(const ExpertsArgs& args, const CardTarget& at, const std::string& refusal)
       : a(args),
         target(at),
+        by_wgmma(has_wgmma(at.card) && at.no_wgmma.empty() && refusal.empty()),
         rows(drawn_rows(a.x.rows, a.experts, a.top_k)),
         pairs(a.x.rows * a.top_k),
         hidden(a.x.cols),
@@ -224,8 +234,31 @@ struct ExpertWork {
     return real(a.experts) * real(a.ffn) * real(hidden);
   }  // elements of all experts' one
 
+  /// Of tiles of such operations, one at a time on a multiprocessor.
+  void add_wgmma(double flops, double done, Count tiles, double of_bytes) {
+    const double waves = std::ceil(real(tiles) / target.card.multiprocessors) * target.card.multiprocessors;
+    work.push_back({.path = &kWgmma,
+                    .flops = flops,
+                    .done = tiles > 0 ? done * waves / real(tiles) : 0,
+                    .bytes = of_bytes,
+                    .dtype = a.x.dtype});
+  }
   /// All rows by their experts' weights.
   void add_rows(Count k, Count columns, double of_bytes) {
+    using Cut = cuda::HopperCut;
+    if (by_wgmma) {
+      const Count across = ceil_quotient(columns, Cut::kLines);
+      Count tiles = 0;
+      double done = 0;  // filling the buffers and writing the results as in tile_flops
+      for (const Count n : rows) {
+        if (n == 0) continue;
+        const Count parts = ceil_quotient(n, Cut::kTokens);
+        tiles += parts * across;
+        done += 2 * real(parts * across) * up_to(ceil_quotient(n, parts), Cut::kTokenStep) * Cut::kLines *
+                (up_to(k, Cut::kDepth) + 2 * Cut::kDepth);
+      }
+      return add_wgmma(2 * real(pairs) * real(k) * real(columns), done, tiles, of_bytes);
+    }
     const Tiling tiling = tiling_of(a.x.dtype, cuda::takes_large_tiles(pairs, a.experts, columns));
     Count tiles = 0;
     for (const Count n : rows) tiles += ceil_quotient(n, tiling.rows);
@@ -238,6 +271,16 @@ struct ExpertWork {
   }
   /// Of each expert a matrix, summed up over its rows.
   void add_sums(Count of_rows, Count columns, double of_bytes) {
+    using Cut = cuda::HopperCut;
+    if (by_wgmma) {
+      const Count tiles = ceil_quotient(of_rows, Cut::kGradRows) * ceil_quotient(columns, Cut::kGradColumns);
+      double done = 0;
+      for (const Count n : rows)
+        done += 2 * real(tiles) * Cut::kGradRows * Cut::kGradColumns *
+                (up_to(n, Cut::kTokenStep) + 2 * Cut::kDepth);
+      return add_wgmma(2 * real(pairs) * real(of_rows) * real(columns), done,
+                       tiles * static_cast<Count>(rows.size()), of_bytes);
+    }
     const Tiling tiling = tiling_of(a.x.dtype, of_rows > 64 && columns > 64);
     const Count tiles = ceil_quotient(of_rows, tiling.rows) * ceil_quotient(columns, tiling.columns);
     double done = 0;
@@ -255,6 +298,7 @@ struct ExpertWork {
 
   const ExpertsArgs& a;
   const CardTarget& target;
+  bool by_wgmma;
   std::vector<Count> rows;
   Count pairs, hidden;
   double t;
@@ -442,7 +486,7 @@ Work card_work(const AttentionGradArgs& g, const CardTarget&) {
 
 Work card_work(const ExpertsArgs& a, const CardTarget& target) {
   if (a.x.rows == 0) return {};
-  ExpertWork w(a, target);
+  ExpertWork w(a, target, cuda::hopper_refusal(a));
   const double of_activation = real(w.pairs) * real(a.ffn) * w.t;
   const double biases = (a.has_gate_up_bias ? real(a.experts) * real(a.inner()) : 0) * w.t;
   const double down_biases = (a.has_down_bias ? real(a.experts) * real(w.hidden) : 0) * w.t;
@@ -460,7 +504,7 @@ Work card_work(const ExpertsArgs& a, const CardTarget& target) {
 Work card_work(const ExpertsGradArgs& g, const CardTarget& target) {
   const ExpertsArgs& f = g.forward;
   if (f.x.rows == 0) return {};
-  ExpertWork w(f, target);
+  ExpertWork w(f, target, cuda::hopper_refusal(g));
   const double inner = real(w.pairs) * real(f.inner()) * w.t, activation = real(w.pairs) * real(f.ffn) * w.t;
   const double dy = elements(g.dy) * w.t, pairs = real(w.pairs);
   const bool wants_dpre = g.wants_dgate_up || g.wants_dgate_up_bias || g.dx.given();
@@ -513,7 +557,7 @@ Work card_work(const HeadGradArgs& a, const CardTarget& target) {
 std::vector<SlotPath> slot_paths(const CardTarget& target) {
   const Card& card = target.card;
   const std::string no_wgmma =
-      card.major == 9 ? "hone has no such kernel yet"
+      has_wgmma(card) ? target.no_wgmma
                       : fmt::format("compute capability {}.{}: no wgmma", card.major, card.minor);
   const auto path_of = [&](std::string_view slot) -> SlotPath {
     if (slot == "matmul" || slot == "linear_cross_entropy" || slot == "head_statistics" ||
@@ -521,7 +565,10 @@ std::vector<SlotPath> slot_paths(const CardTarget& target) {
       if (target.no_cublaslt.empty()) return {slot, kCublasLt.name};
       return {slot, kLargeTiles.name, kCublasLt.name, target.no_cublaslt};
     }
-    if (slot == "experts" || slot == "experts_grad") return {slot, kLargeTiles.name, "wgmma", no_wgmma};
+    if (slot == "experts" || slot == "experts_grad") {
+      if (no_wgmma.empty()) return {slot, kWgmma.name};
+      return {slot, kLargeTiles.name, kWgmma.name, no_wgmma};
+    }
     if (slot == "attention" || slot == "attention_grad")
       return {slot, slot == "attention" ? kAttention.name : kAttentionGrad.name, "cuDNN",
               "hone does not call it yet"};

@@ -1,5 +1,5 @@
 // Which kernels multiply experts' rows, and what is said where it is not those of compute capability 9.0.
-#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "kernels/cuda/experts_path.h"
 #include "tests/cuda/card_memory.h"
@@ -8,7 +8,6 @@ namespace hone::test {
 namespace {
 
 using kernels::cuda::why_not_hopper;
-using testing::HasSubstr;
 
 class ExpertsPath : public CardMemory {
  protected:

@@ -99,7 +99,10 @@ TEST(CardPaths, AreToldOfTheCardThatIsHere) {
   };
   EXPECT_EQ(why_not("matmul"), "cuBLASLt|") << "the emulated one";
   EXPECT_EQ(why_not("rms_norm"), "row kernel|");
-  EXPECT_THAT(why_not("experts"), HasSubstr("no such kernel yet"));
+  EXPECT_EQ(why_not("experts"), "wgmma tiles 128 x 256|");
+  ::setenv("HONE_CUDA_PATHS", "portable", 1);
+  EXPECT_EQ(why_not("experts"), "mma.sync tiles 128 x 128|HONE_CUDA_PATHS=portable");
+  ::unsetenv("HONE_CUDA_PATHS");
   ::setenv("HONE_CUDA_EMULATED_SM", "80", 1);
   EXPECT_THAT(why_not("experts"), HasSubstr("compute capability 8.0: no wgmma"));
   ::unsetenv("HONE_CUDA_EMULATED_SM");

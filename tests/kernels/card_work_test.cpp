@@ -116,7 +116,7 @@ TEST(CardWork, OfDenseProductsIsWhatWasMeasuredOnAnH200) {
 
 TEST(CardWork, CountsTheTilesOfEachExpert) {
   // Every token goes to all four experts: 130 rows each, in two tiles of 128.
-  const CardTarget h200{.card = find_card("H200")};
+  const CardTarget h200{.card = find_card("H200"), .no_wgmma = "asked for"};
   const Work work = card_work(experts(130, 4, 4), h200);
   ASSERT_EQ(work.size(), 3u) << "gate and up, down, combine";
   EXPECT_EQ(work[0].path->name, "mma.sync tiles 128 x 128");
@@ -135,6 +135,18 @@ TEST(CardWork, CountsTheTilesOfEachExpert) {
   ASSERT_EQ(sums.size(), 2u);
   EXPECT_DOUBLE_EQ(sums[1].flops, 2.0 * 4 * 130 * 2048 * 768);
   EXPECT_DOUBLE_EQ(sums[1].done, 2.0 * 4 * 2048 * 768 * (160 + 64));
+  // By wgmma 130 rows are one tile of 144, by 12 of 128 lines; one tile a multiprocessor.
+  const CardTarget by_wgmma{.card = find_card("H200")};
+  const Work wgmma = card_work(experts(130, 4, 4), by_wgmma);
+  ASSERT_EQ(wgmma.size(), 3u);
+  EXPECT_EQ(wgmma[0].path->name, "wgmma tiles 128 x 256");
+  EXPECT_DOUBLE_EQ(wgmma[0].flops, work[0].flops);
+  EXPECT_DOUBLE_EQ(wgmma[0].done, 2.0 * 132 * 144 * 128 * (2048 + 128));
+  // The sums are of 16 by 3 tiles of each of four experts: two times 132.
+  EXPECT_DOUBLE_EQ(card_work(g, by_wgmma)[1].done, 2.0 * 264 * 128 * 256 * (144 + 128));
+  ExpertsArgs narrow = experts(130, 4, 4);
+  narrow.ffn = 764;
+  EXPECT_EQ(card_work(narrow, by_wgmma)[0].path->name, "mma.sync tiles 128 x 128");
 }
 
 TEST(CardWork, KnowsThatABf16GradientOfTheHeadMakesLogitsTwice) {

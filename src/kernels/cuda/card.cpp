@@ -8,6 +8,7 @@
 #include "kernels/card_work.h"
 #include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/cudnn.h"
+#include "kernels/cuda/experts_path.h"
 #include "kernels/cuda/register.h"
 
 namespace hone::kernels {
@@ -88,7 +89,8 @@ DeviceDescription describe_card(device::Device card) {
 CardTarget target_of(device::Device card) {
   const auto found = device::cuda::find_card(card.index);
   CardTarget target{.card = nearest_card(found.name, found.major, found.minor),
-                    .no_cublaslt = cuda::why_no_vendor_library()};
+                    .no_cublaslt = cuda::why_no_vendor_library(),
+                    .no_wgmma = cuda::why_not_hopper(found)};
   target.card.major = found.major;
   target.card.minor = found.minor;
   target.card.multiprocessors = found.multiprocessors;

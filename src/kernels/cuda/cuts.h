@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <string>
 
 #include "kernels/kernels.h"
 
@@ -61,6 +62,38 @@ inline ProductCut cut_of(const MatmulArgs& a) {
 /// Whether the average expert fills tiles of 128 rows. capacity: (token, slot) pairs.
 inline bool takes_large_tiles(std::int64_t capacity, std::int64_t experts, std::int64_t columns) {
   return capacity >= 96 * experts && columns > 64;
+}
+
+/// What experts' products on compute capability 9.0 are cut into (expert_rows_hopper.cuh,
+/// expert_weights_hopper.cuh): up to so many rows of an expert, in steps, by lines of its weight; and tiles
+/// of a weight's gradient.
+struct HopperCut {
+  static constexpr int kTokens = 256, kTokenStep = 16, kLines = 128, kDepth = 64;
+  static constexpr int kGradRows = 128, kGradColumns = 256;
+  static constexpr int kMostExperts = 1024;  // whose tiles a block counts in shared memory
+};
+/// Why they do not take shapes and layouts; "" where they do.
+inline std::string hopper_refusal(const ExpertsArgs& a) {
+  const auto is_at_16 = [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; };
+  if (a.x.dtype != DType::kBF16) return "the rows are " + std::string(name_of(a.x.dtype));
+  if (a.gate_up.kind != WeightKind::kDense || a.down.kind != WeightKind::kDense)
+    return "the weights are quantised";
+  if (a.x.cols % 8 != 0) return "the hidden size, " + std::to_string(a.x.cols) + ", is no multiple of 8";
+  if (a.ffn % 8 != 0) return "the experts' width, " + std::to_string(a.ffn) + ", is no multiple of 8";
+  if (!is_at_16(a.x.data) || a.x.stride % 8 != 0) return "rows do not begin at multiples of 16 bytes";
+  if (!is_at_16(a.gate_up.data) || !is_at_16(a.down.data))
+    return "weights do not begin at multiples of 16 bytes";
+  if (a.experts > HopperCut::kMostExperts)
+    return std::to_string(a.experts) + " experts are more than " + std::to_string(HopperCut::kMostExperts);
+  return "";
+}
+inline std::string hopper_refusal(const ExpertsGradArgs& g) {
+  if (std::string why = hopper_refusal(g.forward); !why.empty()) return why;
+  // of another dtype it is rounded to rows of our own
+  if (g.dy.dtype == DType::kBF16 &&
+      (reinterpret_cast<std::uintptr_t>(g.dy.data) % 16 != 0 || g.dy.stride % 8 != 0))
+    return "rows of dy do not begin at multiples of 16 bytes";
+  return "";
 }
 
 /// How much of the head's logits exists at once.

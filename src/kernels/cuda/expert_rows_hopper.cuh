@@ -22,14 +22,15 @@ namespace hone::kernels::cuda {
 /// What a product on compute capability 9.0 is cut into, and where its block's shared memory has what.
 struct HopperRows {
   static constexpr int kThreads = 384, kMultiplying = 256, kFetching = 128;
-  static constexpr int kTokens = 256, kLines = 128, kDepth = 64, kStages = 4;
+  static constexpr int kTokens = HopperCut::kTokens, kLines = HopperCut::kLines, kDepth = HopperCut::kDepth;
+  static constexpr int kStages = 4;
   static constexpr int kRowBytes = 128, kSlabBytes = 64 * kRowBytes;  // of the swizzle; 64 rows of them
   static constexpr int kWeightBytes = kLines * kRowBytes, kTokenBytes = kTokens * kRowBytes;
   static constexpr int kStageBytes = kWeightBytes + kTokenBytes;
   // Sums of 32 tokens and a warpgroup's 64 lines: 68 f32 a token, so that a store's 8 lines of 4 tokens are
   // in 32 banks.
   static constexpr int kStaged = 32, kStagedStride = 68, kStagedBytes = kStaged * kStagedStride * 4;
-  static constexpr int kMostExperts = 1024;
+  static constexpr int kMostExperts = HopperCut::kMostExperts;
   static constexpr int kStagedAt = kStages * kStageBytes, kBarriersAt = kStagedAt + 2 * kStagedBytes;
   static constexpr int kTilesAt = kBarriersAt + 2 * kStages * 8;
   static constexpr int kSharedBytes = kTilesAt + (kMostExperts + 1) * 4;

@@ -17,7 +17,8 @@ namespace hone::kernels::cuda {
 
 struct HopperWeights {
   static constexpr int kThreads = 384, kMultiplying = 256, kFetching = 128;
-  static constexpr int kRows = 128, kColumns = 256, kDepth = 64, kStages = HopperRows::kStages;
+  static constexpr int kRows = HopperCut::kGradRows, kColumns = HopperCut::kGradColumns;
+  static constexpr int kDepth = HopperCut::kDepth, kStages = HopperRows::kStages;
   static constexpr int kSlabBytes = kDepth * 128;  // 64 columns of 64 rows
   static constexpr int kABytes = kRows / 64 * kSlabBytes, kBBytes = kColumns / 64 * kSlabBytes,
                        kStageBytes = kABytes + kBBytes;
