@@ -38,7 +38,16 @@ struct StepScalars {
   std::int32_t step = 0;       // updates before this one: what is rounded at random goes by it
 };
 
-/// c = [c +] op(a) op(b) [+ bias] [+ residual].
+/// What an operand of a product is rounded to before it is multiplied: blocks of e4m3 (OCP FP8 1.0), each
+/// with a scale of its own (fp8.h), as DeepSeek-V3 trains (arXiv:2412.19437, 3.3) and Transformer Engine's
+/// Float8BlockScaling with its defaults (power-of-two scales; the report has them for some activations).
+enum class Rounding : std::uint8_t {
+  kNone,
+  kFp8AlongK,   // 128 numbers along the product's k: activations and gradients
+  kFp8Squares,  // 128 x 128: weights, which are then the same numbers in the forward product and in dy W
+};
+
+/// c = [c +] op(a) op(b) [+ bias] [+ residual], a and b rounded as round_a and round_b say.
 struct MatmulArgs {
   Matrix a;  // (m, k) T, or (k, m) if transpose_a
   Matrix b;  // (k, n) T, or (n, k) if transpose_b
@@ -50,6 +59,7 @@ struct MatmulArgs {
   bool has_bias = false;
   Matrix residual;  // (m, n) f32 or T, may be left out
   bool accumulate = false;
+  Rounding round_a = Rounding::kNone, round_b = Rounding::kNone;
 };
 
 /// The gradient of TakeRowsArgs where an index may come any number of times, as of an embedding: dtable at
@@ -359,6 +369,14 @@ struct ExpertWeight {
 /// up_bias_e). Gather, activation and combine are part of it. Keeps only pre_activation (performance.md 4.1:
 /// the weight's gradient is <d activation, activation>). The rows that count are offsets[experts], at most
 /// tokens * top_k; a slot whose inverse is -1 goes nowhere.
+///
+/// With fp8 the operands of every product are rounded as Rounding says, in T as they are stored: x and
+/// activation(…) (without the routing weight, which multiplies what comes of them) along k, weights in
+/// squares. In the gradients dy and that of the pre-activation along k for the products by weights; for the
+/// weights' own gradients, whose k is an expert's rows, dy, x, the gradient of the pre-activation and weight
+/// * activation in blocks of 128 rows from the expert's first on. Gate and up are matrices of their own:
+/// squares begin anew at up's first row, blocks of the pre-activation's gradient at its first column. Nothing
+/// else is rounded: biases, their gradients and dweights are of the numbers as they are.
 struct ExpertsArgs {
   Matrix x;                            // (tokens, hidden) T
   ExpertWeight gate_up;                // (experts, inner(), hidden), the gate's rows first
@@ -378,6 +396,7 @@ struct ExpertsArgs {
   Matrix residual;                    // (tokens, hidden) f32, may be left out
   Matrix y;                           // (tokens, hidden) f32 or T
   std::int64_t experts = 0, top_k = 0, ffn = 0;
+  bool fp8 = false;  // only with dense weights
 
   std::int64_t parts() const { return gated ? 2 : 1; }
   std::int64_t inner() const { return parts() * ffn; }

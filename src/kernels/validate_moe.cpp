@@ -74,6 +74,8 @@ void check_experts(const Arguments& check, const ExpertsArgs& a) {
   }
   check_weight(check, "gate_up", a.gate_up, a.x.cols);
   check_weight(check, "down", a.down, a.ffn);
+  check.holds(!a.fp8 || (a.gate_up.kind == WeightKind::kDense && a.down.kind == WeightKind::kDense),
+              "weights that are quantised already are rounded to fp8");
   check.flagged("gate_up_bias", a.has_gate_up_bias, a.gate_up_bias, a.x.data);
   check.flagged("down_bias", a.has_down_bias, a.down_bias, a.x.data);
   check.flagged("pre_activation", a.wants_pre_activation, a.pre_activation, a.x.data);

@@ -21,6 +21,7 @@ std::vector<Case> row_cases();
 std::vector<Case> attention_cases();
 std::vector<Case> mla_cases();
 std::vector<Case> moe_cases();
+std::vector<Case> fp8_cases();
 std::vector<Case> optimizer_cases();
 std::vector<Case> all_cases();
 

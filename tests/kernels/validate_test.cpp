@@ -204,6 +204,9 @@ TEST(KernelArguments, OfExpertsFitTheirForm) {
   EXPECT_THROW(validate(a), Error) << "no scales";
   a.gate_up.scales = numbers;
   EXPECT_NO_THROW(validate(a));
+  a.fp8 = true;
+  EXPECT_THROW(validate(a), Error) << "quantised already";
+  a.fp8 = false;
   EXPECT_NO_THROW(validate(g));
   g.wants_dgate_up = true;
   g.dgate_up = numbers;

@@ -10,6 +10,7 @@
 
 #include "kernels/cpu/activation.h"
 #include "kernels/cpu/experts_rows.h"
+#include "kernels/cpu/fp8_kernels.h"
 #include "kernels/cpu/matrix_kernels.h"
 #include "kernels/cpu/product.h"
 
@@ -282,6 +283,7 @@ class ExpertsForward {
 
 template <class Isa>
 void MatrixKernels<Isa>::experts(const ExpertsArgs& args, device::Stream& stream) {
+  if (args.fp8) return Fp8Kernels<Isa>::experts(args, stream);
   if (args.x.dtype == DType::kF32) {
     ExpertsForward<Isa, float>(args, stream).run();
   } else {

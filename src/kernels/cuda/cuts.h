@@ -78,6 +78,7 @@ inline std::string hopper_refusal(const ExpertsArgs& a) {
   if (a.x.dtype != DType::kBF16) return "the rows are " + std::string(name_of(a.x.dtype));
   if (a.gate_up.kind != WeightKind::kDense || a.down.kind != WeightKind::kDense)
     return "the weights are quantised";
+  if (a.fp8) return "operands are rounded to FP8";
   if (a.x.cols % 8 != 0) return "the hidden size, " + std::to_string(a.x.cols) + ", is no multiple of 8";
   if (a.ffn % 8 != 0) return "the experts' width, " + std::to_string(a.ffn) + ", is no multiple of 8";
   if (!is_at_16(a.x.data) || a.x.stride % 8 != 0) return "rows do not begin at multiples of 16 bytes";

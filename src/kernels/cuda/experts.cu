@@ -1,9 +1,12 @@
 // The experts of one layer: gather, gate and up, activation; down; the weighted sum over each token's slots.
 #include "kernels/cuda/experts.cuh"
 
+#include <algorithm>
+
 #include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/expert_rows_hopper.cuh"
 #include "kernels/cuda/experts_path.h"
+#include "kernels/cuda/fp8.h"
 #include "kernels/cuda/register.h"
 
 namespace hone::kernels::cuda {
@@ -65,7 +68,7 @@ struct Activate {
 };
 
 struct Scratch {
-  std::int64_t activation, rows, bytes;
+  std::int64_t activation, rows, x, weight, bytes;  // the last two: of operands in FP8
 };
 Scratch scratch_of(const ExpertsArgs& a) {
   const Index capacity = a.x.rows * a.top_k, size = static_cast<Index>(size_of(a.x.dtype));
@@ -73,12 +76,17 @@ Scratch scratch_of(const ExpertsArgs& a) {
   Scratch s{};
   s.activation = pieces.take(capacity * a.ffn * size);
   s.rows = pieces.take(capacity * a.x.cols * size);
+  s.x = pieces.take(a.fp8 ? fp8_copy_bytes(a.x) : 0);
+  s.weight =
+      pieces.take(a.fp8 && capacity > 0 ? std::max(fp8_weight_bytes(a.experts, a.parts(), a.ffn, a.x.cols),
+                                                   fp8_weight_bytes(a.experts, 1, a.x.cols, a.ffn))
+                                        : 0);
   s.bytes = pieces.bytes;
   return s;
 }
 
 template <typename T>
-void experts_of(const ExpertsArgs& a, unsigned char* memory, const Stream& queue) {
+void experts_of(const ExpertsArgs& a, unsigned char* memory, Stream& queue) {
   const cudaStream_t stream = cuda_stream(queue);
   const device::CudaCard& card = device::card_of(queue);
   [[maybe_unused]] const bool hopper = why_not_hopper(a, card).empty();
@@ -111,7 +119,15 @@ void experts_of(const ExpertsArgs& a, unsigned char* memory, const Stream& queue
   activate.limit = a.limit;
   const WeightShape gate_up{a.parts(), a.ffn, hidden, a.gated}, down{1, hidden, a.ffn, false};
   const int experts = static_cast<int>(a.experts);
-  product(std::true_type{}, a.x, a.gate_up, gate_up,
+  Matrix x = a.x;
+  ExpertWeight weight = a.gate_up;
+  if (a.fp8) {
+    x = fp8_copy_at(a.x, memory + scratch.x);
+    round_fp8(a.x, x, Fp8Blocks::kAlongRows, queue);
+    weight = encode_fp8_weight(a.gate_up, a.x.dtype, a.experts, a.parts(), a.ffn, hidden,
+                               memory + scratch.weight, queue);
+  }
+  product(std::true_type{}, x, weight, gate_up,
           RowProduct{a.offsets, experts, capacity, hidden, gate_up.lines()}, activate);
   StoreRows<T> store{};
   store.bias = a.has_down_bias ? static_cast<const T*>(a.down_bias) : nullptr;
@@ -119,7 +135,13 @@ void experts_of(const ExpertsArgs& a, unsigned char* memory, const Stream& queue
   store.columns = hidden;
   store.vectors = hidden * Index{sizeof(T)} % 16 == 0 && is_aligned(store.bias);
   const Matrix of_activation{activation, a.x.dtype, capacity, a.ffn, a.ffn};
-  product(std::false_type{}, of_activation, a.down, down,
+  weight = a.down;
+  if (a.fp8) {
+    round_fp8(of_activation, of_activation, Fp8Blocks::kAlongRows, queue, a.offsets + a.experts);
+    weight =
+        encode_fp8_weight(a.down, a.x.dtype, a.experts, 1, hidden, a.ffn, memory + scratch.weight, queue);
+  }
+  product(std::false_type{}, of_activation, weight, down,
           RowProduct{a.offsets, experts, capacity, a.ffn, hidden}, store);
   launch_combine<T>(rows, a, a.weights, a.residual, a.y, false, stream);
 }

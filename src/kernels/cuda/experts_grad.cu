@@ -2,10 +2,13 @@
 // pre-activation at once d pre-activation, the weighted activation and the routing weight's gradient, which
 // is <d activation, activation>; then dx = d pre-activation gate_up, and the weights' gradients over the rows
 // of each expert.
+#include <algorithm>
+
 #include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/expert_weights_hopper.cuh"
 #include "kernels/cuda/experts.cuh"
 #include "kernels/cuda/experts_path.h"
+#include "kernels/cuda/fp8.h"
 #include "kernels/cuda/register.h"
 
 namespace hone::kernels::cuda {
@@ -193,6 +196,7 @@ struct Scratch {
   Index dot_groups;
   bool wants_dpre, wants_rows;  // d activation is needed for the first or the dots
   std::int64_t dy, activation, dpre, dots, rows, bytes;
+  std::int64_t of_tokens, of_rows, of_dpre, weight;  // operands in FP8: dy, rows of dy and x, dpre, weights
 };
 Scratch scratch_of(const ExpertsGradArgs& g) {
   const ExpertsArgs& f = g.forward;
@@ -207,6 +211,15 @@ Scratch scratch_of(const ExpertsGradArgs& g) {
   s.dpre = pieces.take(s.wants_dpre ? capacity * f.inner() * size : 0);
   s.dots = pieces.take(g.wants_dweights ? capacity * s.dot_groups * Index{sizeof(float)} : 0);
   s.rows = pieces.take(g.dx.given() ? capacity * f.x.cols * size : 0);
+  const Matrix rows{nullptr, f.x.dtype, capacity, f.x.cols, f.x.cols};
+  s.of_tokens = pieces.take(f.fp8 && s.wants_rows ? fp8_copy_bytes(f.x) : 0);
+  s.of_rows = pieces.take(f.fp8 && (g.wants_ddown || g.wants_dgate_up) ? fp8_copy_bytes(rows) : 0);
+  s.of_dpre = pieces.take(f.fp8 && (g.wants_dgate_up || g.dx.given()) ? capacity * f.inner() * size : 0);
+  s.weight =
+      pieces.take(f.fp8 && s.wants_rows && capacity > 0
+                      ? std::max(fp8_weight_bytes(f.experts, 1, f.x.cols, f.ffn),
+                                 g.dx.given() ? fp8_weight_bytes(f.experts, f.parts(), f.ffn, f.x.cols) : 0)
+                      : 0);
   s.bytes = pieces.bytes;
   return s;
 }
@@ -272,22 +285,46 @@ void experts_grad_of(const ExpertsGradArgs& g, unsigned char* memory, Stream& qu
     grad.alpha = f.alpha;
     grad.limit = f.limit;
     const WeightShape down{1, hidden, f.ffn, false};
-    product(std::true_type{}, dy, f.down, down, RowProduct{f.offsets, experts, capacity, hidden, f.ffn},
+    Matrix rows = dy;
+    ExpertWeight weight = f.down;
+    if (f.fp8) {
+      rows = fp8_copy_at(dy, memory + scratch.of_tokens);
+      round_fp8(dy, rows, Fp8Blocks::kAlongRows, queue);
+      weight =
+          encode_fp8_weight(f.down, f.x.dtype, f.experts, 1, hidden, f.ffn, memory + scratch.weight, queue);
+    }
+    product(std::true_type{}, rows, weight, down, RowProduct{f.offsets, experts, capacity, hidden, f.ffn},
             grad);
     if (g.wants_dweights) dweights_of<T>(g, dots, scratch.dot_groups, stream);
   }
-  const DenseLines<T, false> of_dy{static_cast<const T*>(dy.data), dy.stride, f.permutation, top_k};
-  const DenseLines<T, false> of_x{static_cast<const T*>(f.x.data), f.x.stride, f.permutation, top_k};
+  // An expert's rows of a matrix of tokens: gathered as they are multiplied, or rounded down their columns
+  // before.
+  Matrix of_rows{memory + scratch.of_rows, f.x.dtype, capacity, hidden, hidden};
+  of_rows = fp8_copy_at(of_rows, of_rows.data);
+  const auto rows_of_experts = [&](const Matrix& tokens) {
+    if (!f.fp8)
+      return DenseLines<T, false>{static_cast<const T*>(tokens.data), tokens.stride, f.permutation, top_k};
+    round_fp8_of_experts(tokens, f.permutation, top_k, of_rows, f.offsets, f.experts, queue);
+    return DenseLines<T, false>{static_cast<const T*>(of_rows.data), of_rows.stride};
+  };
   const int multiprocessors = hopper ? card.multiprocessors : 0;
+  Matrix dpre_operand = of_dpre;
+  if (f.fp8) dpre_operand.data = memory + scratch.of_dpre;
   const bool vectors_dpre = f.inner() * Index{sizeof(T)} % 16 == 0;
-  if (g.wants_ddown)
-    launch_weight_grad<T>(of_dy, DenseLines<T, false>{activation, f.ffn},
-                          has_vectors(dy) && f.ffn * Index{sizeof(T)} % 16 == 0, f, hidden, g.ddown, f.ffn,
-                          g.ddown_dtype, g.accumulate_ddown, multiprocessors, stream);
-  if (g.wants_dgate_up)
-    launch_weight_grad<T>(DenseLines<T, false>{dpre, f.inner()}, of_x, has_vectors(f.x) && vectors_dpre, f,
+  if (g.wants_ddown) {
+    const Matrix of_activation{activation, f.x.dtype, capacity, f.ffn, f.ffn};
+    if (f.fp8) round_fp8_of_experts(of_activation, nullptr, 1, of_activation, f.offsets, f.experts, queue);
+    launch_weight_grad<T>(rows_of_experts(dy), DenseLines<T, false>{activation, f.ffn},
+                          has_vectors(f.fp8 ? of_rows : dy) && f.ffn * Index{sizeof(T)} % 16 == 0, f, hidden,
+                          g.ddown, f.ffn, g.ddown_dtype, g.accumulate_ddown, multiprocessors, stream);
+  }
+  if (g.wants_dgate_up) {
+    if (f.fp8) round_fp8_of_experts(of_dpre, nullptr, 1, dpre_operand, f.offsets, f.experts, queue);
+    launch_weight_grad<T>(DenseLines<T, false>{static_cast<const T*>(dpre_operand.data), f.inner()},
+                          rows_of_experts(f.x), has_vectors(f.fp8 ? of_rows : f.x) && vectors_dpre, f,
                           f.inner(), g.dgate_up, hidden, g.dgate_up_dtype, g.accumulate_dgate_up,
                           multiprocessors, stream);
+  }
   if (g.wants_dgate_up_bias)
     launch_bias_grad<T>(of_dpre, nullptr, nullptr, f, g.dgate_up_bias, g.dgate_up_bias_dtype,
                         g.accumulate_dgate_up_bias, stream);
@@ -302,7 +339,17 @@ void experts_grad_of(const ExpertsGradArgs& g, unsigned char* memory, Stream& qu
   store.columns = hidden;
   store.vectors = hidden * Index{sizeof(T)} % 16 == 0;
   const WeightShape gate_up{f.parts(), f.ffn, hidden, false};
-  product(std::false_type{}, of_dpre, f.gate_up, gate_up,
+  ExpertWeight weight = f.gate_up;
+  if (f.fp8) {  // gate and up apart: their columns as rows
+    const auto part_rows = [&](void* data) {
+      return Matrix{data, f.x.dtype, capacity * f.parts(), f.ffn, f.ffn};
+    };
+    round_fp8(part_rows(dpre), part_rows(dpre_operand.data), Fp8Blocks::kAlongRows, queue,
+              f.offsets + f.experts, static_cast<int>(f.parts()));
+    weight = encode_fp8_weight(f.gate_up, f.x.dtype, f.experts, f.parts(), f.ffn, hidden,
+                               memory + scratch.weight, queue);
+  }
+  product(std::false_type{}, dpre_operand, weight, gate_up,
           RowProduct{f.offsets, experts, capacity, f.inner(), hidden}, store);
   launch_combine<T>(store.out, f, nullptr, Matrix{}, g.dx, g.accumulate_dx, stream);
 }

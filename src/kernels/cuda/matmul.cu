@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/cublaslt.h"
+#include "kernels/cuda/fp8.h"
 #include "kernels/cuda/gemm.cuh"
 
 namespace hone::kernels::cuda {
@@ -85,18 +86,43 @@ void with_layout(const MatmulArgs& a, const ProductCut& cut, const Output& out, 
     a.transpose_b ? go(No{}, Yes{}) : go(No{}, No{});
 }
 
+/// The bytes of the rounded copies of operands; the product's own scratch memory follows.
+std::int64_t rounded_bytes(const MatmulArgs& a) {
+  return (a.round_a != Rounding::kNone ? fp8_copy_bytes(a.a) : 0) +
+         (a.round_b != Rounding::kNone ? fp8_copy_bytes(a.b) : 0);
+}
+/// The product of the same operands rounded, which it puts into the stream before.
+MatmulArgs with_rounded(const MatmulArgs& a, Stream& stream, void* memory) {
+  MatmulArgs rounded = a;
+  rounded.round_a = rounded.round_b = Rounding::kNone;
+  auto* at = static_cast<unsigned char*>(memory);
+  const auto round = [&](Matrix& m, Rounding rounding, bool k_down) {
+    if (rounding == Rounding::kNone) return;
+    const Matrix copy = fp8_copy_at(m, at);
+    at += fp8_copy_bytes(m);
+    const Fp8Blocks along = k_down ? Fp8Blocks::kDownColumns : Fp8Blocks::kAlongRows;
+    round_fp8(m, copy, rounding == Rounding::kFp8Squares ? Fp8Blocks::kSquares : along, stream);
+    m = copy;
+  };
+  round(rounded.a, a.round_a, a.transpose_a);
+  round(rounded.b, a.round_b, !a.transpose_b);
+  return rounded;
+}
+
 }  // namespace
 
 std::int64_t scratch_bytes_of(const MatmulArgs& a) {
   const ProductCut cut = cut_of(a);
   const std::int64_t own =
       cut.parts > 1 ? cut.parts * cut.m * cut.n * static_cast<std::int64_t>(sizeof(float)) : 0;
-  return std::max(own, is_for_vendor(a) ? kVendorScratchBytes : 0);
+  return rounded_bytes(a) + std::max(own, is_for_vendor(a) ? kVendorScratchBytes : 0);
 }
 
 void matmul(const MatmulArgs& a, Stream& stream, void* scratch) {
   const ProductCut cut = cut_of(a);
   if (cut.m == 0 || cut.n == 0) return;
+  if (const std::int64_t bytes = rounded_bytes(a); bytes > 0)
+    return matmul(with_rounded(a, stream, scratch), stream, static_cast<unsigned char*>(scratch) + bytes);
   if (is_for_vendor(a) && vendor_matmul(a, stream, scratch)) return;
   Output out{either(a.c), {}, either(a.residual), cut.m, cut.n, a.accumulate};
   if (a.has_bias) out.bias = either({const_cast<void*>(a.bias), a.a.dtype, 1, cut.n, 0});

@@ -4,22 +4,12 @@
 
 #include "kernels/reference/activation.h"
 #include "kernels/reference/expert_weight.h"
+#include "kernels/reference/fp8.h"
 #include "kernels/reference/reference.h"
-#include "kernels/reference/typed.h"
 
 namespace hone::kernels::reference {
 
 namespace {
-
-/// A dense f32 matrix of its own.
-struct Rows {
-  Rows(std::int64_t rows, std::int64_t cols)
-      : values(static_cast<std::size_t>(rows * cols)), matrix{values.data(), DType::kF32, rows, cols, cols} {}
-  Rows(const Rows&) = delete;
-  Rows& operator=(const Rows&) = delete;
-  std::vector<float> values;
-  Matrix matrix;
-};
 
 /// Expert e's slice of a (experts, rows, cols) stack.
 Matrix slice(void* stack, DType dtype, std::int64_t e, std::int64_t rows, std::int64_t cols) {
@@ -32,6 +22,29 @@ ExpertMatrix gate_up_of(const ExpertsArgs& a, std::int64_t e) {
 ExpertMatrix down_of(const ExpertsArgs& a, std::int64_t e) {
   return {a.down, a.x.dtype, e, 1, a.x.cols, a.ffn};
 }
+/// Columns begin … begin+count-1 of a matrix.
+Matrix columns_of(const Matrix& m, std::int64_t begin, std::int64_t count) {
+  return {static_cast<char*>(m.data) + begin * static_cast<std::int64_t>(size_of(m.dtype)), m.dtype, m.rows,
+          count, m.stride};
+}
+
+// With fp8 (ExpertsArgs):
+Rounding along_k(const ExpertsArgs& a) {
+  return a.fp8 ? Rounding::kFp8AlongK : Rounding::kNone;
+}
+/// A weight, part by part.
+void round_weight(const ExpertsArgs& a, const Matrix& weight, std::int64_t parts) {
+  const std::int64_t rows = weight.rows / parts;
+  for (std::int64_t part = 0; a.fp8 && part < parts; ++part)
+    round_blocks(rows_of(weight, part * rows, rows), kFp8Side, kFp8Side);
+}
+/// What is stored in T before it is rounded.
+void round_to_t(const ExpertsArgs& a, const Matrix& m) {
+  for (std::int64_t i = 0; a.fp8 && a.x.dtype == DType::kBF16 && i < m.rows; ++i)
+    for (std::int64_t j = 0; j < m.cols; ++j)
+      store(m, i, j, static_cast<double>(static_cast<float>(BFloat16(load(m, i, j)))));
+}
+
 /// Element j of expert e's bias; 0 where there is none.
 double bias_of(const void* bias, bool given, DType dtype, std::int64_t e, std::int64_t n, std::int64_t j) {
   return given ? load(bias, dtype, e * n + j) : 0;
@@ -59,7 +72,15 @@ void forward_expert(const ExpertsArgs& a, std::int64_t e, std::vector<double>& y
   Rows x(count, hidden), pre(count, a.inner()), act(count, a.ffn), out(count, hidden);
   gather(a, a.x, begin, x.matrix);
   const ExpertMatrix gate_up = gate_up_of(a, e), down = down_of(a, e);
-  matmul({.a = x.matrix, .b = gate_up.matrix, .c = pre.matrix, .transpose_b = true, .residual = {}}, stream);
+  round_weight(a, gate_up.matrix, a.parts());
+  round_weight(a, down.matrix, 1);
+  matmul({.a = x.matrix,
+          .b = gate_up.matrix,
+          .c = pre.matrix,
+          .transpose_b = true,
+          .residual = {},
+          .round_a = along_k(a)},
+         stream);
   for (std::int64_t r = 0; r < count; ++r) {
     for (std::int64_t j = 0; j < a.inner(); ++j)
       put(pre.matrix, r, j, bias_of(a.gate_up_bias, a.has_gate_up_bias, a.x.dtype, e, a.inner(), j), true);
@@ -68,14 +89,24 @@ void forward_expert(const ExpertsArgs& a, std::int64_t e, std::vector<double>& y
         store(a.pre_activation, a.x.dtype, (begin + r) * a.inner() + j, load(pre.matrix, r, j));
     for (std::int64_t j = 0; j < a.ffn; ++j) {
       const double up = a.gated ? load(pre.matrix, r, a.ffn + j) : 1;
-      store(act.matrix, r, j,
-            a.weights[a.permutation[begin + r]] * activated(a, load(pre.matrix, r, j), up).value);
+      const double weight = a.fp8 ? 1 : a.weights[a.permutation[begin + r]];
+      store(act.matrix, r, j, weight * activated(a, load(pre.matrix, r, j), up).value);
     }
   }
-  matmul({.a = act.matrix, .b = down.matrix, .c = out.matrix, .transpose_b = true, .residual = {}}, stream);
+  round_to_t(a, act.matrix);
+  matmul({.a = act.matrix,
+          .b = down.matrix,
+          .c = out.matrix,
+          .transpose_b = true,
+          .residual = {},
+          .round_a = along_k(a)},
+         stream);
   for (std::int64_t r = 0; r < count; ++r)
-    for (std::int64_t j = 0; j < hidden; ++j)
-      put(out.matrix, r, j, a.weights[a.permutation[begin + r]] * down_bias(a, e, j), true);
+    for (std::int64_t j = 0; j < hidden; ++j) {
+      const double weight = a.weights[a.permutation[begin + r]], bias = down_bias(a, e, j);
+      const double sum = load(out.matrix, r, j);
+      store(out.matrix, r, j, a.fp8 ? weight * (sum + bias) : sum + weight * bias);
+    }
   scatter_add(a, begin, out.matrix, y);
 }
 
@@ -145,9 +176,13 @@ void backward_expert(const ExpertsGradArgs& g, std::int64_t e, std::vector<doubl
   const std::int64_t begin = a.offsets[e], count = a.offsets[e + 1] - begin, hidden = a.x.cols;
   Rows dy(count, hidden), dact(count, a.ffn), dpre(count, a.inner()), act(count, a.ffn);
   gather(a, g.dy, begin, dy.matrix);
+  round_to_t(a, dy.matrix);
   const ExpertMatrix down = down_of(a, e);
-  matmul({.a = dy.matrix, .b = down.matrix, .c = dact.matrix, .residual = {}}, stream);
+  round_weight(a, down.matrix, 1);
+  matmul({.a = dy.matrix, .b = down.matrix, .c = dact.matrix, .residual = {}, .round_a = along_k(a)}, stream);
   activation_grad(g, e, dy.matrix, dact.matrix, dpre.matrix, act.matrix);
+  round_to_t(a, dpre.matrix);
+  round_to_t(a, act.matrix);
   bias_grads(g, e, dy.matrix, dpre.matrix);
   if (g.wants_ddown)
     matmul({.a = dy.matrix,
@@ -155,7 +190,9 @@ void backward_expert(const ExpertsGradArgs& g, std::int64_t e, std::vector<doubl
             .c = slice(g.ddown, g.ddown_dtype, e, hidden, a.ffn),
             .transpose_a = true,
             .residual = {},
-            .accumulate = g.accumulate_ddown},
+            .accumulate = g.accumulate_ddown,
+            .round_a = along_k(a),
+            .round_b = along_k(a)},
            stream);
   if (g.wants_dgate_up) {
     Rows x(count, hidden);
@@ -165,12 +202,17 @@ void backward_expert(const ExpertsGradArgs& g, std::int64_t e, std::vector<doubl
             .c = slice(g.dgate_up, g.dgate_up_dtype, e, a.inner(), hidden),
             .transpose_a = true,
             .residual = {},
-            .accumulate = g.accumulate_dgate_up},
+            .accumulate = g.accumulate_dgate_up,
+            .round_a = along_k(a),
+            .round_b = along_k(a)},
            stream);
   }
   if (g.dx.given()) {
     Rows drow(count, hidden);
     const ExpertMatrix gate_up = gate_up_of(a, e);
+    round_weight(a, gate_up.matrix, a.parts());
+    for (std::int64_t part = 0; a.fp8 && part < a.parts(); ++part)
+      round_blocks(columns_of(dpre.matrix, part * a.ffn, a.ffn), 1, kFp8Side);
     matmul({.a = dpre.matrix, .b = gate_up.matrix, .c = drow.matrix, .residual = {}}, stream);
     scatter_add(a, begin, drow.matrix, dx);
   }

@@ -1,0 +1,264 @@
+// Operands in blocks of FP8: rounded numbers in their own type, which holds them exactly, and weights of
+// experts as bytes. A block of threads has a tile of 128 x 128: 16 threads a row of it, 8 numbers each, 16
+// rows at a time.
+#include "kernels/cuda/fp8.h"
+
+#include "kernels/cuda/experts.cuh"
+#include "kernels/fp8.h"
+
+namespace hone::kernels::cuda {
+namespace {
+
+using Scale = Fp8Scale<std::uint32_t>;
+constexpr int kSide = static_cast<int>(kFp8Side), kRowThreads = kSide / kPack;
+constexpr int kRowsAtOnce = kThreads / kRowThreads, kTurns = kSide / kRowsAtOnce;
+
+/// Its e4m3 magnitude in units of the scale; of what is finite.
+__device__ __forceinline__ float in_units(float v, const Scale& scale) {
+  const float scaled = __uint_as_float(__float_as_uint(v) & 0x7fffffffU) * __uint_as_float(scale.inverse);
+  const float rounder = __uint_as_float(fp8_rounder(__float_as_uint(scaled)));
+  return scaled + rounder - rounder;
+}
+__device__ __forceinline__ bool is_finite(float v) {
+  return (__float_as_uint(v) & 0x7fffffffU) < 0x7f800000U;
+}
+__device__ __forceinline__ float rounded(float v, const Scale& scale) {
+  if (!is_finite(v)) return __uint_as_float(0x7fc00000U);
+  const float magnitude = in_units(v, scale) * __uint_as_float(scale.scale);
+  return __uint_as_float(__float_as_uint(magnitude) | (__float_as_uint(v) & 0x80000000U));
+}
+__device__ __forceinline__ unsigned code_of(float v, const Scale& scale) {
+  const unsigned sign = __float_as_uint(v) >> 24 & 0x80U;
+  if (!is_finite(v)) return sign | 0x7fU;
+  const float units = in_units(v, scale);
+  return sign | (units < 0x1p-6F ? static_cast<unsigned>(units * 512.0F)
+                                 : (__float_as_uint(units) >> 20) - (120U << 3));
+}
+__device__ __forceinline__ std::uint32_t larger(std::uint32_t a, std::uint32_t b) {
+  return a > b ? a : b;
+}
+__device__ __forceinline__ std::uint32_t largest_of(const float (&v)[kPack]) {
+  std::uint32_t most = 0;
+#pragma unroll
+  for (int i = 0; i < kPack; ++i) most = larger(most, fp8_magnitude(__float_as_uint(v[i])));
+  return most;
+}
+/// Of the 16 threads of a row, to all of them.
+__device__ __forceinline__ std::uint32_t largest_of_row(std::uint32_t most) {
+#pragma unroll
+  for (int lanes = kRowThreads / 2; lanes > 0; lanes /= 2)
+    most = larger(most, __shfl_xor_sync(0xffffffffU, most, lanes));
+  return most;
+}
+/// Of the block, to all of its threads.
+__device__ __forceinline__ std::uint32_t largest_of_block(std::uint32_t most) {
+  HONE_SHARED(std::uint32_t, of_rows, [kRowsAtOnce]);
+  most = largest_of_row(most);
+  if (threadIdx.x % kRowThreads == 0) of_rows[threadIdx.x / kRowThreads] = most;
+  __syncthreads();
+#pragma unroll
+  for (int i = 0; i < kRowsAtOnce; ++i) most = larger(most, of_rows[i]);
+  return most;
+}
+
+/// A tile: its rows first … end - 1, and where row i of it is read.
+struct TileRows {
+  Index first, end;
+  const std::int32_t* index;
+  int divisor;
+  __device__ __forceinline__ Index source(Index row) const {
+    return index != nullptr ? static_cast<Index>(index[row] / divisor) : row;
+  }
+};
+
+template <Fp8Blocks kBlocks, typename T>
+__device__ void round_tile(const Rows<const T>& from, const Rows<T>& to, const TileRows& rows, Index cols,
+                           bool vectors) {
+  const int mine = static_cast<int>(threadIdx.x) / kRowThreads;
+  const Index col = static_cast<Index>(blockIdx.x) * kSide + threadIdx.x % kRowThreads * kPack,
+              n = cols - col;
+  const auto each = [&](const auto& f) {
+    for (int turn = 0; turn < kTurns; ++turn) {
+      const Index row = rows.first + mine + turn * kRowsAtOnce;
+      float v[kPack] = {};
+      if (row < rows.end && n > 0) load(from.at(rows.source(row), col), n, vectors, v);
+      f(row, v);
+    }
+  };
+  const auto put_row = [&](Index row, float(&v)[kPack], const auto& scale_of) {
+    if (row >= rows.end || n <= 0) return;
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) v[i] = rounded(v[i], scale_of(i));
+    store(to.at(row, col), n, vectors, v);
+  };
+  if constexpr (kBlocks == Fp8Blocks::kAlongRows) {
+    each([&](Index row, float(&v)[kPack]) {
+      const Scale scale = fp8_scale(largest_of_row(largest_of(v)));
+      put_row(row, v, [&](int) { return scale; });
+    });
+  } else if constexpr (kBlocks == Fp8Blocks::kSquares) {
+    std::uint32_t most = 0;
+    each([&](Index, float(&v)[kPack]) { most = larger(most, largest_of(v)); });
+    const Scale scale = fp8_scale(largest_of_block(most));
+    each([&](Index row, float(&v)[kPack]) { put_row(row, v, [&](int) { return scale; }); });
+  } else {
+    HONE_SHARED(std::uint32_t, of_columns, [kRowsAtOnce][kSide]);
+    std::uint32_t most[kPack] = {};
+    each([&](Index, float(&v)[kPack]) {
+#pragma unroll
+      for (int i = 0; i < kPack; ++i) most[i] = larger(most[i], fp8_magnitude(__float_as_uint(v[i])));
+    });
+    const int first = static_cast<int>(threadIdx.x) % kRowThreads * kPack;
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) of_columns[mine][first + i] = most[i];
+    __syncthreads();
+    Scale scales[kPack];
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) {
+      for (int row = 0; row < kRowsAtOnce; ++row) most[i] = larger(most[i], of_columns[row][first + i]);
+      scales[i] = fp8_scale(most[i]);
+    }
+    each([&](Index row, float(&v)[kPack]) { put_row(row, v, [&](int i) { return scales[i]; }); });
+  }
+}
+
+/// Blocks: x a tile's columns, y its rows.
+template <Fp8Blocks kBlocks, typename T>
+__global__ void round_fp8_tiles(Rows<const T> from, Rows<T> to, Index rows, Index cols,
+                                const std::int32_t* rows_there, int factor, bool vectors) {
+  if (rows_there != nullptr) rows = static_cast<Index>(*rows_there) * factor;
+  const Index first = static_cast<Index>(blockIdx.y) * kSide;
+  if (first >= rows) return;
+  round_tile<kBlocks>(from, to, TileRows{first, first + kSide < rows ? first + kSide : rows, nullptr, 1},
+                      cols, vectors);
+}
+
+template <typename T>
+__global__ void round_fp8_expert_tiles(Rows<const T> from, const std::int32_t* index, int divisor, Rows<T> to,
+                                       const std::int32_t* offsets, int experts, Index cols, bool vectors) {
+  const ExpertRows rows = rows_of_tile<kSide>(offsets, experts, static_cast<int>(blockIdx.y));
+  if (rows.expert < 0) return;
+  const int end = rows.first + kSide < rows.end ? rows.first + kSide : rows.end;
+  round_tile<Fp8Blocks::kDownColumns>(from, to, TileRows{rows.first, end, index, divisor}, cols, vectors);
+}
+
+/// Blocks: x a tile's columns, y its rows, counted over parts * experts matrices of `rows` rows.
+template <typename T>
+__global__ void encode_fp8_squares(const T* from, Index rows, Index cols, std::uint8_t* codes, float* scales,
+                                   bool vectors) {
+  const Index tiles = ceil_div(rows, kSide), matrix = blockIdx.y / tiles, first = blockIdx.y % tiles * kSide;
+  const Index col = static_cast<Index>(blockIdx.x) * kSide + threadIdx.x % kRowThreads * kPack,
+              n = cols - col;
+  const auto each = [&](const auto& f) {
+    for (int turn = 0; turn < kTurns; ++turn) {
+      const Index row = first + threadIdx.x / kRowThreads + turn * kRowsAtOnce;
+      if (row >= rows || n <= 0) continue;
+      float v[kPack];
+      const Index at = (matrix * rows + row) * cols + col;
+      load(from + at, n, vectors, v);
+      f(at, v);
+    }
+  };
+  std::uint32_t most = 0;
+  each([&](Index, float(&v)[kPack]) { most = larger(most, largest_of(v)); });
+  const Scale scale = fp8_scale(largest_of_block(most));
+  if (threadIdx.x == 0)
+    scales[static_cast<Index>(blockIdx.y) * gridDim.x + blockIdx.x] = __uint_as_float(scale.scale);
+  each([&](Index at, float(&v)[kPack]) {
+    unsigned words[2] = {};
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) words[i / 4] |= code_of(v[i], scale) << i % 4 * 8;
+    if (n >= kPack && cols % kPack == 0) {
+      *reinterpret_cast<uint2*>(codes + at) = make_uint2(words[0], words[1]);
+      return;
+    }
+#pragma unroll
+    for (int i = 0; i < kPack; ++i)
+      if (i < n) codes[at + i] = static_cast<std::uint8_t>(words[i / 4] >> i % 4 * 8);
+  });
+}
+
+Index copy_stride(const Matrix& m) {
+  return ceil_div(m.cols, kPack) * kPack;
+}
+std::int64_t up_to_256(std::int64_t bytes) {
+  return (bytes + 255) / 256 * 256;
+}
+/// The codes of a weight; its scales follow.
+std::int64_t code_bytes(std::int64_t experts, std::int64_t parts, std::int64_t rows, std::int64_t k) {
+  return up_to_256(experts * parts * rows * k);
+}
+
+}  // namespace
+
+std::int64_t fp8_copy_bytes(const Matrix& m) {
+  return up_to_256(m.rows * copy_stride(m) * static_cast<std::int64_t>(size_of(m.dtype)));
+}
+
+Matrix fp8_copy_at(const Matrix& m, void* memory) {
+  return {memory, m.dtype, m.rows, m.cols, copy_stride(m)};
+}
+
+void round_fp8(const Matrix& from, const Matrix& to, Fp8Blocks blocks, Stream& stream,
+               const std::int32_t* rows_there, int factor) {
+  if (from.rows == 0 || from.cols == 0) return;
+  const dim3 grid(static_cast<unsigned>(ceil_div(from.cols, kSide)),
+                  static_cast<unsigned>(ceil_div(from.rows, kSide)));
+  const bool vectors = has_vectors(from) && has_vectors(to);
+  with_dtype(from.dtype, [&](auto type) {
+    using T = TypeOf<decltype(type)>;
+    const auto go = [&](auto kind) {
+      HONE_LAUNCH((round_fp8_tiles<decltype(kind)::value, T>), grid, kThreads, 0, cuda_stream(stream),
+                  rows_of<const T>(from), rows_of<T>(to), from.rows, from.cols, rows_there, factor, vectors);
+    };
+    switch (blocks) {
+      case Fp8Blocks::kAlongRows:
+        return go(std::integral_constant<Fp8Blocks, Fp8Blocks::kAlongRows>{});
+      case Fp8Blocks::kDownColumns:
+        return go(std::integral_constant<Fp8Blocks, Fp8Blocks::kDownColumns>{});
+      case Fp8Blocks::kSquares:
+        return go(std::integral_constant<Fp8Blocks, Fp8Blocks::kSquares>{});
+    }
+  });
+}
+
+void round_fp8_of_experts(const Matrix& from, const std::int32_t* index, int divisor, const Matrix& to,
+                          const std::int32_t* offsets, std::int64_t experts, Stream& stream) {
+  if (to.rows == 0 || to.cols == 0 || experts == 0) return;
+  // each expert may have one tile that is not full
+  const Index ragged = to.rows < experts ? to.rows : experts;
+  const dim3 grid(static_cast<unsigned>(ceil_div(to.cols, kSide)),
+                  static_cast<unsigned>(to.rows / kSide + ragged));
+  const bool vectors = has_vectors(from) && has_vectors(to);
+  with_dtype(to.dtype, [&](auto type) {
+    using T = TypeOf<decltype(type)>;
+    HONE_LAUNCH((round_fp8_expert_tiles<T>), grid, kThreads, 0, cuda_stream(stream), rows_of<const T>(from),
+                index, divisor, rows_of<T>(to), offsets, static_cast<int>(experts), to.cols, vectors);
+  });
+}
+
+std::int64_t fp8_weight_bytes(std::int64_t experts, std::int64_t parts, std::int64_t rows, std::int64_t k) {
+  return code_bytes(experts, parts, rows, k) +
+         up_to_256(experts * parts * ceil_div(rows, kSide) * ceil_div(k, kSide) * Index{sizeof(float)});
+}
+
+ExpertWeight encode_fp8_weight(const ExpertWeight& weight, DType dtype, std::int64_t experts,
+                               std::int64_t parts, std::int64_t rows, std::int64_t k, void* memory,
+                               Stream& stream) {
+  auto* codes = static_cast<std::uint8_t*>(memory);
+  auto* scales = reinterpret_cast<float*>(codes + code_bytes(experts, parts, rows, k));
+  const ExpertWeight encoded{codes, scales, WeightKind::kFp8Block};
+  const Index matrices = experts * parts;
+  if (matrices == 0 || rows == 0 || k == 0) return encoded;
+  const dim3 grid(static_cast<unsigned>(ceil_div(k, kSide)),
+                  static_cast<unsigned>(matrices * ceil_div(rows, kSide)));
+  with_dtype(dtype, [&](auto type) {
+    using T = TypeOf<decltype(type)>;
+    const bool vectors = is_aligned(weight.data) && k * Index{sizeof(T)} % 16 == 0;
+    HONE_LAUNCH((encode_fp8_squares<T>), grid, kThreads, 0, cuda_stream(stream),
+                static_cast<const T*>(weight.data), rows, k, codes, scales, vectors);
+  });
+  return encoded;
+}
+
+}  // namespace hone::kernels::cuda
