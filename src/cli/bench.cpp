@@ -25,6 +25,7 @@ void add_bench(CLI::App& app) {
       ->check(at_least(1))
       ->capture_default_str();
   step_verb->add_flag("--recompute", step->recompute, "keep only every layer's input for the gradient");
+  step_verb->add_flag("--fp8", step->fp8, "products of operands in FP8, as train.fp8: block");
   step_verb->add_option("--state", step->state, "AdamW's moments, as train.optimizer.state")
       ->check(CLI::IsMember({"f32", "8bit"}))
       ->capture_default_str();

@@ -179,6 +179,7 @@ void bench_step_dry(const BenchStepOptions& options) {
         "--dry models NVIDIA cards: add --device cuda (without --dry, a step on this machine's {} is "
         "measured)",
         device::name_of(device));
+  if (options.fp8) fail("--dry has no model of rounding to FP8: leave --fp8 out");
   const kernels::Card& card = kernels::find_card(options.card);
   const auto description = model::describe(options.config);
   const auto& spec = description.spec;

@@ -102,6 +102,7 @@ void bench_step(const BenchStepOptions& options) {
   const double aux = spec.output_router_logits ? spec.aux_coefficient : 0.0;
   const auto forecast = train::forecast_steps(spec, dtype, batches,
                                               {.recompute = options.recompute,
+                                               .fp8 = options.fp8,
                                                .aux_coefficient = aux,
                                                .gradient_dtype = dtype,
                                                .optimizer = options.optimizer_options(),
@@ -114,6 +115,7 @@ void bench_step(const BenchStepOptions& options) {
   const std::int64_t weights_held = on_host ? resident_bytes() : context.ledger().current_total();
 
   model.decoder().parameters().set_trainable({}, dtype);
+  model.decoder().parameters().multiply_in_fp8(options.fp8);
   train::Optimizer optimizer(context, model, options.optimizer_options());
   std::vector<double> forward, backward, update, total;
   constexpr std::int64_t kWarmup = 2;
@@ -151,9 +153,9 @@ void bench_step(const BenchStepOptions& options) {
                                  kernels::least_seconds(forecast.update, ceilings));
   const auto slots = profile_rows(profile.slots(ceilings), static_cast<double>(options.steps));
   if (!options.json) {
-    fmt::print("{} {} parameters {}, {} x {} tokens, {} threads, {} kernels\n", spec.model_type,
-               model.decoder().parameters().num_elements(), name_of(dtype), options.batch, options.seq,
-               threads, kernels::describe(context.device()).kernels);
+    fmt::print("{} {} parameters {}{}, {} x {} tokens, {} threads, {} kernels\n", spec.model_type,
+               model.decoder().parameters().num_elements(), name_of(dtype), options.fp8 ? " in fp8" : "",
+               options.batch, options.seq, threads, kernels::describe(context.device()).kernels);
     fmt::print("forward {:.1f} ms  backward {:.1f} ms  optimizer {:.1f} ms  step {:.1f} ms  {:.0f} tok/s\n",
                median(forward), median(backward), median(update), step_ms, 1e3 * tokens / step_ms);
     fmt::print(
@@ -178,6 +180,7 @@ void bench_step(const BenchStepOptions& options) {
                              {"loss", result.loss},
                              {"threads", threads},
                              {"dtype", name_of(dtype)},
+                             {"fp8", options.fp8},
                              {"isa", kernels::describe(context.device()).kernels}};
   if (options.profile) row["slots"] = slots;
   if (options.json) fmt::print("{}\n", row.dump());

@@ -12,7 +12,7 @@ namespace hone::cli {
 struct BenchStepOptions {
   std::string config;
   std::int64_t batch = 1, seq = 512, steps = 10;
-  bool recompute = false, profile = false, json = false;
+  bool recompute = false, fp8 = false, profile = false, json = false;
   std::string state = "f32", master = "f32";  // as train.optimizer.state and .master
   bool update_as_ready = false;               // as train.optimizer.update
   bool dry = false;                           // modelled (bench_dry.h), for this card:

@@ -45,6 +45,13 @@ std::string layer_prefix(std::size_t layer) {
   return "model.layers." + std::to_string(layer) + ".";
 }
 
+bool ParameterSpec::may_be_in_fp8() const {
+  const bool is_linear = role == Role::kAttention || role == Role::kDense || role == Role::kExpert ||
+                         role == Role::kSharedExpert;
+  // A matrix of one row is a gate (Qwen2-MoE's shared_expert_gate): one number for each token.
+  return is_linear && !is_bias && !is_buffer && shape.rank() >= 2 && shape[shape.rank() - 2] > 1;
+}
+
 std::string_view name_of(Role role) {
   switch (role) {
     case Role::kEmbedding:
@@ -160,6 +167,10 @@ std::vector<std::int64_t> ParameterSet::set_trainable(const std::vector<std::str
     fail("pattern '{}' matches no parameter{}", freeze_patterns[i], suggestion(freeze_patterns[i], names()));
   }
   return frozen;
+}
+
+void ParameterSet::multiply_in_fp8(bool on) {
+  for (auto& p : parameters_) p.in_fp8 = on && p.spec.may_be_in_fp8();
 }
 
 std::vector<std::string> ParameterSet::names() const {

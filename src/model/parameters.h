@@ -29,6 +29,10 @@ struct ParameterSpec {
   /// Loaded, saved and computed with in f32, whatever the dtype of the rest, and never trained: a buffer of
   /// Transformers that it keeps in f32 (e_score_correction_bias).
   bool is_buffer = false;
+  /// A linear layer of attention, a feed-forward or experts, whose products may be of operands in FP8. Not
+  /// the embedding, the head, norms, biases, a router or the gate of a shared expert (DeepSeek-V3, 3.3.1):
+  /// what few numbers decide, or what is looked up.
+  bool may_be_in_fp8() const;
   /// Weight decay applies: not to norms, not to biases (Transformers' Trainer.get_decay_parameter_names).
   bool decays() const { return role != Role::kNorm && !is_bias; }
 };
@@ -75,9 +79,13 @@ struct Parameter {
   bool trainable = false;
   std::shared_ptr<ops::GradSlot> grad_slot = nullptr;   // null while frozen
   std::shared_ptr<ops::Residency> residency = nullptr;  // null: the value is there
+  bool in_fp8 = false;  // its products are of operands in FP8 (ops::Weight::in_fp8)
 
   /// What operations take.
-  ops::Weight handle() const { return residency ? ops::Weight(residency, grad_slot) : ops::Weight(value); }
+  ops::Weight handle() const {
+    const ops::Weight weight = residency ? ops::Weight(residency, grad_slot) : ops::Weight(value);
+    return in_fp8 ? weight.in_fp8() : weight;
+  }
 };
 
 /// The parameters of one model on one device.
@@ -99,6 +107,9 @@ class ParameterSet {
   /// found, with gradients of grad_dtype. Returns for each pattern how many parameters it froze. Throws
   /// Error(kUser) for a pattern that is no regular expression or matches nothing.
   std::vector<std::int64_t> set_trainable(const std::vector<std::string>& freeze_patterns, DType grad_dtype);
+  /// From now on products by what may_be_in_fp8() are of operands in FP8, or of none. Values stay as they
+  /// are.
+  void multiply_in_fp8(bool on);
   /// Forgets all gradients (their memory stays).
   void reset_grads();
   /// Total elements, without buffers (as Transformers' num_parameters); trainable only, if asked.

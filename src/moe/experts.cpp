@@ -34,6 +34,7 @@ struct MatrixValues {
 struct ExpertValues {
   MatrixValues gate_up, down;
   Tensor gate_up_bias, down_bias;
+  bool fp8 = false;
 
   std::int64_t experts() const { return down.elements.size(0); }
   std::int64_t inner() const { return gate_up.elements.size(1); }
@@ -52,12 +53,16 @@ struct HeldExperts {
       : gate_up(context, w.gate_up),
         down(context, w.down),
         gate_up_bias(context, w.gate_up_bias),
-        down_bias(context, w.down_bias) {}
+        down_bias(context, w.down_bias),
+        fp8(w.gate_up.elements.is_in_fp8()) {
+    HONE_CHECK(fp8 == w.down.elements.is_in_fp8(), "[moe.experts] one of gate_up and down is in fp8");
+  }
   ExpertValues values() const {
-    return {gate_up.values(), down.values(), gate_up_bias.value(), down_bias.value()};
+    return {gate_up.values(), down.values(), gate_up_bias.value(), down_bias.value(), fp8};
   }
   HeldMatrix gate_up, down;
   ops::HeldWeight gate_up_bias, down_bias;
+  bool fp8;
 };
 
 /// (experts, rows, k), whatever the kind.
@@ -160,7 +165,8 @@ struct ExpertsCall {
             .y = as_matrix(y),
             .experts = experts.experts(),
             .top_k = weights.size(1),
-            .ffn = experts.inner() / (function.gated ? 2 : 1)};
+            .ffn = experts.inner() / (function.gated ? 2 : 1),
+            .fp8 = experts.fp8};
   }
 };
 

@@ -32,9 +32,18 @@ void check(const Context& context, const Tensor& x, const Tensor& weight, const 
              name_of(out_dtype), name_of(weight.dtype()));
 }
 
-/// Gives a gradient the product a b. The kernel writes f32 or what it multiplies; for a narrower gradient (of
-/// a bf16 x beside an f32 weight), into scratch memory first.
-void multiply(Context& context, const Tensor& a, bool transpose_a, const Tensor& b, const GradTarget& to) {
+using kernels::Rounding;
+Rounding along_k(bool fp8) {
+  return fp8 ? Rounding::kFp8AlongK : Rounding::kNone;
+}
+Rounding squares(bool fp8) {
+  return fp8 ? Rounding::kFp8Squares : Rounding::kNone;
+}
+
+/// Gives a gradient the product a b, of operands rounded as round_a and round_b say. The kernel writes f32 or
+/// what it multiplies; for a narrower gradient (of a bf16 x beside an f32 weight), into scratch memory first.
+void multiply(Context& context, const Tensor& a, bool transpose_a, Rounding round_a, const Tensor& b,
+              Rounding round_b, const GradTarget& to) {
   constexpr std::string_view kOp = "ops.linear gradient";
   const bool narrows = to.grad.dtype() != DType::kF32 && to.grad.dtype() != a.dtype();
   const Tensor c =
@@ -45,13 +54,15 @@ void multiply(Context& context, const Tensor& a, bool transpose_a, const Tensor&
           .c = as_matrix(c),
           .transpose_a = transpose_a,
           .residual = {},
-          .accumulate = to.accumulate && !narrows});
+          .accumulate = to.accumulate && !narrows,
+          .round_a = round_a,
+          .round_b = round_b});
   if (narrows) copy(context, kOp, c, to.grad, to.accumulate);
 }
 
 // x where the weight's gradient is wanted, weight where x's is; else undefined. dtype: the weight's, of every
-// product.
-void backward(Backward& b, const Saved& x, const Weight& weight, DType dtype) {
+// product; fp8: whether these are of operands in FP8.
+void backward(Backward& b, const Saved& x, const Weight& weight, DType dtype, bool fp8) {
   Context& context = b.context();
   Tensor dy = b.take_grad();
   if (b.wants(kBias)) {
@@ -65,12 +76,13 @@ void backward(Backward& b, const Saved& x, const Weight& weight, DType dtype) {
   b.give(kResidual, dy);
   if (!b.wants(kX) && !b.wants(kWeight)) return;
   dy = converted(context, "ops.linear gradient", dy, dtype);
-  b.later({kWeight}, [dy, x, dtype](Context& later, const std::vector<GradTarget>& to) {
-    multiply(later, dy, true, converted(later, "ops.linear gradient", x.get(later), dtype), to[0]);
+  b.later({kWeight}, [dy, x, dtype, fp8](Context& later, const std::vector<GradTarget>& to) {
+    multiply(later, dy, true, along_k(fp8), converted(later, "ops.linear gradient", x.get(later), dtype),
+             along_k(fp8), to[0]);
   });
   if (b.wants(kX)) {
     const HeldWeight held(context, weight);
-    multiply(context, dy, false, held.value(), b.target(kX));
+    multiply(context, dy, false, along_k(fp8), held.value(), squares(fp8), b.target(kX));
   }
 }
 
@@ -83,6 +95,7 @@ Tensor linear(Context& context, const Tensor& x, const Weight& weight_handle, co
   const Tensor& weight = held_weight.value();
   const Tensor& bias = held_bias.value();
   check(context, x, weight, bias, residual, out_dtype);
+  const bool fp8 = weight_handle.is_in_fp8();
   Tensor y = context.empty({x.size(0), weight.size(0)}, out_dtype);
   launch(context, kLinearOp, context.kernels().matmul,
          {.a = as_matrix(converted(context, kLinearOp, x, weight.dtype())),
@@ -91,13 +104,15 @@ Tensor linear(Context& context, const Tensor& x, const Weight& weight_handle, co
           .transpose_b = true,
           .bias = bias.defined() ? bias.data() : nullptr,
           .has_bias = bias.defined(),
-          .residual = as_matrix(residual)});
+          .residual = as_matrix(residual),
+          .round_a = along_k(fp8),
+          .round_b = squares(fp8)});
   if (!needs_grad(context, {&x, &weight, &bias, &residual})) return y;
   const Saved kept_x = weight.grad_slot() ? Saved(x) : Saved();
   const Weight kept_weight = x.grad_slot() ? weight_handle.detach() : Weight();
   record(context, kLinearOp, {&x, &weight, &bias, &residual}, {&y},
-         [kept_x, kept_weight, dtype = weight.dtype()](Backward& b) {
-           backward(b, kept_x, kept_weight, dtype);
+         [kept_x, kept_weight, dtype = weight.dtype(), fp8](Backward& b) {
+           backward(b, kept_x, kept_weight, dtype, fp8);
          });
   return y;
 }

@@ -9,6 +9,12 @@ Weight Weight::detach() const {
   return weight;
 }
 
+Weight Weight::in_fp8() const {
+  Weight weight = *this;
+  weight.in_fp8_ = true;
+  return weight;
+}
+
 HeldWeight::HeldWeight(Context& context, const Weight& weight)
     : context_(context), residency_(weight.residency_), value_(weight.value_) {
   if (residency_ == nullptr) return;

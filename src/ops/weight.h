@@ -37,12 +37,17 @@ class Weight {
   const std::shared_ptr<GradSlot>& grad_slot() const { return slot_; }
   /// This weight without its gradient slot.
   Weight detach() const;
+  /// This weight as one whose products are of operands in FP8 (kernels::Rounding). Its value stays what it
+  /// is.
+  Weight in_fp8() const;
+  bool is_in_fp8() const { return in_fp8_; }
 
  private:
   friend class HeldWeight;
   Tensor value_;                          // undefined where there is a residency
   std::shared_ptr<Residency> residency_;  // null: value_ is there
   std::shared_ptr<GradSlot> slot_;
+  bool in_fp8_ = false;
 };
 
 /// The value of a weight, acquired for as long as this lives.

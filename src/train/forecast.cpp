@@ -23,6 +23,7 @@ StepForecast forecast_steps(const model::DecoderSpec& spec, DType dtype,
   ops::Context context(device::meta_of(options.device), options.threads);
   model::Decoder decoder(spec, context, dtype, options.untied_head);
   decoder.parameters().set_trainable(options.freeze, options.gradient_dtype);
+  decoder.parameters().multiply_in_fp8(options.fp8);
   Optimizer optimizer(context, decoder.parameters(), options.optimizer);
   const auto step = [&](const model::TokenBatch& batch) {
     train_step(

@@ -40,6 +40,7 @@ struct StepForecast {
 
 struct ForecastOptions {
   bool recompute = false;
+  bool fp8 = false;  // as ParameterSet::multiply_in_fp8
   double aux_coefficient = 0;
   std::vector<std::string> freeze = {};  // as ParameterSet::set_trainable: what is frozen costs no gradient
   bool untied_head = false;              // as Decoder

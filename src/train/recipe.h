@@ -51,6 +51,7 @@ struct Recipe {
   std::optional<double> clip = 1.0;  // nullopt: off
   std::uint64_t seed = 0;
   bool recompute = false;
+  bool fp8 = false;                       // model::ParameterSet::multiply_in_fp8
   std::optional<double> aux_coefficient;  // nullopt: the config's, where output_router_logits is true
   std::int64_t checkpoint_every = 100;    // steps; 0: only at the end
   std::int64_t keep_last = 2;

@@ -21,13 +21,13 @@ std::string list_text(const std::vector<std::string>& items) {
 }
 
 /// Options of the commonest kinds, from a pointer to member.
-Option integer_option(std::string key, std::int64_t Recipe::* field, std::int64_t least, std::string help) {
+Option integer_option(std::string key, std::int64_t Recipe::*field, std::int64_t least, std::string help) {
   return {std::move(key), "integer", std::move(help),
           [=](Recipe& r, const RecipeValue& v) { r.*field = v.integer(least, kMany); },
           [=](const Recipe& r) { return std::to_string(r.*field); }};
 }
 
-Option boolean_option(std::string key, bool Recipe::* field, std::string help) {
+Option boolean_option(std::string key, bool Recipe::*field, std::string help) {
   return {std::move(key), "true | false", std::move(help),
           [=](Recipe& r, const RecipeValue& v) { r.*field = v.boolean(); },
           [=](const Recipe& r) { return std::string(r.*field ? "true" : "false"); }};
@@ -113,7 +113,7 @@ Option mesh_option(const std::string& dimension) {
           Bearing::kNone};
 }
 
-Option path_option(std::string key, std::string Recipe::* field, std::string help) {
+Option path_option(std::string key, std::string Recipe::*field, std::string help) {
   return {std::move(key),
           "path",
           std::move(help),
@@ -332,6 +332,16 @@ void add_run_options(std::vector<Option>& options) {
                      [](Recipe& r, const RecipeValue& v) { r.recompute = v.word({"none", "block"}) == 1; },
                      [](const Recipe& r) { return std::string(r.recompute ? "block" : "none"); },
                      Bearing::kNone});
+  options.push_back({"train.fp8", "none | block",
+                     "block: products by the matrices of attention, feed-forwards and experts, forward and "
+                     "backward, are of operands "
+                     "rounded to e4m3 in blocks (128 numbers along the sum, weights 128 x 128; power-of-two "
+                     "scales), as DeepSeek-V3 "
+                     "and Transformer Engine's Float8BlockScaling have it; not the embedding, head, router "
+                     "and norms. Computes what "
+                     "FP8 units do, so far on those of bf16: neither faster nor smaller",
+                     [](Recipe& r, const RecipeValue& v) { r.fp8 = v.word({"none", "block"}) == 1; },
+                     [](const Recipe& r) { return std::string(r.fp8 ? "block" : "none"); }});
   options.push_back(
       {"train.aux_coef", "number | null",
        "coefficient of the load-balancing loss; default: the config's, where output_router_logits is true",

@@ -220,6 +220,24 @@ std::string half(const Word& w) {
                       : "model.dtype: bf16 or f32 (f16 is read and written, not computed in)";
 }
 
+/// true, or a tool's own word for the scaling: Transformer Engine's, torchao's, accelerate's. hone has blocks
+/// alone.
+std::string fp8(const Word& w) {
+  if (w.is_false() || w.scalar() == "none" || w.scalar() == "null")
+    return "train.fp8: none (or leave it out)";
+  const bool other = w.value.IsScalar() && w.scalar() != "block" && w.scalar() != "blockwise" && !w.is_true();
+  return other ? "train.fp8: block (scales of blocks of 128; hone has no other)" : "train.fp8: block";
+}
+
+/// accelerate's and Lightning's word.
+std::string precision(const Word& w) {
+  const std::string name = w.scalar();
+  if (name == "fp8" || name == "transformer-engine") return "model.dtype: bf16, train.fp8: block";
+  if (name == "no" || name == "32" || name == "32-true" || name == "fp32") return "model.dtype: f32";
+  if (name.starts_with("bf16")) return "model.dtype: bf16";
+  return "model.dtype: bf16 or f32 (f16 is read and written, not computed in)";
+}
+
 std::string finetuning(const Word& w) {
   return w.scalar() == "full" ? "method.type: full (or leave it out)"
                               : "method.type: full; hone has no adapters yet";
@@ -242,6 +260,13 @@ const std::map<std::string, Meaning>& words() {
       {"bf16", choice("model.dtype: bf16", "model.dtype: auto (or leave it out)")},
       {"pure_bf16", choice("model.dtype: bf16", "model.dtype: auto (or leave it out)")},
       {"fp16", half},
+      {"mixed_precision", precision},
+      {"fp8", fp8},
+      {"fp8_recipe", fp8},
+      {"fp8_format", fp8},
+      {"fp8_config", fp8},
+      {"te_fp8", fp8},
+      {"enable_fp8", fp8},
       {"use_cpu", choice("device: cpu", "device: cuda")},
       {"no_cuda", choice("device: cpu", "device: cuda")},
       {"device_map", advice("device: cpu, cuda or cuda:N")},

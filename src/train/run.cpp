@@ -153,6 +153,7 @@ void open_model(Run& run) {
   run.model = model::CausalLM::open(*run.context, recipe.model_path, recipe.dtype, recipe.quantized);
   auto& decoder = run.model->decoder();
   run.frozen = decoder.parameters().set_trainable(recipe.freeze, recipe.gradient_dtype(decoder.dtype()));
+  decoder.parameters().multiply_in_fp8(recipe.fp8);
   run.optimizer = std::make_unique<Optimizer>(*run.context, decoder.parameters(), recipe.optimizer);
   {
     Progress progress("reading weights", recipe.reports_to("console"));

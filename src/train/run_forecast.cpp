@@ -47,6 +47,7 @@ StepForecast forecast_run(const Run& run, const model::CausalLM& model, const Re
     evaluated.push_back(next_evaluation_batch(set.data, first, run.seq_len * recipe.micro_batch));
   }
   const ForecastOptions options{.recompute = recipe.recompute,
+                                .fp8 = recipe.fp8,
                                 .aux_coefficient = aux_coefficient_of(recipe, decoder.spec()),
                                 .freeze = recipe.freeze,
                                 .untied_head = decoder.parameters().find("lm_head.weight") != nullptr,

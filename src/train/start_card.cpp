@@ -31,8 +31,8 @@ std::string model_text(const StartCardFacts& f) {
                             name_of(f.model->decoder().dtype()));
 }
 
-std::string counted(std::int64_t n, const std::string& noun) {
-  return with_commas(n) + " " + noun + (n == 1 ? "" : "s");
+std::string counted(std::int64_t n, const std::string& noun, const std::string& several = "") {
+  return with_commas(n) + " " + (n == 1 ? noun : several.empty() ? noun + "s" : several);
 }
 
 std::string data_text(const data::Dataset& dataset, const std::string& path, bool packing) {
@@ -79,6 +79,23 @@ std::string trained_text(const StartCardFacts& f) {
     if (group.weight_decay) text += fmt::format(" and weight decay {}", *group.weight_decay);
   }
   return text + (f.aux_coefficient != 0 ? fmt::format(", auxiliary loss x {}", f.aux_coefficient) : "");
+}
+
+/// What is multiplied in FP8; "" where nothing is.
+std::string fp8_text(const model::ParameterSet& parameters) {
+  std::int64_t matrices = 0, elements = 0;
+  for (const auto& p : parameters.all()) {
+    if (!p.in_fp8) continue;
+    ++matrices;
+    elements += p.spec.shape.numel();
+  }
+  if (matrices == 0) return "";
+  return fmt::format(
+      "products by {} of attention, feed-forwards and experts ({:.1f}% of the parameters) are of operands in "
+      "e4m3, "
+      "blocks of 128 and of 128 x 128 in weights; by the embedding, head, router and norms they are not",
+      counted(matrices, "matrix", "matrices"),
+      100.0 * static_cast<double>(elements) / static_cast<double>(parameters.num_elements()));
 }
 
 /// What the optimizer keeps, and when it updates.
@@ -195,6 +212,7 @@ std::string start_card(const StartCardFacts& f) {
     if (set.percent == 0) add_findings(card, dataset);  // else they were said of the training rows
   }
   card.row("train", trained_text(f));
+  if (const auto text = fp8_text(f.model->decoder().parameters()); !text.empty()) card.row("fp8", text);
   card.row("batch", batch_text(f));
   if (const auto text = ending_text(*f.recipe); !text.empty()) card.row("ends", text);
   if (const auto text = history_text(f); !text.empty()) card.row("extended", text);
