@@ -71,6 +71,7 @@ void check_shapes(const Recipe& recipe, const model::ModelDescription& descripti
     for (std::int64_t i = 0; i < changed.micro_batch; ++i) batch.add(pack, pack);
     return forecast_steps(description.spec, dtype, {&batch, 1},
                           {.recompute = changed.recompute,
+                           .fp8 = changed.fp8,
                            .aux_coefficient = aux_coefficient_of(changed, description.spec),
                            .freeze = changed.freeze,
                            .gradient_dtype = changed.gradient_dtype(dtype),
