@@ -61,6 +61,10 @@ constexpr Path kAttention{
     "60 % (assumed) of what shared memory feeds: 1,638 operations in a clock, counted; FlashAttention 2, "
     "whose "
     "warps have more rows, reaches 319 TFLOP/s on an H100"};
+constexpr Path kCudnn{
+    "cuDNN", [](const Card&, DType) { return 0.6; }, 0.76, 5,
+    "H200, causal, heads of 128, 4,096 tokens: 591 TFLOP/s (NVIDIA's measurement); of 64 it is "
+    "336. Launches assumed"};
 // Of 16 keys and 32 rows: queries and gradients of the output twice, 360 bytes a column, for 4,096 operations
 // (by keys; by queries 288 for 3,072).
 constexpr Path kAttentionGrad{
@@ -69,8 +73,8 @@ constexpr Path kAttentionGrad{
     "50 % (assumed: eight warps a multiprocessor for want of registers) of what shared memory feeds: 1,400 "
     "operations in a clock, counted"};
 
-constexpr std::array kPaths{&kRows,  &kCodedUpdate, &kCublasLt,  &kLargeTiles,   &kSmallTiles,
-                            &kWgmma, &kF32Tiles,    &kAttention, &kAttentionGrad};
+constexpr std::array kPaths{&kRows,  &kCodedUpdate, &kCublasLt, &kLargeTiles, &kSmallTiles,
+                            &kWgmma, &kF32Tiles,    &kCudnn,    &kAttention,  &kAttentionGrad};
 
 // --- Sizes
 
@@ -316,6 +320,13 @@ HeadSize padded(Count q, Count v) {
     if (q <= s.q && v <= s.v) return s;
   return {256, 256};
 }
+/// Why attention does not go by cuDNN; "" where large causal attention in bf16 does.
+std::string no_cudnn(const CardTarget& target) {
+  const Card& card = target.card;
+  if (card.major != 9 && card.major != 10)
+    return fmt::format("compute capability {}.{}: it is asked on 9.x and 10.x", card.major, card.minor);
+  return target.no_cudnn;
+}
 /// Pairs of all heads with those that fill up the last tile of keys of each query, half of them on average.
 double tiled_pairs(const AttentionArgs& a, Count keys) {
   return (real(a.pairs) + real(a.q.rows) * real(keys) / 2) * real(a.heads);
@@ -444,9 +455,12 @@ Work card_work(const MatmulArgs& a, const CardTarget& target) {
   return work;
 }
 
-Work card_work(const AttentionArgs& a, const CardTarget&) {
+Work card_work(const AttentionArgs& a, const CardTarget& target) {
   const Cost c = cost(a);
   if (a.pairs == 0) return {};
+  if (no_cudnn(target).empty() && cuda::is_for_cudnn(a))
+    return {{.path = &kRows, .bytes = real(a.sequences) * 44},
+            {.path = &kCudnn, .flops = c.flops, .done = c.flops, .bytes = c.bytes, .dtype = c.dtype}};
   const HeadSize s = padded(a.head_dim, a.value_dim());
   const Count keys = s.q <= 128 ? 64 : 32;
   return {{.path = &kAttention,
@@ -569,9 +583,13 @@ std::vector<SlotPath> slot_paths(const CardTarget& target) {
       if (no_wgmma.empty()) return {slot, kWgmma.name};
       return {slot, kLargeTiles.name, kWgmma.name, no_wgmma};
     }
-    if (slot == "attention" || slot == "attention_grad")
-      return {slot, slot == "attention" ? kAttention.name : kAttentionGrad.name, "cuDNN",
-              "hone does not call it yet"};
+    if (slot == "attention") {
+      if (std::string why = no_cudnn(target); !why.empty()) return {slot, kAttention.name, kCudnn.name, why};
+      return {slot, kCudnn.name};
+    }
+    if (slot == "attention_grad")
+      return {slot, kAttentionGrad.name, kCudnn.name,
+              "cuDNN 9.19's gradient that is the same each time takes memory quadratic in the length"};
     return {slot, kRows.name};
   };
   std::vector<SlotPath> paths;

@@ -43,6 +43,7 @@ using Work = std::vector<Launch>;
 struct CardTarget {
   Card card;
   std::string no_cublaslt = {};  // why there is none; "": there is
+  std::string no_cudnn = {};     // why there is none, as above
   std::string no_wgmma = {};     // why experts do not go by it on compute capability 9.0; "": they do
 };
 /// A card of this machine; of one that cards.h does not know, peaks are those of the nearest. Throws

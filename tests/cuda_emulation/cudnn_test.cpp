@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "kernels/cuda/cudnn_graph.h"
+#include "kernels/cuda/cuts.h"
 #include "tests/cuda/cudnn_attention.h"
 
 namespace hone::test {

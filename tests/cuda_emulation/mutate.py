@@ -48,6 +48,8 @@ def users(file, only):
         return [file]
     if only == "*attention_grad":
         return ["attention_grad_keys.cu", "attention_grad_queries.cu"]  # whose slot is in attention_grad.cu
+    if only == "CudaHead.*":
+        return ["head.cu"]
     slot = re.compile(r"^void (\w+)\(const \w+Args& \w+, Stream& \w+\)", re.M)
     wanted = only.rpartition("/")[2]  # of a test its parameter, which is a slot
     found = [path.name for path in sorted((SOURCE / "src/kernels/cuda").glob("*.cu"))

@@ -179,6 +179,8 @@ TEST(CardWork, SaysThePathsThatLargeCallsTake) {
   attention.kv_heads = 4;
   attention.head_dim = 128;
   attention.pairs = attended_pairs(4096, 4096, 0);
+  attention.max_queries = 4096;
+  attention.are_square = true;
   AttentionGradArgs attention_grad{};
   attention_grad.forward = attention;
   attention_grad.dout = attention_grad.dq = attention.q;
@@ -193,6 +195,8 @@ TEST(CardWork, SaysThePathsThatLargeCallsTake) {
       EXPECT_EQ(stated("matmul", target).why_not, missing);
       const bool has_wgmma = stated("experts", target).why_not.find("no wgmma") == std::string::npos;
       EXPECT_EQ(has_wgmma, card.major == 9) << card.name;
+      const bool has_cudnn = stated("attention", target).why_not.empty();
+      EXPECT_EQ(has_cudnn, card.major == 9 || card.major == 10) << card.name;
     }
   // every slot, in its place
   const auto paths = slot_paths({.card = find_card("H200")});

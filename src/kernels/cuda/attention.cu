@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/attention.cuh"
 #include "kernels/cuda/cudnn.h"
+#include "kernels/cuda/cuts.h"
 #include "kernels/cuda/register.h"
 
 namespace hone::kernels::cuda {

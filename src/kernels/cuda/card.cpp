@@ -90,6 +90,7 @@ CardTarget target_of(device::Device card) {
   const auto found = device::cuda::find_card(card.index);
   CardTarget target{.card = nearest_card(found.name, found.major, found.minor),
                     .no_cublaslt = cuda::why_no_vendor_library(),
+                    .no_cudnn = cuda::why_no_cudnn(),
                     .no_wgmma = cuda::why_not_hopper(found)};
   target.card.major = found.major;
   target.card.minor = found.minor;

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "device/cuda/cuda_stream.h"
 #include "kernels/cuda/cudnn_graph.h"
+#include "kernels/cuda/cuts.h"
 
 namespace hone::kernels::cuda {
 
@@ -27,25 +28,7 @@ std::int64_t most_workspace(const AttentionArgs& a) {
   return (std::int64_t{64} << 10) + 1024 * a.sequences;
 }
 
-/// Why the library is not asked for attention of this kind; "" where it is. Shapes alone.
-std::string kind_refusal(const AttentionArgs& a) {
-  if (a.q.dtype != DType::kBF16) return "it is not in bf16";
-  if (a.has_sinks) return "it has sinks";
-  if (a.softcap > 0) return "it has a softcap";
-  if (a.value_dim() != a.head_dim) return "its values are of another size than its keys";
-  if (a.head_dim % 8 != 0 || a.head_dim < 16 || a.head_dim > 256)
-    return "heads are no multiple of 8 between 16 and 256";
-  if (a.q.rows == 0) return "it is empty";
-  if (!a.are_square) return "not every sequence has queries, and as many keys";
-  return "";
-}
-
 }  // namespace
-
-bool is_for_cudnn(const AttentionArgs& a) {
-  return kind_refusal(a).empty() &&
-         static_cast<double>(a.pairs) * static_cast<double>(a.heads * 2 * a.head_dim) >= 0x1p30;
-}
 
 std::int64_t cudnn_scratch_bytes(const AttentionArgs& a) {
   return 5 * whole((a.sequences + 1) * 8) + whole(a.sequences * 4) + most_workspace(a);
@@ -99,7 +82,7 @@ std::string missing_library() {
 
 /// Why it is not asked, card and addresses looked at; "" where it is.
 std::string refusal_of(const AttentionArgs& a, Stream& stream) {
-  if (std::string refusal = kind_refusal(a); !refusal.empty()) return refusal;
+  if (std::string refusal = cudnn_refusal(a); !refusal.empty()) return refusal;
   if (!is_aligned(a.q) || !is_aligned(a.k) || !is_aligned(a.v) || !is_aligned(a.out))
     return "its rows do not begin at multiples of 16 bytes";
   // it wins on Hopper, and loses to other kernels on 8.0, 8.6 and 12.0 (transformers#48163)
@@ -207,6 +190,10 @@ std::string why_not_cudnn(const AttentionArgs& a, Stream& stream) {
   return plan_of(a, state_of(stream)).refusal;
 }
 
+std::string why_no_cudnn() {
+  return missing_library();
+}
+
 std::string describe_cudnn() {
   if (std::string missing = missing_library(); !missing.empty()) return missing;
   const auto version = cudnn_library().cudnnGetVersion();  // 91900: 9.19.0
@@ -218,6 +205,9 @@ std::string describe_cudnn() {
 
 bool cudnn_attention(const AttentionArgs&, Stream&, void*) {
   return false;
+}
+std::string why_no_cudnn() {
+  return describe_cudnn();
 }
 std::string describe_cudnn() {
   return "this program was built without cudnn.h, and computes attention by its own kernels";

@@ -13,11 +13,6 @@
 
 namespace hone::kernels::cuda {
 
-/// Whether attention is of a kind and size that the library is asked for, told from its shapes: bf16, whole
-/// sequences (are_square), heads of a multiple of 8 up to 256, no sinks, no softcap, and 2^30 multiply-adds
-/// (7 us of the tensor cores; it takes a launch of its own before).
-bool is_for_cudnn(const AttentionArgs& a);
-
 /// What it takes of scratch memory: where each sequence begins in each tensor, and its workspace.
 std::int64_t cudnn_scratch_bytes(const AttentionArgs& a);
 
@@ -28,6 +23,8 @@ bool cudnn_attention(const AttentionArgs& a, Stream& stream, void* scratch);
 /// Why our own kernel takes attention and not the library; "" where it does.
 std::string why_not_cudnn(const AttentionArgs& a, Stream& stream);
 
+/// Why there is no library, and where it was looked for; "" where there is one.
+std::string why_no_cudnn();
 /// "cuDNN 9.19.0 (PATH)", or why there is none and where it was looked for. HONE_CUDNN=0: there is none.
 std::string describe_cudnn();
 

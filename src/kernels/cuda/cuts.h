@@ -97,6 +97,25 @@ inline std::string hopper_refusal(const ExpertsGradArgs& g) {
   return "";
 }
 
+/// Why cuDNN is not asked for attention of this kind, told from its shapes; "" where it is.
+inline std::string cudnn_refusal(const AttentionArgs& a) {
+  if (a.q.dtype != DType::kBF16) return "it is not in bf16";
+  if (a.has_sinks) return "it has sinks";
+  if (a.softcap > 0) return "it has a softcap";
+  if (a.value_dim() != a.head_dim) return "its values are of another size than its keys";
+  if (a.head_dim % 8 != 0 || a.head_dim < 16 || a.head_dim > 256)
+    return "heads are no multiple of 8 between 16 and 256";
+  if (a.q.rows == 0) return "it is empty";
+  if (!a.are_square) return "not every sequence has queries, and as many keys";
+  return "";
+}
+/// Whether it is asked: for 2^30 multiply-adds and more (7 us of the tensor cores; it takes a launch of its
+/// own before).
+inline bool is_for_cudnn(const AttentionArgs& a) {
+  return cudnn_refusal(a).empty() &&
+         static_cast<double>(a.pairs) * static_cast<double>(a.heads * 2 * a.head_dim) >= 0x1p30;
+}
+
 /// How much of the head's logits exists at once.
 struct HeadLimits {
   /// Of f32 logits from which gradients are made. 640 MiB are 1,104 rows of Qwen 3's 151,936 words: the
