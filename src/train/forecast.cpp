@@ -46,7 +46,9 @@ StepForecast forecast_steps(const model::DecoderSpec& spec, DType dtype,
   for (const auto& kernel : forecast.kernels) forecast.flops += kernel.cost.flops;
   // From the second step on the storage of all gradients is there when activations are made.
   context.ledger().reset_peak();
-  for (const auto& batch : batches) step(batch);
+  // Twice: what is held beside the scratch memory is most when that has grown to what the largest wants.
+  for (int turn = 0; turn < 2; ++turn)
+    for (const auto& batch : batches) step(batch);
   for (const auto& batch : options.evaluation_batches) {
     const ops::TapeScope no_gradients(context, nullptr);
     decoder.loss(context, batch, {});

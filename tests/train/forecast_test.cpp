@@ -201,18 +201,15 @@ TEST_P(ForecastOf, IsWhatTheAllocatorHandsOut) {
                  {.learning_rate = 0, .recompute = shape.recompute, .aux_coefficient = kAux});
     }
   }
-  // Scratch also goes by the lengths that other steps than the most demanding have: in these half a MiB, and
-  // where bf16 is widened to be multiplied twice as much, which the forecast of all of them knows. That of
-  // experts goes by the load of the busiest one, where the forecast takes all to be used evenly.
+  // Scratch also goes by the lengths that other steps than the most demanding have, half a MiB in these; that
+  // of experts by the load of the busiest one, where the forecast takes all to be used evenly.
   const auto& ledger = context.ledger();
   const auto asked = static_cast<double>(said.total() - said.reserve);
   const auto most = static_cast<double>(of_all.total() - of_all.reserve);
   const double uneven =
       model.spec().num_moe_layers() > 0 ? static_cast<double>(ledger.peak(device::Purpose::kWorkspace)) : 0.0;
-  const bool widens = shape.dtype == DType::kBF16 && !kernels::describe(context.device()).multiplies_bf16;
   EXPECT_NEAR(static_cast<double>(ledger.peak_total()), most, 0.02 * most + uneven);
-  EXPECT_NEAR(static_cast<double>(ledger.peak_total()), asked,
-              0.02 * asked + (widens ? 0x1p20 : 0x1p19) + uneven);
+  EXPECT_NEAR(static_cast<double>(ledger.peak_total()), asked, 0.02 * asked + 0x1p19 + uneven);
   EXPECT_EQ(ledger.current(device::Purpose::kGradients), said.gradients);
   // Blocks are rounded up, at these sizes by up to 2 %.
   EXPECT_LE(static_cast<double>(context.allocator().held_bytes()),
