@@ -14,7 +14,12 @@ import sys
 # Beginnings of kernels' names that may, and why.
 SPILLS = {
     "attend<float, HeadSize<256, 256>": "f32 heads of 256 are of no training run that counts",
-    "attend<__nv_bfloat16, HeadSize<256, 256>": "120 bytes of a tile's outer loop (Gemma); to be mended with stage 2",
+    "attend<__nv_bfloat16, HeadSize<256, 256>": "120 bytes in the outer loop of heads of 256 (Gemma)",
+    "key_grad<float, ": "f32 is for checks: 172 to 296 bytes of heads of 128 and 256",
+    "query_grad<float, ": "as above: 72 to 392 bytes",
+    "query_grad<__nv_bfloat16, HeadSize<192, 128>": "24 bytes on sm_80 alone (MLA)",
+    "query_grad<__nv_bfloat16, HeadSize<256, 256>": "24 bytes on sm_80 alone (Gemma)",
+    "matmul_tiles<TileShape<__nv_bfloat16, 2, 2, 2>, false, false": "8 and 24 bytes of products whose rows are at no multiple of 16 bytes",
 }
 
 ENTRY = re.compile(r"Compiling entry function '(\w+)' for 'sm_(\w+)'")

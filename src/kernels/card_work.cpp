@@ -118,6 +118,8 @@ double tile_flops(const Tiling& t, double tiles, Count k, const Card& card) {
 void add_product(Work& work, const MatmulArgs& a, const CardTarget& target) {
   const Cost c = cost(a);
   if (c.flops == 0) return;
+  for (const auto& [operand, rounding] : {std::pair(&a.a, a.round_a), std::pair(&a.b, a.round_b)})
+    if (rounding != Rounding::kNone) work.push_back({.path = &kRows, .bytes = 2 * bytes(*operand)});
   if (cuda::is_for_vendor(a) && target.no_cublaslt.empty() && *cuda::vendor_refusal(a) == '\0') {
     work.push_back(
         {.path = &kCublasLt, .flops = c.flops, .done = c.flops, .bytes = c.bytes, .dtype = c.dtype});
@@ -298,6 +300,14 @@ struct ExpertWork {
                     .dtype = a.x.dtype});
   }
   void add_row_kernel(double of_bytes) { work.push_back({.path = &kRows, .bytes = of_bytes}); }
+  /// To FP8, before a product: rows of these bytes, each read and written.
+  void add_rounding(double of_bytes) {
+    if (a.fp8) add_row_kernel(2 * of_bytes);
+  }
+  /// Weights of so many matrices, coded in a byte a number.
+  void add_coding(double matrices) {
+    if (a.fp8) add_row_kernel(matrices * matrix() * (t + 1));
+  }
   void add_combine(double of_bytes) { add_row_kernel(real(pairs) * (real(hidden) * t + 8) + of_bytes); }
 
   const ExpertsArgs& a;
@@ -504,10 +514,14 @@ Work card_work(const ExpertsArgs& a, const CardTarget& target) {
   const double of_activation = real(w.pairs) * real(a.ffn) * w.t;
   const double biases = (a.has_gate_up_bias ? real(a.experts) * real(a.inner()) : 0) * w.t;
   const double down_biases = (a.has_down_bias ? real(a.experts) * real(w.hidden) : 0) * w.t;
+  w.add_rounding(elements(a.x) * w.t);
+  w.add_coding(real(a.parts()));
   w.add_rows(w.hidden, a.inner(),
              bytes(a.x) + real(a.parts()) * w.matrix() * weight_bytes(a.gate_up, a.x.dtype) + biases +
                  real(w.pairs) * 4 + (a.wants_pre_activation ? real(w.pairs) * real(a.inner()) * w.t : 0) +
                  of_activation);
+  w.add_rounding(of_activation);
+  w.add_coding(1);
   w.add_rows(a.ffn, w.hidden,
              of_activation + w.matrix() * weight_bytes(a.down, a.x.dtype) + down_biases +
                  real(w.pairs) * real(w.hidden) * w.t);
@@ -525,6 +539,8 @@ Work card_work(const ExpertsGradArgs& g, const CardTarget& target) {
   if (wants_dpre || g.wants_ddown || g.wants_dweights) {
     if (g.dy.dtype != f.x.dtype) w.add_row_kernel(bytes(g.dy) + dy);
     const double dots = g.wants_dweights ? pairs * real(ceil_quotient(f.ffn, 32)) * 4 : 0;
+    w.add_rounding(dy);
+    w.add_coding(1);
     w.add_rows(w.hidden, f.ffn,
                dy + w.matrix() * weight_bytes(f.down, f.x.dtype) + inner + pairs * 12 +
                    (wants_dpre ? inner : 0) + (g.wants_ddown ? activation : 0) + dots);
@@ -532,13 +548,19 @@ Work card_work(const ExpertsGradArgs& g, const CardTarget& target) {
       w.add_row_kernel(dots + pairs * 4 +
                        (f.has_down_bias ? bytes(g.dy) + real(f.experts) * real(w.hidden) * w.t : 0));
   }
-  if (g.wants_ddown)
+  if (g.wants_ddown) {
+    w.add_rounding(pairs * real(w.hidden) * w.t);
+    w.add_rounding(activation);
     w.add_sums(w.hidden, f.ffn,
                dy + activation + written(w.matrix() * bytes_of(g.ddown_dtype), g.accumulate_ddown));
-  if (g.wants_dgate_up)
+  }
+  if (g.wants_dgate_up) {
+    w.add_rounding(inner);
+    w.add_rounding(pairs * real(w.hidden) * w.t);
     w.add_sums(f.inner(), w.hidden,
                inner + bytes(f.x) +
                    written(real(f.parts()) * w.matrix() * bytes_of(g.dgate_up_dtype), g.accumulate_dgate_up));
+  }
   if (g.wants_dgate_up_bias)
     w.add_row_kernel(inner + written(real(f.experts) * real(f.inner()) * bytes_of(g.dgate_up_bias_dtype),
                                      g.accumulate_dgate_up_bias));
@@ -547,6 +569,8 @@ Work card_work(const ExpertsGradArgs& g, const CardTarget& target) {
         bytes(g.dy) + pairs * 8 +
         written(real(f.experts) * real(w.hidden) * bytes_of(g.ddown_bias_dtype), g.accumulate_ddown_bias));
   if (g.dx.given()) {
+    w.add_rounding(inner);
+    w.add_coding(real(f.parts()));
     w.add_rows(f.inner(), w.hidden,
                inner + real(f.parts()) * w.matrix() * weight_bytes(f.gate_up, f.x.dtype) +
                    pairs * real(w.hidden) * w.t);
