@@ -19,6 +19,9 @@ SPILLS = {
     "query_grad<float, ": "as above: 72 to 392 bytes",
     "query_grad<__nv_bfloat16, HeadSize<192, 128>": "24 bytes on sm_80 alone (MLA)",
     "query_grad<__nv_bfloat16, HeadSize<256, 256>": "24 bytes on sm_80 alone (Gemma)",
+    "expert_row_tiles<TileShape<float, 2, 2, 2>, false": "f32 is for checks: 16 and 32 bytes of weights in FP8 blocks",
+    "expert_row_tiles<TileShape<__nv_bfloat16, 2, 4, 4>, false, true, WeightLines<__nv_bfloat16, (WeightKind)2": "16 bytes on sm_90a of the "
+    "gradient through weights in FP8 blocks, which have no kernel by wgmma yet",
     "matmul_tiles<TileShape<__nv_bfloat16, 2, 2, 2>, false, false": "8 and 24 bytes of products whose rows are at no multiple of 16 bytes",
 }
 
