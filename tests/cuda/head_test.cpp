@@ -44,7 +44,7 @@ class CudaHead : public CardMemory {
     int cases = 0;
     for (const Case& c : matrix_cases()) {
       if (c.slot != "linear_cross_entropy" && !c.slot.starts_with("head_")) continue;
-      if (++cases % 5 != 0) continue;  // options come in twos, threes and fours: of each some
+      if (++cases % 3 != 0) continue;  // options come in twos and fours: of each some
       const Outputs got = c.run(table, card());
       ASSERT_FALSE(HasFailure()) << c.name;
       expect_near(got, c.run(reference, host), c.name);
