@@ -143,7 +143,7 @@ void print_report(const Json& report) {
   fmt::print("modelled, not measured: no card has run this step\n");
   fmt::print(
       "{}: {:.0f} TFLOP/s bf16, {:.0f} f32, {:.0f} GB/s, {} multiprocessors, {:.1f} GiB ({}); with "
-      "cuBLASLt\n",
+      "cuBLASLt and cuDNN\n",
       card["name"].get_ref<const std::string&>(), card["bf16_tflops"].get<double>(),
       card["f32_tflops"].get<double>(), card["gb_s"].get<double>(), card["multiprocessors"].get<int>(),
       card["memory_gib"].get<double>(), card["source"].get_ref<const std::string&>());

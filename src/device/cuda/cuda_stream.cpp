@@ -13,58 +13,64 @@ using cuda::use_device;
 
 namespace {
 
-/// A place in a CUDA stream.
-class CudaEvent final : public Event {
+/// A cudaEvent_t that was recorded; flags: those of cudaEventCreateWithFlags.
+class RecordedEvent {
  public:
-  explicit CudaEvent(cudaStream_t stream) {
-    check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "cudaEventCreate");
+  RecordedEvent(cudaStream_t stream, unsigned flags) {
+    check(cudaEventCreateWithFlags(&event_, flags), "cudaEventCreate");
     check(cudaEventRecord(event_, stream), "cudaEventRecord");
   }
-  ~CudaEvent() override { (void)cudaEventDestroy(event_); }
+  ~RecordedEvent() { (void)cudaEventDestroy(event_); }
+  RecordedEvent(const RecordedEvent&) = delete;
+  RecordedEvent& operator=(const RecordedEvent&) = delete;
 
-  bool is_done() const override {
+  cudaEvent_t get() const { return event_; }
+  bool is_done() const {
     const cudaError_t status = cudaEventQuery(event_);
     if (status == cudaErrorNotReady) return false;
     check(status, "cudaEventQuery");
     return true;
   }
-  void wait() const override { check(cudaEventSynchronize(event_), "cudaEventSynchronize"); }
-  void hold_back(cudaStream_t stream) const {
-    check(cudaStreamWaitEvent(stream, event_, 0), "cudaStreamWaitEvent");
-  }
+  void wait() const { check(cudaEventSynchronize(event_), "cudaEventSynchronize"); }
 
  private:
   cudaEvent_t event_ = nullptr;
 };
 
+/// A place in a CUDA stream.
+class CudaEvent final : public Event {
+ public:
+  explicit CudaEvent(cudaStream_t stream) : event_(stream, cudaEventDisableTiming) {}
+
+  bool is_done() const override { return event_.is_done(); }
+  void wait() const override { event_.wait(); }
+  void hold_back(cudaStream_t stream) const {
+    check(cudaStreamWaitEvent(stream, event_.get(), 0), "cudaStreamWaitEvent");
+  }
+
+ private:
+  RecordedEvent event_;
+};
+
 /// A place in a CUDA stream whose time the card keeps.
 class CudaTimedEvent final : public TimedEvent {
  public:
-  explicit CudaTimedEvent(cudaStream_t stream) {
-    check(cudaEventCreate(&event_), "cudaEventCreate");
-    check(cudaEventRecord(event_, stream), "cudaEventRecord");
-  }
-  ~CudaTimedEvent() override { (void)cudaEventDestroy(event_); }
+  explicit CudaTimedEvent(cudaStream_t stream) : event_(stream, cudaEventDefault) {}
 
-  bool is_done() const override {
-    const cudaError_t status = cudaEventQuery(event_);
-    if (status == cudaErrorNotReady) return false;
-    check(status, "cudaEventQuery");
-    return true;
-  }
-  void wait() const override { check(cudaEventSynchronize(event_), "cudaEventSynchronize"); }
+  bool is_done() const override { return event_.is_done(); }
+  void wait() const override { event_.wait(); }
   double seconds_since(const TimedEvent& earlier) const override {
     const auto* before = dynamic_cast<const CudaTimedEvent*>(&earlier);
     HONE_CHECK(before != nullptr, "a time of another device");
     before->wait();
     wait();
     float milliseconds = 0;
-    check(cudaEventElapsedTime(&milliseconds, before->event_, event_), "cudaEventElapsedTime");
+    check(cudaEventElapsedTime(&milliseconds, before->event_.get(), event_.get()), "cudaEventElapsedTime");
     return static_cast<double>(milliseconds) * 1e-3;
   }
 
  private:
-  cudaEvent_t event_ = nullptr;
+  RecordedEvent event_;
 };
 
 /// An upload goes by pieces of this size, so that copying into pinned memory and sending overlap.
