@@ -33,8 +33,9 @@ void add_bench(CLI::App& app) {
       ->check(CLI::IsMember({"f32", "bf16"}))
       ->capture_default_str();
   step_verb->add_flag("--as-ready", step->update_as_ready, "train.optimizer.update: as_ready");
-  step_verb->add_flag("--profile", step->profile,
-                      "time every kernel by itself, and list what each slot of the kernel table takes");
+  step_verb->add_flag(
+      "--profile", step->profile,
+      "then as many steps again, every kernel timed by itself: what each slot of the kernel table takes");
   step_verb->add_flag(
       "--dry", step->dry,
       "with --device cuda, on any machine: the time of each slot and the memory that a model of "

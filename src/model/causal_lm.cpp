@@ -161,14 +161,14 @@ CausalLM CausalLM::from_pretrained(ops::Context& context, const std::filesystem:
 }
 
 CausalLM CausalLM::from_config(ops::Context& context, const std::filesystem::path& directory, DType dtype,
-                               std::uint64_t seed) {
+                               std::uint64_t seed, std::optional<std::int64_t> drawn) {
   ModelDescription description = describe(directory);
   const DecoderSpec& spec = description.spec;
   check_runs(spec);
   hub::WeightPlan plan =
       find_family(spec.model_type)->rules(spec).fresh_plan(wanted_parameters(spec, false), dtype);
   Decoder decoder(spec, context, dtype);
-  decoder.parameters().initialize(context, spec, seed);
+  decoder.parameters().initialize(context, spec, seed, drawn);
   auto others = std::filesystem::is_directory(directory) ? hub::OtherFiles::list(directory)
                                                          : hub::OtherFiles::of_config(directory);
   return {std::move(description), std::move(others), std::move(plan), std::move(decoder)};

@@ -66,10 +66,10 @@ class CausalLM {
   /// open() and load().
   static CausalLM from_pretrained(ops::Context& context, const std::filesystem::path& directory,
                                   const LoadOptions& options = {});
-  /// Random weights by config.json's initializer_range; a function of the seed alone. Saved in the hub's
-  /// layout, in `dtype`.
+  /// Random weights by config.json's initializer_range; a function of the seed alone (and of `drawn`, as in
+  /// ParameterSet::initialize). Saved in the hub's layout, in `dtype`.
   static CausalLM from_config(ops::Context& context, const std::filesystem::path& directory, DType dtype,
-                              std::uint64_t seed);
+                              std::uint64_t seed, std::optional<std::int64_t> drawn = std::nullopt);
 
   Decoder& decoder() { return decoder_; }
   const Decoder& decoder() const { return decoder_; }

@@ -33,10 +33,19 @@ void fill(ops::Context& context, const Tensor& t, const Value& value) {
   staging.send();
 }
 
-void fill_normal(ops::Context& context, const Tensor& t, const CounterRng& rng, float deviation) {
-  fill(context, t, [&](std::int64_t i) {
+/// Normal numbers to the first `drawn` elements, which all others repeat.
+void fill_normal(ops::Context& context, const Tensor& t, const CounterRng& rng, float deviation,
+                 std::int64_t drawn) {
+  const Tensor whole = t.detach().reshape(Shape{t.numel()});
+  const std::int64_t n = whole.numel();
+  drawn = std::min(drawn, n);
+  fill(context, whole.rows(0, drawn), [&](std::int64_t i) {
     return static_cast<float>(rng.normal(static_cast<std::uint64_t>(i))) * deviation;
   });
+  for (std::int64_t there = drawn; there < n; there += std::min(there, n - there)) {
+    const std::int64_t next = std::min(there, n - there);
+    copy_bytes(context.stream(), whole.rows(0, next), whole.rows(there, there + next));
+  }
 }
 
 }  // namespace
@@ -191,7 +200,8 @@ std::int64_t ParameterSet::num_elements(bool trainable_only) const {
   return n;
 }
 
-void ParameterSet::initialize(ops::Context& context, const DecoderSpec& spec, std::uint64_t seed) {
+void ParameterSet::initialize(ops::Context& context, const DecoderSpec& spec, std::uint64_t seed,
+                              std::optional<std::int64_t> drawn) {
   const auto constant = [](float value) { return [value](std::int64_t) { return value; }; };
   for (const auto& p : parameters_) {
     if (p.spec.is_bias || p.spec.is_buffer) {
@@ -200,7 +210,7 @@ void ParameterSet::initialize(ops::Context& context, const DecoderSpec& spec, st
       fill(context, p.value, constant(spec.norm_unit_offset ? 0 : 1));
     } else {
       fill_normal(context, p.value, CounterRng(seed, RngPurpose::kInit, hash_name(p.spec.name)),
-                  static_cast<float>(spec.initializer_range));
+                  static_cast<float>(spec.initializer_range), drawn.value_or(p.value.numel()));
       if (p.spec.role == Role::kEmbedding && spec.padding_id >= 0)
         fill(context, p.value.detach().rows(spec.padding_id, spec.padding_id + 1), constant(0));
     }

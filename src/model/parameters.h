@@ -2,8 +2,10 @@
 // checkpoints all read.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -117,8 +119,10 @@ class ParameterSet {
 
   /// Normal(0, initializer_range) for matrices, 1 for norms (0 where they multiply by 1 + weight), 0 for
   /// biases, buffers and for the padding row of the embedding, as Transformers initialises; a function of
-  /// (seed, name, element) alone.
-  void initialize(ops::Context& context, const DecoderSpec& spec, std::uint64_t seed);
+  /// (seed, name, element) alone. `drawn` (> 0): of a matrix only so many elements are drawn, which the
+  /// others repeat: for measurements, where 8.1 B numbers would take a core 7 minutes.
+  void initialize(ops::Context& context, const DecoderSpec& spec, std::uint64_t seed,
+                  std::optional<std::int64_t> drawn = std::nullopt);
 
  private:
   std::vector<Parameter> parameters_;

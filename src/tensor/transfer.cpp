@@ -97,9 +97,8 @@ Staging::Staging(device::Stream& stream, const Tensor& target) : stream_(&stream
 
 void Staging::send() {
   if (memory_ == nullptr) return;
-  upload_bytes(*stream_, bytes_, target_);
-  memory_ = nullptr;
   bytes_ = {};
+  stream_->upload(std::move(memory_), target_.data());
 }
 
 }  // namespace hone

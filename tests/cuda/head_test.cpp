@@ -72,6 +72,37 @@ TEST_F(CudaHead, AgreesWithTheReferenceInRangesOfWords) {
                                             .least_words = 8}>());
 }
 
+// A word that is no row's target gets scale / words of each row: 1 of the first, and of the others so little
+// that what two of them add to 1 in bf16 is rounded away. Together they are 9 % of it.
+TEST_F(CudaHead, DoesNotRoundAWeightsGradientAtEachChunkOfRows) {
+  constexpr std::int64_t kRows = 64, kWords = 32, kHidden = 16;
+  constexpr HeadLimits kTwoRows{.gradient_bytes = 2 * 4 * kWords,
+                                .statistics_bytes = 2 * 4 * kWords,
+                                .least_rows = 1,
+                                .statistics_rows = 2,
+                                .least_words = 8};
+  constexpr float kLittle = 0.75F * 0x1p-9F;
+  Arena arena;
+  kernels::LinearCrossEntropyArgs a;
+  a.head.hidden = arena.inout("hidden", kRows, kHidden, DType::kBF16, 0);
+  a.head.weight = arena.input(kWords, kHidden, DType::kBF16, 0, 0);
+  auto* hidden = static_cast<BFloat16*>(a.head.hidden.data);
+  for (std::int64_t i = 0; i < kRows * kHidden; ++i) hidden[i] = BFloat16(i < kHidden ? 1.0F : kLittle);
+  a.targets = arena.integers(std::vector<std::int32_t>(kRows, 0));
+  a.scale = kWords;
+  a.nll = static_cast<float*>(arena.output("nll", 1, kRows, DType::kF32, false, 0).data);
+  a.loss = static_cast<float*>(arena.output("loss", 1, 1, DType::kF32, false, 0).data);
+  a.gradients.wants_dweight = true;
+  a.gradients.dweight_dtype = DType::kBF16;
+  a.gradients.dweight = arena.output("dweight", kWords, kHidden, DType::kBF16, false, 0).data;
+  limited<kTwoRows>().linear_cross_entropy(a, card());
+  const Outputs got = arena.outputs();
+  const std::vector<double>& dweight = got.back().values;
+  ASSERT_EQ(dweight.size(), kWords * kHidden);
+  for (std::size_t i = kHidden; i < dweight.size(); ++i)  // word 0 is the target
+    ASSERT_NEAR(dweight[i], 1 + (kRows - 1) * kLittle, 0x1p-8) << i;
+}
+
 // As Scratch.OfTheHeadDoesNotGrowWithTheVocabulary, of the table's limits: 640 MiB, a product's, the rows'
 // states, and the sums of dhidden.
 TEST(CudaHeadScratch, DoesNotGrowWithTheVocabulary) {
