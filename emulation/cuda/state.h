@@ -150,6 +150,10 @@ struct WarpProduct {
   int group;                      // 0: not committed
   std::size_t accumulators;       // which of the warp's
   std::uintptr_t from[2], to[2];  // what it reads of shared memory lies between
+  // a where it is in registers of each lane, and what was there when it was issued; null: it is not
+  std::array<const std::uint32_t*, 32> registers{};
+  std::array<std::array<std::uint32_t, 4>, 32> held{};
+  bool of_registers() const { return registers[0] != nullptr; }
 };
 /// Registers that products of a warp are written to: they hold NaN until it waits.
 struct Accumulators {
@@ -162,6 +166,7 @@ struct WarpProducts {
   std::vector<Accumulators> accumulators;
   int committed = 0;         // groups
   bool fenced = false;       // wgmma.fence since registers were last handed back
+  bool fenced_a = false;     // wgmma.fence since the last group: registers of a may have been written between
   std::uint64_t issued = 0;  // of all time
 };
 /// What the four warps of a warpgroup must do alike: the descriptors of its last products.

@@ -78,16 +78,33 @@ void check_operands(WarpProduct& product) {
     });
     return std::pair{low, high};
   };
-  std::tie(product.from[0], product.to[0]) =
-      look(Operand(product.a, product.a_transposed), 16 * warp, 16 * warp + 16, 1, 0);
+  if (!product.of_registers())
+    std::tie(product.from[0], product.to[0]) =
+        look(Operand(product.a, product.a_transposed), 16 * warp, 16 * warp + 16, 1, 0);
   std::tie(product.from[1], product.to[1]) =
       look(Operand(product.b, product.b_transposed), 0, product.n, 4, warp);
+}
+
+/// a out of registers, which have to be what they were when the product was issued.
+void read_registers(const WarpProduct& product, float (&left)[16][16]) {
+  for (std::size_t lane = 0; lane < 32; ++lane)
+    for (std::size_t i = 0; i < 4; ++i) {
+      const std::uint32_t word = product.registers[lane][i];
+      if (word != product.held[lane][i])
+        stop("wgmma of which registers of a were written while it was on its way");
+      const std::size_t row = lane / 4 + i % 2 * 8, k = i / 2 * 8 + lane % 4 * 2;
+      left[row][k] = bits<float>(word << 16);
+      left[row][k + 1] = bits<float>(word & 0xffff0000U);
+    }
 }
 
 void perform(const WarpProduct& product, Accumulators& into, int warp) {
   const Operand a(product.a, product.a_transposed), b(product.b, product.b_transposed);
   float left[16][16], right[16][256], sums[16][256] = {};
-  read(a, 16 * warp, 16 * warp + 16, [&](int row, int k, float x) { left[row][k] = x; });
+  if (product.of_registers())
+    read_registers(product, left);
+  else
+    read(a, 16 * warp, 16 * warp + 16, [&](int row, int k, float x) { left[row][k] = x; });
   read(b, 0, product.n, [&](int col, int k, float x) { right[k][col] = x; });
   const auto for_each_sum = [&](const auto& f) {
     for (int lane = 0; lane < 32; ++lane)
@@ -107,6 +124,7 @@ struct Issue {
   float* d;
   std::uint64_t a, b;
   int n;
+  const std::uint32_t* registers;  // of a; null: it has a descriptor
 };
 
 }  // namespace
@@ -122,17 +140,22 @@ void check_products(const char* what, std::uintptr_t address, std::size_t size) 
                            size, name_of(address), warp));
 }
 
-void wgmma(float* d, int n, std::uint64_t a, std::uint64_t b, bool accumulate, bool a_transposed,
-           bool b_transposed) {
+namespace {
+
+/// a by its descriptor, or where `registers` are given in those.
+void issue_product(float* d, int n, std::uint64_t a, const std::uint32_t* registers, std::uint64_t b,
+                   bool accumulate, bool a_transposed, bool b_transposed) {
   if (n < 8 || n > 256 || n % 8 != 0) stop(fmt::format("wgmma of {} columns", n));
   WarpProducts& mine = products_of_here();
-  Issue issue{d, a, b, n};
+  Issue issue{d, a, b, n, registers};
   // collective of the warp; it orders no memory
   meet_warp(
       "wgmma", 0xffffffffU, &issue,
       [](Lanes lanes, unsigned) {
         WarpProducts& of_warp = products_of_here();
         const auto& first = *static_cast<Issue*>(lanes[0]);
+        if (first.registers != nullptr && !of_warp.fenced_a)
+          stop("wgmma with a in registers without a wgmma.fence since the last group");
         std::size_t which = 0;
         auto& all = of_warp.accumulators;
         while (which < all.size() && (all[which].products == 0 || all[which].registers[0] != first.d))
@@ -160,7 +183,13 @@ void wgmma(float* d, int n, std::uint64_t a, std::uint64_t b, bool accumulate, b
             stop("wgmma of which the lanes of a warp have different descriptors");
           std::fill(into.registers[lane], into.registers[lane] + first.n / 2, NAN);
         }
-        of_warp.products.push_back({first.a, first.b, first.n, false, false, false, 0, which, {}, {}});
+        of_warp.products.push_back(
+            {first.a, first.b, first.n, false, false, false, 0, which, {}, {}, {}, {}});
+        for (std::size_t lane = 0; lane < 32 && first.registers != nullptr; ++lane) {
+          const std::uint32_t* from = static_cast<Issue*>(lanes[lane])->registers;
+          of_warp.products.back().registers[lane] = from;
+          std::copy(from, from + 4, of_warp.products.back().held[lane].begin());
+        }
         ++of_warp.issued;
       },
       false);
@@ -169,11 +198,12 @@ void wgmma(float* d, int n, std::uint64_t a, std::uint64_t b, bool accumulate, b
     product.accumulate = accumulate;
     product.a_transposed = a_transposed;
     product.b_transposed = b_transposed;
-    check_descriptor("a", a, a_transposed);
+    if (registers == nullptr) check_descriptor("a", a, a_transposed);
     check_descriptor("b", b, b_transposed);
     auto& log = worker->async.warpgroups[static_cast<std::size_t>(current->warp() / 4)].issued;
     const std::array<std::uint64_t, 3> what{a, b,
-                                            static_cast<std::uint64_t>(n) << 3 | (accumulate ? 4U : 0U) |
+                                            static_cast<std::uint64_t>(n) << 4 |
+                                                (registers != nullptr ? 8U : 0U) | (accumulate ? 4U : 0U) |
                                                 (a_transposed ? 2U : 0U) | (b_transposed ? 1U : 0U)};
     const auto place = static_cast<std::size_t>(mine.issued) - 1;
     if (place == log.size()) log.push_back(what);
@@ -186,9 +216,22 @@ void wgmma(float* d, int n, std::uint64_t a, std::uint64_t b, bool accumulate, b
   meet_warp("wgmma", 0xffffffffU, nullptr, [](Lanes, unsigned) {}, false);
 }
 
+}  // namespace
+
+void wgmma(float* d, int n, std::uint64_t a, std::uint64_t b, bool accumulate, bool a_transposed,
+           bool b_transposed) {
+  issue_product(d, n, a, nullptr, b, accumulate, a_transposed, b_transposed);
+}
+
+void wgmma_of_registers(float* d, int n, const std::uint32_t* a, std::uint64_t b, bool accumulate,
+                        bool b_transposed) {
+  issue_product(d, n, 0, a, b, accumulate, false, b_transposed);
+}
+
 void wgmma_fence() {
   meet_warp(
-      "wgmma.fence", 0xffffffffU, nullptr, [](Lanes, unsigned) { products_of_here().fenced = true; }, false);
+      "wgmma.fence", 0xffffffffU, nullptr,
+      [](Lanes, unsigned) { products_of_here().fenced = products_of_here().fenced_a = true; }, false);
 }
 
 void wgmma_commit() {
@@ -197,6 +240,7 @@ void wgmma_commit() {
       [](Lanes, unsigned) {
         WarpProducts& mine = products_of_here();
         ++mine.committed;
+        mine.fenced_a = false;
         for (WarpProduct& product : mine.products)
           if (product.group == 0) product.group = mine.committed;
       },

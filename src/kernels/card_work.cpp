@@ -71,9 +71,18 @@ constexpr Path kAttentionGrad{
     [](const Card& card, DType dtype) { return by_mma_sync(card, dtype, 1400, 0.5, 0.3); }, 0.76, 2,
     "50 % (assumed: eight warps a multiprocessor for want of registers) of what shared memory feeds: 1,400 "
     "operations in a clock, counted"};
+constexpr Path kWgmmaAttentionGrad{
+    "wgmma by keys, queries", [](const Card&, DType) { return 0.45; }, 0.76, 2,
+    "assumed, as FlashAttention 3's gradient, whose products have the same shapes: 450 to 550 TFLOP/s on an "
+    "H100, causal, heads of 128 (measured), 45 % of its peak at least"};
+constexpr Path kWgmmaAttentionGrad64{
+    "wgmma by keys, queries, heads of 64", [](const Card&, DType) { return 0.29; }, 0.76, 2,
+    "assumed, as cuDNN's gradient: 289 TFLOP/s on an H200 (NVIDIA's measurement); exponentials are half as "
+    "many as multiply-adds allow"};
 
-constexpr std::array kPaths{&kRows,  &kCodedUpdate, &kCublasLt, &kLargeTiles, &kSmallTiles,
-                            &kWgmma, &kF32Tiles,    &kCudnn,    &kAttention,  &kAttentionGrad};
+constexpr std::array kPaths{&kRows,       &kCodedUpdate,   &kCublasLt,           &kLargeTiles,
+                            &kSmallTiles, &kWgmma,         &kF32Tiles,           &kCudnn,
+                            &kAttention,  &kAttentionGrad, &kWgmmaAttentionGrad, &kWgmmaAttentionGrad64};
 
 // --- Sizes
 
@@ -81,6 +90,10 @@ using sizes::bytes, sizes::bytes_of, sizes::elements, sizes::real, sizes::weight
 
 double up_to(Count n, Count step) {
   return real(ceil_quotient(n, step) * step);
+}
+
+bool has_wgmma(const Card& card) {
+  return card.major == 9 && card.minor == 0;
 }
 
 /// One launch of all that its Cost says.
@@ -218,10 +231,6 @@ Work head_work(const HeadOperands& head, const HeadGradients& to, bool wants_sta
 }
 
 // --- Experts (experts.cu, experts_grad.cu)
-
-bool has_wgmma(const Card& card) {
-  return card.major == 9 && card.minor == 0;
-}
 
 /// What the launches of a layer's experts are counted from.
 struct ExpertWork {
@@ -425,12 +434,16 @@ Work card_work(const AttentionArgs& a, const CardTarget& target) {
            .dtype = c.dtype}};
 }
 
-Work card_work(const AttentionGradArgs& g, const CardTarget&) {
+Work card_work(const AttentionGradArgs& g, const CardTarget& target) {
   const AttentionArgs& a = g.forward;
   if (a.pairs == 0) return {};
-  const HeadSize s = padded(a.head_dim, a.value_dim());
+  const bool by_wgmma = has_wgmma(target.card) && target.no_wgmma.empty() && cuda::hopper_refusal(g).empty();
+  HeadSize s = padded(a.head_dim, a.value_dim());
+  if (by_wgmma && s.q < 64) s = {64, 64};
+  const Path* path = &kAttentionGrad;
+  if (by_wgmma) path = s.q <= 64 ? &kWgmmaAttentionGrad64 : &kWgmmaAttentionGrad;
   const double pairs = real(a.pairs) * real(a.heads), dq = real(a.head_dim), dv = real(a.value_dim());
-  const double lse = real(a.q.rows) * real(a.heads) * 4;
+  const double lse = real(a.q.rows) * real(a.heads) * 4, parts = real(cuda::key_grad_part_bytes(a));
   Work work{{.path = &kRows, .bytes = bytes(a.out) + bytes(g.dout) + lse}};
   if (g.wants_dsinks)
     work.push_back(
@@ -438,15 +451,17 @@ Work card_work(const AttentionGradArgs& g, const CardTarget&) {
   // Scores and the gradients of probabilities are made by both: by keys they are multiplied by queries and by
   // the output's gradients, by queries by keys.
   const double in = bytes(a.q) + bytes(a.k) + bytes(a.v) + bytes(g.dout) + 2 * lse,
-               softmax = a.softcap > 0 ? 15 : 10;
-  work.push_back({.path = &kAttentionGrad,
+               softmax = a.softcap > 0 ? 15 : 10, out = bytes(g.dk) + bytes(g.dv);
+  const Count keys = by_wgmma ? cuda::HopperAttentionCut::kKeysAtOnce : s.q <= 64 ? 64 : 32;
+  work.push_back({.path = path,
                   .flops = pairs * (4 * dq + 4 * dv + softmax),
                   .done = tiled_pairs(a, 64) * (4 * real(s.q) + 4 * real(s.v) + softmax),
-                  .bytes = in + bytes(g.dk) + bytes(g.dv),
+                  .bytes = in + (parts > 0 ? parts : out),
                   .dtype = a.q.dtype});
-  work.push_back({.path = &kAttentionGrad,
+  if (parts > 0) work.push_back({.path = &kRows, .bytes = parts + out});
+  work.push_back({.path = path,
                   .flops = pairs * (4 * dq + 2 * dv + softmax),
-                  .done = tiled_pairs(a, s.q <= 64 ? 64 : 32) * (4 * real(s.q) + 2 * real(s.v) + softmax),
+                  .done = tiled_pairs(a, keys) * (4 * real(s.q) + 2 * real(s.v) + softmax),
                   .bytes = in + bytes(g.dq),
                   .dtype = a.q.dtype});
   return work;
@@ -555,9 +570,11 @@ std::vector<SlotPath> slot_paths(const CardTarget& target) {
       if (std::string why = no_cudnn(target); !why.empty()) return {slot, kAttention.name, kCudnn.name, why};
       return {slot, kCudnn.name};
     }
-    if (slot == "attention_grad")
-      return {slot, kAttentionGrad.name, kCudnn.name,
+    if (slot == "attention_grad") {
+      if (!no_wgmma.empty()) return {slot, kAttentionGrad.name, kWgmmaAttentionGrad.name, no_wgmma};
+      return {slot, kWgmmaAttentionGrad.name, kCudnn.name,
               "cuDNN 9.19's gradient that is the same each time takes memory quadratic in the length"};
+    }
     return {slot, kRows.name};
   };
   std::vector<SlotPath> paths;

@@ -1,5 +1,5 @@
 // Cases: attention at the thresholds of kernels/cuda/attention*.cu, whose tiles have 64 packed rows (queries
-// times heads of a group) and 64, 32 or 16 keys, and of rows that begin at 16 bytes.
+// times heads of a group) and 64, 32 or 16 keys, or 128 of either, and of rows that begin at 16 bytes.
 #include "tests/cuda/card_cases.h"
 #include "tests/kernels/attention_shape.h"
 
@@ -37,6 +37,13 @@ std::vector<Case> attention_tile_cases() {
       // keys of no query in whole tiles
       {{0, 3, 0}, {130, 64, 65}, 2, 1, 64, 0},
       {{5}, {300}, 2, 1, 64, 20},
+      // groups that divide no tile, heads that fill no slab, tiles of 128 keys or rows (compute
+      // capability 9.0)
+      {{65, 1, 129}, {}, 7, 1, 96, 0},
+      {{300}, {}, 2, 2, 80, 0},
+      {{129, 64}, {40, 3}, 8, 2, 72, 50},
+      {{190}, {}, 3, 1, 128, 0, 0, 3, false},
+      {{170, 3}, {}, 4, 1, 120, 129, 0, 0, true},
       // sinks and softcap
       {{70, 5}, {}, 8, 2, 64, 0, 0, 0, true},
       {{90}, {}, 2, 1, 64, 40, 0, 2, true},

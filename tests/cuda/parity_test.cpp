@@ -79,7 +79,7 @@ TEST_P(PortableCudaKernels, AgreeWithTheReference) {
   agree_with_the_reference();
 }
 
-INSTANTIATE_TEST_SUITE_P(EverySlot, PortableCudaKernels, testing::Values("experts", "experts_grad"),
+INSTANTIATE_TEST_SUITE_P(EverySlot, PortableCudaKernels, testing::Values("experts", "experts_grad", "attention_grad"),
                          [](const auto& test) { return test.param; });
 
 }  // namespace

@@ -202,6 +202,83 @@ TEST_F(HopperEmulation, ProductsOfEveryLayout) {
   expect_product<256, true, true>(a, b, c);
 }
 
+enum class LeftBug { kNone, kNoFence, kFencedBefore, kWritten };
+/// c (64, n) = a b over 64 of k, a in registers; b in shared memory along k or across.
+template <int kN, bool kBAcross>
+__global__ void product_of_registers(const Number* a, const __grid_constant__ CUtensorMap of_b, LeftBug bug,
+                                     float* c) {
+  HONE_DYNAMIC_SHARED(unsigned char, memory);
+  HONE_SHARED(std::uint64_t, barrier, [1]);
+  const int t = static_cast<int>(threadIdx.x), row = t / 32 * 16 + t % 32 / 4, col = t % 4 * 2;
+  if (t == 0) {
+    init_mbarrier(barrier, 1);
+    fence_mbarriers();
+    constexpr int kSlabs = kBAcross ? (kN + 63) / 64 : 1;
+    arrive_expecting(barrier, kBAcross ? kSlabs * 8192 : kN * 128);
+    for (int s = 0; s < kSlabs; ++s) load_box(memory + s * 8192, of_b, barrier, s * 64, 0);
+  }
+  __syncthreads();
+  wait_for(barrier, 0);
+  std::uint32_t left[4][4];
+  const auto fill = [&](int k) {
+    for (int i = 0; i < 4; ++i)
+      left[k][i] =
+          *reinterpret_cast<const std::uint32_t*>(a + (row + i % 2 * 8) * 64 + k * 16 + i / 2 * 8 + col);
+  };
+  float sums[kN / 2];
+  const auto multiply = [&](int k) {
+    WgmmaOfRegisters<kN, kBAcross>::multiply(
+        sums, left[k], descriptor_of(memory, kBAcross ? 8192 : 16, 1024) + (kBAcross ? 128 : 2) * k, k > 0);
+  };
+  for (int k = 0; k < 2; ++k) fill(k);
+  if (bug != LeftBug::kNoFence) wgmma_fence();
+  for (int k = 0; k < 2; ++k) multiply(k);
+  wgmma_commit();
+  for (int k = 2; k < 4; ++k) fill(k);
+  if (bug != LeftBug::kFencedBefore) wgmma_fence();
+  for (int k = 2; k < 4; ++k) multiply(k);
+  wgmma_commit();
+  if (bug == LeftBug::kWritten) left[3][t % 4] ^= 1;
+  wgmma_wait<0>();
+  for (int i = 0; i < kN / 2; ++i) c[(row + i % 4 / 2 * 8) * kN + i / 4 * 8 + col + i % 2] = sums[i];
+}
+class ProductOfRegisters : public HopperEmulation {
+ protected:
+  template <int kN, bool kBAcross>
+  std::string run(LeftBug bug) {
+    const CUtensorMap of_b =
+        kBAcross ? map_of(b_, {kN, 64}, {kN * 2}, {64, 64}) : map_of(b_, {64, kN}, {128}, {64, kN});
+    HONE_LAUNCH((product_of_registers<kN, kBAcross>), 1, 128, (kN + 63) / 64 * 8192, nullptr, a_, of_b, bug,
+                c_);
+    return outcome();
+  }
+  template <int kN, bool kBAcross>
+  void expect_product() {
+    ASSERT_EQ((run<kN, kBAcross>(LeftBug::kNone)), "");
+    for (int i = 0; i < 64; ++i)
+      for (int j = 0; j < kN; ++j) {
+        float want = 0;
+        for (int k = 0; k < 64; ++k)
+          want += float(a_[i * 64 + k]) * float(kBAcross ? b_[k * kN + j] : b_[j * 64 + k]);
+        ASSERT_EQ(c_[i * kN + j], want) << kN << ": " << i << ", " << j;
+      }
+  }
+  Number *a_ = random_numbers(64 * 64, 7), *b_ = random_numbers(128 * 64, 8);
+  float* c_ = managed<float>(64 * 128);
+};
+TEST_F(ProductOfRegisters, OfEveryLayout) {
+  expect_product<64, false>();
+  expect_product<64, true>();
+  expect_product<128, false>();
+  expect_product<128, true>();
+}
+TEST_F(ProductOfRegisters, WhoseRegistersAreTheTensorCores) {
+  EXPECT_THAT((run<64, true>(LeftBug::kNoFence)), HasSubstr("without a wgmma.fence"));
+  EXPECT_THAT((run<64, true>(LeftBug::kFencedBefore)),
+              HasSubstr("without a wgmma.fence since the last group"));
+  EXPECT_THAT((run<64, true>(LeftBug::kWritten)), HasSubstr("written while it was on its way"));
+}
+
 // --- A pipeline, with one bug at a time
 
 enum class Bug {

@@ -46,6 +46,8 @@ def users(file, only):
     """The sources to build again: of a header, those that have a kernel of the slots that are run."""
     if file.endswith(".cu"):
         return [file]
+    if file == "attention_grad_hopper.cuh":
+        return ["attention_grad_keys_hopper.cu", "attention_grad_queries_hopper.cu"]
     if only == "*attention_grad":
         return ["attention_grad_keys.cu", "attention_grad_queries.cu"]  # whose slot is in attention_grad.cu
     if only == "CudaHead.*":

@@ -16,6 +16,7 @@ namespace hone::test {
 namespace {
 
 using testing::HasSubstr;
+using testing::StartsWith;
 
 /// Where every launch, copy and fill takes a millisecond.
 class CardClock : public CardMemory {
@@ -72,8 +73,8 @@ void run_counted(const Args& a, Stream& stream) {
   if ((only_moves ? cost.bytes : cost.flops) == 0) return;
   double said = 0;
   for (const auto& launch : kernels::card_work(a, kTarget)) said += launch.kernels;
-  // Few queries or keys are cut into parts that one launch more puts together, as in generation.
-  const double joins = kSlot == "attention" || kSlot == "attention_grad" ? 1 : 0;
+  // Few queries are cut into parts that one launch more puts together, as in generation.
+  const double joins = kSlot == "attention" ? 1 : 0;
   EXPECT_GE(launched, said) << kSlot;
   EXPECT_LE(launched, said + joins) << kSlot;
 }
@@ -100,8 +101,10 @@ TEST(CardPaths, AreToldOfTheCardThatIsHere) {
   EXPECT_EQ(why_not("matmul"), "cuBLASLt|") << "the emulated one";
   EXPECT_EQ(why_not("rms_norm"), "row kernel|");
   EXPECT_EQ(why_not("experts"), "wgmma tiles 128 x 256|");
+  EXPECT_THAT(why_not("attention_grad"), StartsWith("wgmma by keys, queries|cuDNN"));
   ::setenv("HONE_CUDA_PATHS", "portable", 1);
   EXPECT_EQ(why_not("experts"), "mma.sync tiles 128 x 128|HONE_CUDA_PATHS=portable");
+  EXPECT_EQ(why_not("attention_grad"), "mma.sync by keys, queries|HONE_CUDA_PATHS=portable");
   ::unsetenv("HONE_CUDA_PATHS");
   ::setenv("HONE_CUDA_EMULATED_SM", "80", 1);
   EXPECT_THAT(why_not("experts"), HasSubstr("compute capability 8.0: no wgmma"));

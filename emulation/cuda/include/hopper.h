@@ -34,6 +34,9 @@ void set_registers(int count, bool increase);
 /// sums.
 void wgmma(float* d, int n, std::uint64_t a, std::uint64_t b, bool accumulate, bool a_transposed,
            bool b_transposed);
+/// The same, a in four registers of this thread, which are read when the warp waits for it.
+void wgmma_of_registers(float* d, int n, const std::uint32_t* a, std::uint64_t b, bool accumulate,
+                        bool b_transposed);
 void wgmma_fence();
 void wgmma_commit();
 void wgmma_wait(int groups);

@@ -25,6 +25,10 @@ struct Sequence {
   int queries, keys, earlier;
 };
 
+struct RowRange {
+  int begin, end;
+};
+
 /// The sequences, and what a score is (AttentionArgs).
 struct AttentionShape {
   const std::int32_t *q_offsets, *key_begin, *key_length;
@@ -59,6 +63,13 @@ struct AttentionShape {
   }
   __device__ __forceinline__ bool all_see(int first, int last, int begin, int end) const {
     return end - 1 <= first && (window == 0 || begin > last - window);
+  }
+  /// The packed rows, begin … end - 1, of a sequence that see one of `count` keys from `first` on; end may be
+  /// below begin.
+  __device__ __forceinline__ RowRange rows_that_see(const Sequence& sequence, int first, int count) const {
+    const int end =
+        window == 0 ? sequence.queries : min(sequence.queries, first + count - 1 + window - sequence.earlier);
+    return {max(0, first - sequence.earlier) * group, end * group};
   }
   /// From products of queries and keys to scores times log2(e).
   template <int kTiles>
@@ -391,37 +402,5 @@ void with_head_size(const AttentionArgs& a, F f) {
 inline bool has_head_vectors(const Matrix& m, std::int64_t dim) {
   return has_vectors(m) && static_cast<std::size_t>(dim) * size_of(m.dtype) % 16 == 0;
 }
-
-/// The gradients' operands; `delta` (tokens, heads) is the sum of out * dout of each row.
-template <typename T>
-struct AttentionGradOperands {
-  AttentionShape shape;
-  Rows<const T> q, k, v, dout;
-  Rows<T> dq, dk, dv;
-  const float *lse, *delta;
-  bool vectors;
-};
-template <typename T>
-AttentionGradOperands<T> grad_operands(const AttentionGradArgs& g, const float* delta) {
-  const AttentionArgs& a = g.forward;
-  return {shape_of(a),
-          rows_of<const T>(a.q),
-          rows_of<const T>(a.k),
-          rows_of<const T>(a.v),
-          rows_of<const T>(g.dout),
-          rows_of<T>(g.dq),
-          rows_of<T>(g.dk),
-          rows_of<T>(g.dv),
-          a.lse,
-          delta,
-          has_head_vectors(a.q, a.head_dim) && has_head_vectors(a.k, a.head_dim) &&
-              has_head_vectors(a.v, a.value_dim()) && has_head_vectors(g.dout, a.value_dim()) &&
-              has_head_vectors(g.dq, a.head_dim) && has_head_vectors(g.dk, a.head_dim) &&
-              has_head_vectors(g.dv, a.value_dim())};
-}
-/// dk and dv; dq. The first takes scratch memory of its own.
-void attention_grad_of_keys(const AttentionGradArgs& g, const float* delta, float* scratch, Stream& stream);
-Index attention_grad_of_keys_scratch_bytes(const AttentionGradArgs& g);
-void attention_grad_of_queries(const AttentionGradArgs& g, const float* delta, Stream& stream);
 
 }  // namespace hone::kernels::cuda

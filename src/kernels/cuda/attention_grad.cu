@@ -1,6 +1,8 @@
 // attention_grad: what each row's softmax takes back, the sinks' gradients; dk, dv and dq are made in files
 // of their own.
-#include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/attention_grad.cuh"
+#include "kernels/cuda/attention_path.h"
+#include "kernels/cuda/cuts.h"
 #include "kernels/cuda/register.h"
 
 namespace hone::kernels::cuda {
@@ -51,7 +53,7 @@ Index delta_bytes(const AttentionGradArgs& g) {
 }  // namespace
 
 std::int64_t scratch_bytes_of(const AttentionGradArgs& g) {
-  return delta_bytes(g) + attention_grad_of_keys_scratch_bytes(g);
+  return delta_bytes(g) + key_grad_part_bytes(g.forward);
 }
 void attention_grad(const AttentionGradArgs& g, Stream& stream) {
   const AttentionArgs& a = g.forward;
@@ -82,8 +84,9 @@ void attention_grad(const AttentionGradArgs& g, Stream& stream) {
       });
     });
   if (a.sequences == 0) return;
-  if (a.k.rows > 0) attention_grad_of_keys(g, delta, of_keys, stream);
-  if (a.q.rows > 0) attention_grad_of_queries(g, delta, stream);
+  const bool hopper = why_not_hopper(g, device::card_of(stream)).empty();
+  if (a.k.rows > 0) attention_grad_of_keys(g, delta, of_keys, hopper, stream);
+  if (a.q.rows > 0) attention_grad_of_queries(g, delta, hopper, stream);
 }
 
 }  // namespace hone::kernels::cuda

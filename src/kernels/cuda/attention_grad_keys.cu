@@ -1,6 +1,7 @@
 // The gradient of attention by its keys and values: a tile of keys at a time, over the packed rows that see
 // it, those of all heads of the group, in order.
-#include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/attention_grad.cuh"
+#include "kernels/cuda/cuts.h"
 
 namespace hone::kernels::cuda {
 namespace {
@@ -37,18 +38,6 @@ constexpr std::size_t bytes_of() {
   return kBytes;
 }
 
-/// Where there are few tiles of keys, the packed rows that see each are cut into parts of blocks of their
-/// own: the sums of each, (parts, key tokens, kv_heads, head_dim) and as much for the values.
-struct RowParts {
-  int count;  // 1: there are none
-  float *dk, *dv;
-  Index keys;
-  int kv_heads;
-  __device__ __forceinline__ float* in(float* sums, int part, Index key, int kv_head, int dim) const {
-    return sums + ((part * keys + key) * kv_heads + kv_head) * dim;
-  }
-};
-
 /// dv = p^T dout, dk = scale ds^T q. Block (x, y, z): tile x of the keys (the first, which most see, first),
 /// kv head y, part z of the rows and of the columns.
 template <typename T, typename Size>
@@ -69,17 +58,13 @@ __global__ void __launch_bounds__(Blocks<T, Size>::kThreads, 1)
   const int kv_head = static_cast<int>(blockIdx.y), first = piece.first;
   const int given = min(B::kKeys, sequence.keys - first);
   const PackedRows packed{sequence.first_query, shape.group, kv_head * shape.group};
-  // the packed rows that see one of the keys
-  const int low = max(0, first - sequence.earlier) * shape.group;
-  const int high =
-      shape.window == 0
-          ? sequence.queries * shape.group
-          : min(sequence.queries, first + given - 1 + shape.window - sequence.earlier) * shape.group;
+  const RowRange range = shape.rows_that_see(sequence, first, given);
+  const int low = range.begin, high = range.end;
   const int all_steps = high > low ? (high - low + B::kRows - 1) / B::kRows : 0;
   const int row_part = static_cast<int>(blockIdx.z) / B::kColumnParts;
   const int column_part = static_cast<int>(blockIdx.z) % B::kColumnParts;
-  const int of_part = (all_steps + parts.count - 1) / parts.count;
-  const int begin = row_part * of_part, end = min(all_steps, begin + of_part);
+  const StepRange steps = steps_of_part(parts, row_part, all_steps);
+  const int begin = steps.begin, end = steps.end;
 
   const auto row_of_key = [&](const auto& m, int dim) {
     return [=](int row) { return m.at(sequence.first_key + first + row, static_cast<Index>(kv_head) * dim); };
@@ -212,21 +197,6 @@ __global__ void join_row_parts(AttentionGradOperands<T> a, RowParts parts, int t
   join(parts.dv, a.dv, shape.v_dim);
 }
 
-/// Tiles of keys, and into how many parts the rows are cut: as many as make 1,024 blocks (a tile that all
-/// queries see has twice the work of the mean), each of at least four steps of rows were all queries of one
-/// sequence; as the shapes alone say it.
-struct Plan {
-  Index tiles;
-  int parts;
-};
-template <typename B>
-Plan plan_of(const AttentionArgs& a) {
-  const Index tiles = tiles_for(a.k.rows, a.sequences, B::kKeys);
-  const Index wanted = 1024 / (tiles * a.kv_heads * B::kColumnParts);
-  const Index most = a.q.rows * (a.heads / a.kv_heads) / (4 * B::kRows),
-              parts = wanted < most ? wanted : most;
-  return {tiles, static_cast<int>(parts > 8 ? 8 : parts > 1 ? parts : 1)};
-}
 template <typename F>
 void with_blocks(const AttentionArgs& a, F f) {
   with_dtype(a.q.dtype, [&](auto t) {
@@ -236,32 +206,26 @@ void with_blocks(const AttentionArgs& a, F f) {
 
 }  // namespace
 
-Index attention_grad_of_keys_scratch_bytes(const AttentionGradArgs& g) {
-  const AttentionArgs& a = g.forward;
-  Index bytes = 0;
-  if (a.k.rows > 0 && a.sequences > 0)
-    with_blocks(a, [&](auto, auto, auto blocks) {
-      const Index parts = plan_of<decltype(blocks)>(a).parts;
-      if (parts > 1)
-        bytes =
-            parts * a.k.rows * a.kv_heads * (a.head_dim + a.value_dim()) * static_cast<Index>(sizeof(float));
-    });
-  return bytes;
-}
-void attention_grad_of_keys(const AttentionGradArgs& g, const float* delta, float* scratch, Stream& stream) {
+void attention_grad_of_keys(const AttentionGradArgs& g, const float* delta, float* scratch, bool hopper,
+                            Stream& stream) {
   const AttentionArgs& a = g.forward;
   with_blocks(a, [&](auto t, auto size, auto blocks) {
     using T = TypeOf<decltype(t)>;
     using B = decltype(blocks);
-    const Plan plan = plan_of<B>(a);
-    const RowParts parts{plan.parts, scratch, scratch + plan.parts * a.k.rows * a.kv_heads * a.head_dim,
-                         a.k.rows, static_cast<int>(a.kv_heads)};
-    const auto tiles = static_cast<unsigned>(plan.tiles), kv_heads = static_cast<unsigned>(a.kv_heads);
+    const Index count = key_grad_parts(a);
+    const RowParts parts{static_cast<int>(count), scratch,
+                         scratch + count * a.k.rows * a.kv_heads * a.head_dim, a.k.rows,
+                         static_cast<int>(a.kv_heads)};
+    const auto tiles = static_cast<unsigned>(tiles_for(a.k.rows, a.sequences, B::kKeys));
+    const auto kv_heads = static_cast<unsigned>(a.kv_heads);
     const AttentionGradOperands<T> operands = grad_operands<T>(g, delta);
-    HONE_LAUNCH((key_grad<T, decltype(size)>),
-                dim3(tiles, kv_heads, static_cast<unsigned>(B::kColumnParts * plan.parts)), B::kThreads,
-                bytes_of<B>(), cuda_stream(stream), operands, parts);
-    if (plan.parts > 1)
+    if (hopper)
+      launch_key_grad_hopper(g, delta, parts, cuda_stream(stream));
+    else
+      HONE_LAUNCH((key_grad<T, decltype(size)>),
+                  dim3(tiles, kv_heads, static_cast<unsigned>(B::kColumnParts * count)), B::kThreads,
+                  bytes_of<B>(), cuda_stream(stream), operands, parts);
+    if (count > 1)
       HONE_LAUNCH(join_row_parts<T>, dim3(tiles, kv_heads), kThreads, 0, cuda_stream(stream), operands, parts,
                   B::kKeys);
   });

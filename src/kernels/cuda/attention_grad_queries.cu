@@ -1,5 +1,5 @@
 // The gradient of attention by its queries: a tile of packed rows at a time, over the keys that they see.
-#include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/attention_grad.cuh"
 
 namespace hone::kernels::cuda {
 namespace {
@@ -112,7 +112,8 @@ __global__ void __launch_bounds__(Blocks<T, Size>::kThreads, 1) query_grad(Atten
 
 }  // namespace
 
-void attention_grad_of_queries(const AttentionGradArgs& g, const float* delta, Stream& stream) {
+void attention_grad_of_queries(const AttentionGradArgs& g, const float* delta, bool hopper, Stream& stream) {
+  if (hopper) return launch_query_grad_hopper(g, delta, cuda_stream(stream));
   const AttentionArgs& a = g.forward;
   with_dtype(a.q.dtype, [&](auto t) {
     with_head_size(a, [&](auto size) {

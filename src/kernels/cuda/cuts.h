@@ -116,6 +116,44 @@ inline bool is_for_cudnn(const AttentionArgs& a) {
          static_cast<double>(a.pairs) * static_cast<double>(a.heads * 2 * a.head_dim) >= 0x1p30;
 }
 
+/// Into how many parts the packed rows that see a tile of keys are cut for dk and dv, each of blocks of its
+/// own: as many as make 1,024 blocks of 64 keys (a tile that all queries see has twice the work of the mean),
+/// at most 8, each of at least 128 rows were all queries of one sequence. Of more than one the sums are f32,
+/// and one launch more puts them together.
+inline std::int64_t key_grad_parts(const AttentionArgs& a) {
+  constexpr std::int64_t kBlocks = 1024, kKeys = 64, kLeastRows = 128, kMost = 8;
+  if (a.k.rows == 0 || a.sequences == 0) return 1;
+  const std::int64_t tiles = a.k.rows / kKeys + a.sequences;
+  return std::max<std::int64_t>(
+      1, std::min({kBlocks / (tiles * a.kv_heads), a.q.rows * (a.heads / a.kv_heads) / kLeastRows, kMost}));
+}
+/// The bytes of those sums: none of one part.
+inline std::int64_t key_grad_part_bytes(const AttentionArgs& a) {
+  const std::int64_t parts = key_grad_parts(a);
+  return parts > 1 ? parts * a.k.rows * a.kv_heads * (a.head_dim + a.value_dim()) * 4 : 0;
+}
+
+/// What attention's gradient on compute capability 9.0 is cut into (attention_grad_hopper.cuh): a block has
+/// so many keys, or packed rows, and takes so many at a time of the other, with a softcap half as many.
+struct HopperAttentionCut {
+  static constexpr int kOwn = 128, kRowsAtOnce = 64, kKeysAtOnce = 128;
+  static constexpr int kMostHeadDim = 128;
+};
+/// Why those kernels do not take shapes and layouts; "" where they do.
+inline std::string hopper_refusal(const AttentionGradArgs& g) {
+  const AttentionArgs& a = g.forward;
+  if (a.q.dtype != DType::kBF16) return "it is not in bf16";
+  if (a.value_dim() != a.head_dim) return "its values are of another size than its keys";
+  if (!(a.scale > 0)) return "its scale is not above 0";  // a key that is not seen has a product of -infinity
+  if (a.head_dim % 8 != 0 || a.head_dim > HopperAttentionCut::kMostHeadDim)
+    return "heads of " + std::to_string(a.head_dim) + " are no multiple of 8 up to " +
+           std::to_string(HopperAttentionCut::kMostHeadDim);
+  for (const Matrix* m : {&a.q, &a.k, &a.v, &g.dout, &g.dq, &g.dk, &g.dv})
+    if (reinterpret_cast<std::uintptr_t>(m->data) % 16 != 0 || m->stride % 8 != 0)
+      return "rows do not begin at multiples of 16 bytes";
+  return "";
+}
+
 /// How much of the head's logits exists at once.
 struct HeadLimits {
   /// Of f32 logits from which gradients are made. 640 MiB are 1,104 rows of Qwen 3's 151,936 words: the

@@ -63,6 +63,12 @@ __device__ __forceinline__ void copy_async_16(void* to, const void* from, int fr
                "r"(from_size)
                : "memory");
 }
+/// Four bytes, or where from_size is 0 zeros.
+__device__ __forceinline__ void copy_async_4(void* to, const void* from, int from_size = 4) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(to)), "l"(from),
+               "r"(from_size)
+               : "memory");
+}
 __device__ __forceinline__ void commit_copies() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
@@ -70,6 +76,12 @@ __device__ __forceinline__ void commit_copies() {
 template <int kGroups>
 __device__ __forceinline__ void wait_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kGroups) : "memory");
+}
+/// 2^x to 2 units in the last place; 0 where that is below 2^-126. One instruction, where exp2f is five.
+__device__ __forceinline__ float exp2_approx(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
 }
 __device__ __forceinline__ void prefetch_l2(const void* p) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
@@ -104,12 +116,18 @@ inline void stmatrix_4(const std::uint32_t (&from)[4], void* row) {
 inline void copy_async_16(void* to, const void* from, int from_size = 16) {
   cuda_emulation::copy_async(to, from, 16, static_cast<std::size_t>(from_size));
 }
+inline void copy_async_4(void* to, const void* from, int from_size = 4) {
+  cuda_emulation::copy_async(to, from, 4, static_cast<std::size_t>(from_size));
+}
 inline void commit_copies() {
   cuda_emulation::commit_copies();
 }
 template <int kGroups>
 void wait_copies() {
   cuda_emulation::wait_copies(kGroups);
+}
+inline float exp2_approx(float x) {
+  return x < -126 ? 0.0F : exp2f(x);
 }
 inline void prefetch_l2(const void*) {}
 

@@ -1,6 +1,6 @@
 // wgmma: sums (64, n) of a warpgroup += a (64, 16) b (16, n), bf16 operands in shared memory, for every n
-// that is a multiple of 16 up to 256. n is part of the instruction, and every sum is a register of it: hence
-// the macros.
+// that is a multiple of 16 up to 256; a from registers for 64 and 128. n is part of the instruction, and
+// every sum is a register of it: hence the macros.
 #pragma once
 
 #include "kernels/cuda/hopper.cuh"
@@ -13,6 +13,13 @@ namespace hone::kernels::cuda {
 /// % 4 * 2 + c (PTX ISA 9.0, "Register Fragments for wgmma.mma_async.m64nNk16").
 template <int kColumns, bool kAAcrossK, bool kBAcrossK>
 struct Wgmma;
+
+/// The same with a in registers: thread t holds as number 2 i + c of its words (the first of two in the low
+/// half) row 16 (t / 32) + t % 32 / 4 + 8 (i % 2), k 8 (i / 2) + t % 4 * 2 + c (PTX ISA 9.0, "Register
+/// Fragments"): what it holds of the sums of 16 columns, in bf16. The words are the tensor cores' from
+/// wgmma_fence until wgmma_wait, as sums are.
+template <int kColumns, bool kBAcrossK>
+struct WgmmaOfRegisters;
 
 #if defined(__CUDACC__)
 
@@ -98,6 +105,23 @@ HONE_WGMMA(224, 13, 112, 113, 114, 115, 116)
 HONE_WGMMA(240, 14, 120, 121, 122, 123, 124)
 HONE_WGMMA(256, 15, 128, 129, 130, 131, 132)
 #undef HONE_WGMMA
+// as above, with the four words of a
+#define HONE_WGMMA_OF_REGISTERS(n, last, a0, a1, a2, a3, b_at, add_at, tb_at)                                \
+  template <bool kBAcrossK>                                                                                  \
+  struct WgmmaOfRegisters<n, kBAcrossK> {                                                                    \
+    __device__ __forceinline__ static void multiply(float* d, const std::uint32_t (&a)[4], std::uint64_t b,  \
+                                                    bool add) {                                              \
+      asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #add_at ", 0;\nwgmma.mma_async.sync.aligned.m64n" #n \
+                   "k16.f32.bf16.bf16 {" HONE_UNTIL_##last "}, {%" #a0 ", %" #a1 ", %" #a2 ", %" #a3         \
+                                                           "}, %" #b_at ", p, 1, 1, %" #tb_at ";\n}"         \
+                   : HONE_SUMS_##last                                                                        \
+                   : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(add)),         \
+                     "n"(kBAcrossK ? 1 : 0));                                                                \
+    }                                                                                                        \
+  };
+HONE_WGMMA_OF_REGISTERS(64, 3, 32, 33, 34, 35, 36, 37, 38)
+HONE_WGMMA_OF_REGISTERS(128, 7, 64, 65, 66, 67, 68, 69, 70)
+#undef HONE_WGMMA_OF_REGISTERS
 #undef HONE_EIGHT
 
 #else
@@ -106,6 +130,12 @@ template <int kColumns, bool kAAcrossK, bool kBAcrossK>
 struct Wgmma {
   static void multiply(float* d, std::uint64_t a, std::uint64_t b, bool add) {
     cuda_emulation::wgmma(d, kColumns, a, b, add, kAAcrossK, kBAcrossK);
+  }
+};
+template <int kColumns, bool kBAcrossK>
+struct WgmmaOfRegisters {
+  static void multiply(float* d, const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
+    cuda_emulation::wgmma_of_registers(d, kColumns, a, b, add, kBAcrossK);
   }
 };
 
