@@ -5,8 +5,8 @@
 // other; a third warpgroup fetches, by cp.async, which takes any group of heads and any rows of 16 bytes'
 // multiples and writes zeros where there is nothing. A warpgroup's own are wgmma's rows, so that what comes
 // out of one product (probabilities, their gradients) is in the registers that the next takes it from:
-// shared memory is written by copies alone. Two warpgroups hide one another's exponentials, and the last
-// product of a step is in flight while the first of the next is put behind it.
+// shared memory is written by copies alone until the results are. Two warpgroups hide one another's
+// exponentials, and the last product of a step is in flight while the first of the next is put behind it.
 #pragma once
 
 #include "kernels/cuda/attention_grad.cuh"
@@ -33,18 +33,6 @@ struct HeadSlabs {
 };
 
 #if HONE_HOPPER
-
-/// The buffer that is next, of kStages, and which of its mbarriers' phases.
-template <int kStages>
-struct AttentionStage {
-  int at = 0;
-  unsigned phase = 0;
-  __device__ __forceinline__ void advance() {
-    if (++at < kStages) return;
-    at = 0;
-    phase ^= 1;
-  }
-};
 
 /// Fetches the heads that row_of(0) … row_of(given - 1) say, of two matrices, `dim` numbers each, and zeros
 /// to the end of kRows rows of kD numbers: what P or dS is multiplied by must be a number where they are 0.
@@ -142,7 +130,7 @@ struct HopperScore {
       const float t = 1.0F - __fdividef(2.0F, 1.0F + exp2_approx(product * factor));
       slope = fmaf(-t, t, 1.0F);
       const float p = exp2_approx(fmaf(cap, t, -lse2));
-      return product > -kInfinity ? p : 0.0F;
+      return product == -kInfinity ? 0.0F : p;
     } else {
       slope = 1;
       return exp2_approx(fmaf(product, factor, -lse2));
@@ -155,7 +143,7 @@ struct HopperScore {
 template <int kStages>
 struct AttentionBuffers {
   std::uint64_t *full, *empty;
-  AttentionStage<kStages> stage = {};
+  BufferStage<kStages> stage = {};
   int before = -1;
   /// Waits for the next one; which it is.
   __device__ __forceinline__ int take() {

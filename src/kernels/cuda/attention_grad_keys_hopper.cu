@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(HopperAttention::kThreads, 1)
     arrive_after_copies(own_full);
     const PackedRows packed{sequence.first_query, shape.group, kv_head * shape.group};
     const float* statistic = thread < kRows ? a.lse : a.delta;
-    AttentionStage<Cut::kStages> stage;
+    BufferStage<Cut::kStages> stage;
 #pragma unroll 1
     for (int step = steps.begin; step < steps.end; ++step) {
       wait_for(empty + stage.at, stage.phase ^ 1);

@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(HopperAttention::kThreads, 1)
                   thread,
                   [&](int row) { return packed.at(min(piece.first + group * kOfGroup + row, rows - 1)); });
     arrive_after_copies(own_full);
-    AttentionStage<Cut::kStages> stage;
+    BufferStage<Cut::kStages> stage;
 #pragma unroll 1
     for (int step = 0; step < steps; ++step) {
       wait_for(empty + stage.at, stage.phase ^ 1);

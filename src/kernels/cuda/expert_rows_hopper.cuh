@@ -103,16 +103,7 @@ class HopperTiles {
   int expert_ = 0;
 };
 
-/// The buffer that is next, and which of its mbarriers' phases.
-struct HopperStage {
-  int at = 0;
-  unsigned phase = 0;
-  __device__ __forceinline__ void advance() {
-    if (++at < HopperRows::kStages) return;
-    at = 0;
-    phase ^= 1;
-  }
-};
+using HopperStage = BufferStage<HopperRows::kStages>;
 
 /// sums (64, kColumns) of a warpgroup = its lines by the tile's tokens; one product is in flight while the
 /// next buffer is waited for. Nothing in here is conditional but the loop: ptxas runs every wgmma by itself

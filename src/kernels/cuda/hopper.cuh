@@ -196,6 +196,18 @@ inline void keep_after_wait(float&) {}
 
 #endif
 
+/// Of kStages buffers that are filled and read in turn the next one, and which of its mbarriers' phases.
+template <int kStages>
+struct BufferStage {
+  int at = 0;
+  unsigned phase = 0;
+  __device__ __forceinline__ void advance() {
+    if (++at < kStages) return;
+    at = 0;
+    phase ^= 1;
+  }
+};
+
 /// An operand in shared memory, rows of 128 bytes with the 128-byte swizzle, at a multiple of 1,024 bytes
 /// (and 32 bytes a step of 16 k beyond, where rows lie along k; 2,048 across). Rows of the operand are 128
 /// bytes long and 8 of them `stride` apart; across k, slabs of 64 are `leading` apart. (PTX ISA 9.0, "Matrix
