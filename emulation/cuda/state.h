@@ -150,6 +150,7 @@ struct WarpProduct {
   int group;                      // 0: not committed
   std::size_t accumulators;       // which of the warp's
   std::uintptr_t from[2], to[2];  // what it reads of shared memory lies between
+  bool e4m3 = false;              // 32 of k in a byte each, not 16 of bf16
   // a where it is in registers of each lane, and what was there when it was issued; null: it is not
   std::array<const std::uint32_t*, 32> registers{};
   std::array<std::array<std::uint32_t, 4>, 32> held{};
@@ -258,6 +259,7 @@ void check_products(const char* what, std::uintptr_t address, std::size_t size);
 /// Ends the phase of an mbarrier when all have arrived and all bytes have come.
 void settle(AsyncBarrier& barrier);
 std::string name_of(std::uintptr_t address);
+float decode_e4m3(std::uint8_t code);
 void start_asynchronous();
 /// What is left when all threads have exited; "": nothing.
 std::string left_asynchronous();

@@ -124,6 +124,10 @@ void check_row(const char* what, int matrices, const void* row, Access access) {
 
 }  // namespace
 
+float decode_e4m3(std::uint8_t code) {
+  return decode(code, 4, 3, false);
+}
+
 void mma(Element element, float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
   Mma mine{element, d, a, b};
   meet_warp("mma", 0xffffffffU, &mine, multiply);

@@ -1,6 +1,10 @@
 // wgmma: products of a warpgroup that read shared memory as late as they may, into registers that hold NaN
 // until then. Layouts are those of the PTX ISA ("Asynchronous Warpgroup Level Matrix Instructions", 128-byte
 // swizzle).
+//
+// Products of e4m3 are summed as Hopper was observed to do it (arXiv:2511.10909, "MMA-Sim", bit for bit on an
+// H100; arXiv:2412.19437, 3.3.2): the 32 products of an instruction and what is added to are cut off 13 bits
+// below the largest exponent among them, summed up, and the sum keeps 14 bits, cut off as well.
 #include <fmt/format.h>
 #include <hopper.h>
 
@@ -98,14 +102,91 @@ void read_registers(const WarpProduct& product, float (&left)[16][16]) {
     }
 }
 
-void perform(const WarpProduct& product, Accumulators& into, int warp) {
+using Sums = float[16][256];
+
+void multiply_bf16(const WarpProduct& product, int warp, Sums& sums) {
   const Operand a(product.a, product.a_transposed), b(product.b, product.b_transposed);
-  float left[16][16], right[16][256], sums[16][256] = {};
+  float left[16][16], right[16][256];
   if (product.of_registers())
     read_registers(product, left);
   else
     read(a, 16 * warp, 16 * warp + 16, [&](int row, int k, float x) { left[row][k] = x; });
   read(b, 0, product.n, [&](int col, int k, float x) { right[k][col] = x; });
+  for (int row = 0; row < 16; ++row)
+    for (int k = 0; k < 16; ++k)
+      for (int col = 0; col < product.n; col += 8)
+        for (int e = 0; e < 8; ++e) sums[row][col + e] += left[row][k] * right[k][col + e];
+}
+
+/// put(row - begin, k, code) of 32 of k, which lie in the bytes of 16 of bf16.
+template <typename Put>
+void read_codes(const Operand& operand, int begin, int end, const Put& put) {
+  for_each_eight(operand, begin, end, [&](int i, int k, std::uintptr_t at) {
+    const auto* codes = reinterpret_cast<const std::uint8_t*>(at);
+    for (int e = 0; e < 16; ++e) put(i - begin, 2 * k + e, codes[e]);
+  });
+}
+
+constexpr int kSumBits = 13;
+
+/// The numbers of e4m3, and their exponents: of 0 and what is no number kNone.
+struct E4m3 {
+  static constexpr int kNone = -1000;
+  std::array<float, 256> value;
+  std::array<int, 256> exponent;
+  E4m3() {
+    for (std::size_t code = 0; code < 256; ++code) {
+      value[code] = decode_e4m3(static_cast<std::uint8_t>(code));
+      // subnormal ones are aligned as what has the least exponent
+      const bool counts = value[code] != 0 && !std::isnan(value[code]);
+      exponent[code] = counts ? std::max(1, static_cast<int>(code >> 3 & 15)) - 7 : kNone;
+    }
+  }
+};
+
+/// sum, with the products of 32 of a's and of b's, as said above.
+float added_e4m3(float sum, const std::array<float, 32>& products, int highest) {
+  const float last = std::ldexp(1.0F, highest - kSumBits), in_last = std::ldexp(1.0F, kSumBits - highest);
+  auto all = static_cast<std::int32_t>(sum * in_last);
+  for (const float product : products) all += static_cast<std::int32_t>(product * in_last);
+  std::int32_t step = 1;  // so that 14 bits are left
+  while (std::abs(all) / step >= 2 << kSumBits) step *= 2;
+  return static_cast<float>(all / step * step) * last;
+}
+
+void multiply_e4m3(const WarpProduct& product, int warp, Sums& sums) {
+  static const E4m3 kNumbers;
+  std::uint8_t left[16][32], right[256][32];
+  read_codes(Operand(product.a, false), 16 * warp, 16 * warp + 16,
+             [&](int row, int k, std::uint8_t code) { left[row][k] = code; });
+  read_codes(Operand(product.b, false), 0, product.n,
+             [&](int col, int k, std::uint8_t code) { right[col][k] = code; });
+  for (int col = 0; col < product.n; ++col) {
+    std::array<float, 32> values, products;
+    std::array<int, 32> exponents;
+    for (std::size_t k = 0; k < 32; ++k) {
+      values[k] = kNumbers.value[right[col][k]];
+      exponents[k] = kNumbers.exponent[right[col][k]];
+    }
+    for (int row = 0; row < 16; ++row) {
+      float& sum = sums[row][col];
+      int highest = sum != 0 && !std::isnan(sum) ? std::ilogb(sum) : E4m3::kNone;
+      float any = sum;  // no number, where one of them is none
+      for (std::size_t k = 0; k < 32; ++k) {
+        products[k] = kNumbers.value[left[row][k]] * values[k];
+        highest = std::max(highest, kNumbers.exponent[left[row][k]] + exponents[k]);
+        any += products[k];
+      }
+      if (std::isnan(any))
+        sum = NAN;
+      else if (highest > E4m3::kNone / 2)
+        sum = added_e4m3(sum, products, highest);
+    }
+  }
+}
+
+void perform(const WarpProduct& product, Accumulators& into, int warp) {
+  Sums sums = {};
   const auto for_each_sum = [&](const auto& f) {
     for (int lane = 0; lane < 32; ++lane)
       for (int i = 0; i < product.n / 2; ++i)
@@ -113,10 +194,7 @@ void perform(const WarpProduct& product, Accumulators& into, int warp) {
           sums[lane / 4 + (i % 4 >= 2 ? 8 : 0)][i / 4 * 8 + lane % 4 * 2 + i % 2]);
   };
   if (product.accumulate) for_each_sum([](float value, float& sum) { sum = value; });
-  for (int row = 0; row < 16; ++row)
-    for (int k = 0; k < 16; ++k)
-      for (int col = 0; col < product.n; col += 8)
-        for (int e = 0; e < 8; ++e) sums[row][col + e] += left[row][k] * right[k][col + e];
+  (product.e4m3 ? multiply_e4m3 : multiply_bf16)(product, warp, sums);
   for_each_sum([](float& value, float sum) { value = sum; });
 }
 
@@ -126,6 +204,8 @@ struct Issue {
   int n;
   const std::uint32_t* registers;  // of a; null: it has a descriptor
 };
+
+void issue_product(Issue issue, bool accumulate, bool a_transposed, bool b_transposed, bool e4m3);
 
 }  // namespace
 
@@ -140,14 +220,26 @@ void check_products(const char* what, std::uintptr_t address, std::size_t size) 
                            size, name_of(address), warp));
 }
 
+void wgmma(float* d, int n, std::uint64_t a, std::uint64_t b, bool accumulate, bool a_transposed,
+           bool b_transposed) {
+  issue_product({d, a, b, n, nullptr}, accumulate, a_transposed, b_transposed, false);
+}
+
+void wgmma_of_registers(float* d, int n, const std::uint32_t* a, std::uint64_t b, bool accumulate,
+                        bool b_transposed) {
+  issue_product({d, 0, b, n, a}, accumulate, false, b_transposed, false);
+}
+
+void wgmma_e4m3(float* d, int n, std::uint64_t a, std::uint64_t b, bool accumulate) {
+  issue_product({d, a, b, n, nullptr}, accumulate, false, false, true);
+}
+
 namespace {
 
-/// a by its descriptor, or where `registers` are given in those.
-void issue_product(float* d, int n, std::uint64_t a, const std::uint32_t* registers, std::uint64_t b,
-                   bool accumulate, bool a_transposed, bool b_transposed) {
+void issue_product(Issue issue, bool accumulate, bool a_transposed, bool b_transposed, bool e4m3) {
+  const auto [d, a, b, n, registers] = issue;
   if (n < 8 || n > 256 || n % 8 != 0) stop(fmt::format("wgmma of {} columns", n));
   WarpProducts& mine = products_of_here();
-  Issue issue{d, a, b, n, registers};
   // collective of the warp; it orders no memory
   meet_warp(
       "wgmma", 0xffffffffU, &issue,
@@ -184,7 +276,7 @@ void issue_product(float* d, int n, std::uint64_t a, const std::uint32_t* regist
           std::fill(into.registers[lane], into.registers[lane] + first.n / 2, NAN);
         }
         of_warp.products.push_back(
-            {first.a, first.b, first.n, false, false, false, 0, which, {}, {}, {}, {}});
+            {first.a, first.b, first.n, false, false, false, 0, which, {}, {}, false, {}, {}});
         for (std::size_t lane = 0; lane < 32 && first.registers != nullptr; ++lane) {
           const std::uint32_t* from = static_cast<Issue*>(lanes[lane])->registers;
           of_warp.products.back().registers[lane] = from;
@@ -198,13 +290,14 @@ void issue_product(float* d, int n, std::uint64_t a, const std::uint32_t* regist
     product.accumulate = accumulate;
     product.a_transposed = a_transposed;
     product.b_transposed = b_transposed;
+    product.e4m3 = e4m3;
     if (registers == nullptr) check_descriptor("a", a, a_transposed);
     check_descriptor("b", b, b_transposed);
     auto& log = worker->async.warpgroups[static_cast<std::size_t>(current->warp() / 4)].issued;
-    const std::array<std::uint64_t, 3> what{a, b,
-                                            static_cast<std::uint64_t>(n) << 4 |
-                                                (registers != nullptr ? 8U : 0U) | (accumulate ? 4U : 0U) |
-                                                (a_transposed ? 2U : 0U) | (b_transposed ? 1U : 0U)};
+    const std::array<std::uint64_t, 3> what{
+        a, b,
+        static_cast<std::uint64_t>(n) << 5 | (registers != nullptr ? 16U : 0U) | (e4m3 ? 8U : 0U) |
+            (accumulate ? 4U : 0U) | (a_transposed ? 2U : 0U) | (b_transposed ? 1U : 0U)};
     const auto place = static_cast<std::size_t>(mine.issued) - 1;
     if (place == log.size()) log.push_back(what);
     if (place > log.size() || log[place] != what)
@@ -217,16 +310,6 @@ void issue_product(float* d, int n, std::uint64_t a, const std::uint32_t* regist
 }
 
 }  // namespace
-
-void wgmma(float* d, int n, std::uint64_t a, std::uint64_t b, bool accumulate, bool a_transposed,
-           bool b_transposed) {
-  issue_product(d, n, a, nullptr, b, accumulate, a_transposed, b_transposed);
-}
-
-void wgmma_of_registers(float* d, int n, const std::uint32_t* a, std::uint64_t b, bool accumulate,
-                        bool b_transposed) {
-  issue_product(d, n, 0, a, b, accumulate, false, b_transposed);
-}
 
 void wgmma_fence() {
   meet_warp(

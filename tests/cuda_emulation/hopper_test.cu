@@ -279,6 +279,124 @@ TEST_F(ProductOfRegisters, WhoseRegistersAreTheTensorCores) {
   EXPECT_THAT((run<64, true>(LeftBug::kWritten)), HasSubstr("written while it was on its way"));
 }
 
+// --- wgmma of e4m3
+
+/// c (64, 16) = a b over 128 of k, of codes along k.
+__global__ void product_of_codes(const __grid_constant__ CUtensorMap of_a,
+                                 const __grid_constant__ CUtensorMap of_b, float* c) {
+  HONE_DYNAMIC_SHARED(unsigned char, memory);
+  HONE_SHARED(std::uint64_t, barrier, [1]);
+  unsigned char *a = memory, *b = memory + 8192;
+  if (threadIdx.x == 0) {
+    init_mbarrier(barrier, 1);
+    fence_mbarriers();
+    arrive_expecting(barrier, 8192 + 2048);
+    load_box(a, of_a, barrier, 0, 0);
+    load_box(b, of_b, barrier, 0, 0);
+  }
+  __syncthreads();
+  wait_for(barrier, 0);
+  float sums[8];
+  wgmma_fence();
+  for (int k = 0; k < 4; ++k)
+    WgmmaE4m3<16>::multiply(sums, descriptor_of(a, 16, 1024) + 2 * k, descriptor_of(b, 16, 1024) + 2 * k,
+                            k > 0);
+  wgmma_commit();
+  wgmma_wait<0>();
+  const int t = static_cast<int>(threadIdx.x);
+  for (int i = 0; i < 8; ++i)
+    c[(t / 32 * 16 + t % 32 / 4 + i % 4 / 2 * 8) * 16 + i / 4 * 8 + t % 4 * 2 + i % 2] = sums[i];
+}
+
+class Codes : public HopperEmulation {
+ protected:
+  /// The code of a whole number up to 15, or of 2^n.
+  static std::uint8_t code_of(int x) {
+    const int size = std::abs(x), exponent = size == 0 ? 0 : std::ilogb(size);
+    const int bits = size == 0 ? 0 : (exponent + 7) << 3 | ((size << 3 >> exponent) & 7);
+    return static_cast<std::uint8_t>(bits | (x < 0 ? 0x80 : 0));
+  }
+  Codes() {
+    for (int i = 0; i < 64 * kK; ++i) a_[i] = 0;
+    for (int i = 0; i < 16 * kK; ++i) b_[i] = 0;
+  }
+  void multiply() {
+    HONE_LAUNCH(product_of_codes, 1, 128, 8192 + 2048, nullptr, bytes_of(a_, 64), bytes_of(b_, 16), c_);
+    ASSERT_EQ(outcome(), "");
+  }
+  /// The sum of row 0 and column 0, whose b is 1.
+  float sum_of(const std::vector<std::pair<int, int>>& a) {
+    for (int k = 0; k < kK; ++k) a_[k] = 0, b_[k] = code_of(1);
+    for (const auto& [k, x] : a) a_[k] = code_of(x);
+    multiply();
+    return c_[0];
+  }
+
+  static constexpr int kK = 128;
+  std::uint8_t *a_ = managed<std::uint8_t>(64 * kK), *b_ = managed<std::uint8_t>(16 * kK);
+  float* c_ = managed<float>(64 * 16);
+
+ private:
+  static CUtensorMap bytes_of(const std::uint8_t* data, cuuint32_t rows) {
+    CUtensorMap map{};
+    const cuuint64_t dims[2] = {kK, rows}, stride = kK;
+    const cuuint32_t box[2] = {kK, rows}, ones[2] = {1, 1};
+    EXPECT_EQ(
+        cuTensorMapEncodeTiled(&map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, const_cast<std::uint8_t*>(data), dims,
+                               &stride, box, ones, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                               CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
+        CUDA_SUCCESS);
+    return map;
+  }
+};
+
+TEST_F(Codes, MultiplyExactlyWhatFitsTheirSums) {
+  std::mt19937 random(9);
+  std::vector<int> a(64 * kK), b(16 * kK);
+  for (std::size_t i = 0; i < a.size(); ++i) a_[i] = code_of(a[i] = static_cast<int>(random() % 31) - 15);
+  for (std::size_t i = 0; i < b.size(); ++i) b_[i] = code_of(b[i] = static_cast<int>(random() % 31) - 15);
+  multiply();
+  for (std::size_t i = 0; i < 64; ++i)
+    for (std::size_t j = 0; j < 16; ++j) {
+      int want = 0;  // below 2^14
+      for (std::size_t k = 0; k < kK; ++k) want += a[i * kK + k] * b[j * kK + k];
+      ASSERT_EQ(c_[i * 16 + j], static_cast<float>(want)) << i << ", " << j;
+    }
+}
+
+/// Of an instruction's 32 products and what it adds to, what is below 2^-13 of the largest is cut off.
+TEST_F(Codes, AreCutOffBelowTheLargestOfAnInstruction) {
+  EXPECT_EQ(sum_of({{0, 256}, {31, 1}}), 257);
+  for (int k = 0; k < kK; ++k) b_[k] = code_of(k == 0 ? 128 : 1);
+  const auto with_2_to_15 = [&](const std::vector<std::pair<int, int>>& a) {  // 256 x 128 and more
+    for (int k = 0; k < kK; ++k) a_[k] = 0;
+    a_[0] = code_of(256);
+    for (const auto& [k, x] : a) a_[k] = code_of(x);
+    multiply();
+    return c_[0] - 32768;
+  };
+  EXPECT_EQ(with_2_to_15({{1, 4}}), 4) << "2^-13 of it";
+  EXPECT_EQ(with_2_to_15({{1, 7}}), 4);
+  EXPECT_EQ(with_2_to_15({{1, -7}}), -4) << "towards zero";
+  EXPECT_EQ(with_2_to_15({{1, 2}, {2, 2}}), 0) << "each by itself";
+  EXPECT_EQ(with_2_to_15({{40, 2}, {41, 2}}), 0) << "beside the sum of the instruction before";
+  EXPECT_EQ(with_2_to_15({{1, 128}, {2, 4}}), 132);
+  // 2^15 + 2^15 is one more bit: the sum keeps 14
+  b_[1] = code_of(128);
+  EXPECT_EQ(with_2_to_15({{1, 256}, {2, 4}}), 32768);
+  EXPECT_EQ(with_2_to_15({{1, 256}, {2, 8}}), 32768 + 8);
+}
+
+TEST_F(Codes, ThatAreNoNumberReachTheirSums) {
+  for (int k = 0; k < kK; ++k) b_[k] = code_of(1);
+  a_[5 * kK + 70] = 0x7f;
+  a_[6 * kK + 1] = 1;  // 2^-9
+  multiply();
+  EXPECT_TRUE(std::isnan(c_[5 * 16]));
+  EXPECT_EQ(c_[6 * 16], 0x1p-9F);
+  EXPECT_EQ(c_[7 * 16], 0);
+}
+
 // --- A pipeline, with one bug at a time
 
 enum class Bug {

@@ -37,6 +37,8 @@ void wgmma(float* d, int n, std::uint64_t a, std::uint64_t b, bool accumulate, b
 /// The same, a in four registers of this thread, which are read when the warp waits for it.
 void wgmma_of_registers(float* d, int n, const std::uint32_t* a, std::uint64_t b, bool accumulate,
                         bool b_transposed);
+/// wgmma.mma_async.sync.aligned.m64nNk32.f32.e4m3.e4m3: both lie along k, others there are none of.
+void wgmma_e4m3(float* d, int n, std::uint64_t a, std::uint64_t b, bool accumulate);
 void wgmma_fence();
 void wgmma_commit();
 void wgmma_wait(int groups);

@@ -1,6 +1,6 @@
 // wgmma: sums (64, n) of a warpgroup += a (64, 16) b (16, n), bf16 operands in shared memory, for every n
-// that is a multiple of 16 up to 256; a from registers for 64 and 128. n is part of the instruction, and
-// every sum is a register of it: hence the macros.
+// that is a multiple of 16 up to 256; a from registers for 64 and 128; of e4m3 32 of k at a time, for n up to
+// 128. n is part of the instruction, and every sum is a register of it: hence the macros.
 #pragma once
 
 #include "kernels/cuda/hopper.cuh"
@@ -13,8 +13,13 @@ namespace hone::kernels::cuda {
 /// % 4 * 2 + c (PTX ISA 9.0, "Register Fragments for wgmma.mma_async.m64nNk16").
 template <int kColumns, bool kAAcrossK, bool kBAcrossK>
 struct Wgmma;
+/// Of e4m3, whose operands lie along k; sums as above. They are not f32's: an instruction cuts its products
+/// and what it adds to off 13 bits below the largest of them, and keeps 14 bits of the sum
+/// (arXiv:2511.10909; arXiv:2412.19437, 3.3.2). So whoever multiplies takes them out every 128 of k.
+template <int kColumns>
+struct WgmmaE4m3;
 
-/// The same with a in registers: thread t holds as number 2 i + c of its words (the first of two in the low
+/// As Wgmma, a in registers: thread t holds as number 2 i + c of its words (the first of two in the low
 /// half) row 16 (t / 32) + t % 32 / 4 + 8 (i % 2), k 8 (i / 2) + t % 4 * 2 + c (PTX ISA 9.0, "Register
 /// Fragments"): what it holds of the sums of 16 columns, in bf16. The words are the tensor cores' from
 /// wgmma_fence until wgmma_wait, as sums are.
@@ -122,6 +127,25 @@ HONE_WGMMA(256, 15, 128, 129, 130, 131, 132)
 HONE_WGMMA_OF_REGISTERS(64, 3, 32, 33, 34, 35, 36, 37, 38)
 HONE_WGMMA_OF_REGISTERS(128, 7, 64, 65, 66, 67, 68, 69, 70)
 #undef HONE_WGMMA_OF_REGISTERS
+#define HONE_WGMMA_E4M3(n, last, a_at, b_at, add_at)                                                         \
+  template <>                                                                                                \
+  struct WgmmaE4m3<n> {                                                                                      \
+    __device__ __forceinline__ static void multiply(float* d, std::uint64_t a, std::uint64_t b, bool add) {  \
+      asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #add_at ", 0;\nwgmma.mma_async.sync.aligned.m64n" #n \
+                   "k32.f32.e4m3.e4m3 {" HONE_UNTIL_##last "}, %" #a_at ", %" #b_at ", p, 1, 1;\n}"          \
+                   : HONE_SUMS_##last                                                                        \
+                   : "l"(a), "l"(b), "r"(static_cast<int>(add)));                                            \
+    }                                                                                                        \
+  };
+HONE_WGMMA_E4M3(16, 0, 8, 9, 10)
+HONE_WGMMA_E4M3(32, 1, 16, 17, 18)
+HONE_WGMMA_E4M3(48, 2, 24, 25, 26)
+HONE_WGMMA_E4M3(64, 3, 32, 33, 34)
+HONE_WGMMA_E4M3(80, 4, 40, 41, 42)
+HONE_WGMMA_E4M3(96, 5, 48, 49, 50)
+HONE_WGMMA_E4M3(112, 6, 56, 57, 58)
+HONE_WGMMA_E4M3(128, 7, 64, 65, 66)
+#undef HONE_WGMMA_E4M3
 #undef HONE_EIGHT
 
 #else
@@ -136,6 +160,12 @@ template <int kColumns, bool kBAcrossK>
 struct WgmmaOfRegisters {
   static void multiply(float* d, const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
     cuda_emulation::wgmma_of_registers(d, kColumns, a, b, add, kBAcrossK);
+  }
+};
+template <int kColumns>
+struct WgmmaE4m3 {
+  static void multiply(float* d, std::uint64_t a, std::uint64_t b, bool add) {
+    cuda_emulation::wgmma_e4m3(d, kColumns, a, b, add);
   }
 };
 
