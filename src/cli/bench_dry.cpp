@@ -37,6 +37,7 @@ Json card_row(const kernels::Card& card) {
           {"compute_capability", fmt::format("{}.{}", card.major, card.minor)},
           {"multiprocessors", card.multiprocessors},
           {"memory_gib", card.memory_gib},
+          {"e4m3_tflops", card.e4m3_tflops},
           {"bf16_tflops", card.bf16_tflops},
           {"f32_tflops", card.f32_tflops},
           {"gb_s", card.gb_s},
@@ -147,10 +148,11 @@ void print_report(const Json& report) {
       card["name"].get_ref<const std::string&>(), card["bf16_tflops"].get<double>(),
       card["f32_tflops"].get<double>(), card["gb_s"].get<double>(), card["multiprocessors"].get<int>(),
       card["memory_gib"].get<double>(), card["source"].get_ref<const std::string&>());
-  fmt::print("{} {} parameters {}, {} x {} tokens, {} launches\n",
+  fmt::print("{} {} parameters {}{}, {} x {} tokens, {} launches\n",
              report["model_type"].get_ref<const std::string&>(), report["parameters"].get<std::int64_t>(),
-             report["dtype"].get_ref<const std::string&>(), report["batch"].get<std::int64_t>(),
-             report["seq"].get<std::int64_t>(), report["launches"].get<double>());
+             report["dtype"].get_ref<const std::string&>(), report["fp8"].get<bool>() ? " in fp8" : "",
+             report["batch"].get<std::int64_t>(), report["seq"].get<std::int64_t>(),
+             report["launches"].get<double>());
   fmt::print("forward {:.1f} ms  backward {:.1f} ms  optimizer {:.1f} ms  step {:.1f} ms  {:.0f} tok/s\n",
              report["fwd_ms"].get<double>(), report["bwd_ms"].get<double>(), report["opt_ms"].get<double>(),
              report["step_ms"].get<double>(), report["tok_s"].get<double>());
@@ -179,7 +181,6 @@ void bench_step_dry(const BenchStepOptions& options) {
         "--dry models NVIDIA cards: add --device cuda (without --dry, a step on this machine's {} is "
         "measured)",
         device::name_of(device));
-  if (options.fp8) fail("--dry has no model of rounding to FP8: leave --fp8 out");
   const kernels::Card& card = kernels::find_card(options.card);
   const auto description = model::describe(options.config);
   const auto& spec = description.spec;
@@ -191,6 +192,7 @@ void bench_step_dry(const BenchStepOptions& options) {
   const auto forecast =
       train::forecast_steps(spec, dtype, batches,
                             {.recompute = options.recompute,
+                             .fp8 = options.fp8,
                              .aux_coefficient = spec.output_router_logits ? spec.aux_coefficient : 0.0,
                              .gradient_dtype = dtype,
                              .optimizer = options.optimizer_options(),
@@ -213,6 +215,7 @@ void bench_step_dry(const BenchStepOptions& options) {
                     {"model_type", spec.model_type},
                     {"parameters", forecast.parameters},
                     {"dtype", name_of(dtype)},
+                    {"fp8", options.fp8},
                     {"batch", options.batch},
                     {"seq", options.seq},
                     {"fwd_ms", phase(kernels::Phase::kForward)},

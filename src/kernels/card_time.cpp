@@ -10,7 +10,9 @@ namespace {
 
 /// Of a launch's bytes and so many operations, by its path.
 double path_seconds(const Launch& launch, double flops, const Card& card) {
-  const double peak = (launch.dtype == DType::kBF16 ? card.bf16_tflops : card.f32_tflops) * 1e12;
+  const double peak = 1e12 * (launch.dtype == DType::kBF16     ? card.bf16_tflops
+                              : launch.dtype == DType::kF8E4M3 ? card.e4m3_tflops
+                                                               : card.f32_tflops);
   return std::max(flops / (peak * launch.path->of_peak(card, launch.dtype)),
                   launch.bytes / (card.gb_s * 1e9 * launch.path->of_memory));
 }

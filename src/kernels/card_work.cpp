@@ -51,6 +51,11 @@ constexpr Path kWgmma{
     "wgmma tiles 128 x 256", [](const Card&, DType) { return 0.6; }, 0.76, 2,
     "assumed, as CUTLASS's grouped products of full tiles: 589 TFLOP/s on an H200 (measured), "
     "60 % of its peak"};
+constexpr Path kWgmmaE4m3{
+    "wgmma e4m3 128 x 128", [](const Card&, DType) { return 0.5; }, 0.76, 2,
+    "assumed, of the peak of e4m3: DeepGEMM's grouped products with the same blocks and such tiles, 1,093 to "
+    "1,297 TFLOP/s on an H800 (its README, 4,096 rows a group), are 55 to 65 %. Weights' gradients multiply "
+    "the rounded numbers as bf16"};
 constexpr Path kF32Tiles{"f32 tiles 64 x 64", [](const Card&, DType) { return 0.6; }, 0.76, 2, "assumed"};
 // Of a warp's 16 rows and 64 keys: keys and values once each, 320 bytes a column with the copies, for 4,096
 // operations.
@@ -80,9 +85,19 @@ constexpr Path kWgmmaAttentionGrad64{
     "assumed, as cuDNN's gradient: 289 TFLOP/s on an H200 (NVIDIA's measurement); exponentials are half as "
     "many as multiply-adds allow"};
 
-constexpr std::array kPaths{&kRows,       &kCodedUpdate,   &kCublasLt,           &kLargeTiles,
-                            &kSmallTiles, &kWgmma,         &kF32Tiles,           &kCudnn,
-                            &kAttention,  &kAttentionGrad, &kWgmmaAttentionGrad, &kWgmmaAttentionGrad64};
+constexpr std::array kPaths{&kRows,
+                            &kCodedUpdate,
+                            &kCublasLt,
+                            &kLargeTiles,
+                            &kSmallTiles,
+                            &kWgmma,
+                            &kWgmmaE4m3,
+                            &kF32Tiles,
+                            &kCudnn,
+                            &kAttention,
+                            &kAttentionGrad,
+                            &kWgmmaAttentionGrad,
+                            &kWgmmaAttentionGrad64};
 
 // --- Sizes
 
@@ -127,9 +142,57 @@ double tile_flops(const Tiling& t, double tiles, Count k, const Card& card) {
   return 2 * real(t.rows) * real(t.columns) * (up_to(k, t.depth) + 2 * real(t.depth)) * waves;
 }
 
+bool has_wgmma(const Card& card) {
+  return card.major == 9 && card.minor == 0;
+}
+/// Of tiles of such operations, one at a time on a multiprocessor.
+void add_wgmma(Work& work, const Path& path, double flops, double done, Count tiles, double of_bytes,
+               DType dtype, const Card& card) {
+  const double waves = std::ceil(real(tiles) / card.multiprocessors) * card.multiprocessors;
+  work.push_back({.path = &path,
+                  .flops = flops,
+                  .done = tiles > 0 ? done * waves / real(tiles) : 0,
+                  .bytes = of_bytes,
+                  .dtype = dtype});
+}
+/// Rows of each expert by its weight, a tile of up to so many rows; filling the buffers and writing the
+/// results as in tile_flops.
+struct RowTiles {
+  Count tiles = 0;
+  double done = 0;
+  RowTiles(const std::vector<Count>& rows, Count padded_k, Count columns, Count most, Count depth) {
+    using Cut = cuda::HopperCut;
+    const Count across = ceil_quotient(columns, Cut::kLines);
+    for (const Count n : rows) {
+      if (n == 0) continue;
+      const Count parts = ceil_quotient(n, most);
+      tiles += parts * across;
+      done += 2 * real(parts * across) * up_to(ceil_quotient(n, parts), Cut::kTokenStep) * Cut::kLines *
+              real(padded_k + 2 * depth);
+    }
+  }
+};
+/// The same by tensor cores for e4m3; k: padded by depth_of_blocks.
+Count depth_of_blocks(Count k, Count parts) {
+  return parts * ceil_quotient(k / parts, cuda::HopperCut::kFp8Depth) * cuda::HopperCut::kFp8Depth;
+}
+void add_e4m3(Work& work, const std::vector<Count>& rows, Count k, Count columns, double flops,
+              double of_bytes, const Card& card) {
+  using Cut = cuda::HopperCut;
+  const RowTiles t(rows, k, columns, Cut::kFp8Tokens, Cut::kFp8Depth);
+  add_wgmma(work, kWgmmaE4m3, flops, t.done, t.tiles, of_bytes, DType::kF8E4M3, card);
+}
+
 void add_product(Work& work, const MatmulArgs& a, const CardTarget& target) {
   const Cost c = cost(a);
   if (c.flops == 0) return;
+  if (*cuda::e4m3_refusal(a) == '\0' && has_wgmma(target.card) && target.no_wgmma.empty()) {
+    for (const Matrix* operand : {&a.a, &a.b})
+      work.push_back({.path = &kRows, .bytes = bytes(*operand) + elements(*operand)});
+    add_e4m3(work, {a.c.rows}, depth_of_blocks(cuda::depth_of(a), 1), a.c.cols, c.flops,
+             c.bytes - (bytes(a.a) + bytes(a.b)) / 2, target.card);
+    return;
+  }
   for (const auto& [operand, rounding] : {std::pair(&a.a, a.round_a), std::pair(&a.b, a.round_b)})
     if (rounding != Rounding::kNone) work.push_back({.path = &kRows, .bytes = 2 * bytes(*operand)});
   if (cuda::is_for_vendor(a) && target.no_cublaslt.empty() && *cuda::vendor_refusal(a) == '\0') {
@@ -244,41 +307,31 @@ struct ExpertWork {
         hidden(a.x.cols),
         t(bytes_of(a.x.dtype)) {}
 
+  bool by_e4m3() const { return by_wgmma && a.fp8; }
+  /// Bytes of a number as it is multiplied.
+  double of_operand() const { return by_e4m3() ? 1 : t; }
+  double of_weight(const ExpertWeight& w) const { return by_e4m3() ? 1 : weight_bytes(w, a.x.dtype); }
   double matrix() const {
     return real(a.experts) * real(a.ffn) * real(hidden);
   }  // elements of all experts' one
 
-  /// Of tiles of such operations, one at a time on a multiprocessor.
-  void add_wgmma(double flops, double done, Count tiles, double of_bytes) {
-    const double waves = std::ceil(real(tiles) / target.card.multiprocessors) * target.card.multiprocessors;
-    work.push_back({.path = &kWgmma,
-                    .flops = flops,
-                    .done = tiles > 0 ? done * waves / real(tiles) : 0,
-                    .bytes = of_bytes,
-                    .dtype = a.x.dtype});
-  }
   /// All rows by their experts' weights.
-  void add_rows(Count k, Count columns, double of_bytes) {
+  void add_rows(Count k, Count columns, double of_bytes, Count parts = 1) {
     using Cut = cuda::HopperCut;
+    const double flops = 2 * real(pairs) * real(k) * real(columns);
+    if (by_e4m3())
+      return add_e4m3(work, rows, depth_of_blocks(k, parts), columns, flops, of_bytes, target.card);
     if (by_wgmma) {
-      const Count across = ceil_quotient(columns, Cut::kLines);
-      Count tiles = 0;
-      double done = 0;  // filling the buffers and writing the results as in tile_flops
-      for (const Count n : rows) {
-        if (n == 0) continue;
-        const Count parts = ceil_quotient(n, Cut::kTokens);
-        tiles += parts * across;
-        done += 2 * real(parts * across) * up_to(ceil_quotient(n, parts), Cut::kTokenStep) * Cut::kLines *
-                (up_to(k, Cut::kDepth) + 2 * Cut::kDepth);
-      }
-      return add_wgmma(2 * real(pairs) * real(k) * real(columns), done, tiles, of_bytes);
+      const RowTiles made(rows, ceil_quotient(k, Cut::kDepth) * Cut::kDepth, columns, Cut::kTokens,
+                          Cut::kDepth);
+      return add_wgmma(work, kWgmma, flops, made.done, made.tiles, of_bytes, a.x.dtype, target.card);
     }
     const Tiling tiling = tiling_of(a.x.dtype, cuda::takes_large_tiles(pairs, a.experts, columns));
     Count tiles = 0;
     for (const Count n : rows) tiles += ceil_quotient(n, tiling.rows);
     work.push_back(
         {.path = tiling.path,
-         .flops = 2 * real(pairs) * real(k) * real(columns),
+         .flops = flops,
          .done = tile_flops(tiling, real(tiles * ceil_quotient(columns, tiling.columns)), k, target.card),
          .bytes = of_bytes,
          .dtype = a.x.dtype});
@@ -292,8 +345,8 @@ struct ExpertWork {
       for (const Count n : rows)
         done += 2 * real(tiles) * Cut::kGradRows * Cut::kGradColumns *
                 (up_to(n, Cut::kTokenStep) + 2 * Cut::kDepth);
-      return add_wgmma(2 * real(pairs) * real(of_rows) * real(columns), done,
-                       tiles * static_cast<Count>(rows.size()), of_bytes);
+      return add_wgmma(work, kWgmma, 2 * real(pairs) * real(of_rows) * real(columns), done,
+                       tiles * static_cast<Count>(rows.size()), of_bytes, a.x.dtype, target.card);
     }
     const Tiling tiling = tiling_of(a.x.dtype, of_rows > 64 && columns > 64);
     const Count tiles = ceil_quotient(of_rows, tiling.rows) * ceil_quotient(columns, tiling.columns);
@@ -308,9 +361,12 @@ struct ExpertWork {
                     .dtype = a.x.dtype});
   }
   void add_row_kernel(double of_bytes) { work.push_back({.path = &kRows, .bytes = of_bytes}); }
-  /// To FP8, before a product: rows of these bytes, each read and written.
-  void add_rounding(double of_bytes) {
-    if (a.fp8) add_row_kernel(2 * of_bytes);
+  /// To FP8, before a product: so many numbers, each read and written in T, or as it is multiplied.
+  void add_rounding(double numbers) {
+    if (a.fp8) add_row_kernel(2 * t * numbers);
+  }
+  void add_coded_rows(double numbers) {
+    if (a.fp8) add_row_kernel((t + of_operand()) * numbers);
   }
   /// Weights of so many matrices, coded in a byte a number.
   void add_coding(double matrices) {
@@ -473,16 +529,16 @@ Work card_work(const ExpertsArgs& a, const CardTarget& target) {
   const double of_activation = real(w.pairs) * real(a.ffn) * w.t;
   const double biases = (a.has_gate_up_bias ? real(a.experts) * real(a.inner()) : 0) * w.t;
   const double down_biases = (a.has_down_bias ? real(a.experts) * real(w.hidden) : 0) * w.t;
-  w.add_rounding(elements(a.x) * w.t);
+  w.add_coded_rows(elements(a.x));
   w.add_coding(real(a.parts()));
   w.add_rows(w.hidden, a.inner(),
-             bytes(a.x) + real(a.parts()) * w.matrix() * weight_bytes(a.gate_up, a.x.dtype) + biases +
+             elements(a.x) * w.of_operand() + real(a.parts()) * w.matrix() * w.of_weight(a.gate_up) + biases +
                  real(w.pairs) * 4 + (a.wants_pre_activation ? real(w.pairs) * real(a.inner()) * w.t : 0) +
                  of_activation);
-  w.add_rounding(of_activation);
+  w.add_coded_rows(real(w.pairs) * real(a.ffn));
   w.add_coding(1);
   w.add_rows(a.ffn, w.hidden,
-             of_activation + w.matrix() * weight_bytes(a.down, a.x.dtype) + down_biases +
+             real(w.pairs) * real(a.ffn) * w.of_operand() + w.matrix() * w.of_weight(a.down) + down_biases +
                  real(w.pairs) * real(w.hidden) * w.t);
   w.add_combine(bytes(a.residual) + bytes(a.y));
   return std::move(w.work);
@@ -492,30 +548,31 @@ Work card_work(const ExpertsGradArgs& g, const CardTarget& target) {
   const ExpertsArgs& f = g.forward;
   if (f.x.rows == 0) return {};
   ExpertWork w(f, target, cuda::hopper_refusal(g));
-  const double inner = real(w.pairs) * real(f.inner()) * w.t, activation = real(w.pairs) * real(f.ffn) * w.t;
+  const double inner_numbers = real(w.pairs) * real(f.inner()), inner = inner_numbers * w.t,
+               activation = real(w.pairs) * real(f.ffn) * w.t;
   const double dy = elements(g.dy) * w.t, pairs = real(w.pairs);
   const bool wants_dpre = g.wants_dgate_up || g.wants_dgate_up_bias || g.dx.given();
   if (wants_dpre || g.wants_ddown || g.wants_dweights) {
     if (g.dy.dtype != f.x.dtype) w.add_row_kernel(bytes(g.dy) + dy);
     const double dots = g.wants_dweights ? pairs * real(ceil_quotient(f.ffn, 32)) * 4 : 0;
-    w.add_rounding(dy);
+    w.add_coded_rows(elements(g.dy));
     w.add_coding(1);
     w.add_rows(w.hidden, f.ffn,
-               dy + w.matrix() * weight_bytes(f.down, f.x.dtype) + inner + pairs * 12 +
+               elements(g.dy) * w.of_operand() + w.matrix() * w.of_weight(f.down) + inner + pairs * 12 +
                    (wants_dpre ? inner : 0) + (g.wants_ddown ? activation : 0) + dots);
     if (g.wants_dweights)
       w.add_row_kernel(dots + pairs * 4 +
                        (f.has_down_bias ? bytes(g.dy) + real(f.experts) * real(w.hidden) * w.t : 0));
   }
   if (g.wants_ddown) {
-    w.add_rounding(pairs * real(w.hidden) * w.t);
-    w.add_rounding(activation);
+    w.add_rounding(pairs * real(w.hidden));
+    w.add_rounding(pairs * real(f.ffn));
     w.add_sums(w.hidden, f.ffn,
                dy + activation + written(w.matrix() * bytes_of(g.ddown_dtype), g.accumulate_ddown));
   }
   if (g.wants_dgate_up) {
-    w.add_rounding(inner);
-    w.add_rounding(pairs * real(w.hidden) * w.t);
+    w.add_rounding(inner_numbers);
+    w.add_rounding(pairs * real(w.hidden));
     w.add_sums(f.inner(), w.hidden,
                inner + bytes(f.x) +
                    written(real(f.parts()) * w.matrix() * bytes_of(g.dgate_up_dtype), g.accumulate_dgate_up));
@@ -528,11 +585,12 @@ Work card_work(const ExpertsGradArgs& g, const CardTarget& target) {
         bytes(g.dy) + pairs * 8 +
         written(real(f.experts) * real(w.hidden) * bytes_of(g.ddown_bias_dtype), g.accumulate_ddown_bias));
   if (g.dx.given()) {
-    w.add_rounding(inner);
+    w.add_coded_rows(inner_numbers);
     w.add_coding(real(f.parts()));
     w.add_rows(f.inner(), w.hidden,
-               inner + real(f.parts()) * w.matrix() * weight_bytes(f.gate_up, f.x.dtype) +
-                   pairs * real(w.hidden) * w.t);
+               inner_numbers * w.of_operand() + real(f.parts()) * w.matrix() * w.of_weight(f.gate_up) +
+                   pairs * real(w.hidden) * w.t,
+               f.parts());
     w.add_combine(written(bytes(g.dx), g.accumulate_dx));
   }
   return std::move(w.work);

@@ -18,15 +18,15 @@ namespace {
 // mma.sync: all of Ampere, Ada and the GeForce Blackwells; on Hopper 0.62 of the peak (measured in
 // arXiv:2402.13499); on B200 not published: Ampere's 2048 in a clock assumed.
 constexpr std::array kCards{
-    Card{"H200", 9, 0, 132, 139.8, 989.4, 66.9, 4800, 4096, 2540, "H200 data sheet (SXM)"},
-    Card{"H100", 9, 0, 132, 79.1, 989.4, 66.9, 3350, 4096, 2540, "H100 data sheet (SXM5, HBM3)"},
-    Card{"H100-PCIe", 9, 0, 114, 79.1, 756, 51.2, 2039, 4096, 2540, "H100 data sheet (PCIe)"},
-    Card{"A100", 8, 0, 108, 79.3, 312, 19.5, 2039, 2048, 2048, "A100 data sheet (SXM4, 80 GB)"},
-    Card{"A100-40GB", 8, 0, 108, 39.4, 312, 19.5, 1555, 2048, 2048, "A100 data sheet (SXM4, 40 GB)"},
-    Card{"B200", 10, 0, 148, 178.4, 2250, 75, 7700, 8192, 2048, "DGX B200 data sheet, an eighth of it"},
-    Card{"L40S", 8, 9, 142, 44.4, 362, 91.6, 864, 1024, 1024, "L40S data sheet"},
-    Card{"RTX-4090", 8, 9, 128, 23.5, 165.2, 82.6, 1008, 512, 512, "Ada architecture paper, appendix A"},
-    Card{"RTX-5090", 12, 0, 170, 31.4, 209.5, 104.8, 1792, 512, 512,
+    Card{"H200", 9, 0, 132, 139.8, 1979, 989.4, 66.9, 4800, 4096, 2540, "H200 data sheet (SXM)"},
+    Card{"H100", 9, 0, 132, 79.1, 1979, 989.4, 66.9, 3350, 4096, 2540, "H100 data sheet (SXM5, HBM3)"},
+    Card{"H100-PCIe", 9, 0, 114, 79.1, 1513, 756, 51.2, 2039, 4096, 2540, "H100 data sheet (PCIe)"},
+    Card{"A100", 8, 0, 108, 79.3, 0, 312, 19.5, 2039, 2048, 2048, "A100 data sheet (SXM4, 80 GB)"},
+    Card{"A100-40GB", 8, 0, 108, 39.4, 0, 312, 19.5, 1555, 2048, 2048, "A100 data sheet (SXM4, 40 GB)"},
+    Card{"B200", 10, 0, 148, 178.4, 0, 2250, 75, 7700, 8192, 2048, "DGX B200 data sheet, an eighth of it"},
+    Card{"L40S", 8, 9, 142, 44.4, 0, 362, 91.6, 864, 1024, 1024, "L40S data sheet"},
+    Card{"RTX-4090", 8, 9, 128, 23.5, 0, 165.2, 82.6, 1008, 512, 512, "Ada architecture paper, appendix A"},
+    Card{"RTX-5090", 12, 0, 170, 31.4, 0, 209.5, 104.8, 1792, 512, 512,
          "RTX Blackwell architecture paper, appendix A"},
 };
 
@@ -74,7 +74,10 @@ const Card& nearest_card(std::string_view drivers_name, int major, int minor) {
 }
 
 Ceilings ceilings_of(const Card& card) {
-  return {.f32_gflops = card.f32_tflops * 1e3, .bf16_gflops = card.bf16_tflops * 1e3, .gb_s = card.gb_s};
+  return {.f32_gflops = card.f32_tflops * 1e3,
+          .bf16_gflops = card.bf16_tflops * 1e3,
+          .e4m3_gflops = card.e4m3_tflops * 1e3,
+          .gb_s = card.gb_s};
 }
 
 }  // namespace hone::kernels

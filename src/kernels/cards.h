@@ -10,13 +10,14 @@
 
 namespace hone::kernels {
 
-/// Dense products without sparsity, of bf16 summed in f32, and of f32 by the ordinary cores (hone never lets
-/// f32 go through TF32).
+/// Dense products without sparsity, of e4m3 and of bf16 summed in f32, and of f32 by the ordinary cores (hone
+/// never lets f32 go through TF32).
 struct Card {
   std::string_view name;  // what --card takes: "H200"
   int major = 0, minor = 0;
   int multiprocessors = 0;
   double memory_gib = 0;
+  double e4m3_tflops = 0;                            // where hone has kernels for it: compute capability 9.0
   double bf16_tflops = 0, f32_tflops = 0, gb_s = 0;  // of its data sheet
   /// Floating-point operations of bf16 products that a multiprocessor does in a clock; what mma.sync does of
   /// them (Hopper's and Blackwell's data-centre cards reach their peaks by wgmma and tcgen05 alone).

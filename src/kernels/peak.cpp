@@ -197,7 +197,9 @@ double measure_copy_rate(CpuIsa isa, Team& team) {
 }
 
 double least_seconds(const Cost& cost, const Ceilings& ceilings) {
-  const double gflops = cost.dtype == DType::kBF16 ? ceilings.bf16_gflops : ceilings.f32_gflops;
+  const double gflops = cost.dtype == DType::kBF16     ? ceilings.bf16_gflops
+                        : cost.dtype == DType::kF8E4M3 ? ceilings.e4m3_gflops
+                                                       : ceilings.f32_gflops;
   return std::max(gflops > 0 ? cost.flops / (gflops * 1e9) : 0,
                   ceilings.gb_s > 0 ? cost.bytes / (ceilings.gb_s * 1e9) : 0);
 }

@@ -52,6 +52,7 @@ double measure_copy_rate(device::Device device, Team& team);
 /// What bounds the kernels of a machine. 0: not known, bounds nothing.
 struct Ceilings {
   double f32_gflops = 0, bf16_gflops = 0;
+  double e4m3_gflops = 0;  // of cards
   double gb_s = 0;
 };
 /// The least seconds that work can take: its arithmetic at the peak of what it multiplies, or its memory

@@ -31,7 +31,7 @@ struct Layer {
   std::int64_t pad = 0;   // numbers between rows of x and dy
   bool outliers = false;  // one number in a hundred is 1e4, and a row is of nothing else
   DType dy = DType::kF32, dx = DType::kF32, dweight = DType::kF32;
-  bool accumulate = false;
+  bool accumulate = false, fp8 = false;
 };
 
 /// The plan of a routing, its pairs in random order.
@@ -75,6 +75,7 @@ kernels::ExpertsArgs arguments(Arena& arena, const Planned& planned, const Layer
   a.x = layer.outliers ? input_with_outliers(arena, planned.plan.tokens, layer.hidden)
                        : arena.input(planned.plan.tokens, layer.hidden, DType::kBF16, layer.pad);
   set_form(a, arena, layer.form, DType::kBF16, planned.plan.experts, layer.hidden, layer.ffn);
+  a.fp8 = layer.fp8;
   a.weights = planned.weights;
   a.offsets = planned.plan.offsets;
   a.permutation = planned.plan.permutation;
@@ -143,18 +144,20 @@ std::vector<Case> expert_tile_cases() {
                                               {{0, 1, 17, 300, 0, 64, 255, 16, 0, 33, 128, 49}, 1, 0}},
       some{"0 to 257 and lost", {{0, 40, 0, 257, 15, 80}, 2, 31}}, few{"3", {{0, 0, 3, 0}, 2, 0}},
       none{"only lost", {{0, 0}, 1, 5}}, one{"one expert's 700", {{700}, 4, 0}},
-      many{"70 experts' 2", {std::vector<std::int32_t>(70, 2), 2, 1}};
+      all{"one expert's 350", {{350}, 1, 0}}, many{"70 experts' 2", {std::vector<std::int32_t>(70, 2), 2, 1}};
   std::vector<Case> cases;
   const auto add = [&](const auto& routing, const Layer& layer) {
-    const auto text = fmt::format("{} rows, hidden {} ffn {}, {}{}{}{}", routing.first, layer.hidden,
-                                  layer.ffn, layer.form.name(), layer.outliers ? ", outliers" : "",
-                                  layer.pad != 0 ? ", apart" : "", layer.accumulate ? ", added" : "");
-    cases.push_back({"experts", "experts " + text, [=](const KernelTable& t, Stream& st) {
-                       return run_forward(t, st, routing.second, layer);
-                     }});
-    cases.push_back({"experts_grad", "experts_grad " + text, [=](const KernelTable& t, Stream& st) {
-                       return run_gradient(t, st, routing.second, layer);
-                     }});
+    const auto text =
+        fmt::format("{} rows, hidden {} ffn {}, {}{}{}{}{}", routing.first, layer.hidden, layer.ffn,
+                    layer.form.name(), layer.outliers ? ", outliers" : "", layer.pad != 0 ? ", apart" : "",
+                    layer.accumulate ? ", added" : "", layer.fp8 ? ", in fp8" : "");
+    const double more = layer.fp8 ? kE4m3Again : 0;
+    cases.push_back(
+        {"experts", "experts " + text,
+         [=](const KernelTable& t, Stream& st) { return run_forward(t, st, routing.second, layer); }, more});
+    cases.push_back(
+        {"experts_grad", "experts_grad " + text,
+         [=](const KernelTable& t, Stream& st) { return run_gradient(t, st, routing.second, layer); }, more});
   };
   // gated and not, with all that an epilogue adds; widths of no whole buffer, tile or pair of tiles
   add(every, {.hidden = 72, .ffn = 40});
@@ -172,6 +175,11 @@ std::vector<Case> expert_tile_cases() {
   add(none, {.hidden = 64, .ffn = 64});
   add(one, {.hidden = 200, .ffn = 96, .outliers = true, .dx = kB, .accumulate = true});
   add(many, {.hidden = 64, .ffn = 144, .form = {kGeluTanh, true, true}, .pad = 24, .dy = kB});
+  // in FP8: tiles of up to 128 rows, blocks of 128 of k
+  add(every, {.hidden = 136, .ffn = 72, .form = {kSilu, true, true}, .dy = kB, .fp8 = true});
+  add(every, {.hidden = 328, .ffn = 40, .form = {kGelu, true}, .outliers = true, .fp8 = true});
+  add(all, {.hidden = 200, .ffn = 264, .form = {kRelu2, false}, .pad = 8, .dx = kB, .fp8 = true});
+  add(none, {.hidden = 64, .ffn = 64, .fp8 = true});
   // what only the other path takes: rows that are not at multiples of 16 bytes, widths of no multiple of 8
   add(some, {.hidden = 64, .ffn = 32, .pad = 3, .dy = kB});
   add(some, {.hidden = 64, .ffn = 36, .dy = kF});

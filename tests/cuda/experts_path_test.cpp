@@ -33,6 +33,7 @@ TEST_F(ExpertsPath, TakesBf16AndSaysWhyNot) {
     change(other);
     return why_not_hopper(other, hopper_);
   };
+  EXPECT_EQ(because([](auto& a) { a.fp8 = true; }), "");
   EXPECT_EQ(because([](auto& a) { a.x.dtype = DType::kF32; }), "the rows are f32");
   EXPECT_EQ(because([](auto& a) { a.down.kind = kernels::WeightKind::kMxfp4; }), "the weights are quantised");
   EXPECT_EQ(because([](auto& a) { a.x.cols = 60; }), "the hidden size, 60, is no multiple of 8");

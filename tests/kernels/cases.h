@@ -13,7 +13,18 @@ struct Case {
   std::string slot;  // the slot's name in KernelTable
   std::string name;  // the slot with the parameters of the case
   std::function<Outputs(const KernelTable&, Stream&)> run;
+  /// What tolerances are more where tensor cores for e4m3 sum.
+  double by_e4m3 = 0;
 };
+
+/// How far such a product may be off, as tolerances are: sums of 128 keep 14 bits (kernels/cuda/wgmma.cuh).
+/// Each of an instruction's 33 terms and its sum lose up to 2^-13 of the largest term, four times, by
+/// themselves: sqrt(4 * 34 / 3) * 2^-13, of a term that a sum of many is some times as large as.
+inline constexpr double kE4m3Sums = 0x1p-10;
+/// And of what was rounded to e4m3 from numbers that are off by so much: they are bf16, of which one in 16
+/// has e4m3's next number on its other side, so that where one in four of them is another, one in 64 moves by
+/// up to 2^-3 of itself, by 2^-6 in the norm.
+inline constexpr double kE4m3Again = 0x1p-6;
 
 std::vector<Case> matrix_cases();
 std::vector<Case> norm_cases();

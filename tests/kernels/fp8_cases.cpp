@@ -92,7 +92,8 @@ void add_fp8_products(std::vector<Case>& cases) {
                          static_cast<int>(p.round_b), p.m, p.n, p.k, name_of(dtype), name_of(out),
                          p.transpose_a ? " at" : "", p.transpose_b ? " bt" : "", p.more ? " and more" : "",
                          p.broken ? " not finite" : ""),
-             [=](const KernelTable& t, Stream& st) { return run_fp8_product(t, st, p, dtype, out); }});
+             [=](const KernelTable& t, Stream& st) { return run_fp8_product(t, st, p, dtype, out); },
+             dtype == DType::kBF16 ? kE4m3Sums : 0});
       }
 }
 
@@ -248,18 +249,24 @@ void add_fp8_experts(std::vector<Case>& cases) {
     layers.push_back({160, 6, 2, 136, 150, t, !kExact, kGated, kBiases, false, true, true});
     layers.push_back({130, 12, 3, 64, 40, t, !kExact, !kGated, !kBiases, true});
   }
+  // of tensor cores for e4m3: sums of 14 bits hold exact layers', too
+  layers.push_back({700, 1, 1, 264, 136, kB, kExact, !kGated, !kBiases});
+  layers.push_back({37, 40, 1, 128, 128, kB, kExact, kGated, kBiases});
+  layers.push_back({150, 2, 1, 904, 72, kB, kExact, !kGated, !kBiases});
+  layers.push_back({140, 3, 2, 136, 904, kB, kExact, kGated, !kBiases, true, true, true});
   for (const Fp8Layer& l : layers) {
+    const double more = l.exact || l.dtype == kF ? 0 : kE4m3Again;
     const auto name =
         fmt::format(" in fp8 {} tokens, {} experts top {}, hidden {} ffn {}, {}{}{}{}{}{}{}", l.tokens,
                     l.experts, l.top_k, l.hidden, l.ffn, name_of(l.dtype), l.exact ? ", exact" : "",
                     l.gated ? ", gated" : "", l.biases ? ", biases" : "", l.skewed ? ", skewed" : "",
                     l.lost ? ", some lost" : "", l.accumulate ? ", accumulate" : "");
     cases.push_back({"experts", "experts" + name,
-                     [=](const KernelTable& t, Stream& st) { return run_fp8_experts(t, st, l); }});
+                     [=](const KernelTable& t, Stream& st) { return run_fp8_experts(t, st, l); }, more});
     for (const bool only_dx : {false, true})
       cases.push_back(
           {"experts_grad", fmt::format("experts_grad{}{}", name, only_dx ? ", dx alone" : ""),
-           [=](const KernelTable& t, Stream& st) { return run_fp8_experts_grad(t, st, l, only_dx); }});
+           [=](const KernelTable& t, Stream& st) { return run_fp8_experts_grad(t, st, l, only_dx); }, more});
   }
 }
 

@@ -38,6 +38,17 @@ inline const char* vendor_refusal(const MatmulArgs& a) {
   return "";
 }
 
+/// Why tensor cores for e4m3 (rows_e4m3.cuh, on compute capability 9.0) do not take a dense product; "" where
+/// they do: rows by a linear layer's weight, as it is or transposed.
+inline const char* e4m3_refusal(const MatmulArgs& a) {
+  if (a.round_a != Rounding::kFp8AlongK || a.round_b != Rounding::kFp8Squares)
+    return "its operands are not rounded to FP8 as rows and a weight";
+  if (a.a.dtype != DType::kBF16) return "the operands are not bf16";
+  if (a.transpose_a) return "its rows do not lie along k";
+  if (a.c.rows == 0 || a.c.cols == 0 || depth_of(a) == 0) return "the product is empty";
+  return "";
+}
+
 /// How a dense product is cut where our own tiles take it. Few tiles with a long k are cut along k.
 struct ProductCut {
   std::int64_t m, n, k;
@@ -70,6 +81,8 @@ inline bool takes_large_tiles(std::int64_t capacity, std::int64_t experts, std::
 struct HopperCut {
   static constexpr int kTokens = 256, kTokenStep = 16, kLines = 128, kDepth = 64;
   static constexpr int kGradRows = 128, kGradColumns = 256;
+  // Of e4m3 (rows_e4m3.cuh): each sum is there twice, so a tile has fewer rows.
+  static constexpr int kFp8Tokens = 128, kFp8Depth = 128;
   static constexpr int kMostExperts = 1024;  // whose tiles a block counts in shared memory
 };
 /// Why they do not take shapes and layouts; "" where they do.
@@ -78,7 +91,6 @@ inline std::string hopper_refusal(const ExpertsArgs& a) {
   if (a.x.dtype != DType::kBF16) return "the rows are " + std::string(name_of(a.x.dtype));
   if (a.gate_up.kind != WeightKind::kDense || a.down.kind != WeightKind::kDense)
     return "the weights are quantised";
-  if (a.fp8) return "operands are rounded to FP8";
   if (a.x.cols % 8 != 0) return "the hidden size, " + std::to_string(a.x.cols) + ", is no multiple of 8";
   if (a.ffn % 8 != 0) return "the experts' width, " + std::to_string(a.ffn) + ", is no multiple of 8";
   if (!is_at_16(a.x.data) || a.x.stride % 8 != 0) return "rows do not begin at multiples of 16 bytes";

@@ -55,55 +55,58 @@ struct HopperTile {
 };
 
 /// The tiles of all experts, in the experts' order; an expert's rows are cut into equal parts, a part's lines
-/// into tiles of kLines.
+/// into tiles of kLines. Without offsets there is one expert, with all rows.
+template <typename Cut>
 class HopperTiles {
  public:
   /// Counts them; the whole block calls it, and a barrier after it. `before` has kMostExperts + 1.
-  __device__ __forceinline__ HopperTiles(const std::int32_t* offsets, int experts, int lines, int* before)
-      : offsets_(offsets),
-        experts_(experts),
-        panels_((lines + HopperRows::kLines - 1) / HopperRows::kLines),
+  __device__ __forceinline__ HopperTiles(const RowProduct& p, int* before)
+      : offsets_(p.offsets),
+        experts_(p.experts),
+        rows_(static_cast<int>(p.capacity)),
+        panels_((static_cast<int>(p.columns) + Cut::kLines - 1) / Cut::kLines),
         before_(before) {
     if (threadIdx.x >= 32) return;
     const int lane = static_cast<int>(threadIdx.x);
     int sum = 0;
-    for (int e = 0; e < experts; e += 32) {
+    for (int e = 0; e < experts_; e += 32) {
       const int expert = e + lane;
-      const int mine = expert < experts ? parts_of(offsets[expert + 1] - offsets[expert]) * panels_ : 0;
+      const int mine = expert < experts_ ? parts_of(first_row(expert + 1) - first_row(expert)) * panels_ : 0;
       int through = mine;
       for (int step = 1; step < 32; step *= 2) {
         const int other = __shfl_up_sync(0xffffffffU, through, static_cast<unsigned>(step));
         if (lane >= step) through += other;
       }
-      if (expert < experts) before[expert] = sum + through - mine;
+      if (expert < experts_) before[expert] = sum + through - mine;
       sum += __shfl_sync(0xffffffffU, through, 31);
     }
-    if (lane == 0) before[experts] = sum;
+    if (lane == 0) before[experts_] = sum;
   }
   __device__ __forceinline__ int count() const { return before_[experts_]; }
   /// Tile i, which is not below that of the call before.
   __device__ __forceinline__ HopperTile tile(int i) {
     while (i >= before_[expert_ + 1]) ++expert_;
-    const int begin = offsets_[expert_], rows = offsets_[expert_ + 1] - begin, parts = parts_of(rows);
+    const int begin = first_row(expert_), rows = first_row(expert_ + 1) - begin, parts = parts_of(rows);
     const int part_rows =
         ((rows + parts - 1) / parts + 15) / 16 * 16;  // at most kTokens, so that no part is empty
     const int in_expert = i - before_[expert_], part = in_expert / panels_;
     const int first = begin + part * part_rows;
-    return {{expert_, first, min(first + part_rows, begin + rows)}, in_expert % panels_ * HopperRows::kLines};
+    return {{expert_, first, min(first + part_rows, begin + rows)}, in_expert % panels_ * Cut::kLines};
   }
 
  private:
+  __device__ __forceinline__ int first_row(int expert) const {
+    return offsets_ != nullptr ? offsets_[expert] : expert * rows_;
+  }
   __device__ __forceinline__ static int parts_of(int rows) {
-    return (rows + HopperRows::kTokens - 1) / HopperRows::kTokens;
+    return (rows + Cut::kTokens - 1) / Cut::kTokens;
   }
 
   const std::int32_t* offsets_;
-  int experts_, panels_;
+  int experts_, rows_, panels_;
   const int* before_;
   int expert_ = 0;
 };
-
-using HopperStage = BufferStage<HopperRows::kStages>;
 
 /// sums (64, kColumns) of a warpgroup = its lines by the tile's tokens; one product is in flight while the
 /// next buffer is waited for. Nothing in here is conditional but the loop: ptxas runs every wgmma by itself
@@ -111,7 +114,7 @@ using HopperStage = BufferStage<HopperRows::kStages>;
 template <int kColumns, bool kAlongK, bool kGather>
 __device__ __forceinline__ void multiply_rows(float* sums, unsigned char* memory, std::uint64_t* full,
                                               std::uint64_t* empty, int group, int blocks,
-                                              HopperStage& stage) {
+                                              BufferStage<HopperRows::kStages>& stage) {
   constexpr int kStep = kAlongK ? 2 : 128;  // of the weight's descriptor, 16 k on
   int before = 0;
 #pragma unroll 1
@@ -162,8 +165,8 @@ __device__ __forceinline__ void finish_rows(const float* staged, int token, int 
   apart.finish(token + row, line + col, v, w);
 }
 
-/// A warpgroup's sums of n tokens, 32 tokens at a time.
-template <typename Finish>
+/// A warpgroup's sums of n of kTokens tokens, 32 tokens at a time.
+template <int kTokens, typename Finish>
 __device__ __forceinline__ void finish_sums(const float* sums, int n, float* staged, int group,
                                             const Finish& finish) {
   const int thread = static_cast<int>(threadIdx.x) % 128, lane = thread % 32;
@@ -172,7 +175,7 @@ __device__ __forceinline__ void finish_sums(const float* sums, int n, float* sta
   for (int chunk = 0; chunk * HopperRows::kStaged < n; ++chunk) {
     meet(1 + group, 128);  // nobody reads the last ones
 #pragma unroll
-    for (int i = 0; i < HopperRows::kTokens / HopperRows::kStaged; ++i)
+    for (int i = 0; i < kTokens / HopperRows::kStaged; ++i)
       if (i == chunk) {  // so that which registers they are is known when it is compiled
 #pragma unroll
         for (int j = 0; j < 16; ++j)
@@ -212,8 +215,7 @@ __global__ void __launch_bounds__(HopperRows::kThreads, 1)
   HONE_SWIZZLED_SHARED(memory);
   auto* full = reinterpret_cast<std::uint64_t*>(memory + Cut::kBarriersAt);
   std::uint64_t* empty = full + Cut::kStages;
-  HopperTiles tiles(p.offsets, p.experts, static_cast<int>(p.columns),
-                    reinterpret_cast<int*>(memory + Cut::kTilesAt));
+  HopperTiles<Cut> tiles(p, reinterpret_cast<int*>(memory + Cut::kTilesAt));
   if (threadIdx.x == 0) {
     for (int i = 0; i < Cut::kStages; ++i) {
       init_mbarrier(full + i, kGather ? Cut::kFetching + 1 : 1);
@@ -224,7 +226,7 @@ __global__ void __launch_bounds__(HopperRows::kThreads, 1)
   __syncthreads();
   const int count = tiles.count(), step = static_cast<int>(gridDim.x), k = static_cast<int>(p.k);
   const int blocks = (k + Cut::kDepth - 1) / Cut::kDepth;
-  HopperStage stage;
+  BufferStage<Cut::kStages> stage;
   if (threadIdx.x >= Cut::kMultiplying) {
     // 72 (or 40) for 128 threads and 216 (or 232) for 256 are what 168 for 384 are
     give_registers<kGather ? 72 : 40>();
@@ -312,7 +314,7 @@ __global__ void __launch_bounds__(HopperRows::kThreads, 1)
         HONE_ROWS(16)
 #undef HONE_ROWS
       }
-      finish_sums(sums, rows, staged, group, finish.of(tile.rows, tile.line));
+      finish_sums<Cut::kTokens>(sums, rows, staged, group, finish.of(tile.rows, tile.line));
     }
   }
 #endif

@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(HopperWeights::kThreads, 1)
   const int down = (a.columns + Cut::kRows - 1) / Cut::kRows,
             across = (b.columns + Cut::kColumns - 1) / Cut::kColumns;
   const int count = experts * down * across, step = static_cast<int>(gridDim.x);
-  HopperStage stage;
+  BufferStage<Cut::kStages> stage;
   if (threadIdx.x >= Cut::kMultiplying) {
     give_registers<72>();
     const int thread = static_cast<int>(threadIdx.x) - Cut::kMultiplying;

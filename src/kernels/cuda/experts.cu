@@ -8,6 +8,7 @@
 #include "kernels/cuda/experts_path.h"
 #include "kernels/cuda/fp8.h"
 #include "kernels/cuda/register.h"
+#include "kernels/cuda/rows_e4m3.cuh"
 
 namespace hone::kernels::cuda {
 namespace {
@@ -76,11 +77,15 @@ Scratch scratch_of(const ExpertsArgs& a) {
   Scratch s{};
   s.activation = pieces.take(capacity * a.ffn * size);
   s.rows = pieces.take(capacity * a.x.cols * size);
-  s.x = pieces.take(a.fp8 ? fp8_copy_bytes(a.x) : 0);
-  s.weight =
-      pieces.take(a.fp8 && capacity > 0 ? std::max(fp8_weight_bytes(a.experts, a.parts(), a.ffn, a.x.cols),
-                                                   fp8_weight_bytes(a.experts, 1, a.x.cols, a.ffn))
-                                        : 0);
+  if (a.fp8 && capacity > 0) {  // of either path
+    const Fp8Order order = a.gated ? Fp8Order::kPairs : Fp8Order::kRows;
+    s.x = pieces.take(std::max(
+        {fp8_copy_bytes(a.x), fp8_rows_bytes(a.x.rows, a.x.cols, 1), fp8_rows_bytes(capacity, a.ffn, 1)}));
+    s.weight = pieces.take(std::max({fp8_weight_bytes(a.experts, a.parts(), a.ffn, a.x.cols),
+                                     fp8_weight_bytes(a.experts, 1, a.x.cols, a.ffn),
+                                     fp8_lines_bytes(a.experts, a.parts(), a.ffn, a.x.cols, order),
+                                     fp8_lines_bytes(a.experts, 1, a.x.cols, a.ffn, Fp8Order::kRows)}));
+  }
   s.bytes = pieces.bytes;
   return s;
 }
@@ -119,6 +124,30 @@ void experts_of(const ExpertsArgs& a, unsigned char* memory, Stream& queue) {
   activate.limit = a.limit;
   const WeightShape gate_up{a.parts(), a.ffn, hidden, a.gated}, down{1, hidden, a.ffn, false};
   const int experts = static_cast<int>(a.experts);
+  const RowProduct to_inner{a.offsets, experts, capacity, hidden, gate_up.lines()},
+      to_hidden{a.offsets, experts, capacity, a.ffn, hidden};
+  StoreRows<T> store{};
+  store.bias = a.has_down_bias ? static_cast<const T*>(a.down_bias) : nullptr;
+  store.out = rows;
+  store.columns = hidden;
+  store.vectors = hidden * Index{sizeof(T)} % 16 == 0 && is_aligned(store.bias);
+  const Matrix of_activation{activation, a.x.dtype, capacity, a.ffn, a.ffn};
+  if constexpr (sizeof(T) == 2)
+    if (hopper && a.fp8) {
+      void *coded = memory + scratch.x, *lines = memory + scratch.weight;
+      const Fp8Rows x = encode_fp8_rows(a.x, 1, coded, queue);
+      launch_row_e4m3<true>(
+          {x, a.permutation, static_cast<int>(a.top_k)},
+          encode_fp8_lines(a.gate_up.data, a.x.dtype, hidden, a.experts, a.parts(), a.ffn, hidden,
+                           a.gated ? Fp8Order::kPairs : Fp8Order::kRows, lines, queue),
+          to_inner, activate, card.multiprocessors, stream);
+      const Fp8Rows of_rows = encode_fp8_rows(of_activation, 1, coded, queue, a.offsets + a.experts);
+      launch_row_e4m3<false>({of_rows, nullptr, 1},
+                             encode_fp8_lines(a.down.data, a.x.dtype, a.ffn, a.experts, 1, hidden, a.ffn,
+                                              Fp8Order::kRows, lines, queue),
+                             to_hidden, store, card.multiprocessors, stream);
+      return launch_combine<T>(rows, a, a.weights, a.residual, a.y, false, stream);
+    }
   Matrix x = a.x;
   ExpertWeight weight = a.gate_up;
   if (a.fp8) {
@@ -127,22 +156,14 @@ void experts_of(const ExpertsArgs& a, unsigned char* memory, Stream& queue) {
     weight = encode_fp8_weight(a.gate_up, a.x.dtype, a.experts, a.parts(), a.ffn, hidden,
                                memory + scratch.weight, queue);
   }
-  product(std::true_type{}, x, weight, gate_up,
-          RowProduct{a.offsets, experts, capacity, hidden, gate_up.lines()}, activate);
-  StoreRows<T> store{};
-  store.bias = a.has_down_bias ? static_cast<const T*>(a.down_bias) : nullptr;
-  store.out = rows;
-  store.columns = hidden;
-  store.vectors = hidden * Index{sizeof(T)} % 16 == 0 && is_aligned(store.bias);
-  const Matrix of_activation{activation, a.x.dtype, capacity, a.ffn, a.ffn};
+  product(std::true_type{}, x, weight, gate_up, to_inner, activate);
   weight = a.down;
   if (a.fp8) {
     round_fp8(of_activation, of_activation, Fp8Blocks::kAlongRows, queue, a.offsets + a.experts);
     weight =
         encode_fp8_weight(a.down, a.x.dtype, a.experts, 1, hidden, a.ffn, memory + scratch.weight, queue);
   }
-  product(std::false_type{}, of_activation, weight, down,
-          RowProduct{a.offsets, experts, capacity, a.ffn, hidden}, store);
+  product(std::false_type{}, of_activation, weight, down, to_hidden, store);
   launch_combine<T>(rows, a, a.weights, a.residual, a.y, false, stream);
 }
 

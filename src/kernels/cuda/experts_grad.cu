@@ -10,6 +10,7 @@
 #include "kernels/cuda/experts_path.h"
 #include "kernels/cuda/fp8.h"
 #include "kernels/cuda/register.h"
+#include "kernels/cuda/rows_e4m3.cuh"
 
 namespace hone::kernels::cuda {
 namespace {
@@ -212,14 +213,21 @@ Scratch scratch_of(const ExpertsGradArgs& g) {
   s.dots = pieces.take(g.wants_dweights ? capacity * s.dot_groups * Index{sizeof(float)} : 0);
   s.rows = pieces.take(g.dx.given() ? capacity * f.x.cols * size : 0);
   const Matrix rows{nullptr, f.x.dtype, capacity, f.x.cols, f.x.cols};
-  s.of_tokens = pieces.take(f.fp8 && s.wants_rows ? fp8_copy_bytes(f.x) : 0);
-  s.of_rows = pieces.take(f.fp8 && (g.wants_ddown || g.wants_dgate_up) ? fp8_copy_bytes(rows) : 0);
-  s.of_dpre = pieces.take(f.fp8 && (g.wants_dgate_up || g.dx.given()) ? capacity * f.inner() * size : 0);
-  s.weight =
-      pieces.take(f.fp8 && s.wants_rows && capacity > 0
-                      ? std::max(fp8_weight_bytes(f.experts, 1, f.x.cols, f.ffn),
-                                 g.dx.given() ? fp8_weight_bytes(f.experts, f.parts(), f.ffn, f.x.cols) : 0)
-                      : 0);
+  if (f.fp8 && capacity > 0) {  // of either path
+    constexpr Fp8Order kColumns = Fp8Order::kColumns;
+    if (s.wants_rows)
+      s.of_tokens = pieces.take(std::max(fp8_copy_bytes(f.x), fp8_rows_bytes(f.x.rows, f.x.cols, 1)));
+    if (g.wants_ddown || g.wants_dgate_up) s.of_rows = pieces.take(fp8_copy_bytes(rows));
+    if (g.wants_dgate_up || g.dx.given())
+      s.of_dpre =
+          pieces.take(std::max(capacity * f.inner() * size, fp8_rows_bytes(capacity, f.inner(), f.parts())));
+    std::int64_t weight = std::max(fp8_weight_bytes(f.experts, 1, f.x.cols, f.ffn),
+                                   fp8_lines_bytes(f.experts, 1, f.x.cols, f.ffn, kColumns));
+    if (g.dx.given())
+      weight = std::max({weight, fp8_weight_bytes(f.experts, f.parts(), f.ffn, f.x.cols),
+                         fp8_lines_bytes(f.experts, f.parts(), f.ffn, f.x.cols, kColumns)});
+    if (s.wants_rows) s.weight = pieces.take(weight);
+  }
   s.bytes = pieces.bytes;
   return s;
 }
@@ -257,6 +265,22 @@ void experts_grad_of(const ExpertsGradArgs& g, unsigned char* memory, Stream& qu
                                                  card.multiprocessors, stream);
     launch_row_product<T, false>(x, index, top_k, weight, shape, p, finish, stream);
   };
+  // Of operands in FP8, by the tensor cores for it: rows as above, whose columns are `parts` of equally many,
+  // by the transpose of weights (parts, of_rows, columns); false where they do not take it.
+  const auto product_e4m3 = [&](auto gathered, const Matrix& x, Index parts, void* coded,
+                                const ExpertWeight& weight, Index of_rows, Index columns, const RowProduct& p,
+                                const auto& finish) {
+    constexpr bool kGather = decltype(gathered)::value;
+    if constexpr (sizeof(T) == 2) {
+      if (!hopper || !f.fp8) return false;
+      const Fp8Rows rows = encode_fp8_rows(x, parts, coded, queue, kGather ? nullptr : f.offsets + f.experts);
+      const Fp8Lines lines = encode_fp8_lines(weight.data, f.x.dtype, columns, f.experts, parts, of_rows,
+                                              columns, Fp8Order::kColumns, memory + scratch.weight, queue);
+      launch_row_e4m3<kGather>({rows, kGather ? f.permutation : nullptr, top_k}, lines, p, finish,
+                               card.multiprocessors, stream);
+    }
+    return sizeof(T) == 2;
+  };
   Matrix dy = g.dy;
   if (g.dy.dtype != f.x.dtype && scratch.wants_rows) {
     dy = {memory + scratch.dy, f.x.dtype, f.x.rows, hidden, hidden};
@@ -284,17 +308,19 @@ void experts_grad_of(const ExpertsGradArgs& g, unsigned char* memory, Stream& qu
     grad.kind = f.activation;
     grad.alpha = f.alpha;
     grad.limit = f.limit;
-    const WeightShape down{1, hidden, f.ffn, false};
-    Matrix rows = dy;
-    ExpertWeight weight = f.down;
-    if (f.fp8) {
-      rows = fp8_copy_at(dy, memory + scratch.of_tokens);
-      round_fp8(dy, rows, Fp8Blocks::kAlongRows, queue);
-      weight =
-          encode_fp8_weight(f.down, f.x.dtype, f.experts, 1, hidden, f.ffn, memory + scratch.weight, queue);
+    const RowProduct to_ffn{f.offsets, experts, capacity, hidden, f.ffn};
+    if (!product_e4m3(std::true_type{}, dy, 1, memory + scratch.of_tokens, f.down, hidden, f.ffn, to_ffn,
+                      grad)) {
+      Matrix rows = dy;
+      ExpertWeight weight = f.down;
+      if (f.fp8) {
+        rows = fp8_copy_at(dy, memory + scratch.of_tokens);
+        round_fp8(dy, rows, Fp8Blocks::kAlongRows, queue);
+        weight =
+            encode_fp8_weight(f.down, f.x.dtype, f.experts, 1, hidden, f.ffn, memory + scratch.weight, queue);
+      }
+      product(std::true_type{}, rows, weight, WeightShape{1, hidden, f.ffn, false}, to_ffn, grad);
     }
-    product(std::true_type{}, rows, weight, down, RowProduct{f.offsets, experts, capacity, hidden, f.ffn},
-            grad);
     if (g.wants_dweights) dweights_of<T>(g, dots, scratch.dot_groups, stream);
   }
   // An expert's rows of a matrix of tokens: gathered as they are multiplied, or rounded down their columns
@@ -338,19 +364,22 @@ void experts_grad_of(const ExpertsGradArgs& g, unsigned char* memory, Stream& qu
   store.out = reinterpret_cast<T*>(memory + scratch.rows);
   store.columns = hidden;
   store.vectors = hidden * Index{sizeof(T)} % 16 == 0;
-  const WeightShape gate_up{f.parts(), f.ffn, hidden, false};
-  ExpertWeight weight = f.gate_up;
-  if (f.fp8) {  // gate and up apart: their columns as rows
-    const auto part_rows = [&](void* data) {
-      return Matrix{data, f.x.dtype, capacity * f.parts(), f.ffn, f.ffn};
-    };
-    round_fp8(part_rows(dpre), part_rows(dpre_operand.data), Fp8Blocks::kAlongRows, queue,
-              f.offsets + f.experts, static_cast<int>(f.parts()));
-    weight = encode_fp8_weight(f.gate_up, f.x.dtype, f.experts, f.parts(), f.ffn, hidden,
-                               memory + scratch.weight, queue);
+  const RowProduct to_hidden{f.offsets, experts, capacity, f.inner(), hidden};
+  if (!product_e4m3(std::false_type{}, of_dpre, f.parts(), memory + scratch.of_dpre, f.gate_up, f.ffn, hidden,
+                    to_hidden, store)) {
+    ExpertWeight weight = f.gate_up;
+    if (f.fp8) {  // gate and up apart: their columns as rows
+      const auto part_rows = [&](void* data) {
+        return Matrix{data, f.x.dtype, capacity * f.parts(), f.ffn, f.ffn};
+      };
+      round_fp8(part_rows(dpre), part_rows(dpre_operand.data), Fp8Blocks::kAlongRows, queue,
+                f.offsets + f.experts, static_cast<int>(f.parts()));
+      weight = encode_fp8_weight(f.gate_up, f.x.dtype, f.experts, f.parts(), f.ffn, hidden,
+                                 memory + scratch.weight, queue);
+    }
+    product(std::false_type{}, dpre_operand, weight, WeightShape{f.parts(), f.ffn, hidden, false}, to_hidden,
+            store);
   }
-  product(std::false_type{}, dpre_operand, weight, gate_up,
-          RowProduct{f.offsets, experts, capacity, f.inner(), hidden}, store);
   launch_combine<T>(store.out, f, nullptr, Matrix{}, g.dx, g.accumulate_dx, stream);
 }
 

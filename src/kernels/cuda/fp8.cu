@@ -1,6 +1,6 @@
-// Operands in blocks of FP8: rounded numbers in their own type, which holds them exactly, and weights of
-// experts as bytes. A block of threads has a tile of 128 x 128: 16 threads a row of it, 8 numbers each, 16
-// rows at a time.
+// Operands in blocks of FP8: rounded numbers in their own type, which holds them exactly, weights of experts
+// as bytes, and both operands as the bytes that tensor cores take. A block of threads has a tile of 128 x
+// 128: 16 threads a row of it, 8 numbers each, 16 rows at a time.
 #include "kernels/cuda/fp8.h"
 
 #include "kernels/cuda/experts.cuh"
@@ -59,6 +59,13 @@ __device__ __forceinline__ std::uint32_t largest_of_block(std::uint32_t most) {
 #pragma unroll
   for (int i = 0; i < kRowsAtOnce; ++i) most = larger(most, of_rows[i]);
   return most;
+}
+
+/// Eight codes, the first in the lowest byte.
+__device__ __forceinline__ void put_codes(const float (&v)[kPack], const Scale& scale, unsigned (&words)[2]) {
+  words[0] = words[1] = 0;
+#pragma unroll
+  for (int i = 0; i < kPack; ++i) words[i / 4] |= code_of(v[i], scale) << i % 4 * 8;
 }
 
 /// A tile: its rows first … end - 1, and where row i of it is read.
@@ -165,9 +172,8 @@ __global__ void encode_fp8_squares(const T* from, Index rows, Index cols, std::u
   if (threadIdx.x == 0)
     scales[static_cast<Index>(blockIdx.y) * gridDim.x + blockIdx.x] = __uint_as_float(scale.scale);
   each([&](Index at, float(&v)[kPack]) {
-    unsigned words[2] = {};
-#pragma unroll
-    for (int i = 0; i < kPack; ++i) words[i / 4] |= code_of(v[i], scale) << i % 4 * 8;
+    unsigned words[2];
+    put_codes(v, scale, words);
     if (n >= kPack && cols % kPack == 0) {
       *reinterpret_cast<uint2*>(codes + at) = make_uint2(words[0], words[1]);
       return;
@@ -176,6 +182,101 @@ __global__ void encode_fp8_squares(const T* from, Index rows, Index cols, std::u
     for (int i = 0; i < kPack; ++i)
       if (i < n) codes[at + i] = static_cast<std::uint8_t>(words[i / 4] >> i % 4 * 8);
   });
+}
+
+/// Blocks: x a block of k (those of a part, then the next part's), y a tile's rows. of_part: columns.
+template <typename T>
+__global__ void encode_fp8_row_blocks(Rows<const T> from, Index rows, Index of_part, int blocks_of_part,
+                                      const std::int32_t* rows_there, Index scale_stride, std::uint8_t* codes,
+                                      float* scales, bool vectors) {
+  if (rows_there != nullptr) rows = *rows_there;
+  const int part = static_cast<int>(blockIdx.x) / blocks_of_part;
+  const Index in_part =
+      (static_cast<int>(blockIdx.x) % blocks_of_part * kSide) + threadIdx.x % kRowThreads * kPack;
+  const Index n = of_part - in_part, depth = static_cast<Index>(gridDim.x) * kSide;
+  for (int turn = 0; turn < kTurns; ++turn) {
+    const Index row = static_cast<Index>(blockIdx.y) * kSide + threadIdx.x / kRowThreads + turn * kRowsAtOnce;
+    float v[kPack] = {};
+    if (row < rows && n > 0) load(from.at(row, part * of_part + in_part), n, vectors, v);
+    const Scale scale = fp8_scale(largest_of_row(largest_of(v)));
+    if (row >= rows) continue;
+    unsigned words[2];
+    put_codes(v, scale, words);
+    *reinterpret_cast<uint2*>(codes + row * depth + static_cast<Index>(blockIdx.x) * kSide +
+                              threadIdx.x % kRowThreads * kPack) = make_uint2(words[0], words[1]);
+    if (threadIdx.x % kRowThreads == 0)
+      scales[blockIdx.x * scale_stride + row] = __uint_as_float(scale.scale);
+  }
+}
+
+/// Where the codes of a square go: as Fp8Lines.
+struct LinesTo {
+  std::uint8_t* codes;
+  Index lines, depth;
+  int parts;
+};
+
+/// A thread has four rows that follow one another, twice, and eight columns, of which it makes words along
+/// either. Blocks: x a tile's columns, y its rows, counted over matrices * parts of `rows` rows.
+template <Fp8Order kOrder, typename T>
+__global__ void encode_fp8_line_squares(Rows<const T> from, Index rows, Index cols, LinesTo to, float* scales,
+                                        bool vectors) {
+  const Index tiles = ceil_div(rows, kSide), of_all = blockIdx.y / tiles, tile = blockIdx.y % tiles;
+  const Index matrix = of_all / to.parts, part = of_all % to.parts;
+  const int first_row = static_cast<int>(threadIdx.x) / kRowThreads * 4,
+            in_tile = static_cast<int>(threadIdx.x) % kRowThreads * kPack;
+  const Index col = static_cast<Index>(blockIdx.x) * kSide + in_tile, n = cols - col;
+  const auto at = [&](int half, int i) { return tile * kSide + half * (kSide / 2) + first_row + i; };
+  const auto load_row = [&](Index row, float(&v)[kPack]) {
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) v[i] = 0;
+    if (row < rows && n > 0) load(from.at(of_all * rows + row, col), n, vectors, v);
+  };
+  float v[kPack];
+  std::uint32_t most = 0;
+  for (int i = 0; i < 8; ++i) {
+    load_row(at(i / 4, i % 4), v);
+    most = larger(most, largest_of(v));
+  }
+  const Scale scale = fp8_scale(largest_of_block(most));
+  if (threadIdx.x == 0)
+    scales[static_cast<Index>(blockIdx.y) * gridDim.x + blockIdx.x] = __uint_as_float(scale.scale);
+  std::uint8_t* codes = to.codes + matrix * to.lines * to.depth;
+  if constexpr (kOrder == Fp8Order::kColumns) {
+    constexpr int kStride = kSide + 4;  // bytes
+    HONE_SHARED(unsigned, columns, [kSide * kStride / 4]);
+    for (int half = 0; half < 2; ++half) {
+      unsigned down[kPack] = {};
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        load_row(at(half, i), v);
+#pragma unroll
+        for (int c = 0; c < kPack; ++c) down[c] |= code_of(v[c], scale) << i * 8;
+      }
+#pragma unroll
+      for (int c = 0; c < kPack; ++c)
+        columns[(in_tile + c) * (kStride / 4) + (half * (kSide / 2) + first_row) / 4] = down[c];
+    }
+    __syncthreads();
+    const int word = static_cast<int>(threadIdx.x) % 32;
+    std::uint8_t* block = codes + (part * tiles + tile) * kSide;
+    for (int c = static_cast<int>(threadIdx.x) / 32; c < kSide; c += kThreads / 32) {
+      const Index line = static_cast<Index>(blockIdx.x) * kSide + c;
+      if (line >= to.lines) return;
+      *reinterpret_cast<unsigned*>(block + line * to.depth + word * 4) = columns[c * (kStride / 4) + word];
+    }
+  } else {
+    constexpr bool kPairs = kOrder == Fp8Order::kPairs;
+    for (int i = 0; i < 8; ++i) {
+      const Index row = at(i / 4, i % 4);
+      const Index line = kPairs ? row / 16 * 32 + part * 16 + row % 16 : part * rows + row;
+      if (kPairs ? line >= to.lines : row >= rows) return;
+      load_row(row, v);
+      unsigned words[2];
+      put_codes(v, scale, words);
+      *reinterpret_cast<uint2*>(codes + line * to.depth + col) = make_uint2(words[0], words[1]);
+    }
+  }
 }
 
 Index copy_stride(const Matrix& m) {
@@ -257,6 +358,82 @@ ExpertWeight encode_fp8_weight(const ExpertWeight& weight, DType dtype, std::int
     const bool vectors = is_aligned(weight.data) && k * Index{sizeof(T)} % 16 == 0;
     HONE_LAUNCH((encode_fp8_squares<T>), grid, kThreads, 0, cuda_stream(stream),
                 static_cast<const T*>(weight.data), rows, k, codes, scales, vectors);
+  });
+  return encoded;
+}
+
+// --- As bytes, for the tensor cores
+
+namespace {
+
+Index blocks_of(Index cols) {
+  return ceil_div(cols, kSide);
+}
+/// Lines and depth of matrices in an order.
+std::pair<Index, Index> lines_of(Index parts, Index rows, Index cols, Fp8Order order) {
+  if (order == Fp8Order::kColumns) return {cols, parts * blocks_of(rows) * kSide};
+  return {order == Fp8Order::kPairs ? ceil_div(rows, 16) * 32 : parts * rows, blocks_of(cols) * kSide};
+}
+
+}  // namespace
+
+std::int64_t fp8_rows_bytes(std::int64_t rows, std::int64_t cols, std::int64_t parts) {
+  const Index blocks = parts * blocks_of(cols / parts);
+  return up_to_256(rows * blocks * kSide) + up_to_256(rows * blocks * Index{sizeof(float)});
+}
+
+Fp8Rows encode_fp8_rows(const Matrix& from, std::int64_t parts, void* memory, Stream& stream,
+                        const std::int32_t* rows_there) {
+  const Index of_part = from.cols / parts, blocks = parts * blocks_of(of_part);
+  auto* codes = static_cast<std::uint8_t*>(memory);
+  auto* scales = reinterpret_cast<float*>(codes + up_to_256(from.rows * blocks * kSide));
+  const Fp8Rows encoded{codes, scales, from.rows, blocks * kSide};
+  if (from.rows == 0 || blocks == 0) return encoded;
+  const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(ceil_div(from.rows, kSide)));
+  with_dtype(from.dtype, [&](auto type) {
+    using T = TypeOf<decltype(type)>;
+    const bool vectors = has_vectors(from) && of_part * Index{sizeof(T)} % 16 == 0;
+    HONE_LAUNCH((encode_fp8_row_blocks<T>), grid, kThreads, 0, cuda_stream(stream), rows_of<const T>(from),
+                from.rows, of_part, static_cast<int>(blocks_of(of_part)), rows_there, from.rows, codes,
+                scales, vectors);
+  });
+  return encoded;
+}
+
+std::int64_t fp8_lines_bytes(std::int64_t matrices, std::int64_t parts, std::int64_t rows, std::int64_t cols,
+                             Fp8Order order) {
+  const auto [lines, depth] = lines_of(parts, rows, cols, order);
+  return up_to_256(matrices * lines * depth) +
+         up_to_256(matrices * parts * blocks_of(rows) * blocks_of(cols) * Index{sizeof(float)});
+}
+
+Fp8Lines encode_fp8_lines(const void* weight, DType dtype, std::int64_t stride, std::int64_t matrices,
+                          std::int64_t parts, std::int64_t rows, std::int64_t cols, Fp8Order order,
+                          void* memory, Stream& stream) {
+  const auto [lines, depth] = lines_of(parts, rows, cols, order);
+  const Index down = blocks_of(rows), across = blocks_of(cols);
+  auto* codes = static_cast<std::uint8_t*>(memory);
+  auto* scales = reinterpret_cast<float*>(codes + up_to_256(matrices * lines * depth));
+  Fp8Lines encoded{codes, scales, lines, depth, order, parts * down * across, across, 1, down * across};
+  if (order == Fp8Order::kColumns) encoded.of_line = 1, encoded.of_block = across;
+  if (matrices == 0 || rows == 0 || cols == 0) return encoded;
+  const dim3 grid(static_cast<unsigned>(across), static_cast<unsigned>(matrices * parts * down));
+  with_dtype(dtype, [&](auto type) {
+    using T = TypeOf<decltype(type)>;
+    const bool vectors = is_aligned(weight) && stride * Index{sizeof(T)} % 16 == 0;
+    const auto go = [&](auto kind) {
+      HONE_LAUNCH((encode_fp8_line_squares<decltype(kind)::value, T>), grid, kThreads, 0, cuda_stream(stream),
+                  Rows<const T>{static_cast<const T*>(weight), stride}, rows, cols,
+                  LinesTo{codes, lines, depth, static_cast<int>(parts)}, scales, vectors);
+    };
+    switch (order) {
+      case Fp8Order::kRows:
+        return go(std::integral_constant<Fp8Order, Fp8Order::kRows>{});
+      case Fp8Order::kPairs:
+        return go(std::integral_constant<Fp8Order, Fp8Order::kPairs>{});
+      case Fp8Order::kColumns:
+        return go(std::integral_constant<Fp8Order, Fp8Order::kColumns>{});
+    }
   });
   return encoded;
 }

@@ -1,12 +1,15 @@
-// Dense products: large ones by cuBLASLt where there is one, the others by our own tiles. Few tiles with a
-// long k are cut along k: each part's sums go to scratch memory, and are added in the order of k.
+// Dense products: rows by a weight, both rounded to FP8, by the tensor cores for it where there are such
+// (rows_e4m3.cuh); of others large ones by cuBLASLt where there is one, the rest by our own tiles. Few tiles
+// with a long k are cut along k: each part's sums go to scratch memory, and are added in the order of k.
 #include "kernels/cuda/matmul.h"
 
 #include <algorithm>
 
 #include "kernels/cuda/cublaslt.h"
+#include "kernels/cuda/experts_path.h"
 #include "kernels/cuda/fp8.h"
 #include "kernels/cuda/gemm.cuh"
+#include "kernels/cuda/rows_e4m3.cuh"
 
 namespace hone::kernels::cuda {
 namespace {
@@ -86,6 +89,34 @@ void with_layout(const MatmulArgs& a, const ProductCut& cut, const Output& out, 
     a.transpose_b ? go(No{}, Yes{}) : go(No{}, No{});
 }
 
+/// Of a product by tiles of experts' rows: what is stored.
+struct PutRows {
+  Output out;
+  [[maybe_unused]] __device__ __forceinline__ auto of(const ExpertRows& rows, Index first_column) const {
+    return [*this, rows, first_column](int r, int c, float(&v)[kPack]) {
+      if (rows.first + r < rows.end) out.put_at(rows.first + r, first_column + c, v);
+    };
+  }
+};
+Fp8Order order_of(const MatmulArgs& a) {
+  return a.transpose_b ? Fp8Order::kRows : Fp8Order::kColumns;
+}
+/// The coded operands of e4m3_refusal's products.
+std::int64_t coded_bytes(const MatmulArgs& a) {
+  if (*e4m3_refusal(a) != '\0') return 0;
+  return fp8_rows_bytes(a.a.rows, a.a.cols, 1) + fp8_lines_bytes(1, 1, a.b.rows, a.b.cols, order_of(a));
+}
+/// Rows by one weight, both coded.
+void multiply_coded(const MatmulArgs& a, const Output& out, int multiprocessors, Stream& stream,
+                    void* scratch) {
+  auto* lines_at = static_cast<unsigned char*>(scratch) + fp8_rows_bytes(a.a.rows, a.a.cols, 1);
+  const Fp8Rows rows = encode_fp8_rows(a.a, 1, scratch, stream);
+  const Fp8Lines lines = encode_fp8_lines(a.b.data, a.b.dtype, a.b.stride, 1, 1, a.b.rows, a.b.cols,
+                                          order_of(a), lines_at, stream);
+  launch_row_e4m3<false>({rows, nullptr, 1}, lines, RowProduct{nullptr, 1, a.c.rows, depth_of(a), a.c.cols},
+                         PutRows{out}, multiprocessors, cuda_stream(stream));
+}
+
 /// The bytes of the rounded copies of operands; the product's own scratch memory follows.
 std::int64_t rounded_bytes(const MatmulArgs& a) {
   return (a.round_a != Rounding::kNone ? fp8_copy_bytes(a.a) : 0) +
@@ -115,17 +146,21 @@ std::int64_t scratch_bytes_of(const MatmulArgs& a) {
   const ProductCut cut = cut_of(a);
   const std::int64_t own =
       cut.parts > 1 ? cut.parts * cut.m * cut.n * static_cast<std::int64_t>(sizeof(float)) : 0;
-  return rounded_bytes(a) + std::max(own, is_for_vendor(a) ? kVendorScratchBytes : 0);
+  const std::int64_t plain = rounded_bytes(a) + std::max(own, is_for_vendor(a) ? kVendorScratchBytes : 0);
+  return std::max(plain, coded_bytes(a));  // of either path
 }
 
 void matmul(const MatmulArgs& a, Stream& stream, void* scratch) {
   const ProductCut cut = cut_of(a);
   if (cut.m == 0 || cut.n == 0) return;
+  Output out{either(a.c), {}, either(a.residual), cut.m, cut.n, a.accumulate};
+  if (a.has_bias) out.bias = either({const_cast<void*>(a.bias), a.a.dtype, 1, cut.n, 0});
+  const device::CudaCard& card = device::card_of(stream);
+  if (*e4m3_refusal(a) == '\0' && why_not_hopper(card).empty())
+    return multiply_coded(a, out, card.multiprocessors, stream, scratch);
   if (const std::int64_t bytes = rounded_bytes(a); bytes > 0)
     return matmul(with_rounded(a, stream, scratch), stream, static_cast<unsigned char*>(scratch) + bytes);
   if (is_for_vendor(a) && vendor_matmul(a, stream, scratch)) return;
-  Output out{either(a.c), {}, either(a.residual), cut.m, cut.n, a.accumulate};
-  if (a.has_bias) out.bias = either({const_cast<void*>(a.bias), a.a.dtype, 1, cut.n, 0});
   auto* partial = static_cast<float*>(scratch);
   const cudaStream_t queue = cuda_stream(stream);
   check_row_dtype(a.a.dtype);

@@ -1,4 +1,4 @@
-// Tensors of bf16 as TMA reads them.
+// Tensors of bf16 and of bytes as TMA reads them.
 #pragma once
 
 #include <cuda.h>
@@ -17,5 +17,8 @@ std::string why_no_tensor_maps();
 /// kernels' callers have looked (Error(kInternal) otherwise).
 CUtensorMap tensor_map(const void* data, std::span<const std::uint64_t> dims,
                        std::span<const std::uint64_t> strides, std::span<const std::uint32_t> box);
+/// Of bytes, 128 a row of a box.
+CUtensorMap byte_map(const void* data, std::span<const std::uint64_t> dims,
+                     std::span<const std::uint64_t> strides, std::span<const std::uint32_t> box);
 
 }  // namespace hone::kernels::cuda
