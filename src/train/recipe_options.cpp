@@ -338,8 +338,10 @@ void add_run_options(std::vector<Option>& options) {
                      "rounded to e4m3 in blocks (128 numbers along the sum, weights 128 x 128; power-of-two "
                      "scales), as DeepSeek-V3 "
                      "and Transformer Engine's Float8BlockScaling have it; not the embedding, head, router "
-                     "and norms. Computes what "
-                     "FP8 units do, so far on those of bf16: neither faster nor smaller",
+                     "and norms. On compute "
+                     "capability 9.0 the tensor cores for e4m3 multiply, but for experts' weights' gradients; "
+                     "elsewhere those numbers are "
+                     "multiplied as bf16, which is slower than without",
                      [](Recipe& r, const RecipeValue& v) { r.fp8 = v.word({"none", "block"}) == 1; },
                      [](const Recipe& r) { return std::string(r.fp8 ? "block" : "none"); }});
   options.push_back(

@@ -453,11 +453,11 @@ class BenchDry : public Reports {
 
 TEST_F(BenchDry, SaysWhereTheTimeWouldGo) {
   const auto row = dry();
-  expect_keys(
-      row,
-      {"modelled", "card",     "model_type", "parameters", "dtype",          "batch",    "seq",
-       "fwd_ms",   "bwd_ms",   "opt_ms",     "step_ms",    "tok_s",          "least_ms", "speed_of_light",
-       "gap_ms",   "launches", "peak_gib",   "memory_gib", "counts_scratch", "slots",    "paths"});
+  expect_keys(row, {"modelled", "card",     "model_type", "parameters", "dtype",
+                    "fp8",      "batch",    "seq",        "fwd_ms",     "bwd_ms",
+                    "opt_ms",   "step_ms",  "tok_s",      "least_ms",   "speed_of_light",
+                    "gap_ms",   "launches", "peak_gib",   "memory_gib", "counts_scratch",
+                    "slots",    "paths"});
   EXPECT_EQ(row["modelled"], true);
   EXPECT_EQ(row["card"]["name"], "H200");
   const auto number = [](const Json& of, const std::string& key) { return of.at(key).get<double>(); };
@@ -514,6 +514,10 @@ TEST_F(BenchDry, FollowsWhatIsAskedFor) {
   EXPECT_NEAR(number(ready, "bwd_ms"), number(plain, "bwd_ms"), 0.01 * number(plain, "bwd_ms"));
   EXPECT_GE(number(ready, "opt_ms"), number(plain, "opt_ms")) << "the same updates, wherever they are made";
   EXPECT_GT(number(dry({"--batch", "64"}), "tok_s"), 10 * number(plain, "tok_s")) << "launches are shared";
+  const auto in_fp8 = dry({"--fp8"});
+  EXPECT_EQ(in_fp8["fp8"], true);
+  EXPECT_GT(number(in_fp8, "launches"), number(plain, "launches")) << "operands are coded";
+  EXPECT_LE(number(in_fp8, "least_ms"), number(plain, "least_ms"));
 }
 
 TEST_F(BenchDry, RefusesWhatItDoesNotKnow) {

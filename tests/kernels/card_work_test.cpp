@@ -149,6 +149,53 @@ TEST(CardWork, CountsTheTilesOfEachExpert) {
   EXPECT_EQ(card_work(narrow, by_wgmma)[0].path->name, "mma.sync tiles 128 x 128");
 }
 
+TEST(CardWork, OfOperandsInFp8IsByItsTensorCoresWhereThereAreSome) {
+  const CardTarget h200{.card = find_card("H200")}, a100{.card = find_card("A100")};
+  ExpertsArgs a = experts(130, 4, 4);
+  a.fp8 = true;
+  const Work work = card_work(a, h200);
+  ASSERT_EQ(work.size(), 7u) << "both operands of two products are coded";
+  EXPECT_EQ(work[2].path->name, "wgmma e4m3 128 x 128");
+  EXPECT_EQ(work[2].dtype, DType::kF8E4M3);
+  EXPECT_DOUBLE_EQ(work[2].flops, 2.0 * 4 * 130 * 2048 * 1536);
+  // Tiles of up to 128 rows: 130 are two of 80, by 12 of 128 lines, of four experts.
+  EXPECT_DOUBLE_EQ(work[2].done, 2.0 * 132 * 80 * 128 * (2048 + 256));
+  EXPECT_DOUBLE_EQ(work[0].bytes, 130 * 2048 * 3) << "read in bf16, written in a byte";
+  EXPECT_EQ(card_work(a, a100)[2].path->name, "mma.sync tiles 128 x 128");
+  // gate's and up's columns, 760 each, are blocks of 128 by themselves: 12 of them
+  ExpertsGradArgs g{};
+  g.forward = experts(128, 1, 1);
+  g.forward.ffn = 760;
+  g.forward.fp8 = true;
+  g.dy = g.dx = matrix(128, 2048);
+  double of_dx = 0;
+  for (const Launch& launch : card_work(g, h200))
+    of_dx += launch.flops == 2.0 * 128 * 1520 * 2048 ? launch.done : 0;
+  EXPECT_DOUBLE_EQ(of_dx, 2.0 * 132 * 128 * 128 * (12 * 128 + 256));
+  // a linear layer's: forward, dx and the weight's gradient
+  MatmulArgs forward = product(4096, 5120, 2048), dx = product(4096, 2048, 5120),
+             dw = product(5120, 2048, 4096);
+  forward.round_a = dx.round_a = dw.round_a = dw.round_b = Rounding::kFp8AlongK;
+  forward.round_b = dx.round_b = Rounding::kFp8Squares;
+  dx.transpose_b = dw.transpose_b = false;
+  dx.b = matrix(5120, 2048);
+  dw.transpose_a = true;
+  dw.a = matrix(4096, 5120);
+  dw.b = matrix(4096, 2048);
+  const auto seconds = [&](const MatmulArgs& product, const CardTarget& target) {
+    double sum = 0;
+    for (const Launch& launch : card_work(product, target)) sum += seconds_of(launch, target.card);
+    return sum;
+  };
+  for (MatmulArgs* product : {&forward, &dx, &dw}) {
+    EXPECT_EQ(card_work(*product, h200).size(), 3u);
+    EXPECT_EQ(card_work(*product, h200).back().path->name, "wgmma e4m3 128 x 128");
+    EXPECT_EQ(card_work(*product, a100).back().path->name, "cuBLASLt");
+    const CardTarget portable{.card = find_card("H200"), .no_wgmma = "asked for"};
+    EXPECT_LT(seconds(*product, h200), seconds(*product, portable));
+  }
+}
+
 TEST(CardWork, KnowsThatABf16GradientOfTheHeadMakesLogitsTwice) {
   LinearCrossEntropyArgs a{};
   a.head.hidden = matrix(4096, 2048);

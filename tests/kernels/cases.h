@@ -18,8 +18,8 @@ struct Case {
 };
 
 /// How far such a product may be off, as tolerances are: sums of 128 keep 14 bits (kernels/cuda/wgmma.cuh).
-/// Each of an instruction's 33 terms and its sum lose up to 2^-13 of the largest term, four times, by
-/// themselves: sqrt(4 * 34 / 3) * 2^-13, of a term that a sum of many is some times as large as.
+/// By that model sums of normal numbers are off by 2^-12.9 in the norm, with outliers by less, of positive
+/// ones by 2^-10.6: all that is cut off has one sign. Longer sums are off by as much: they add up in f32.
 inline constexpr double kE4m3Sums = 0x1p-10;
 /// And of what was rounded to e4m3 from numbers that are off by so much: they are bf16, of which one in 16
 /// has e4m3's next number on its other side, so that where one in four of them is another, one in 64 moves by

@@ -39,12 +39,13 @@ inline const char* vendor_refusal(const MatmulArgs& a) {
 }
 
 /// Why tensor cores for e4m3 (rows_e4m3.cuh, on compute capability 9.0) do not take a dense product; "" where
-/// they do: rows by a linear layer's weight, as it is or transposed.
+/// they do: a linear layer's, of rows by its weight, as it is or transposed, and of its weight's gradient.
 inline const char* e4m3_refusal(const MatmulArgs& a) {
-  if (a.round_a != Rounding::kFp8AlongK || a.round_b != Rounding::kFp8Squares)
-    return "its operands are not rounded to FP8 as rows and a weight";
+  const bool of_rows = !a.transpose_a && a.round_b == Rounding::kFp8Squares,
+             of_columns = a.transpose_a && !a.transpose_b && a.round_b == Rounding::kFp8AlongK;
+  if (a.round_a != Rounding::kFp8AlongK || (!of_rows && !of_columns))
+    return "its operands are not rounded to FP8 as a linear layer's";
   if (a.a.dtype != DType::kBF16) return "the operands are not bf16";
-  if (a.transpose_a) return "its rows do not lie along k";
   if (a.c.rows == 0 || a.c.cols == 0 || depth_of(a) == 0) return "the product is empty";
   return "";
 }

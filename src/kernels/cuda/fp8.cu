@@ -209,6 +209,69 @@ __global__ void encode_fp8_row_blocks(Rows<const T> from, Index rows, Index of_p
   }
 }
 
+// Codes of a tile by its columns, four rows a word; a column's words are 33 apart, so that threads that write
+// a column each and those that read one do not wait for a bank too long.
+constexpr int kColumnWords = kSide / 4 + 1;
+
+/// Writes the columns from first on, of which there are `lines`, each to its line's 128 bytes.
+__device__ __forceinline__ void put_columns(const unsigned* columns, std::uint8_t* to, Index depth,
+                                            Index first, Index lines) {
+  const int word = static_cast<int>(threadIdx.x) % 32;
+  for (int c = static_cast<int>(threadIdx.x) / 32; c < kSide; c += kThreads / 32) {
+    if (first + c >= lines) return;
+    *reinterpret_cast<unsigned*>(to + (first + c) * depth + word * 4) = columns[c * kColumnWords + word];
+  }
+}
+
+/// Of columns as lines of depth bytes, in blocks of 128 rows. Blocks: x a tile's columns, y its rows.
+template <typename T>
+__global__ void encode_fp8_column_blocks(Rows<const T> from, Index rows, Index cols, std::uint8_t* codes,
+                                         float* scales, bool vectors) {
+  HONE_SHARED(std::uint32_t, of_columns, [kRowsAtOnce][kSide]);
+  HONE_SHARED(unsigned, columns, [kSide * kColumnWords]);
+  const int group = static_cast<int>(threadIdx.x) / kRowThreads,
+            in_tile = static_cast<int>(threadIdx.x) % kRowThreads * kPack;
+  const Index first = static_cast<Index>(blockIdx.x) * kSide, n = cols - first - in_tile;
+  const auto load_row = [&](int half, int i, float(&v)[kPack]) {
+    const Index row = static_cast<Index>(blockIdx.y) * kSide + half * (kSide / 2) + group * 4 + i;
+#pragma unroll
+    for (int c = 0; c < kPack; ++c) v[c] = 0;
+    if (row < rows && n > 0) load(from.at(row, first + in_tile), n, vectors, v);
+  };
+  float v[kPack];
+  std::uint32_t most[kPack] = {};
+  for (int i = 0; i < 8; ++i) {
+    load_row(i / 4, i % 4, v);
+#pragma unroll
+    for (int c = 0; c < kPack; ++c) most[c] = larger(most[c], fp8_magnitude(__float_as_uint(v[c])));
+  }
+#pragma unroll
+  for (int c = 0; c < kPack; ++c) of_columns[group][in_tile + c] = most[c];
+  __syncthreads();
+  Scale scale[kPack];
+#pragma unroll
+  for (int c = 0; c < kPack; ++c) {
+    for (int row = 0; row < kRowsAtOnce; ++row) most[c] = larger(most[c], of_columns[row][in_tile + c]);
+    scale[c] = fp8_scale(most[c]);
+    if (group == 0 && c < n)
+      scales[blockIdx.y * cols + first + in_tile + c] = __uint_as_float(scale[c].scale);
+  }
+  for (int half = 0; half < 2; ++half) {
+    unsigned down[kPack] = {};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      load_row(half, i, v);
+#pragma unroll
+      for (int c = 0; c < kPack; ++c) down[c] |= code_of(v[c], scale[c]) << i * 8;
+    }
+#pragma unroll
+    for (int c = 0; c < kPack; ++c)
+      columns[(in_tile + c) * kColumnWords + half * (kSide / 8) + group] = down[c];
+  }
+  __syncthreads();
+  put_columns(columns, codes + blockIdx.y * kSide, static_cast<Index>(gridDim.y) * kSide, first, cols);
+}
+
 /// Where the codes of a square go: as Fp8Lines.
 struct LinesTo {
   std::uint8_t* codes;
@@ -243,8 +306,7 @@ __global__ void encode_fp8_line_squares(Rows<const T> from, Index rows, Index co
     scales[static_cast<Index>(blockIdx.y) * gridDim.x + blockIdx.x] = __uint_as_float(scale.scale);
   std::uint8_t* codes = to.codes + matrix * to.lines * to.depth;
   if constexpr (kOrder == Fp8Order::kColumns) {
-    constexpr int kStride = kSide + 4;  // bytes
-    HONE_SHARED(unsigned, columns, [kSide * kStride / 4]);
+    HONE_SHARED(unsigned, columns, [kSide * kColumnWords]);
     for (int half = 0; half < 2; ++half) {
       unsigned down[kPack] = {};
 #pragma unroll
@@ -255,16 +317,11 @@ __global__ void encode_fp8_line_squares(Rows<const T> from, Index rows, Index co
       }
 #pragma unroll
       for (int c = 0; c < kPack; ++c)
-        columns[(in_tile + c) * (kStride / 4) + (half * (kSide / 2) + first_row) / 4] = down[c];
+        columns[(in_tile + c) * kColumnWords + (half * (kSide / 2) + first_row) / 4] = down[c];
     }
     __syncthreads();
-    const int word = static_cast<int>(threadIdx.x) % 32;
-    std::uint8_t* block = codes + (part * tiles + tile) * kSide;
-    for (int c = static_cast<int>(threadIdx.x) / 32; c < kSide; c += kThreads / 32) {
-      const Index line = static_cast<Index>(blockIdx.x) * kSide + c;
-      if (line >= to.lines) return;
-      *reinterpret_cast<unsigned*>(block + line * to.depth + word * 4) = columns[c * (kStride / 4) + word];
-    }
+    put_columns(columns, codes + (part * tiles + tile) * kSide, to.depth,
+                static_cast<Index>(blockIdx.x) * kSide, to.lines);
   } else {
     constexpr bool kPairs = kOrder == Fp8Order::kPairs;
     for (int i = 0; i < 8; ++i) {
@@ -396,6 +453,21 @@ Fp8Rows encode_fp8_rows(const Matrix& from, std::int64_t parts, void* memory, St
     HONE_LAUNCH((encode_fp8_row_blocks<T>), grid, kThreads, 0, cuda_stream(stream), rows_of<const T>(from),
                 from.rows, of_part, static_cast<int>(blocks_of(of_part)), rows_there, from.rows, codes,
                 scales, vectors);
+  });
+  return encoded;
+}
+
+Fp8Rows encode_fp8_columns(const Matrix& from, void* memory, Stream& stream) {
+  const Index blocks = blocks_of(from.rows);
+  auto* codes = static_cast<std::uint8_t*>(memory);
+  auto* scales = reinterpret_cast<float*>(codes + up_to_256(from.cols * blocks * kSide));
+  const Fp8Rows encoded{codes, scales, from.cols, blocks * kSide};
+  if (from.cols == 0 || blocks == 0) return encoded;
+  const dim3 grid(static_cast<unsigned>(blocks_of(from.cols)), static_cast<unsigned>(blocks));
+  with_dtype(from.dtype, [&](auto type) {
+    using T = TypeOf<decltype(type)>;
+    HONE_LAUNCH((encode_fp8_column_blocks<T>), grid, kThreads, 0, cuda_stream(stream), rows_of<const T>(from),
+                from.rows, from.cols, codes, scales, has_vectors(from));
   });
   return encoded;
 }

@@ -46,6 +46,9 @@ std::int64_t fp8_rows_bytes(std::int64_t rows, std::int64_t cols, std::int64_t p
 Fp8Rows encode_fp8_rows(const Matrix& from, std::int64_t parts, void* memory, Stream& stream,
                         const std::int32_t* rows_there = nullptr);
 
+/// Its columns as rows: of fp8_rows_bytes(its columns, its rows, 1).
+Fp8Rows encode_fp8_columns(const Matrix& from, void* memory, Stream& stream);
+
 /// What the lines of an operand are, of matrices (parts, rows, cols): rows of one part; rows of two, sixteen
 /// of the first and sixteen of the second in turn (WeightShape::pairs); or columns, along all rows.
 enum class Fp8Order { kRows, kPairs, kColumns };

@@ -1,4 +1,4 @@
-// Dense products: rows by a weight, both rounded to FP8, by the tensor cores for it where there are such
+// Dense products: those of a linear layer in FP8 by the tensor cores for it where there are such
 // (rows_e4m3.cuh); of others large ones by cuBLASLt where there is one, the rest by our own tiles. Few tiles
 // with a long k are cut along k: each part's sums go to scratch memory, and are added in the order of k.
 #include "kernels/cuda/matmul.h"
@@ -89,32 +89,37 @@ void with_layout(const MatmulArgs& a, const ProductCut& cut, const Output& out, 
     a.transpose_b ? go(No{}, Yes{}) : go(No{}, No{});
 }
 
-/// Of a product by tiles of experts' rows: what is stored.
-struct PutRows {
-  Output out;
-  [[maybe_unused]] __device__ __forceinline__ auto of(const ExpertRows& rows, Index first_column) const {
-    return [*this, rows, first_column](int r, int c, float(&v)[kPack]) {
-      if (rows.first + r < rows.end) out.put_at(rows.first + r, first_column + c, v);
-    };
-  }
-};
+/// The coded operands of e4m3_refusal's products: those of a weight's gradient are columns of both, each in
+/// blocks along k.
+bool sums_columns(const MatmulArgs& a) {
+  return a.transpose_a;
+}
 Fp8Order order_of(const MatmulArgs& a) {
   return a.transpose_b ? Fp8Order::kRows : Fp8Order::kColumns;
 }
-/// The coded operands of e4m3_refusal's products.
+std::int64_t coded_rows_bytes(const MatmulArgs& a) {
+  return fp8_rows_bytes(a.c.rows, depth_of(a), 1);
+}
 std::int64_t coded_bytes(const MatmulArgs& a) {
   if (*e4m3_refusal(a) != '\0') return 0;
-  return fp8_rows_bytes(a.a.rows, a.a.cols, 1) + fp8_lines_bytes(1, 1, a.b.rows, a.b.cols, order_of(a));
+  return coded_rows_bytes(a) + (sums_columns(a) ? fp8_rows_bytes(a.c.cols, depth_of(a), 1)
+                                                : fp8_lines_bytes(1, 1, a.b.rows, a.b.cols, order_of(a)));
 }
-/// Rows by one weight, both coded.
 void multiply_coded(const MatmulArgs& a, const Output& out, int multiprocessors, Stream& stream,
                     void* scratch) {
-  auto* lines_at = static_cast<unsigned char*>(scratch) + fp8_rows_bytes(a.a.rows, a.a.cols, 1);
+  auto* lines_at = static_cast<unsigned char*>(scratch) + coded_rows_bytes(a);
+  const RowProduct all{nullptr, 1, a.c.rows, depth_of(a), a.c.cols};
+  if (sums_columns(a)) {
+    const Fp8Rows rows = encode_fp8_columns(a.a, scratch, stream),
+                  b = encode_fp8_columns(a.b, lines_at, stream);
+    const Fp8Lines lines{b.codes, b.scales, b.rows, b.depth, Fp8Order::kRows, 0, 1, b.rows, 0};
+    return launch_row_e4m3<false, true>({rows, nullptr, 1}, lines, all, PutRows{out}, multiprocessors,
+                                        cuda_stream(stream));
+  }
   const Fp8Rows rows = encode_fp8_rows(a.a, 1, scratch, stream);
   const Fp8Lines lines = encode_fp8_lines(a.b.data, a.b.dtype, a.b.stride, 1, 1, a.b.rows, a.b.cols,
                                           order_of(a), lines_at, stream);
-  launch_row_e4m3<false>({rows, nullptr, 1}, lines, RowProduct{nullptr, 1, a.c.rows, depth_of(a), a.c.cols},
-                         PutRows{out}, multiprocessors, cuda_stream(stream));
+  launch_row_e4m3<false>({rows, nullptr, 1}, lines, all, PutRows{out}, multiprocessors, cuda_stream(stream));
 }
 
 /// The bytes of the rounded copies of operands; the product's own scratch memory follows.
