@@ -1,118 +1,19 @@
-// Streams, events and launches: everything that is put into a stream runs late.
+// Launches, the machine, memory and copies. Streams: streams.cpp.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cstdlib>
-#include <deque>
-#include <functional>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <numeric>
-#include <random>
 #include <string>
 #include <thread>
 
-#include "state.h"
-
-namespace {
-struct Operation {
-  std::function<void()> run;
-  CUstream_st* waits_for = nullptr;  // that stream ...
-  std::uint64_t until = 0;           // ... to have done so many
-};
-}  // namespace
-
-struct CUstream_st {
-  int card = 0;
-  std::deque<Operation> queue;
-  std::uint64_t put = 0, done = 0;
-  bool destroyed = false;
-};
-struct CUevent_st {
-  int card = 0;
-  CUstream_st* stream = nullptr;  // null: never recorded
-  std::uint64_t place = 0;
-  bool keeps_time = true;
-};
+#include "streams.h"
 
 namespace cuda_emulation {
 
 namespace {
-
-/// Of the whole process.
-struct Runtime {
-  std::recursive_mutex mutex;
-  std::mt19937_64 random{seed()};
-  std::vector<std::unique_ptr<CUstream_st>> streams;  // never freed: events may name them
-  CUstream_st legacy;
-  // cudaFuncAttributeMaxDynamicSharedMemorySize, of each card
-  std::map<std::pair<int, const void*>, int> dynamic_shared;
-  std::map<void*, std::size_t> pinned;  // their sizes
-  std::size_t pinned_bytes = 0;         // their sum
-  std::uint32_t blocks = 1;             // that ever ran, and 1
-  cudaError_t sticky = cudaSuccess, last = cudaSuccess;
-  std::string report;
-  int caught = 0;
-};
-Runtime& runtime() {
-  static Runtime* kept = new Runtime;  // streams may outlive static objects
-  return *kept;
-}
-
-/// Of each host thread, as cudaSetDevice says.
-thread_local int current_card = 0;
-
-bool run_one(CUstream_st& stream) {
-  if (stream.queue.empty()) return false;
-  Operation operation = std::move(stream.queue.front());
-  stream.queue.pop_front();
-  if (operation.waits_for != nullptr)
-    while (operation.waits_for->done < operation.until && run_one(*operation.waits_for)) {
-    }
-  if (operation.run && runtime().sticky == cudaSuccess) operation.run();
-  ++stream.done;
-  return true;
-}
-
-void run_all(CUstream_st& stream) {
-  while (run_one(stream)) {
-  }
-}
-
-void run_everything() {
-  for (auto& stream : runtime().streams) run_all(*stream);
-  run_all(runtime().legacy);
-}
-
-/// Some work at a random moment.
-void perhaps_run_some() {
-  Runtime& r = runtime();
-  if (r.streams.empty() || r.random() % 4 != 0) return;
-  for (auto left = r.random() % 4; left > 0; --left) run_one(*r.streams[r.random() % r.streams.size()]);
-}
-
-cudaError_t put(cudaStream_t stream, Operation operation) {
-  Runtime& r = runtime();
-  const std::lock_guard lock(r.mutex);
-  if (r.sticky != cudaSuccess) return r.sticky;
-  if (stream == nullptr) {  // the legacy stream waits for all others, and they for it
-    run_everything();
-    ++r.legacy.put;
-    r.legacy.queue.push_back(std::move(operation));
-    run_all(r.legacy);
-    return cudaSuccess;  // what goes wrong meanwhile is told by the next call
-  }
-  ++stream->put;
-  stream->queue.push_back(std::move(operation));
-  perhaps_run_some();
-  return cudaSuccess;
-}
-
-cudaError_t note(cudaError_t status) {
-  if (status != cudaSuccess) runtime().last = status;
-  return status;
-}
 
 void run(LaunchState& state) {
   Runtime& r = runtime();
@@ -242,14 +143,18 @@ cudaError_t launch(const Launch& launch, std::shared_ptr<const void> arguments, 
     fmt::print(stderr, "{}\n", r.report);
     return note(cudaErrorInvalidConfiguration);
   }
-  auto state = std::make_shared<LaunchState>();
-  state->launch = launch;
-  state->arguments = std::move(arguments);
-  state->size = size;
-  state->run = run_kernel;
-  state->shared_limit = asked ? generation().shared_bytes_per_block : kStaticSharedLimit;
-  state->seed = r.random();
-  return note(put(launch.stream, {[state] { run(*state); }, nullptr, 0}));
+  const std::size_t shared_limit = asked ? generation().shared_bytes_per_block : kStaticSharedLimit;
+  const auto work = [=, seed = r.random()]() mutable {  // of a graph it runs more than once
+    LaunchState state;
+    state.launch = launch;
+    state.arguments = arguments;
+    state.size = size;
+    state.run = run_kernel;
+    state.shared_limit = shared_limit;
+    state.seed = seed++;
+    run(state);
+  };
+  return note(put(launch.stream, {work, nullptr, 0}));
 }
 
 cudaError_t set_attribute(const void* kernel, cudaFuncAttribute, int value) {
@@ -320,6 +225,26 @@ const char* cudaGetErrorName(cudaError_t status) {
       return "cudaErrorSystemDriverMismatch";
     case cudaErrorCompatNotSupportedOnDevice:
       return "cudaErrorCompatNotSupportedOnDevice";
+    case cudaErrorIllegalState:
+      return "cudaErrorIllegalState";
+    case cudaErrorStreamCaptureUnsupported:
+      return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorStreamCaptureInvalidated:
+      return "cudaErrorStreamCaptureInvalidated";
+    case cudaErrorStreamCaptureMerge:
+      return "cudaErrorStreamCaptureMerge";
+    case cudaErrorStreamCaptureUnmatched:
+      return "cudaErrorStreamCaptureUnmatched";
+    case cudaErrorStreamCaptureUnjoined:
+      return "cudaErrorStreamCaptureUnjoined";
+    case cudaErrorStreamCaptureIsolation:
+      return "cudaErrorStreamCaptureIsolation";
+    case cudaErrorStreamCaptureImplicit:
+      return "cudaErrorStreamCaptureImplicit";
+    case cudaErrorCapturedEvent:
+      return "cudaErrorCapturedEvent";
+    case cudaErrorStreamCaptureWrongThread:
+      return "cudaErrorStreamCaptureWrongThread";
   }
   return "unrecognized error code";
 }
@@ -414,6 +339,7 @@ cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
 }
 cudaError_t cudaDeviceSynchronize() {
   const std::lock_guard lock(runtime().mutex);
+  if (const cudaError_t refused = refuse_unsafe(); refused != cudaSuccess) return refused;
   run_everything();
   return runtime().sticky;
 }
@@ -427,6 +353,7 @@ cudaError_t cudaDeviceReset() {
 
 cudaError_t cudaMalloc(void** pointer, std::size_t size) {
   const std::lock_guard lock(runtime().mutex);
+  if (const cudaError_t refused = refuse_unsafe(); refused != cudaSuccess) return refused;
   std::size_t free = 0, total = 0;
   cudaMemGetInfo(&free, &total);
   const std::size_t most = std::min(free, bytes_in("HONE_CUDA_EMULATED_LARGEST", SIZE_MAX));
@@ -436,14 +363,19 @@ cudaError_t cudaMalloc(void** pointer, std::size_t size) {
 cudaError_t cudaFree(void* pointer) {
   if (pointer == nullptr) return cudaSuccess;
   const std::lock_guard lock(runtime().mutex);
+  if (const cudaError_t refused = refuse_unsafe(); refused != cudaSuccess) return refused;
   run_everything();  // as the real one waits
   return release(pointer) ? cudaSuccess : note(cudaErrorInvalidValue);
 }
-cudaError_t cudaMallocAsync(void** pointer, std::size_t size, cudaStream_t) {
+cudaError_t cudaMallocAsync(void** pointer, std::size_t size, cudaStream_t stream) {
+  const std::lock_guard lock(runtime().mutex);
+  if (stream != nullptr && stream->capture != nullptr) return refuse_query(stream);
   return cudaMalloc(pointer, size);
 }
 cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream) {
   if (pointer == nullptr) return cudaSuccess;
+  const std::lock_guard lock(runtime().mutex);
+  if (stream != nullptr && stream->capture != nullptr) return refuse_query(stream);
   return put(stream, {[pointer] {
                         if (!release(pointer)) runtime().sticky = cudaErrorInvalidValue;
                       },
@@ -457,6 +389,7 @@ cudaError_t cudaMallocManaged(void** pointer, std::size_t size, unsigned) {
 cudaError_t cudaHostAlloc(void** pointer, std::size_t size, unsigned) {
   Runtime& r = runtime();
   const std::lock_guard lock(r.mutex);
+  if (const cudaError_t refused = refuse_unsafe(); refused != cudaSuccess) return refused;
   const std::size_t most = bytes_in("HONE_CUDA_EMULATED_PINNED", SIZE_MAX);
   if (size > most - std::min(most, r.pinned_bytes)) return note(cudaErrorMemoryAllocation);
   const cudaError_t status = cudaMallocManaged(pointer, size);
@@ -487,6 +420,8 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t size, cudaMe
     else
       runtime().sticky = cudaErrorIllegalAddress;
   };
+  if (stream != nullptr && stream->capture != nullptr)  // a graph reads and writes it when it runs
+    return put(stream, {work, nullptr, 0});
   if (!is_device(from)) {  // pageable memory is the caller's again on return
     auto staged = std::make_shared<std::vector<char>>(static_cast<const char*>(from),
                                                       static_cast<const char*>(from) + size);
@@ -503,6 +438,8 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t size, cudaMe
   return status;
 }
 cudaError_t cudaMemcpy(void* to, const void* from, std::size_t size, cudaMemcpyKind kind) {
+  const std::lock_guard lock(runtime().mutex);
+  if (const cudaError_t refused = refuse_unsafe(); refused != cudaSuccess) return refused;
   cudaMemcpyAsync(to, from, size, kind, nullptr);
   return runtime().sticky;
 }
@@ -519,80 +456,4 @@ cudaError_t cudaMemsetAsync(void* to, int value, std::size_t size, cudaStream_t 
 }
 cudaError_t cudaMemset(void* to, int value, std::size_t size) {
   return cudaMemsetAsync(to, value, size, nullptr);
-}
-
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  const std::lock_guard lock(runtime().mutex);
-  *stream = runtime().streams.emplace_back(std::make_unique<CUstream_st>()).get();
-  (*stream)->card = current_card;
-  return cudaSuccess;
-}
-cudaError_t cudaStreamCreate(cudaStream_t* stream) {
-  return cudaStreamCreateWithFlags(stream, cudaStreamDefault);
-}
-cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  if (stream == nullptr || stream->destroyed) return note(cudaErrorInvalidValue);
-  stream->destroyed = true;
-  return cudaSuccess;  // what is in it still runs
-}
-cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  const std::lock_guard lock(runtime().mutex);
-  if (stream == nullptr)
-    run_everything();
-  else
-    run_all(*stream);
-  return runtime().sticky;
-}
-cudaError_t cudaStreamQuery(cudaStream_t stream) {
-  const std::lock_guard lock(runtime().mutex);
-  perhaps_run_some();
-  if (runtime().sticky != cudaSuccess) return runtime().sticky;
-  return stream == nullptr || stream->queue.empty() ? cudaSuccess : cudaErrorNotReady;
-}
-cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
-  const std::lock_guard lock(runtime().mutex);
-  if (event->stream == nullptr || event->stream == stream) return cudaSuccess;
-  return put(stream, {nullptr, event->stream, event->place});
-}
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
-  *event = new CUevent_st{.card = current_card};
-  (*event)->keeps_time = (flags & cudaEventDisableTiming) == 0;
-  return cudaSuccess;
-}
-cudaError_t cudaEventCreate(cudaEvent_t* event) {
-  return cudaEventCreateWithFlags(event, 0);
-}
-cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  delete event;
-  return cudaSuccess;
-}
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-  const std::lock_guard lock(runtime().mutex);
-  if (event->card != (stream != nullptr ? stream->card : current_card))
-    return note(cudaErrorInvalidResourceHandle);
-  if (stream == nullptr) run_everything();
-  event->stream = stream != nullptr ? stream : &runtime().legacy;
-  event->place = event->stream->put;
-  return runtime().sticky;
-}
-cudaError_t cudaEventQuery(cudaEvent_t event) {
-  const std::lock_guard lock(runtime().mutex);
-  perhaps_run_some();
-  if (runtime().sticky != cudaSuccess) return runtime().sticky;
-  return event->stream == nullptr || event->stream->done >= event->place ? cudaSuccess : cudaErrorNotReady;
-}
-cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  const std::lock_guard lock(runtime().mutex);
-  while (event->stream != nullptr && event->stream->done < event->place && run_one(*event->stream)) {
-  }
-  return runtime().sticky;
-}
-cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t stop) {
-  if (!start->keeps_time || !stop->keeps_time || start->stream == nullptr || stop->stream == nullptr)
-    return note(cudaErrorInvalidValue);
-  if (cudaEventQuery(start) != cudaSuccess || cudaEventQuery(stop) != cudaSuccess) return cudaErrorNotReady;
-  const bool has_clock = std::getenv("HONE_CUDA_EMULATED_CLOCK") != nullptr;
-  *milliseconds =
-      has_clock ? static_cast<float>(static_cast<double>(stop->place) - static_cast<double>(start->place)) : 0;
-  return cudaSuccess;
 }
