@@ -34,6 +34,9 @@ void add_bench(CLI::App& app) {
       ->capture_default_str();
   step_verb->add_flag("--as-ready", step->update_as_ready, "train.optimizer.update: as_ready");
   step_verb->add_flag(
+      "--graph,!--no-graph", step->graph,
+      "on a card, launch the measured steps as one CUDA graph each (the default), or kernel by kernel");
+  step_verb->add_flag(
       "--profile", step->profile,
       "then as many steps again, every kernel timed by itself: what each slot of the kernel table takes");
   step_verb->add_flag(

@@ -13,7 +13,7 @@
 #include "kernels/card_work.h"
 #include "kernels/peak.h"
 #include "train/forecast.h"
-#include "train/step.h"
+#include "train/step_graphs.h"
 
 namespace hone::cli {
 
@@ -121,14 +121,16 @@ void bench_step(const BenchStepOptions& options) {
   model.decoder().parameters().multiply_in_fp8(options.fp8);
   train::Optimizer optimizer(context, model, options.optimizer_options());
   train::StepResult result;
+  const train::StepOptions step_options{.learning_rate = 1e-4,
+                                        .clip = 1,
+                                        .recompute = options.recompute,
+                                        .aux_coefficient = aux,
+                                        .update_as_ready = options.update_as_ready};
+  train::StepGraphs graphs;
   const auto milliseconds_of_step = [&] {
     const Stopwatch watch;
-    result = train::train_step(context, model.decoder(), optimizer, batches,
-                               {.learning_rate = 1e-4,
-                                .clip = 1,
-                                .recompute = options.recompute,
-                                .aux_coefficient = aux,
-                                .update_as_ready = options.update_as_ready});
+    result = options.graph ? graphs.step(context, model.decoder(), optimizer, batches, step_options)
+                           : train::train_step(context, model.decoder(), optimizer, batches, step_options);
     return 1e3 * watch.seconds();
   };
   constexpr std::int64_t kWarmup = 2;
@@ -140,6 +142,7 @@ void bench_step(const BenchStepOptions& options) {
     backward.push_back(result.backward_ms);
     update.push_back(result.optimizer_ms);
   }
+  const std::string launches = graphs.text();
   auto profile = context.device().type == device::DeviceType::kCuda
                      ? kernels::Profile(kernels::target_of(context.device()))
                      : kernels::Profile();
@@ -174,6 +177,7 @@ void bench_step(const BenchStepOptions& options) {
         peak_gflops);
     fmt::print("speed of light: at least {:.1f} ms kernel by kernel with {:.0f} GB/s, {:.0f}% of the step\n",
                least_ms, ceilings.gb_s, 100 * least_ms / step_ms);
+    if (options.graph && !on_host) fmt::print("launches: {}\n", launches);
     if (options.profile) print_profile(slots, mean(profiled));
   }
   nlohmann::ordered_json row{{"fwd_ms", median(forward)},
@@ -191,6 +195,7 @@ void bench_step(const BenchStepOptions& options) {
                              {"threads", threads},
                              {"dtype", name_of(dtype)},
                              {"fp8", options.fp8},
+                             {"launched_as_one", graphs.counts().launched},
                              {"isa", kernels::describe(context.device()).kernels}};
   if (options.profile) row["slots"] = slots;
   if (options.json) fmt::print("{}\n", row.dump());

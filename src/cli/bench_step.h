@@ -15,6 +15,7 @@ struct BenchStepOptions {
   bool recompute = false, fp8 = false, profile = false, json = false;
   std::string state = "f32", master = "f32";  // as train.optimizer.state and .master
   bool update_as_ready = false;               // as train.optimizer.update
+  bool graph = true;                          // as train.cuda_graph
   bool dry = false;                           // modelled (bench_dry.h), for this card:
   std::string card = "H200";
   ComputeOptions compute;

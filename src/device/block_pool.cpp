@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "base/error.h"
 #include "device/out_of_memory.h"
 
 namespace hone::device {
@@ -52,7 +53,13 @@ BlockPool::Block BlockPool::take(std::size_t size) {
       if (found->second.empty()) kept_.erase(found);
       kept_bytes_ -= block.size;
       in_use_ += block.size;
+      if (recording_) recording_->used.emplace(block.data, block.size);
       return block;
+    }
+    if (recording_) {
+      if (recording_->missed == 0) recording_->missed = size;
+      asked_ -= size;
+      return {nullptr, size, size};
     }
     in_use_ += size;
     if (source_->is_shared())
@@ -71,11 +78,61 @@ void BlockPool::put_back(Block block) {
   asked_ -= block.asked;
   kept_[block.size].push_back({block.data, ++freed_});
   kept_bytes_ += block.size;
+  if (recording_) recording_->used.emplace(block.data, block.size);
 }
 
 void BlockPool::trim() {
   const std::lock_guard lock(mutex_);
   while (kept_bytes_ > 0) give_back_oldest();
+}
+
+void BlockPool::begin_capture() {
+  const std::lock_guard lock(mutex_);
+  HONE_CHECK(!recording_, "a capture within another");
+  recording_.emplace();
+}
+
+BlockPool::Capture BlockPool::end_capture() {
+  const std::lock_guard lock(mutex_);
+  HONE_CHECK(recording_.has_value(), "the end of no capture");
+  Capture capture{.missed = recording_->missed};
+  const auto kept = sorted_kept();
+  for (const auto& [data, size] : recording_->used)
+    (std::ranges::binary_search(kept, std::pair(data, size)) ? capture.kept : capture.in_use)
+        .push_back({data, size, size});
+  recording_.reset();
+  return capture;
+}
+
+bool BlockPool::keep_another(std::size_t size) {
+  void* data = source_->map(size);
+  if (data == nullptr) return false;
+  const std::lock_guard lock(mutex_);
+  kept_[size].push_back({data, ++freed_});
+  kept_bytes_ += size;
+  return true;
+}
+
+bool BlockPool::are_kept(const std::vector<Block>& blocks) {
+  const std::lock_guard lock(mutex_);
+  const auto kept = sorted_kept();
+  return std::ranges::all_of(blocks, [&](const Block& block) {
+    return std::ranges::binary_search(kept, std::pair(block.data, block.size));
+  });
+}
+
+bool BlockPool::is_capturing() {
+  const std::lock_guard lock(mutex_);
+  return recording_.has_value();
+}
+
+/// By address. A step has some hundreds.
+std::vector<std::pair<void*, std::size_t>> BlockPool::sorted_kept() const {
+  std::vector<std::pair<void*, std::size_t>> all;
+  for (const auto& [size, blocks] : kept_)
+    for (const Kept& block : blocks) all.emplace_back(block.data, size);
+  std::ranges::sort(all);
+  return all;
 }
 
 std::size_t BlockPool::held_bytes() {
@@ -117,6 +174,8 @@ void BlockPool::give_back_oldest() {
 
 std::shared_ptr<Buffer> PoolAllocator::allocate(std::size_t size_bytes, Purpose purpose) {
   const BlockPool::Block block = pool_->take(block_size(size_bytes));
+  if (block.data == nullptr && pool_->is_capturing())
+    throw Error(ErrorKind::kInternal, fmt::format("no kept block of {} bytes", size_bytes));
   if (block.data == nullptr)
     throw OutOfMemory({.device = device_,
                        .purpose = purpose,

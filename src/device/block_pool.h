@@ -7,6 +7,10 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <set>
+#include <utility>
+#include <vector>
 
 #include "device/memory.h"
 #include "device/memory_of.h"
@@ -48,6 +52,24 @@ class BlockPool {
   void put_back(Block block);
   /// Gives the kept blocks back.
   void trim();
+
+  // Of work that is captured to be done again at the same addresses (device/graph.h).
+
+  struct Capture {
+    std::vector<Block> kept = {};    // taken meanwhile, or before, and put back
+    std::vector<Block> in_use = {};  // taken meanwhile, and not yet put back
+    std::size_t missed = 0;          // bytes of the first block that was asked for and not there; 0: all were
+  };
+  /// From here on only kept blocks are given out.
+  void begin_capture();
+  Capture end_capture();
+  /// Takes one more block from the system to be kept, however many there are; false where there is no more.
+  bool keep_another(std::size_t size);
+  /// Whether all of these blocks are kept now, so that whoever has their addresses may use them until the
+  /// next one is taken.
+  bool are_kept(const std::vector<Block>& blocks);
+  bool is_capturing();
+
   /// In use and kept.
   std::size_t held_bytes();
   const BlockSource& source() const { return *source_; }
@@ -60,6 +82,7 @@ class BlockPool {
     std::uint64_t freed;  // when
   };
   std::size_t reserve() const;
+  std::vector<std::pair<void*, std::size_t>> sorted_kept() const;
   void forget_use(std::size_t size);
   void give_back_oldest();
   bool give_back(std::size_t size);
@@ -69,6 +92,11 @@ class BlockPool {
   std::map<std::size_t, std::deque<Kept>> kept_;  // by size; none is empty
   std::size_t kept_bytes_ = 0, in_use_ = 0, asked_ = 0, most_asked_ = 0;
   std::uint64_t freed_ = 0;
+  struct Recording {
+    std::set<std::pair<void*, std::size_t>> used;
+    std::size_t missed = 0;
+  };
+  std::optional<Recording> recording_;  // of a capture
 };
 
 /// An allocator over a pool: rounds sizes up so that freed blocks find new users.
@@ -81,6 +109,7 @@ class PoolAllocator final : public Allocator {
   void trim() override { pool_->trim(); }
   std::int64_t held_bytes() const override { return static_cast<std::int64_t>(pool_->held_bytes()); }
   MemoryLedger& ledger() override { return pool_->ledger; }
+  BlockPool& pool() const { return *pool_; }
   Device device() const override { return device_; }
 
  private:

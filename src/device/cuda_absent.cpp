@@ -25,6 +25,14 @@ std::shared_ptr<const TimedEvent> record_cuda_time(Stream& stream) {
   fail("device {}: {}", name_of(stream.device()), kAbsent);
 }
 
+std::string why_no_cuda_graph(const Stream&) {
+  return kAbsent;
+}
+
+Captured capture_cuda_graph(Stream& stream, const std::function<void()>&) {
+  fail("device {}: {}", name_of(stream.device()), kAbsent);
+}
+
 DeviceMemory cuda_memory(Device device) {
   fail("device {}: {}", name_of(device), kAbsent);
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "device/clock.h"
+#include "device/graph.h"
 #include "device/memory_of.h"
 #include "device/stream.h"
 
@@ -38,6 +39,9 @@ std::unique_ptr<Stream> make_cuda_stream(Device device, int num_threads, int fir
 std::shared_ptr<Allocator> make_cuda_allocator(Device device);
 /// For record_time alone.
 std::shared_ptr<const TimedEvent> record_cuda_time(Stream& stream);
+/// For why_no_graph and capture alone.
+std::string why_no_cuda_graph(const Stream& stream);
+Captured capture_cuda_graph(Stream& stream, const std::function<void()>& work);
 /// For memory_of alone.
 DeviceMemory cuda_memory(Device device);
 

@@ -32,6 +32,7 @@ Stream::Stream(std::shared_ptr<Allocator> allocator, int num_threads, int first_
 
 void* Stream::grow(std::shared_ptr<Buffer>& buffer, std::size_t size_bytes) {
   if (!buffer || buffer->size_bytes() < size_bytes) {
+    ++scratch_generation_;
     buffer.reset();  // free the old one first: the two need never exist at once
     buffer = allocator_->allocate(size_bytes, Purpose::kWorkspace);
   }
@@ -58,6 +59,7 @@ std::shared_ptr<Buffer> Stream::counted(std::shared_ptr<Buffer> memory, Purpose 
 }
 
 void Stream::release_workspaces() {
+  ++scratch_generation_;
   for (auto& w : workspaces_) w.reset();
   shared_workspace_.reset();
 }

@@ -2,6 +2,7 @@
 // that kernels may use meanwhile.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -105,6 +106,8 @@ class Stream {
   void* shared_workspace(std::size_t size_bytes);
   /// Frees all scratch memory.
   void release_workspaces();
+  /// Another number whenever scratch memory was taken or freed: until then it lies where it lay.
+  std::uint64_t scratch_generation() const { return scratch_generation_.load(); }
 
   /// On the meta device: what the kernels called so far cost, in order.
   std::vector<KernelCost>& costs() { return costs_; }
@@ -123,6 +126,7 @@ class Stream {
   std::unique_ptr<Team> team_;
   std::vector<std::shared_ptr<Buffer>> workspaces_;
   std::shared_ptr<Buffer> shared_workspace_;
+  std::atomic<std::uint64_t> scratch_generation_{0};
   std::vector<KernelCost> costs_;
 };
 

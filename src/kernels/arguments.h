@@ -36,6 +36,7 @@ struct StepScalars {
   float bias_correction2 = 1;  // 1 - beta2^t
   std::int32_t skip = 0;       // not 0: a gradient is not finite; the update leaves everything as it is
   std::int32_t step = 0;       // updates before this one: what is rounded at random goes by it
+  float clip_norm = 0;         // FinishNormArgs::by_clip_norm
 };
 
 /// What an operand of a product is rounded to before it is multiplied: blocks of e4m3 (OCP FP8 1.0), each
@@ -490,13 +491,12 @@ struct SumOfSquaresArgs {
   StepScalars* scalars = nullptr;
 };
 /// From sum_of_squares: grad_norm, clip_factor = min(1, max_norm / (grad_norm + 1e-6)) as
-/// torch.nn.utils.clip_grad_norm_ (1 if max_norm <= 0), skip. With clip_norm the factor is of that norm
-/// instead (the step's before, where updates do not wait for all gradients).
+/// torch.nn.utils.clip_grad_norm_ (1 if max_norm <= 0), skip. By clip_norm the factor is of
+/// StepScalars::clip_norm instead (the step's before, where updates do not wait for all gradients).
 struct FinishNormArgs {
   StepScalars* scalars = nullptr;
   float max_norm = 0;
-  float clip_norm = 0;
-  bool has_clip_norm = false;
+  bool by_clip_norm = false;
   const float* loss = nullptr;  // (1): the step's loss; one that is not finite skips the update too
   bool has_loss = false;
 };

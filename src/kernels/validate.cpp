@@ -388,7 +388,6 @@ void validate(const SumOfSquaresArgs& a) {
 void validate(const FinishNormArgs& a) {
   const Arguments check(a);
   check.holds(!std::isnan(a.max_norm), "max_norm is no number");
-  check.holds(!a.has_clip_norm || a.clip_norm >= 0, "clip_norm is no norm");
   check.flagged("loss", a.has_loss, a.loss, a.scalars);
 }
 

@@ -4,6 +4,7 @@
 #include "ops/elementwise.h"
 #include "ops/rms_norm.h"
 #include "ops/rows.h"
+#include "tensor/transfer.h"
 
 namespace hone::model {
 
@@ -90,8 +91,8 @@ Pass Decoder::begin_pass(ops::Context& context, const TokenBatch& batch, Generat
   return pass;
 }
 
-Tensor Decoder::embed(ops::Context& context, const TokenBatch& batch) const {
-  const Tensor x = ops::embedding(context, embedding_->handle(), context.upload(batch.ids), spec_.padding_id);
+Tensor Decoder::embed(ops::Context& context, const Tensor& ids) const {
+  const Tensor x = ops::embedding(context, embedding_->handle(), ids, spec_.padding_id);
   const auto factor = static_cast<float>(spec_.embedding_multiplier);
   return ops::scale(context, x,
                     spec_.rounds_embedding_multiplier && dtype_ == DType::kBF16
@@ -149,7 +150,7 @@ Tensor Decoder::logits(ops::Context& context, const Tensor& residual, const Tens
   return ops::head_logits(context, h, head_weight(), logit_options());
 }
 
-Decoder::Loss Decoder::loss(ops::Context& context, const TokenBatch& batch, const LossOptions& options) {
+Decoder::LossInputs Decoder::upload(ops::Context& context, const TokenBatch& batch) {
   HONE_CHECK(batch.labels.size() == batch.ids.size(), "a loss needs labels");
   check_ids(batch.labels, spec_.vocab, true);
   std::vector<std::int32_t> rows;
@@ -160,19 +161,56 @@ Decoder::Loss Decoder::loss(ops::Context& context, const TokenBatch& batch, cons
     targets.push_back(batch.labels[i]);
     if (!batch.weights.empty()) weights.push_back(batch.weights[i]);
   });
-  States states = forward(context, batch, options.recompute);
-  const Tensor chosen = ops::take_rows(context, states.residual, context.upload(rows));
+  return {.pass = begin_pass(context, batch),
+          .ids = context.upload(batch.ids),
+          .rows = context.upload(rows),
+          .targets = context.upload(targets),
+          .weights = batch.weights.empty() ? Tensor() : context.upload(weights)};
+}
+
+Decoder::LossShape Decoder::LossInputs::shape() const {
+  LossShape shape{.tokens = tokens(),
+                  .supervised = rows.numel(),
+                  .sequences = pass.layout.size(),
+                  .max_queries = pass.layout.max_queries(),
+                  .is_square = pass.layout.is_square(),
+                  .is_weighted = weights.defined(),
+                  .tables = {}};
+  for (const auto& rope : pass.ropes) shape.tables.push_back(rope.table.cos.data());
+  return shape;
+}
+
+void Decoder::LossInputs::take(ops::Context& context, const LossInputs& other) const {
+  const auto copy = [&](const Tensor& from, const Tensor& to) {
+    if (from.defined()) copy_bytes(context.stream(), from, to);
+  };
+  copy(other.ids, ids);
+  copy(other.rows, rows);
+  copy(other.targets, targets);
+  copy(other.weights, weights);
+  copy(other.pass.layout.q_offsets, pass.layout.q_offsets);
+  copy(other.pass.layout.key_begin, pass.layout.key_begin);
+  copy(other.pass.layout.key_length, pass.layout.key_length);
+  for (std::size_t i = 0; i < pass.ropes.size(); ++i)
+    copy(other.pass.ropes[i].positions, pass.ropes[i].positions);
+}
+
+Decoder::Loss Decoder::loss(ops::Context& context, const LossInputs& inputs,
+                            const LossOptions& options) const {
+  States states =
+      run_layers(context, inputs.pass, embed(context, inputs.ids), 0, layers_.size(), options.recompute);
+  const Tensor chosen = ops::take_rows(context, states.residual, inputs.rows);
   const Tensor h = norm(context, chosen, *final_norm_);
-  const auto cross_entropy = ops::linear_cross_entropy(
-      context, h, head_weight(), context.upload(targets), static_cast<float>(options.lm_scale),
-      batch.weights.empty() ? Tensor() : context.upload(weights), logit_options());
+  const auto cross_entropy =
+      ops::linear_cross_entropy(context, h, head_weight(), inputs.targets,
+                                static_cast<float>(options.lm_scale), inputs.weights, logit_options());
   Loss loss{.total = cross_entropy.loss,
             .lm = cross_entropy.loss,
             .aux = {},
             .nll = cross_entropy.nll,
             .routings = {}};
   if (options.aux_scale != 0 && !states.routings.empty()) {
-    loss.aux = moe::load_balancing_loss(context, states.routings, batch.tokens(),
+    loss.aux = moe::load_balancing_loss(context, states.routings, inputs.tokens(),
                                         static_cast<float>(options.aux_scale));
     loss.total = ops::add(context, loss.lm, loss.aux);
   }

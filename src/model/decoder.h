@@ -41,7 +41,11 @@ class Decoder {
   Pass begin_pass(ops::Context& context, const TokenBatch& batch, GenerationState* state = nullptr,
                   const std::vector<std::int32_t>& live = {});
   /// The start of the residual stream: (tokens, hidden) f32.
-  Tensor embed(ops::Context& context, const TokenBatch& batch) const;
+  Tensor embed(ops::Context& context, const TokenBatch& batch) const {
+    return embed(context, context.upload(batch.ids));
+  }
+  /// ids: (tokens) i32.
+  Tensor embed(ops::Context& context, const Tensor& ids) const;
   /// Layers [begin, end) of a pass. residual: (tokens, hidden) f32, the stream before them. recompute: keep
   /// only each layer's input for the gradient.
   States run_layers(ops::Context& context, const Pass& pass, const Tensor& residual, std::size_t begin,
@@ -52,6 +56,29 @@ class Decoder {
   /// The final norm and lm_head for some rows of the residual stream. rows: (n) i32, or undefined for all.
   /// Result: (n, vocab) f32.
   Tensor logits(ops::Context& context, const Tensor& residual, const Tensor& rows = {});
+
+  /// What calls of kernels for a loss depend on, besides LossOptions and what tensors hold.
+  struct LossShape {
+    std::int64_t tokens, supervised, sequences, max_queries;
+    bool is_square, is_weighted;
+    std::vector<const void*> tables;  // of angles: rows of another one are other angles
+    bool operator==(const LossShape&) const = default;
+  };
+  /// A batch with labels on the device: what loss() reads of it.
+  struct LossInputs {
+    Pass pass;
+    Tensor ids;      // (tokens) i32
+    Tensor rows;     // (supervised) i32: of the residual stream, those that predict a label
+    Tensor targets;  // (supervised) i32
+    Tensor weights;  // (supervised) f32; undefined where all are 1
+
+    std::int64_t tokens() const { return ids.numel(); }
+    LossShape shape() const;
+    /// Takes what the tensors of one of the same shape hold.
+    void take(ops::Context& context, const LossInputs& other) const;
+  };
+  /// Throws Error(kUser) for an id or a label outside the vocabulary.
+  LossInputs upload(ops::Context& context, const TokenBatch& batch);
 
   struct LossOptions {
     double lm_scale = 1;  // 1 / TokenBatch::loss_weight of the whole optimizer step
@@ -66,8 +93,12 @@ class Decoder {
     Tensor nll;    // (supervised) f32, unweighted
     std::vector<moe::RoutingStatistics> routings;
   };
-  /// The training loss of a batch with labels. Throws Error(kUser) for a label outside the vocabulary.
-  Loss loss(ops::Context& context, const TokenBatch& batch, const LossOptions& options);
+  /// The training loss of a batch with labels.
+  Loss loss(ops::Context& context, const LossInputs& inputs, const LossOptions& options) const;
+  /// The same of one that is not on the device yet. Throws as upload does.
+  Loss loss(ops::Context& context, const TokenBatch& batch, const LossOptions& options) {
+    return loss(context, upload(context, batch), options);
+  }
 
  private:
   struct Branch {

@@ -129,13 +129,14 @@ void Optimizer::with_states(const Slot& slot, const HostStates::Work& work) cons
   });
 }
 
-void Optimizer::send_scalars(ops::Context& context, double learning_rate) {
+void Optimizer::begin_update(ops::Context& context, double learning_rate, double clip_norm) {
   const auto t = static_cast<double>(updates_ + 1);
   const std::array before{
       kernels::StepScalars{.learning_rate = static_cast<float>(learning_rate),
                            .bias_correction1 = static_cast<float>(1 - std::pow(options_.beta1, t)),
                            .bias_correction2 = static_cast<float>(1 - std::pow(options_.beta2, t)),
-                           .step = static_cast<std::int32_t>(updates_)}};
+                           .step = static_cast<std::int32_t>(updates_),
+                           .clip_norm = static_cast<float>(clip_norm)}};
   upload_bytes(context.stream(), std::as_bytes(std::span(before)), scalars_);
 }
 
@@ -145,8 +146,13 @@ void Optimizer::add_square(ops::Context& context, const Tensor& grad) const {
 }
 
 UpdateResult Optimizer::step(ops::Context& context, double learning_rate, double clip, const Tensor& loss) {
+  begin_update(context, learning_rate);
+  put_update(context, clip, loss);
+  return end_update(context);
+}
+
+void Optimizer::put_update(ops::Context& context, double clip, const Tensor& loss) {
   if (host_) host_->begin_round();
-  send_scalars(context, learning_rate);
   for (const auto& slot : slots_)
     if (const Tensor grad = slot.parameter->grad_slot->grad(); grad.defined()) add_square(context, grad);
   ops::launch(context, kOptimizer, context.kernels().finish_norm,
@@ -156,7 +162,6 @@ UpdateResult Optimizer::step(ops::Context& context, double learning_rate, double
                .has_loss = loss.defined()});
   for (const auto& slot : slots_)
     if (const Tensor grad = slot.parameter->grad_slot->grad(); grad.defined()) update(context, slot, grad);
-  return read_result(context);
 }
 
 void Optimizer::take_gradients(const std::function<void()>& backward, ops::Context& context,
@@ -178,28 +183,32 @@ void Optimizer::take_gradients(const std::function<void()>& backward, ops::Conte
 
 UpdateResult Optimizer::step_during(const std::function<void()>& backward, ops::Context& context,
                                     double learning_rate, double clip, double clip_norm, const Tensor& loss) {
+  begin_update(context, learning_rate, clip_norm);
+  put_update_during(backward, context, clip, loss);
+  return end_update(context);
+}
+
+void Optimizer::put_update_during(const std::function<void()>& backward, ops::Context& context, double clip,
+                                  const Tensor& loss) {
   if (host_) host_->begin_round();
-  send_scalars(context, learning_rate);
   take_gradients(backward, context, [&](const Slot& slot, const Tensor& grad) {
     ops::launch(context, kOptimizer, context.kernels().finish_norm,
                 {.scalars = scalars(),
                  .max_norm = static_cast<float>(clip),
-                 .clip_norm = static_cast<float>(clip_norm),
-                 .has_clip_norm = true,
+                 .by_clip_norm = true,
                  .loss = loss.defined() ? loss.as<float>() : nullptr,
                  .has_loss = loss.defined()});
     update(context, slot, grad);
   });
-  return read_result(context);
 }
 
 double Optimizer::norm_during(const std::function<void()>& backward, ops::Context& context) {
-  send_scalars(context, 0);
+  begin_update(context, 0);
   take_gradients(backward, context, [](const Slot&, const Tensor&) {});
   return std::sqrt(read_scalars(context, scalars_).front().sum_of_squares);
 }
 
-UpdateResult Optimizer::read_result(ops::Context& context) {
+UpdateResult Optimizer::end_update(ops::Context& context) {
   const kernels::StepScalars after = read_scalars(context, scalars_).front();
   if (after.skip == 0) {
     ++updates_;

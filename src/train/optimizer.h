@@ -84,11 +84,27 @@ class Optimizer {
   /// Updates while `backward` runs. clip_norm: what the clip factor is made of. Reads one struct back.
   UpdateResult step_during(const std::function<void()>& backward, ops::Context& context, double learning_rate,
                            double clip, double clip_norm, const Tensor& loss = {});
+
+  // step and step_during in three parts, of which the second neither reads nor sends anything and, but for
+  // is_at_first_buffers(), is the same calls of kernels in every step.
+
+  void begin_update(ops::Context& context, double learning_rate, double clip_norm = 0);
+  void put_update(ops::Context& context, double clip, const Tensor& loss);
+  void put_update_during(const std::function<void()>& backward, ops::Context& context, double clip,
+                         const Tensor& loss);
+  UpdateResult end_update(ops::Context& context);
+
   /// The norm of the gradients that `backward` makes; there is no update.
   double norm_during(const std::function<void()>& backward, ops::Context& context);
   /// The norm of the last update that was not skipped; nullopt before the first. Kept with the run.
   std::optional<double> last_norm() const { return last_norm_; }
   void set_last_norm(std::optional<double> norm) { last_norm_ = norm; }
+
+  /// Whether states pass through the device for each update (Offload::kHost).
+  bool has_host_states() const { return host_ != nullptr; }
+
+  /// Whether the next update is other calls of kernels than all that follow: SGD's first makes its buffers.
+  bool is_at_first_buffers() const { return options_.type == OptimizerOptions::Type::kSgd && updates_ == 0; }
 
   /// Updates done so far.
   std::int64_t updates() const { return updates_; }
@@ -128,8 +144,6 @@ class Optimizer {
   /// Calls work(begin, end, states on the device) for all elements, whose states it may change.
   void with_states(const Slot& slot, const HostStates::Work& work) const;
   kernels::StepScalars* scalars() const { return static_cast<kernels::StepScalars*>(scalars_.data()); }
-  UpdateResult read_result(ops::Context& context);
-  void send_scalars(ops::Context& context, double learning_rate);
   void add_square(ops::Context& context, const Tensor& grad) const;
   void update(ops::Context& context, const Slot& slot, const Tensor& grad) const;
   void update_elements(ops::Context& context, const Slot& slot, const Tensor& grad, std::int64_t begin,

@@ -45,6 +45,7 @@ struct Recipe {
   double epochs = 1;  // where steps is not given
   std::int64_t global_batch = 8, micro_batch = 1;
   OptimizerOptions optimizer;    // its seed is `seed`
+  bool cuda_graph = true;        // steps of a card that repeat are launched as one
   bool update_as_ready = false;  // each parameter as soon as its gradient is there
   double learning_rate = 2e-5;
   ScheduleOptions schedule;

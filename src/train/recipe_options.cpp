@@ -21,13 +21,13 @@ std::string list_text(const std::vector<std::string>& items) {
 }
 
 /// Options of the commonest kinds, from a pointer to member.
-Option integer_option(std::string key, std::int64_t Recipe::*field, std::int64_t least, std::string help) {
+Option integer_option(std::string key, std::int64_t Recipe::* field, std::int64_t least, std::string help) {
   return {std::move(key), "integer", std::move(help),
           [=](Recipe& r, const RecipeValue& v) { r.*field = v.integer(least, kMany); },
           [=](const Recipe& r) { return std::to_string(r.*field); }};
 }
 
-Option boolean_option(std::string key, bool Recipe::*field, std::string help) {
+Option boolean_option(std::string key, bool Recipe::* field, std::string help) {
   return {std::move(key), "true | false", std::move(help),
           [=](Recipe& r, const RecipeValue& v) { r.*field = v.boolean(); },
           [=](const Recipe& r) { return std::string(r.*field ? "true" : "false"); }};
@@ -113,7 +113,7 @@ Option mesh_option(const std::string& dimension) {
           Bearing::kNone};
 }
 
-Option path_option(std::string key, std::string Recipe::*field, std::string help) {
+Option path_option(std::string key, std::string Recipe::* field, std::string help) {
   return {std::move(key),
           "path",
           std::move(help),
@@ -332,6 +332,17 @@ void add_run_options(std::vector<Option>& options) {
                      [](Recipe& r, const RecipeValue& v) { r.recompute = v.word({"none", "block"}) == 1; },
                      [](const Recipe& r) { return std::string(r.recompute ? "block" : "none"); },
                      Bearing::kNone});
+  options.push_back(
+      {"train.cuda_graph", "auto | off",
+       "auto: steps on a card whose sizes come again (tokens, supervised ones, rows, the longest row) are "
+       "one "
+       "launch of a CUDA graph, the same bits; off: every kernel is launched by itself",
+       [](Recipe& r, const RecipeValue& v) { r.cuda_graph = v.word({"auto", "off"}) == 0; },
+       [](const Recipe& r) { return std::string(r.cuda_graph ? "auto" : "off"); }, Bearing::kNone,
+       [](const Recipe& r) {
+         return r.device.type == device::DeviceType::kCpu ? "device is cpu: a kernel is a call of a function"
+                                                          : "";
+       }});
   options.push_back({"train.fp8", "none | block",
                      "block: products by the matrices of attention, feed-forwards and experts, forward and "
                      "backward, are of operands "

@@ -13,6 +13,7 @@
 #include "device/memory_of.h"
 #include "train/run_forecast.h"
 #include "train/start_card.h"
+#include "train/step_graphs.h"
 
 namespace hone::train {
 
@@ -76,6 +77,17 @@ void RunLog::measure_ceilings(const device::Stream& stream) {
   reset_peak_resident();  // the arrays of the measurement are no part of the run
 }
 
+namespace {
+
+std::string launches_text(const Run& run) {
+  if (run.recipe.device.type != device::DeviceType::kCuda || !run.recipe.cuda_graph) return "";
+  const std::string why = StepGraphs::why_none(*run.context, *run.optimizer);
+  return why.empty() ? "steps whose sizes come again are one each, of a CUDA graph"
+                     : "kernel by kernel: " + why;
+}
+
+}  // namespace
+
 void RunLog::show_start_card(const Run& run) const {
   note("{}", start_card({.recipe = &run.recipe,
                          .model = &*run.model,
@@ -90,6 +102,7 @@ void RunLog::show_start_card(const Run& run) const {
                          .threads = run.context->stream().num_threads(),
                          .processor = kernels::describe(run.context->device()).processor,
                          .isa = kernels::describe(run.context->device()).kernels,
+                         .launches = launches_text(run),
                          .peak_gflops = peak_gflops_,
                          .peak_gb_s = ceilings_.gb_s,
                          .aux_coefficient = run.aux_coefficient,

@@ -200,6 +200,7 @@ std::string start_card(const StartCardFacts& f) {
            fmt::format("{}, {}, {} kernels, {:.0f} GFLOP/s and {:.0f} GB/s measured peak",
                        device::name_of(f.recipe->device), on_cpu ? counted(f.threads, "thread") : f.processor,
                        f.isa, f.peak_gflops, f.peak_gb_s));
+  if (!f.launches.empty()) card.row("launches", f.launches);
   card.row("data", data_text(*f.train, describe(f.recipe->train_data), f.recipe->packing));
   for (const auto& line : source_lines(f.train->statistics())) card.row("source", line);
   add_findings(card, *f.train);

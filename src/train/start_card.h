@@ -24,6 +24,7 @@ struct StartCardFacts {
   int threads = 0;
   std::string processor;  // its maker's name for it
   std::string isa;
+  std::string launches = {};  // how a card's steps are launched; "": nothing is said
   double peak_gflops = 0, peak_gb_s = 0;
   double aux_coefficient = 0;
   MemoryForecast memory;

@@ -2,73 +2,17 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
+#include <utility>
 
 #include "base/error.h"
-#include "base/stopwatch.h"
-#include "device/clock.h"
 #include "ops/launch.h"
 #include "tensor/transfer.h"
+#include "train/step_parts.h"
 
 namespace hone::train {
 
 namespace {
-
-/// Times a step's phases, and tells the context's profile of them: on a card by its own clock, which is asked
-/// when the step has ended.
-class PhaseClock {
- public:
-  explicit PhaseClock(ops::Context& context) : context_(context), event_(record_time(context.stream())) {}
-  /// What follows is of this phase; what came since the last call was of another, whose milliseconds `ms` is.
-  void begin(kernels::Phase phase) const {
-    if (context_.profile() != nullptr) context_.profile()->begin(phase);
-  }
-  void end(double& ms) {
-    if (event_ == nullptr) {
-      ms += watch_.lap_ms();
-      return;
-    }
-    auto now = record_time(context_.stream());
-    laps_.push_back({&ms, std::exchange(event_, now), now});
-  }
-  /// Waits for all of it.
-  void read() {
-    for (const Lap& lap : laps_) *lap.ms += 1e3 * lap.end->seconds_since(*lap.begin);
-    laps_.clear();
-  }
-
- private:
-  using Place = std::shared_ptr<const device::TimedEvent>;
-  struct Lap {
-    double* ms;
-    Place begin, end;
-  };
-  ops::Context& context_;
-  Stopwatch watch_;
-  Place event_;
-  std::vector<Lap> laps_;
-};
-
-/// The losses of a step's micro-batches. Their sum in f32 lies on the device, where the optimizer looks
-/// whether it is finite; what is reported is summed in double at the end of the step.
-class LossSum {
- public:
-  explicit LossSum(ops::Context& context) : sum_(context.zeros(Shape{1}, DType::kF32)) {}
-  void add(ops::Context& context, const Tensor& loss) {
-    if (!loss.defined()) return;
-    ops::copy(context, "train.loss", loss, sum_, true);
-    parts_.emplace_back(context.stream(), loss);
-  }
-  const Tensor& tensor() const { return sum_; }
-  double read() const {
-    double sum = 0;
-    for (const HostCopy& part : parts_) sum += static_cast<double>(part.values<float>().front());
-    return sum;
-  }
-
- private:
-  Tensor sum_;
-  std::vector<HostCopy> parts_;
-};
 
 /// Documents with a supervised token whose loss is not finite.
 void find_nonfinite(const model::TokenBatch& batch, std::span<const float> nll, std::int64_t first_document,
@@ -86,7 +30,7 @@ void find_nonfinite(const model::TokenBatch& batch, std::span<const float> nll, 
   }
 }
 
-/// `counts`: of every layer's experts.
+/// Adds what every layer's experts got.
 void add_counts(const std::vector<HostCopy>& counts, std::vector<std::vector<std::int64_t>>& totals) {
   totals.resize(std::max(totals.size(), counts.size()));
   for (std::size_t layer = 0; layer < counts.size(); ++layer) {
@@ -96,101 +40,185 @@ void add_counts(const std::vector<HostCopy>& counts, std::vector<std::vector<std
   }
 }
 
-/// Of a step's gradients, none of which is kept.
-template <typename MakeLoss>
-double gradient_norm(ops::Context& context, Optimizer& optimizer, const MakeLoss& make_loss) {
+/// A micro-batch's outputs on their way to the host.
+struct Arriving {
+  HostCopy loss, lm_loss;
+  std::optional<HostCopy> aux_loss = std::nullopt;
+  std::vector<HostCopy> expert_counts = {};
+
+  Arriving(device::Stream& stream, const StepOutputs::MicroBatch& from)
+      : loss(stream, from.loss), lm_loss(stream, from.lm_loss) {
+    if (from.aux_loss.defined()) aux_loss.emplace(stream, from.aux_loss);
+    for (const Tensor& counts : from.expert_counts) expert_counts.emplace_back(stream, counts);
+  }
+};
+
+double value_of(const HostCopy& scalar) {
+  return static_cast<double>(scalar.values<float>().front());
+}
+
+model::Decoder::Loss loss_of(ops::Context& context, const model::Decoder& decoder, const StepInputs& inputs,
+                             std::size_t micro_batch, const StepOptions& options) {
+  const auto& batch = inputs.micro_batches[micro_batch];
+  const double share = static_cast<double>(batch.tokens()) / static_cast<double>(inputs.tokens);
+  return decoder.loss(context, batch,
+                      {.lm_scale = 1.0 / inputs.loss_weight,
+                       .aux_scale = options.aux_coefficient * share,
+                       .recompute = options.recompute});
+}
+
+/// Of the gradients of a step of one micro-batch, none of which is kept.
+double gradient_norm(ops::Context& context, const model::Decoder& decoder, Optimizer& optimizer,
+                     const StepInputs& inputs, const StepOptions& options) {
   ops::Tape tape;
   const ops::TapeScope recording(context, &tape);
-  const Tensor loss = make_loss().total;
+  const Tensor loss = loss_of(context, decoder, inputs, 0, options).total;
   return optimizer.norm_during([&] { tape.backward(context, loss); }, context);
 }
 
 }  // namespace
 
-StepResult train_step(ops::Context& context, model::Decoder& decoder, Optimizer& optimizer,
-                      std::span<const model::TokenBatch> micro_batches, const StepOptions& options) {
-  StepResult result;
-  for (const auto& batch : micro_batches) {
-    result.tokens += batch.tokens();
-    result.supervised += batch.supervised();
-    result.loss_weight += batch.loss_weight();
-  }
-  if (result.supervised == 0) return result;  // nothing to learn: a mean over no tokens is no loss
-  decoder.parameters().reset_grads();
+void PhaseClock::begin(ops::Context& context, kernels::Phase phase) {
+  if (context.profile() != nullptr) context.profile()->begin(phase);
+  end(context);
+  if (laps_.empty() || laps_.back().end == nullptr)
+    laps_.push_back({.phase = phase, .begin = record_time(context.stream())});
+  else
+    laps_.push_back({.phase = phase, .begin = laps_.back().end});
+  (void)watch_.lap_ms();
+  is_running_ = true;
+}
 
-  LossSum total(context);
-  LossSum lm(context);
-  LossSum aux(context);
-  struct MicroResult {
-    Tensor nll;
-    std::vector<HostCopy> expert_counts;
-  };
-  std::vector<MicroResult> micro_results;
-  const auto loss_of = [&](const model::TokenBatch& batch) {
-    const double share = static_cast<double>(batch.tokens()) / static_cast<double>(result.tokens);
-    return decoder.loss(context, batch,
-                        {.lm_scale = 1.0 / result.loss_weight,
-                         .aux_scale = options.aux_coefficient * share,
-                         .recompute = options.recompute});
-  };
-  HONE_CHECK(!options.update_as_ready || micro_batches.size() == 1,
-             "updates as gradients are ready of {} micro-batches", micro_batches.size());
-  bool as_ready = options.update_as_ready;
-  double clip_norm = 0;
-  if (as_ready && options.clip > 0)
-    clip_norm = optimizer.last_norm()
-                    ? *optimizer.last_norm()
-                    : gradient_norm(context, optimizer, [&] { return loss_of(micro_batches[0]); });
-  as_ready =
-      as_ready && std::isfinite(clip_norm);  // else nothing is to be changed: by the way that knows all first
-  PhaseClock clock(context);
-  UpdateResult update;
+void PhaseClock::end(ops::Context& context) {
+  if (!std::exchange(is_running_, false)) return;
+  Lap& lap = laps_.back();
+  if (lap.begin != nullptr)
+    lap.end = record_time(context.stream());
+  else
+    lap.ms = watch_.lap_ms();
+}
+
+std::array<double, kernels::kNumPhases> PhaseClock::read() const {
+  std::array<double, kernels::kNumPhases> ms{};
+  for (const Lap& lap : laps_)
+    ms.at(static_cast<std::size_t>(lap.phase)) +=
+        lap.end != nullptr ? 1e3 * lap.end->seconds_since(*lap.begin) : lap.ms;
+  return ms;
+}
+
+StepInputs count_step(std::span<const model::TokenBatch> micro_batches) {
+  StepInputs inputs;
   for (const auto& batch : micro_batches) {
-    clock.begin(kernels::Phase::kForward);
+    inputs.tokens += batch.tokens();
+    inputs.supervised += batch.supervised();
+    inputs.loss_weight += batch.loss_weight();
+  }
+  return inputs;
+}
+
+StepInputs upload_step(ops::Context& context, model::Decoder& decoder,
+                       std::span<const model::TokenBatch> micro_batches) {
+  StepInputs inputs = count_step(micro_batches);
+  for (const auto& batch : micro_batches) inputs.micro_batches.push_back(decoder.upload(context, batch));
+  return inputs;
+}
+
+StepOutputs put_step(ops::Context& context, const model::Decoder& decoder, Optimizer& optimizer,
+                     const StepInputs& inputs, const StepOptions& options, bool as_ready) {
+  StepOutputs outputs;
+  // In f32, for the optimizer, which looks whether it is finite; what is reported is summed in double.
+  const Tensor sum = context.zeros(Shape{1}, DType::kF32);
+  for (std::size_t i = 0; i < inputs.micro_batches.size(); ++i) {
+    outputs.clock.begin(context, kernels::Phase::kForward);
     ops::Tape tape;
     const ops::TapeScope recording(context, &tape);
-    auto loss = loss_of(batch);
-    total.add(context, loss.total.detach());
-    lm.add(context, loss.lm.detach());
-    aux.add(context, loss.aux.detach());
-    micro_results.push_back({std::move(loss.nll), {}});
-    for (const auto& routing : loss.routings)
-      micro_results.back().expert_counts.emplace_back(context.stream(), routing.counts);
+    auto loss = loss_of(context, decoder, inputs, i, options);
+    ops::copy(context, "train.loss", loss.total.detach(), sum, true);
+    StepOutputs::MicroBatch micro{.loss = loss.total.detach(),
+                                  .lm_loss = loss.lm.detach(),
+                                  .aux_loss = loss.aux.defined() ? loss.aux.detach() : Tensor(),
+                                  .nll = std::move(loss.nll),
+                                  .expert_counts = {}};
+    for (const auto& routing : loss.routings) micro.expert_counts.push_back(routing.counts);
+    outputs.micro_batches.push_back(std::move(micro));
     const Tensor differentiated = std::move(loss.total);
     loss = {};
-    clock.end(result.forward_ms);
-    clock.begin(kernels::Phase::kBackward);
+    outputs.clock.begin(context, kernels::Phase::kBackward);
     const auto backward = [&] { tape.backward(context, differentiated); };
     if (as_ready)
-      update = optimizer.step_during(backward, context, options.learning_rate, options.clip, clip_norm,
-                                     total.tensor());
+      optimizer.put_update_during(backward, context, options.clip, sum);
     else
       backward();
-    clock.end(result.backward_ms);
   }
-  clock.begin(kernels::Phase::kOptimizer);
-  if (!as_ready) update = optimizer.step(context, options.learning_rate, options.clip, total.tensor());
-  clock.end(result.optimizer_ms);
-  clock.read();
+  outputs.clock.begin(context, kernels::Phase::kOptimizer);
+  if (!as_ready) optimizer.put_update(context, options.clip, sum);
+  outputs.clock.end(context);
+  return outputs;
+}
 
-  result.loss = total.read();
-  result.lm_loss = lm.read();
-  if (options.aux_coefficient != 0) result.aux_loss = aux.read() / options.aux_coefficient;
-  result.grad_norm = update.grad_norm;
-  result.skipped = update.skipped;
-  for (const auto& micro : micro_results) add_counts(micro.expert_counts, result.expert_counts);
-  if (result.skipped) {
-    std::int64_t documents = 0;
-    for (std::size_t i = 0; i < micro_batches.size(); ++i) {
-      const HostCopy nll(context.stream(), micro_results[i].nll);
-      find_nonfinite(micro_batches[i], nll.values<float>(), documents, result.nonfinite_documents);
-      documents += static_cast<std::int64_t>(micro_batches[i].lengths.size());
-    }
-    result.nonfinite = !std::isfinite(result.loss) ? "loss"
-                       : as_ready                  ? kSomeParameter
-                                                   : optimizer.first_nonfinite(context);
+StepResult read_step(ops::Context& context, Optimizer& optimizer,
+                     std::span<const model::TokenBatch> micro_batches, const StepInputs& inputs,
+                     const StepOutputs& outputs, const StepOptions& options, bool as_ready) {
+  std::vector<Arriving> arriving;
+  for (const auto& micro : outputs.micro_batches) arriving.emplace_back(context.stream(), micro);
+  const UpdateResult update = optimizer.end_update(context);
+  StepResult result{.grad_norm = update.grad_norm,
+                    .skipped = update.skipped,
+                    .nonfinite = {},
+                    .nonfinite_documents = {},
+                    .tokens = inputs.tokens,
+                    .supervised = inputs.supervised,
+                    .loss_weight = inputs.loss_weight,
+                    .expert_counts = {}};
+  const auto ms = outputs.clock.read();
+  result.forward_ms = ms[static_cast<std::size_t>(kernels::Phase::kForward)];
+  result.backward_ms = ms[static_cast<std::size_t>(kernels::Phase::kBackward)];
+  result.optimizer_ms = ms[static_cast<std::size_t>(kernels::Phase::kOptimizer)];
+  double aux_loss = 0;
+  for (const Arriving& micro : arriving) {
+    result.loss += value_of(micro.loss);
+    result.lm_loss += value_of(micro.lm_loss);
+    if (micro.aux_loss) aux_loss += value_of(*micro.aux_loss);
+    add_counts(micro.expert_counts, result.expert_counts);
   }
+  if (options.aux_coefficient != 0) result.aux_loss = aux_loss / options.aux_coefficient;
+  if (!result.skipped) return result;
+  std::int64_t documents = 0;
+  for (std::size_t i = 0; i < micro_batches.size(); ++i) {
+    const HostCopy nll(context.stream(), outputs.micro_batches[i].nll);
+    find_nonfinite(micro_batches[i], nll.values<float>(), documents, result.nonfinite_documents);
+    documents += static_cast<std::int64_t>(micro_batches[i].lengths.size());
+  }
+  result.nonfinite = !std::isfinite(result.loss) ? "loss"
+                     : as_ready                  ? kSomeParameter
+                                                 : optimizer.first_nonfinite(context);
   return result;
+}
+
+StepResult run_step(ops::Context& context, model::Decoder& decoder, Optimizer& optimizer,
+                    std::span<const model::TokenBatch> micro_batches, const StepInputs& inputs,
+                    const StepOptions& options) {
+  decoder.parameters().reset_grads();
+  HONE_CHECK(!options.update_as_ready || micro_batches.size() == 1,
+             "updates as gradients are ready of {} micro-batches", micro_batches.size());
+  double clip_norm = 0;
+  if (options.update_as_ready && options.clip > 0)
+    clip_norm = optimizer.last_norm() ? *optimizer.last_norm()
+                                      : gradient_norm(context, decoder, optimizer, inputs, options);
+  // Else nothing is to be changed: by the way that knows all first.
+  const bool as_ready = options.update_as_ready && std::isfinite(clip_norm);
+  optimizer.begin_update(context, options.learning_rate, clip_norm);
+  const StepOutputs outputs = put_step(context, decoder, optimizer, inputs, options, as_ready);
+  return read_step(context, optimizer, micro_batches, inputs, outputs, options, as_ready);
+}
+
+StepResult train_step(ops::Context& context, model::Decoder& decoder, Optimizer& optimizer,
+                      std::span<const model::TokenBatch> micro_batches, const StepOptions& options) {
+  const StepInputs counts = count_step(micro_batches);
+  if (counts.supervised == 0)  // nothing to learn: a mean over no tokens is no loss
+    return {.nonfinite = {}, .nonfinite_documents = {}, .tokens = counts.tokens, .expert_counts = {}};
+  return run_step(context, decoder, optimizer, micro_batches, upload_step(context, decoder, micro_batches),
+                  options);
 }
 
 EvalResult evaluate(ops::Context& context, model::Decoder& decoder, const model::TokenBatch& batch) {

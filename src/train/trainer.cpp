@@ -13,7 +13,7 @@
 #include "train/report.h"
 #include "train/run_forecast.h"
 #include "train/run_log.h"
-#include "train/step.h"
+#include "train/step_graphs.h"
 
 namespace hone::train {
 
@@ -127,6 +127,8 @@ bool train_steps(Run& run, RunLog& log, const StopRequested& stop) {
   const Recipe& recipe = run.recipe;
   if (state.step == 0 && !run.evaluation_sets.empty()) state.waiting = RunLog::record_before_first_step(run);
   if (state.waiting && !end_step(run, log, stop)) return false;
+  std::optional<StepGraphs> graphs;
+  if (recipe.cuda_graph) graphs.emplace();
   while (!run.is_at_end()) {
     const Stopwatch watch;
     data::Cursor next = state.cursor;
@@ -134,13 +136,15 @@ bool train_steps(Run& run, RunLog& log, const StopRequested& stop) {
     const StepBatches batches = make_batches(*run.train_data, packs, recipe.micro_batch);
     const double learning_rate =
         recipe.learning_rate * schedule_factor(recipe.schedule, state.step, run.steps);
+    const StepOptions options{.learning_rate = learning_rate,
+                              .clip = recipe.clip.value_or(0.0),
+                              .recompute = recipe.recompute,
+                              .aux_coefficient = run.aux_coefficient,
+                              .update_as_ready = recipe.update_as_ready};
+    auto& decoder = run.model->decoder();
     const StepResult result =
-        train_step(*run.context, run.model->decoder(), *run.optimizer, batches.micro_batches,
-                   {.learning_rate = learning_rate,
-                    .clip = recipe.clip.value_or(0.0),
-                    .recompute = recipe.recompute,
-                    .aux_coefficient = run.aux_coefficient,
-                    .update_as_ready = recipe.update_as_ready});
+        graphs ? graphs->step(*run.context, decoder, *run.optimizer, batches.micro_batches, options)
+               : train_step(*run.context, decoder, *run.optimizer, batches.micro_batches, options);
     const double seconds = watch.seconds();
 
     state.cursor = next;  // not before: of a step that finds no memory the forecast is of its batches
@@ -154,6 +158,7 @@ bool train_steps(Run& run, RunLog& log, const StopRequested& stop) {
     if (state.consecutive_skips == kMostSkips) give_up(run, log, result, batches);
     if (!end_step(run, log, stop)) return false;
   }
+  if (graphs && recipe.device.type == device::DeviceType::kCuda) log.note("{}", graphs->text());
   return true;
 }
 

@@ -54,6 +54,45 @@ struct Pool {
   BlockPool pool;
 };
 
+TEST(BlockPool, ACaptureTakesKeptBlocksAloneAndTellsThem) {
+  Pool own(1024 * kOneMiB, false);
+  ASSERT_TRUE(own.phase(3, 4 * kOneMiB));
+  own.pool.begin_capture();
+  EXPECT_TRUE(own.pool.is_capturing());
+  const auto first = own.pool.take(4 * kOneMiB), second = own.pool.take(4 * kOneMiB);
+  own.pool.put_back(first);
+  EXPECT_EQ(own.pool.take(64 * kOneMiB).data, nullptr);
+  EXPECT_EQ(own.pool.take(65 * kOneMiB).data, nullptr);
+  EXPECT_EQ(own.pool.take(4 * kOneMiB).data, first.data);
+  own.pool.put_back(first);
+  const auto capture = own.pool.end_capture();
+  EXPECT_FALSE(own.pool.is_capturing());
+  EXPECT_EQ(own.source->maps, 3);
+  EXPECT_EQ(capture.missed, 64 * kOneMiB);
+  ASSERT_EQ(capture.kept.size(), 1U);
+  EXPECT_EQ(capture.kept[0].data, first.data);
+  ASSERT_EQ(capture.in_use.size(), 1U);
+  EXPECT_EQ(capture.in_use[0].data, second.data);
+  // What others use, or what has gone back to the system, is not there for the captured work.
+  EXPECT_TRUE(own.pool.are_kept(capture.kept));
+  EXPECT_FALSE(own.pool.are_kept(capture.in_use));
+  std::vector<BlockPool::Block> others;
+  for (int i = 0; i < 2; ++i) others.push_back(own.pool.take(4 * kOneMiB));
+  EXPECT_FALSE(own.pool.are_kept(capture.kept));
+  for (const auto& block : others) own.pool.put_back(block);
+  EXPECT_TRUE(own.pool.are_kept(capture.kept));
+  own.pool.put_back(second);
+  own.pool.trim();
+  EXPECT_FALSE(own.pool.are_kept(capture.kept));
+  // One more is kept, though none is in use.
+  EXPECT_TRUE(own.pool.keep_another(4 * kOneMiB));
+  EXPECT_TRUE(own.pool.keep_another(4 * kOneMiB));
+  EXPECT_EQ(own.pool.held_bytes(), 8 * kOneMiB);
+  EXPECT_FALSE(own.pool.keep_another(2048 * kOneMiB));
+  // Memory is the system's again, as much as there is.
+  EXPECT_TRUE(own.phase(1, 1000 * kOneMiB));
+}
+
 // Phases of a step that have different sizes: 160 MiB at most at once, 260 in all.
 TEST(BlockPool, AStepOverMemoryOfItsOwnTakesAndGivesNothing) {
   Pool own(1024 * kOneMiB, false);

@@ -116,12 +116,11 @@ Outputs run_sgd(const KernelTable& table, Stream& stream, std::int64_t n, DType 
 /// The sum of several parts, then what follows from it.
 Outputs run_norm(const KernelTable& table, Stream& stream, std::int64_t n, DType dtype, float max_norm) {
   Arena arena;
-  kernels::StepScalars& scalars = arena.scalars({});
+  kernels::StepScalars& scalars = arena.scalars({.clip_norm = 2});
   const Matrix parts[] = {arena.input(1, n, dtype), arena.input(1, 2 * n + 3, DType::kF32)};
   for (const Matrix& x : parts)
     table.sum_of_squares({.x = x.data, .n = x.cols, .dtype = x.dtype, .scalars = &scalars}, stream);
-  table.finish_norm({.scalars = &scalars, .max_norm = max_norm, .clip_norm = 2, .has_clip_norm = n % 2 == 1},
-                    stream);
+  table.finish_norm({.scalars = &scalars, .max_norm = max_norm, .by_clip_norm = n % 2 == 1}, stream);
   Outputs outputs = arena.outputs();
   const double values[] = {scalars.sum_of_squares, static_cast<double>(scalars.grad_norm),
                            static_cast<double>(scalars.clip_factor), static_cast<double>(scalars.skip)};

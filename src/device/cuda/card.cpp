@@ -1,4 +1,7 @@
 // Which cards there are, and what is said where one cannot be used.
+#include <cstdlib>
+#include <string_view>
+
 #include "base/error.h"
 #include "device/cuda/check.h"
 
@@ -58,6 +61,11 @@ CudaCard card_at(int index) {
 
 std::string version_text(int version) {
   return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
+}
+
+bool is_synchronous() {
+  const char* asked = std::getenv("HONE_CUDA_SYNC");
+  return asked != nullptr && std::string_view(asked) == "1";
 }
 
 void check(cudaError_t status, const char* what) {

@@ -18,6 +18,9 @@ void use_device(int index);
 /// Throws Error(kUser) where there is no such card, or one that hone cannot use.
 CudaCard find_card(int index);
 
+/// Whether HONE_CUDA_SYNC is 1: each kernel is waited for, so that what it does wrong is told by its name.
+bool is_synchronous();
+
 /// "13.0" of 13000.
 std::string version_text(int version);
 

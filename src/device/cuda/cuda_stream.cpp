@@ -13,12 +13,22 @@ using cuda::use_device;
 
 namespace {
 
-/// A cudaEvent_t that was recorded; flags: those of cudaEventCreateWithFlags.
+bool is_capturing(cudaStream_t stream) {
+  cudaStreamCaptureStatus status{};
+  check(cudaStreamIsCapturing(stream, &status), "cudaStreamIsCapturing");
+  return status != cudaStreamCaptureStatusNone;
+}
+
+/// A cudaEvent_t that was recorded; flags: those of cudaEventCreateWithFlags. In a capture, one that keeps
+/// time is recorded by each launch of the graph; any other orders the captured work.
 class RecordedEvent {
  public:
   RecordedEvent(cudaStream_t stream, unsigned flags) {
     check(cudaEventCreateWithFlags(&event_, flags), "cudaEventCreate");
-    check(cudaEventRecord(event_, stream), "cudaEventRecord");
+    const bool by_launch = (flags & cudaEventDisableTiming) == 0 && is_capturing(stream);
+    check(cudaEventRecordWithFlags(event_, stream,
+                                   by_launch ? cudaEventRecordExternal : cudaEventRecordDefault),
+          "cudaEventRecord");
   }
   ~RecordedEvent() { (void)cudaEventDestroy(event_); }
   RecordedEvent(const RecordedEvent&) = delete;
@@ -94,8 +104,14 @@ CudaStream::~CudaStream() {
   (void)cudaStreamSynchronize(handle());
 }
 
+/// Of a verb that brings the host's memory in or out: what a graph does it must do without the host.
+void CudaStream::check_not_captured(const char* verb) const {
+  HONE_CHECK(!is_capturing(handle()), "[device.cuda] {} while a graph is captured", verb);
+}
+
 void CudaStream::upload(std::span<const std::byte> from, void* to) {
   use_device(card_.index);
+  check_not_captured("an upload");
   for (std::size_t at = 0; at < from.size(); at += kUploadPiece) {
     const auto piece = from.subspan(at, std::min(kUploadPiece, from.size() - at));
     auto staged = host_memory(piece.size());
@@ -110,6 +126,7 @@ void CudaStream::upload(std::span<const std::byte> from, void* to) {
 void CudaStream::upload(std::shared_ptr<Buffer> from, void* to) {
   if (from->size_bytes() == 0) return;
   use_device(card_.index);
+  check_not_captured("an upload");
   check(cudaMemcpyAsync(to, from->data(), from->size_bytes(), cudaMemcpyHostToDevice, handle()), "upload");
   hold(std::move(from));
 }
@@ -117,6 +134,7 @@ void CudaStream::upload(std::shared_ptr<Buffer> from, void* to) {
 void CudaStream::download(const void* from, std::shared_ptr<Buffer> to) {
   if (to->size_bytes() == 0) return;
   use_device(card_.index);
+  check_not_captured("a download");
   check(cudaMemcpyAsync(to->data(), from, to->size_bytes(), cudaMemcpyDeviceToHost, handle()), "download");
   hold(std::move(to));
 }
@@ -148,12 +166,14 @@ void CudaStream::wait(const Event& event) {
 
 void CudaStream::synchronize() {
   use_device(card_.index);
+  check_not_captured("a wait for the stream");
   check(cudaStreamSynchronize(handle()), "synchronize");
   in_flight_.clear();
 }
 
 std::shared_ptr<Buffer> CudaStream::host_memory(std::size_t size_bytes) {
   use_device(card_.index);
+  check_not_captured("host memory");
   return pinned_->take(size_bytes);
 }
 

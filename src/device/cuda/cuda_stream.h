@@ -48,6 +48,7 @@ class CudaStream final : public Stream {
   };
   CudaStream(const CudaCard& card, int num_threads, int first_core, std::shared_ptr<CudaStreamHandle> handle);
   void hold(std::shared_ptr<Buffer> memory);
+  void check_not_captured(const char* verb) const;
 
   CudaCard card_;
   std::shared_ptr<CudaStreamHandle> handle_;

@@ -1,10 +1,8 @@
 #include "kernels/cuda/launch.cuh"
 
-#include <cstdlib>
-#include <string_view>
-
 #include "base/dtype.h"
 #include "base/error.h"
+#include "device/cuda/check.h"
 
 namespace hone::kernels::cuda {
 
@@ -14,8 +12,7 @@ void check_launch(const char* kernel, cudaError_t status) {
 }
 
 void wait_if_asked(const char* kernel, cudaStream_t stream) {
-  const char* asked = std::getenv("HONE_CUDA_SYNC");
-  if (asked != nullptr && std::string_view(asked) == "1") check_launch(kernel, cudaStreamSynchronize(stream));
+  if (device::cuda::is_synchronous()) check_launch(kernel, cudaStreamSynchronize(stream));
 }
 
 void check_row_dtype(DType dtype) {

@@ -48,10 +48,10 @@ void sum_of_squares(const SumOfSquaresArgs& a, Stream& stream) {
 }
 
 namespace {
-__global__ void finish_norm_scalars(StepScalars* s, float max_norm, float clip_norm, const float* loss) {
+__global__ void finish_norm_scalars(StepScalars* s, float max_norm, bool by_clip_norm, const float* loss) {
   s->grad_norm = static_cast<float>(sqrt(s->sum_of_squares));
   const bool finite = isfinite(s->grad_norm) && (loss == nullptr || isfinite(*loss));
-  const float norm = clip_norm >= 0 ? clip_norm : s->grad_norm;
+  const float norm = by_clip_norm ? s->clip_norm : s->grad_norm;
   s->skip = finite ? 0 : 1;
   s->clip_factor = max_norm > 0 && finite && max_norm < norm + 1e-6F ? max_norm / (norm + 1e-6F) : 1.0F;
 }
@@ -60,8 +60,8 @@ __global__ void finish_norm_scalars(StepScalars* s, float max_norm, float clip_n
 
 HONE_NO_SCRATCH(FinishNormArgs)
 void finish_norm(const FinishNormArgs& a, Stream& stream) {
-  HONE_LAUNCH(finish_norm_scalars, 1, 1, 0, cuda_stream(stream), a.scalars, a.max_norm,
-              a.has_clip_norm ? a.clip_norm : -1.0F, a.has_loss ? a.loss : nullptr);
+  HONE_LAUNCH(finish_norm_scalars, 1, 1, 0, cuda_stream(stream), a.scalars, a.max_norm, a.by_clip_norm,
+              a.has_loss ? a.loss : nullptr);
 }
 
 namespace {

@@ -25,7 +25,7 @@ void finish_norm(const FinishNormArgs& a, Stream&) {
   const bool finite = std::isfinite(s.grad_norm) && (!a.has_loss || std::isfinite(*a.loss));
   s.skip = finite ? 0 : 1;
   s.clip_factor = 1;
-  const float norm = a.has_clip_norm ? a.clip_norm : s.grad_norm;
+  const float norm = a.by_clip_norm ? s.clip_norm : s.grad_norm;
   if (a.max_norm > 0 && s.skip == 0 && a.max_norm < norm + 1e-6F) s.clip_factor = a.max_norm / (norm + 1e-6F);
 }
 

@@ -1,0 +1,74 @@
+// Steps that repeat, each put together once and launched as one (device/graph.h): a step of a small model is
+// some thousand calls of kernels, 2 to 5 us of the host's each.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "device/graph.h"
+#include "train/step_parts.h"
+
+namespace hone::train {
+
+/// Runs the steps of one model and optimizer as train_step does, the same bits. A step like one before, whose
+/// kernels would be called with the same arguments, is captured; those that follow are launches of the graph.
+/// What changes from step to step lies in device memory and is sent before: ids, labels, weights, positions,
+/// where sequences begin, the learning rate, bias corrections, the norm to clip by, and the count of updates,
+/// by which is rounded at random. What is in the calls makes two steps alike: the numbers of micro-batches,
+/// tokens, supervised tokens and sequences, the longest sequence, the sum of loss weights, and StepOptions
+/// but for the rate. A step of which none like it came before, lately, is run as train_step does.
+///
+/// A graph's activations are nobody's between two launches; it holds its inputs and outputs, some bytes a
+/// token. The loss is read at the end of its own step. Ends before the context.
+class StepGraphs {
+ public:
+  /// Why no step is ever captured: one line; "" where those that repeat are.
+  static std::string why_none(const ops::Context& context, const Optimizer& optimizer);
+
+  /// As train_step.
+  StepResult step(ops::Context& context, model::Decoder& decoder, Optimizer& optimizer,
+                  std::span<const model::TokenBatch> micro_batches, const StepOptions& options);
+
+  struct Counts {
+    std::int64_t called = 0;    // steps that were run kernel by kernel
+    std::int64_t launched = 0;  // steps that were launched
+    std::int64_t captured = 0;  // graphs that were made
+    std::size_t size = 0;       // of the last one: its kernels, copies and fills
+  };
+  const Counts& counts() const { return counts_; }
+  /// "96 of 100 steps were one launch each, of 1,312 kernels, copies and fills", or why none was.
+  std::string text() const;
+
+ private:
+  /// What makes two steps alike.
+  struct Key {
+    std::vector<model::Decoder::LossShape> micro_batches;
+    double loss_weight, clip, aux_coefficient;
+    bool recompute, as_ready, makes_buffers;
+    bool operator==(const Key&) const = default;
+  };
+  struct Entry {
+    Key key;
+    std::uint64_t last_seen = 0;
+    // Of the graph; it ends first.
+    StepInputs inputs = {};
+    StepOutputs outputs = {};
+    std::vector<const void*> gradients = {};
+    std::unique_ptr<device::Graph> graph = nullptr;
+  };
+  Entry& entry_of(Key key);
+  void forget_old();
+  bool capture(ops::Context& context, model::Decoder& decoder, Optimizer& optimizer, Entry& entry,
+               const StepOptions& options);
+
+  std::vector<Entry> entries_;
+  std::uint64_t clock_ = 0;
+  Counts counts_;
+  std::string gave_up_;   // why: a capture failed for good; "": none has
+  std::string why_none_;  // why_none() of the last step
+};
+
+}  // namespace hone::train
