@@ -523,7 +523,8 @@ struct AdamWArgs {
   std::int64_t n = 0;
   DType grad_dtype = DType::kF32;
   std::uint64_t rounding_seed = 0;  // of a bf16 master
-  std::int64_t first_index = 0;     // of these elements in their tensor, by which a bf16 master is rounded
+  /// Of these elements in their tensor, by which a bf16 master is rounded: a multiple of kMomentBlock.
+  std::int64_t first_index = 0;
   float beta1 = 0.9F, beta2 = 0.999F, eps = 1e-8F, weight_decay = 0;
   float rate_scale = 1;  // of this tensor: its rate is rate_scale * scalars->learning_rate
   const StepScalars* scalars = nullptr;

@@ -1,6 +1,7 @@
 // What optimizers keep in fewer bits: moments of eight, and weights of sixteen that are rounded at random.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 
 namespace hone::kernels {
@@ -38,27 +39,97 @@ constexpr MomentLevels make_moment_levels() {
 constexpr MomentLevels kMomentLevels =
     make_moment_levels();  // not inline: units of instruction sets share nothing
 
-/// The index of the level nearest to x, which is not negative, among `count` with these midpoints.
-[[gnu::always_inline]] constexpr int nearest_level(const float* midpoints, int count, float x) {
-  int index = 0;
-  for (int step = 128; step > 0; step /= 2)
-    if (index + step < count && x >= midpoints[index + step - 1]) index += step;
-  return index;
+/// Finds the level nearest to a number without a search: of the floats that have the exponent and the first
+/// kBits bits of mantissa in common there is an entry, and among them at most one midpoint. The rest of their
+/// mantissa, added to the entry, carries into the index from that midpoint on. Nothing below kLeast lies
+/// between two levels; kCount: of levels.
+template <int kBits, std::uint32_t kLeast, int kCount>
+struct LevelFinder {
+  static constexpr int kRest = 23 - kBits;
+  static constexpr std::uint32_t kOne = 0x3f800000, kFirst = kLeast >> kRest;
+  static constexpr std::uint32_t kEntries = (kOne >> kRest) - kFirst + 1;
+  static constexpr float kLeastNumber = std::bit_cast<float>(kLeast);
+  std::uint32_t entries[kEntries] = {};
+
+  /// Of a float from kLeast to 1, by its bits: the index of the level nearest to it is the top byte.
+  [[gnu::always_inline]] constexpr std::uint32_t find(std::uint32_t bits) const {
+    return entries[(bits >> kRest) - kFirst] + (bits << (kBits + 1));
+  }
+  /// Makes the entries from behind the last midpoint below level `index` to the first one above it.
+  constexpr void fill(const float* midpoints, int index) {
+    const auto bits = [&](int i) { return std::bit_cast<std::uint32_t>(midpoints[i]); };
+    const bool is_last = index == kCount - 1;
+    std::uint32_t at = index > 0 && bits(index - 1) >= kLeast ? (bits(index - 1) >> kRest) + 1 : kFirst;
+    const std::uint32_t end = is_last ? kFirst + kEntries : bits(index) >> kRest;
+    const auto entry = [&] {
+      return (static_cast<std::uint32_t>(index) - at) << 24;
+    };  // at: of the number's own bits
+    for (; at < end; ++at) entries[at - kFirst] = entry();
+    if (!is_last && at == end)
+      entries[at - kFirst] = entry() + (std::uint32_t{1} << 24) - (bits(index) << (kBits + 1) & 0xffffffU);
+  }
+};
+/// The least midpoint of a first moment is 2.75e-7; and 5.5e-7 of a second one, which does not become 0 where
+/// it is not 0: an update divides by its root.
+using FirstFinder = LevelFinder<6, std::bit_cast<std::uint32_t>(0x1.2p-22F), 129>;
+using SecondFinder = LevelFinder<7, std::bit_cast<std::uint32_t>(0x1.2p-21F), 256>;
+struct MomentFinders {
+  FirstFinder first;
+  SecondFinder second;
+};
+constexpr MomentFinders make_moment_finders() {
+  MomentFinders finders;
+  for (int i = 0; i < 129; ++i) finders.first.fill(kMomentLevels.first_midpoints, i);
+  for (int i = 0; i < 256; ++i) finders.second.fill(kMomentLevels.second_midpoints, i);
+  return finders;
+}
+constexpr MomentFinders kMomentFinders = make_moment_finders();
+
+/// Codes of first moments, four in a word, from the indices of their levels (0 … 128) and words whose top bit
+/// in a byte is set where they are negative.
+[[gnu::always_inline]] constexpr std::uint32_t first_codes(std::uint32_t indices, std::uint32_t signs) {
+  const std::uint32_t negative = signs & (indices + 0x7f7f7f7fU) & 0x80808080U;  // there is no -0
+  const std::uint32_t full = indices & negative;                                 // nor a -1: the level before
+  return (indices | negative) + (full - (full >> 7));
 }
 /// x: in [-1, 1].
-[[gnu::always_inline]] constexpr std::uint8_t first_moment_code(const MomentLevels& levels, float x) {
-  const int index = nearest_level(levels.first_midpoints, 129, x < 0 ? -x : x);
-  if (x >= 0 || index == 0) return static_cast<std::uint8_t>(index);
-  return static_cast<std::uint8_t>(128 + (index < 128 ? index : 127));
+[[gnu::always_inline]] constexpr std::uint8_t first_moment_code(float x) {
+  const float size = x < 0 ? -x : x;
+  const std::uint32_t found = kMomentFinders.first.find(
+      std::bit_cast<std::uint32_t>(size > FirstFinder::kLeastNumber ? size : FirstFinder::kLeastNumber));
+  return static_cast<std::uint8_t>(first_codes(found >> 24, x < 0 ? 0x80 : 0));
 }
 [[gnu::always_inline]] constexpr float first_moment(const MomentLevels& levels, std::uint8_t code) {
   return code <= 128 ? levels.first[code] : -levels.first[code - 128];
 }
-/// x: in [0, 1]. What is not 0 does not become 0: an update divides by its root.
-[[gnu::always_inline]] constexpr std::uint8_t second_moment_code(const MomentLevels& levels, float x) {
-  const int index = nearest_level(levels.second_midpoints, 256, x);
-  return static_cast<std::uint8_t>(index == 0 && x > 0 ? 1 : index);
+/// x: in [0, 1].
+[[gnu::always_inline]] constexpr std::uint8_t second_moment_code(float x) {
+  const std::uint32_t found = kMomentFinders.second.find(
+      std::bit_cast<std::uint32_t>(x > SecondFinder::kLeastNumber ? x : SecondFinder::kLeastNumber));
+  return static_cast<std::uint8_t>(x > 0 ? found >> 24 : 0);
 }
+
+/// x / scale for the numbers of a block, none of which is larger than scale: correctly rounded, as a division
+/// is, from 2^-60 on, by four multiply-adds and a product (a division is a dozen instructions and a branch).
+/// The quotient by the inverse in two parts is off by less than its last bit; one step that knows the rest
+/// exactly rounds it (Markstein, IBM J. Res. Dev. 34 (1990), theorem 5). 0 / 0 and what is not finite: NaN.
+struct BlockQuotient {
+  float factor, divisor, inverse, rest;  // of the inverse
+
+  [[gnu::always_inline]] explicit constexpr BlockQuotient(float scale) {
+    // By a power of two that brings the divisor near 1: no part is lost below the smallest float.
+    constexpr std::uint32_t kMost = 253U << 23;
+    const std::uint32_t exponent = std::bit_cast<std::uint32_t>(scale) & 0x7f800000U;
+    factor = std::bit_cast<float>((254U << 23) - (exponent < kMost ? exponent : kMost));
+    divisor = scale * factor;
+    inverse = 1 / divisor;
+    rest = __builtin_fmaf(-divisor, inverse, 1) * inverse;
+  }
+  [[gnu::always_inline]] constexpr float operator()(float x) const {
+    const float y = x * factor, quotient = __builtin_fmaf(y, inverse, y * rest);
+    return __builtin_fmaf(__builtin_fmaf(-quotient, divisor, y), inverse, quotient);
+  }
+};
 
 /// Of a tensor's step.
 [[gnu::always_inline]] constexpr std::uint32_t rounding_key(std::uint64_t seed, std::int32_t step) {
@@ -66,14 +137,21 @@ constexpr MomentLevels kMomentLevels =
       (seed ^ (static_cast<std::uint64_t>(static_cast<std::uint32_t>(step)) << 32)) * 0x9E3779B97F4A7C15U;
   return static_cast<std::uint32_t>(x >> 32) ^ static_cast<std::uint32_t>(x);
 }
-/// Uniform bits for one element: a mix of 32 bits (Wellons' lowbias32) instead of Philox, which would take
-/// longer than the update itself.
-[[gnu::always_inline]] constexpr std::uint32_t rounding_bits(std::uint32_t key, std::int64_t index) {
+/// Of an element, for uniform_bits: indices that differ in bits below 2^32 alone differ in the same bits
+/// here.
+[[gnu::always_inline]] constexpr std::uint32_t mixed_index(std::uint32_t key, std::int64_t index) {
   const auto i = static_cast<std::uint64_t>(index);
-  std::uint32_t x = key ^ static_cast<std::uint32_t>(i) ^ static_cast<std::uint32_t>(i >> 32) * 0x85EBCA6BU;
+  return key ^ static_cast<std::uint32_t>(i) ^ static_cast<std::uint32_t>(i >> 32) * 0x85EBCA6BU;
+}
+/// A mix of 32 bits (Wellons' lowbias32) instead of Philox, which would take longer than the update itself.
+[[gnu::always_inline]] constexpr std::uint32_t uniform_bits(std::uint32_t x) {
   x = (x ^ x >> 16) * 0x7FEB352DU;
   x = (x ^ x >> 15) * 0x846CA68BU;
   return x ^ x >> 16;
+}
+/// Uniform bits for one element.
+[[gnu::always_inline]] constexpr std::uint32_t rounding_bits(std::uint32_t key, std::int64_t index) {
+  return uniform_bits(mixed_index(key, index));
 }
 /// The bits of x as bf16: the next one above in magnitude with the probability of what is cut off, so that
 /// many small updates add up.

@@ -38,6 +38,7 @@ std::vector<Profile::Slot> Profile::slots(const Ceilings& ceilings) const {
     slot->seconds += seconds;
     const Phase phase = is_of_updates(call.slot) ? Phase::kOptimizer : call.phase;
     slot->seconds_in[static_cast<std::size_t>(phase)] += seconds;
+    slot->model_in[static_cast<std::size_t>(phase)] += call.model;
     slot->least_seconds += kernels::least_seconds(call.cost, ceilings);
     slot->flops += call.cost.flops;
     slot->bytes += call.cost.bytes;

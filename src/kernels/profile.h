@@ -40,6 +40,7 @@ class Profile {
     double least_seconds = 0;     // the sum of each call's (peak.h)
     double flops = 0, bytes = 0;  // device::Cost
     WorkTime model = {};          // of a card's calls: what the model says
+    std::array<WorkTime, kNumPhases> model_in{};
   };
 
   /// What is called from now on is for this phase.

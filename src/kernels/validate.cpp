@@ -1,6 +1,7 @@
 // What the arguments of each kernel must be, as arguments.h says, in its order. What lies in
 // device memory (ids, positions, offsets) is not looked at. Costs some 100 ns a call.
 #include "kernels/argument_checks.h"
+#include "kernels/moments.h"
 
 namespace hone::kernels {
 
@@ -395,6 +396,7 @@ void validate(const AdamWArgs& a) {
   const Arguments check(a);
   check.stored("grad", a.grad_dtype);
   check.sizes({a.n, a.first_index});
+  check.holds(a.first_index % kMomentBlock == 0, "first_index is within a block of moments");
   check.number("beta1", a.beta1, 0, 1);
   check.number("beta2", a.beta2, 0, 1);
   check.number("eps", a.eps, 0, kAny);
@@ -413,6 +415,7 @@ void validate(const SgdArgs& a) {
   check.stored("master", a.master_dtype);
   check.holds(!a.has_weight || a.master_dtype == DType::kF32, "a bf16 master beside a weight");
   check.sizes({a.n, a.first_index});
+  check.holds(a.first_index % kMomentBlock == 0, "first_index is within a block of moments");
   check.number("momentum", a.momentum, 0, kAny);
   check.number("weight_decay", a.weight_decay, 0, kAny);
   check.number("rate_scale", a.rate_scale, 0, kAny);

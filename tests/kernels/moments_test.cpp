@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <random>
 #include <set>
 #include <vector>
 
@@ -47,8 +48,8 @@ TEST(Moments, LevelsAreTheDynamicMap) {
   for (int code = 0; code < 256; ++code) {
     first.push_back(static_cast<double>(first_moment(kMomentLevels, static_cast<std::uint8_t>(code))));
     second.push_back(static_cast<double>(kMomentLevels.second[code]));
-    EXPECT_EQ(first_moment_code(kMomentLevels, static_cast<float>(first.back())), code);
-    EXPECT_EQ(second_moment_code(kMomentLevels, static_cast<float>(second.back())), code);
+    EXPECT_EQ(first_moment_code(static_cast<float>(first.back())), code);
+    EXPECT_EQ(second_moment_code(static_cast<float>(second.back())), code);
   }
   std::sort(first.begin(), first.end());
   for (std::size_t i = 0; i < 256; ++i) {
@@ -61,12 +62,14 @@ TEST(Moments, BecomeTheNearestLevel) {
   const auto is_signed = dynamic_map(true), is_unsigned = dynamic_map(false);
   for (const float x : hard_numbers()) {
     for (const float each : {x, -x}) {
-      const auto code = first_moment_code(kMomentLevels, each);
+      const auto code = first_moment_code(each);
       const double level = static_cast<double>(first_moment(kMomentLevels, code)),
                    exact = static_cast<double>(each);
-      EXPECT_LE(std::fabs(level - exact), std::fabs(nearest(is_signed, exact) - exact) + 2e-7 * std::fabs(exact)) << each;
+      EXPECT_LE(std::fabs(level - exact),
+                std::fabs(nearest(is_signed, exact) - exact) + 2e-7 * std::fabs(exact))
+          << each;
     }
-    const double level = static_cast<double>(kMomentLevels.second[second_moment_code(kMomentLevels, x)]);
+    const double level = static_cast<double>(kMomentLevels.second[second_moment_code(x)]);
     const double exact = static_cast<double>(x);
     if (x > 0) {
       EXPECT_GT(level, 0) << x;
@@ -75,6 +78,82 @@ TEST(Moments, BecomeTheNearestLevel) {
       EXPECT_LE(std::fabs(level - exact), std::fabs(nearest(is_unsigned, exact) - exact) + 2e-7 * exact) << x;
     }
   }
+}
+
+/// How many of them are not above x.
+template <std::size_t N>
+int searched(const float (&midpoints)[N], float x) {
+  return static_cast<int>(std::upper_bound(midpoints, midpoints + N, x) - midpoints);
+}
+void expect_the_nearest(float x) {
+  const int first = searched(kMomentLevels.first_midpoints, x);
+  const int second = std::max(searched(kMomentLevels.second_midpoints, x), x > 0 ? 1 : 0);
+  ASSERT_EQ(first_moment_code(x), first) << x;
+  ASSERT_EQ(first_moment_code(-x), first == 0 ? 0 : std::min(128 + first, 255)) << -x;
+  ASSERT_EQ(second_moment_code(x), second) << x;
+}
+
+TEST(Moments, AreFoundAsBySearchOnBothSidesOfEveryStep) {
+  const auto number = [](std::uint32_t bits) { return std::bit_cast<float>(std::min(bits, 0x3f800000U)); };
+  const auto around = [&](std::uint32_t bits) {
+    for (std::uint32_t i = bits - 3; i <= bits + 3; ++i)
+      ASSERT_NO_FATAL_FAILURE(expect_the_nearest(number(i)));
+  };
+  for (const float m : kMomentLevels.first_midpoints) around(std::bit_cast<std::uint32_t>(m));
+  for (const float m : kMomentLevels.second_midpoints) around(std::bit_cast<std::uint32_t>(m));
+  // Where the floats of one entry end those of the next begin.
+  for (std::uint32_t at = 0x30000000; at <= 0x3f800000; at += 1U << SecondFinder::kRest) around(at);
+  for (std::uint32_t bits = 0; bits < 0x3f800000; bits += 8191)
+    ASSERT_NO_FATAL_FAILURE(expect_the_nearest(number(bits)));
+  for (const std::uint32_t bits : {0U, 1U, 2U, 0x7fffffU, 0x800000U, 0x3f7fffffU, 0x3f800000U})
+    ASSERT_NO_FATAL_FAILURE(expect_the_nearest(number(bits)));
+  EXPECT_EQ(first_moment_code(NAN), 0);
+  EXPECT_EQ(second_moment_code(NAN), 0);
+}
+
+TEST(Moments, CodesOfFourAtOnceAreThoseOfOne) {
+  for (std::uint32_t a = 0; a <= 128; ++a)
+    for (std::uint32_t b = 0; b <= 128; ++b)
+      for (std::uint32_t signs = 0; signs < 4; ++signs) {
+        const auto one = [](std::uint32_t index, bool negative) {
+          return negative && index > 0 ? std::min(128 + index, 255U) : index;
+        };
+        const std::uint32_t a_sign = (signs & 1) << 7, b_sign = (signs & 2) << 6;
+        // What else the words of signs hold does not matter.
+        const std::uint32_t got = first_codes(
+            a | b << 8 | a << 16 | b << 24, 0x35353535U | a_sign | b_sign << 8 | a_sign << 16 | b_sign << 24);
+        const std::uint32_t of_a = one(a, a_sign != 0), of_b = one(b, b_sign != 0);
+        ASSERT_EQ(got, of_a | of_b << 8 | of_a << 16 | of_b << 24) << a << " " << b << " " << signs;
+      }
+}
+
+TEST(Moments, AreDividedByTheirScaleAsByADivision) {
+  std::mt19937 random(7);
+  const auto expect_rounded = [](float x, float scale) {
+    ASSERT_EQ(BlockQuotient(scale)(x), x / scale) << x << " / " << scale;
+  };
+  for (int i = 0; i < 3'000'000; ++i) {
+    // Any finite scale, and numbers down to 2^-40 of it; many of them multiples of few bits, as from bf16.
+    std::uint32_t bits = static_cast<std::uint32_t>(random()) % 0x7f800000U;
+    if (i % 3 == 0) bits = std::max(bits & 0xffff0000U, 0x10000U);
+    const float scale = std::bit_cast<float>(std::max(bits, 1U));
+    float x = std::ldexp(static_cast<float>(random() % (1U << 24)) * 0x1p-24F * scale,
+                         -static_cast<int>(random() % 16));
+    if (i % 3 == 1) x = std::bit_cast<float>(std::bit_cast<std::uint32_t>(x) & 0xffff0000U);
+    if (x == 0 || x / scale < 0x1p-60F) continue;
+    ASSERT_NO_FATAL_FAILURE(expect_rounded(x, scale));
+    if (i % 2 == 0) {
+      ASSERT_NO_FATAL_FAILURE(expect_rounded(-x, scale));
+    }
+  }
+  for (const float scale :
+       {0x1p-149F, 0x1p-126F, 0x1.fffffep-127F, 1.0F, 0x1.fffffep0F, 0x1p126F, 0x1.fffffep127F})
+    for (const float of : {1.0F, 0x1.fffffep-1F, 0.5F, 0x1.8p-3F, 0x1p-22F})
+      if (scale * of > 0) {
+        ASSERT_NO_FATAL_FAILURE(expect_rounded(scale * of, scale));
+      }
+  EXPECT_EQ(BlockQuotient(1e-3F)(0), 0);
+  for (const float scale : {0.0F, INFINITY, NAN}) EXPECT_TRUE(std::isnan(BlockQuotient(scale)(0))) << scale;
 }
 
 float rounded(float x, std::uint32_t key, std::int64_t index) {

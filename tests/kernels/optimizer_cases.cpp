@@ -2,7 +2,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstring>
 
 #include "kernels/moments.h"
 #include "tests/kernels/cases.h"
@@ -40,6 +42,7 @@ void add_master(Arena& arena, std::int64_t n, Master master, Args& a) {
   if (a.has_weight) a.weight = arena.inout("weight", 1, n, DType::kBF16, tolerance(DType::kBF16, 4)).data;
   a.rate_scale = a.has_weight ? 0.3F : 1.0F;
   a.rounding_seed = 0x123456789abcdef;
+  a.first_index = (std::int64_t{5} << 32) + 3 * kernels::kMomentBlock;
 }
 
 /// Moments as numbers: of a code that is one level off, a level.
@@ -59,6 +62,14 @@ void add_moments(Outputs& outputs, const char* name, const std::uint8_t* codes, 
   outputs.push_back(std::move(output));
 }
 
+/// x[i] = value, cut to bf16 where x is.
+void put(void* x, DType dtype, std::int64_t i, float value) {
+  if (dtype == DType::kF32)
+    static_cast<float*>(x)[i] = value;
+  else
+    static_cast<std::uint16_t*>(x)[i] = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(value) >> 16);
+}
+
 Outputs run_adamw(const KernelTable& table, Stream& stream, std::int64_t n, DType grad, Master master,
                   bool skip, kernels::MomentKind moments) {
   Arena arena;
@@ -67,7 +78,8 @@ Outputs run_adamw(const KernelTable& table, Stream& stream, std::int64_t n, DTyp
   kernels::AdamWArgs a;
   const double tol = tolerance(DType::kF32, 4);
   add_master(arena, n, master, a);
-  a.grad = arena.input(1, n, grad).data;
+  const Matrix gradient = arena.input(1, n, grad);
+  a.grad = gradient.data;
   a.grad_dtype = grad;
   a.moments = moments;
   a.n = n;
@@ -82,7 +94,15 @@ Outputs run_adamw(const KernelTable& table, Stream& stream, std::int64_t n, DTyp
   }
   std::vector<std::uint8_t, ArenaAllocator<std::uint8_t>> codes[2];
   for (auto& of : codes)
-    for (std::int64_t i = 0; i < n; ++i) of.push_back(static_cast<std::uint8_t>(arena.random()()));
+    for (std::int64_t i = 0; i < n; ++i)
+      of.push_back(i % 3 == 0 ? std::uint8_t{0} : static_cast<std::uint8_t>(arena.random()()));
+  // What had no gradient so far has none now; and one block is all below an outlier.
+  const auto bytes = static_cast<std::size_t>(n) * size_of(grad);
+  std::vector<unsigned char, ArenaAllocator<unsigned char>> sparse(bytes);
+  if (bytes > 0) std::memcpy(sparse.data(), gradient.data, bytes);
+  a.grad = sparse.data();
+  for (std::int64_t i = 0; i < n; i += 3) put(sparse.data(), grad, i, 0);
+  if (n > 300) put(sparse.data(), grad, 298, 1e4F);
   a.exp_avg = codes[0].data();
   a.exp_avg_sq = codes[1].data();
   a.exp_avg_scales = f32(arena.inout("scales", 1, blocks, DType::kF32, tol, true));
@@ -91,6 +111,9 @@ Outputs run_adamw(const KernelTable& table, Stream& stream, std::int64_t n, DTyp
   Outputs outputs = arena.outputs();
   add_moments(outputs, "exp_avg", codes[0].data(), a.exp_avg_scales, n, false);
   add_moments(outputs, "exp_avg_sq", codes[1].data(), a.exp_avg_sq_scales, n, true);
+  // A second moment is 0 just where it is: of those numbers, and not where it is small.
+  const double zeros = static_cast<double>(std::count(codes[1].begin(), codes[1].end(), std::uint8_t{0}));
+  outputs.push_back({"second moments of 0", {1 + zeros}, {}, 1e-12});
   return outputs;
 }
 
@@ -136,6 +159,12 @@ Outputs run_norm(const KernelTable& table, Stream& stream, std::int64_t n, DType
 
 std::vector<Case> optimizer_cases() {
   std::vector<Case> cases;
+  // More blocks of moments than a card has warps at once.
+  cases.push_back(
+      {"adamw", "adamw of 1,107,201, grad bf16, bf16 weight, 8 bits", [](const KernelTable& t, Stream& s) {
+         return run_adamw(t, s, 1'107'201, DType::kBF16, Master::kBeside, false,
+                          kernels::MomentKind::kDynamic8);
+       }});
   for (const std::int64_t n : {0, 1, 15, 16, 33, 256, 257, 1000, 70001})
     for (const DType grad : kBothDtypes)
       for (const Master master : kMasters) {

@@ -386,6 +386,15 @@ inline float __fadd_rn(float a, float b) {
 inline float __fmaf_rn(float a, float b, float c) {
   return std::fma(a, b, c);
 }
+/// Byte i of the result is byte (selector >> 4 i) & 7 of a and b, a's four first.
+inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector) {
+  unsigned result = 0;
+  for (int i = 0; i < 4; ++i) {
+    const unsigned from = selector >> (4 * i) & 7;
+    result |= ((from < 4 ? a : b) >> (8 * (from % 4)) & 0xff) << (8 * i);
+  }
+  return result;
+}
 inline int __float_as_int(float x) {
   return cuda_emulation::bits<int>(x);
 }

@@ -119,9 +119,9 @@ void adamw_compact(const AdamWArgs& a, Stream& stream) {
     const float scale = largest_of(avg), scale_sq = largest_of(avg_sq);
     a.exp_avg_scales[index] = scale;
     a.exp_avg_sq_scales[index] = scale_sq;
-    for (Index i = 0; i < n; i++) codes[i] = first_moment_code(kMomentLevels, scale > 0 ? avg[i] / scale : 0);
+    for (Index i = 0; i < n; i++) codes[i] = first_moment_code(scale > 0 ? avg[i] / scale : 0);
     for (Index i = 0; i < n; i++)
-      codes_sq[i] = second_moment_code(kMomentLevels, scale_sq > 0 ? avg_sq[i] / scale_sq : 0);
+      codes_sq[i] = second_moment_code(scale_sq > 0 ? avg_sq[i] / scale_sq : 0);
   };
   const Index blocks = ceil_div(a.n, kMomentBlock);
   stream.team().parallel_ranges(threads_for(a.n, stream), blocks, [&](Index begin, Index end, int) {

@@ -1,4 +1,5 @@
 // The gradients' norm and the optimizers: one pass over everything.
+#include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/register.h"
 #include "kernels/cuda/rows.cuh"
 #include "kernels/moments.h"
@@ -74,42 +75,77 @@ __device__ __forceinline__ void load_master(const void* master, __nv_bfloat16, I
                                             bool vectors, float (&v)[kPack]) {
   load(static_cast<const __nv_bfloat16*>(master) + at, n, vectors, v);
 }
-/// And the weights that are kept besides.
-template <typename Args>
-__device__ __forceinline__ void store_master(const Args& a, float, Index at, Index n, bool vectors,
-                                             const float (&v)[kPack]) {
-  store(static_cast<float*>(a.master) + at, n, vectors, v);
-  if (a.has_weight) store(static_cast<__nv_bfloat16*>(a.weight) + at, n, vectors, v);
-}
-/// Rounded at random.
-template <typename Args>
-__device__ __forceinline__ void store_master(const Args& a, __nv_bfloat16, Index at, Index n, bool vectors,
-                                             const float (&v)[kPack]) {
-  const unsigned key = rounding_key(a.rounding_seed, a.scalars->step);
-  float rounded[kPack];  // which are bf16 as they are
-#pragma unroll
-  for (int i = 0; i < kPack; ++i)
-    rounded[i] = __uint_as_float(static_cast<unsigned>(round_at_random(
-                                     __float_as_uint(v[i]), rounding_bits(key, a.first_index + at + i)))
-                                 << 16);
-  store(static_cast<__nv_bfloat16*>(a.master) + at, n, vectors, rounded);
-}
+/// How masters are written: those of f32, and the weights that are kept besides.
+template <typename M>
+struct StoreMaster {
+  float* master;
+  __nv_bfloat16* weight;  // null: the master is it
 
-/// From the gradients of a pack to its moments and masters.
-__device__ __forceinline__ void adamw_pack(const AdamWArgs& a, const StepScalars& s,
-                                           const float (&grad)[kPack], float (&avg)[kPack],
-                                           float (&avg_sq)[kPack], float (&master)[kPack]) {
-  const float correction2 = 1.0F / sqrtf(s.bias_correction2), learning_rate = a.rate_scale * s.learning_rate;
-  const float rate = learning_rate / s.bias_correction1, keep = 1.0F - learning_rate * a.weight_decay;
-#pragma unroll
-  for (int i = 0; i < kPack; ++i) {
-    const float g = grad[i] * s.clip_factor;
-    avg[i] = fmaf(a.beta1, avg[i], (1.0F - a.beta1) * g);
-    avg_sq[i] = fmaf(a.beta2, avg_sq[i], (1.0F - a.beta2) * g * g);
-    const float denominator = fmaf(sqrtf(avg_sq[i]), correction2, a.eps);
-    master[i] = fmaf(-rate, avg[i] / denominator, keep * master[i]);
+  template <typename Args>
+  __device__ __forceinline__ explicit StoreMaster(const Args& a)
+      : master(static_cast<float*>(a.master)),
+        weight(a.has_weight ? static_cast<__nv_bfloat16*>(a.weight) : nullptr) {}
+  __device__ __forceinline__ void operator()(Index at, Index n, bool vectors, const float (&v)[kPack]) const {
+    store(master + at, n, vectors, v);
+    if (weight != nullptr) store(weight + at, n, vectors, v);
   }
-}
+};
+/// Those of bf16: rounded at random.
+template <>
+struct StoreMaster<__nv_bfloat16> {
+  __nv_bfloat16* master;
+  unsigned key;
+  Index first_index;
+
+  template <typename Args>
+  __device__ __forceinline__ explicit StoreMaster(const Args& a)
+      : master(static_cast<__nv_bfloat16*>(a.master)),
+        key(rounding_key(a.rounding_seed, a.scalars->step)),
+        first_index(a.first_index) {}
+  __device__ __forceinline__ void operator()(Index at, Index n, bool vectors, const float (&v)[kPack]) const {
+    // The indices of a pack differ in their last three bits, so that one mix with the key is enough.
+    const unsigned mixed = mixed_index(key, first_index + at);
+    float rounded[kPack];  // which are bf16 as they are
+#pragma unroll
+    for (int i = 0; i < kPack; ++i)
+      rounded[i] = __uint_as_float(static_cast<unsigned>(round_at_random(
+                                       __float_as_uint(v[i]), uniform_bits(mixed ^ static_cast<unsigned>(i))))
+                                   << 16);
+    store(master + at, n, vectors, rounded);
+  }
+};
+
+/// AdamW's formula. Its root and quotient are off by 2 units in the last place, which a weight that moves by
+/// the rate times them does not show: four instructions, where exact ones are 24, with branches. Of a second
+/// moment below 2^-126 the root is that of 2^-126.
+struct AdamWStep {
+  float beta1, rest1, beta2, rest2, clip, eps, correction2, rate, keep;
+
+  __device__ __forceinline__ AdamWStep(const AdamWArgs& a, const StepScalars& s)
+      : beta1(a.beta1),
+        rest1(1.0F - a.beta1),
+        beta2(a.beta2),
+        rest2(1.0F - a.beta2),
+        clip(s.clip_factor),
+        eps(a.eps),
+        correction2(1.0F / sqrtf(s.bias_correction2)) {
+    const float learning_rate = a.rate_scale * s.learning_rate;
+    rate = learning_rate / s.bias_correction1;
+    keep = 1.0F - learning_rate * a.weight_decay;
+  }
+  /// From the gradients of a pack to its moments and masters.
+  __device__ __forceinline__ void operator()(const float (&grad)[kPack], float (&avg)[kPack],
+                                             float (&avg_sq)[kPack], float (&master)[kPack]) const {
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) {
+      const float g = grad[i] * clip;
+      avg[i] = fmaf(beta1, avg[i], rest1 * g);
+      avg_sq[i] = fmaf(beta2, avg_sq[i], rest2 * g * g);
+      const float denominator = fmaf(fast_sqrt(fmaxf(avg_sq[i], 0x1p-126F)), correction2, eps);
+      master[i] = fmaf(-rate, avg[i] * fast_inverse(denominator), keep * master[i]);
+    }
+  }
+};
 
 template <typename G, typename M>
 __global__ void adamw_packs(AdamWArgs a, bool vectors) {
@@ -122,93 +158,246 @@ __global__ void adamw_packs(AdamWArgs a, bool vectors) {
   load(exp_avg + at, n, vectors, avg);
   load(exp_avg_sq + at, n, vectors, avg_sq);
   load_master(a.master, M{}, at, n, vectors, master);
-  adamw_pack(a, s, grad, avg, avg_sq, master);
+  AdamWStep(a, s)(grad, avg, avg_sq, master);
   store(exp_avg + at, n, vectors, avg);
   store(exp_avg_sq + at, n, vectors, avg_sq);
-  store_master(a, M{}, at, n, vectors, master);
+  const StoreMaster<M> store_master(a);
+  store_master(at, n, vectors, master);
 }
 
-static_assert(kMomentBlock == 32 * kPack, "a warp has a block of moments");
+// --- Moments of eight bits
+//
+// An H200 brings 21 bytes to a multiprocessor in a clock, and an element of a bf16 master is 10: in their
+// time a multiprocessor starts 62 instructions for each, and shared memory answers 15 lanes that ask for
+// different banks. So codes are found by one look into a table (LevelFinder), quotients rounded by
+// multiply-adds, levels read from copies of their table that keep lanes apart, and the next block is on its
+// way meanwhile.
 
+static_assert(kMomentBlock == 32 * kPack, "a warp has a block of moments");
+constexpr int kCodedThreads = 512;
+/// Of the levels: lanes 16 apart share one. 32 would need more than 48 KiB.
+constexpr int kCopies = 16;
+
+/// What a block of threads looks codes and levels up in.
+struct CodeTables {
+  float first[256 * kCopies], second[256 * kCopies];
+  FirstFinder find_first;
+  SecondFinder find_second;
+};
+static_assert(sizeof(CodeTables) <= kSharedBytes);
+
+__device__ __forceinline__ void fill_tables(CodeTables& tables, const MomentLevels& levels) {
+  for (int i = static_cast<int>(threadIdx.x); i < 256 * kCopies; i += kCodedThreads) {
+    tables.first[i] = first_moment(levels, static_cast<std::uint8_t>(i / kCopies));
+    tables.second[i] = levels.second[i / kCopies];
+  }
+  const int thread = static_cast<int>(threadIdx.x);
+  if (thread < 256)
+    tables.find_second.fill(levels.second_midpoints, thread);
+  else if (thread - 256 <= 128)
+    tables.find_first.fill(levels.first_midpoints, thread - 256);
+  __syncthreads();
+}
+
+/// A pack as it lies in memory.
+template <typename T>
+struct Raw {
+  static constexpr int kWords = kPack * static_cast<int>(sizeof(T)) / 4;
+  unsigned words[kWords];
+
+  /// The n (at most kPack count) numbers at p, then 0. vectors: p is aligned as far as 16 bytes.
+  __device__ __forceinline__ void load(const T* p, Index n, bool vectors) {
+    if (vectors && n >= kPack) {
+      if constexpr (kWords == 2) {
+        const uint2 v = *reinterpret_cast<const uint2*>(p);
+        words[0] = v.x, words[1] = v.y;
+      } else {
+#pragma unroll
+        for (int i = 0; i < kWords; i += 4) {
+          const uint4 v = reinterpret_cast<const uint4*>(p)[i / 4];
+          words[i] = v.x, words[i + 1] = v.y, words[i + 2] = v.z, words[i + 3] = v.w;
+        }
+      }
+      return;
+    }
+    T v[kPack];
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) v[i] = i < n ? p[i] : T{};
+    memcpy(words, v, sizeof words);
+  }
+};
+__device__ __forceinline__ void to_floats(const Raw<float>& raw, float (&v)[kPack]) {
+#pragma unroll
+  for (int i = 0; i < kPack; ++i) v[i] = __uint_as_float(raw.words[i]);
+}
+__device__ __forceinline__ void to_floats(const Raw<__nv_bfloat16>& raw, float (&v)[kPack]) {
+#pragma unroll
+  for (int i = 0; i < kPack; i += 2) {
+    v[i] = __uint_as_float(raw.words[i / 2] << 16);
+    v[i + 1] = __uint_as_float(raw.words[i / 2] & 0xffff0000U);
+  }
+}
+/// What codes stand for; levels: the lane's copy of them.
+__device__ __forceinline__ void to_floats(const Raw<unsigned char>& codes, const float* levels, float scale,
+                                          float (&v)[kPack]) {
+#pragma unroll
+  for (int i = 0; i < kPack; ++i)
+    v[i] = scale * levels[__byte_perm(codes.words[i / 4], 0, 0x4440 + i % 4) * kCopies];
+}
+
+/// What a lane has of a block of moments.
+struct CodedPlace {
+  int block;  // no card has 2^39 elements
+  Index n;    // of elements from at() on
+  bool vectors;
+
+  /// A whole one, whose packs are aligned.
+  __device__ __forceinline__ explicit CodedPlace(int of_block) : block(of_block), n(kPack), vectors(true) {}
+  /// One of which only `all` elements of the tensor are there.
+  __device__ __forceinline__ CodedPlace(int of_block, Index all) : block(of_block), n(0), vectors(false) {
+    n = all - at();
+  }
+  __device__ __forceinline__ Index at() const { return block * kMomentBlock + threadIdx.x % 32 * kPack; }
+};
+/// All that it reads there.
+template <typename G, typename M>
+struct CodedPack {
+  Raw<G> grad;
+  Raw<M> master;
+  Raw<unsigned char> codes, codes_sq;
+  float scale, scale_sq;
+
+  __device__ __forceinline__ CodedPack(const AdamWArgs& a, const CodedPlace& here) {
+    const Index at = here.at();
+    grad.load(static_cast<const G*>(a.grad) + at, here.n, here.vectors);
+    master.load(static_cast<const M*>(a.master) + at, here.n, here.vectors);
+    codes.load(static_cast<const unsigned char*>(a.exp_avg) + at, here.n, here.vectors);
+    codes_sq.load(static_cast<const unsigned char*>(a.exp_avg_sq) + at, here.n, here.vectors);
+    scale = a.exp_avg_scales[here.block];
+    scale_sq = a.exp_avg_sq_scales[here.block];
+  }
+};
+
+/// Of all lanes' numbers, to all lanes. Magnitudes are in the order of their bits.
 __device__ __forceinline__ float largest_of_warp(const float (&v)[kPack]) {
   float largest = 0;
 #pragma unroll
   for (int i = 0; i < kPack; ++i) largest = fmaxf(largest, fabsf(v[i]));
-  for (int lanes = 16; lanes > 0; lanes /= 2)
-    largest = fmaxf(largest, __shfl_xor_sync(0xffffffffU, largest, lanes));
-  return largest;
+  return __uint_as_float(__reduce_max_sync(0xffffffffU, __float_as_uint(largest)));
 }
-/// The n (at most kPack count) bytes at p, then 0.
-__device__ __forceinline__ void load_codes(const unsigned char* p, Index n, bool vectors,
-                                           unsigned char (&codes)[kPack]) {
-  if (vectors && n >= kPack) {
-    const uint2 words = *reinterpret_cast<const uint2*>(p);
-    memcpy(codes, &words, sizeof words);
-    return;
-  }
-#pragma unroll
-  for (int i = 0; i < kPack; ++i) codes[i] = i < n ? p[i] : static_cast<unsigned char>(0);
+/// The top bytes of four words, the first lowest.
+__device__ __forceinline__ unsigned top_bytes(const unsigned (&words)[4]) {
+  return __byte_perm(__byte_perm(words[0], words[1], 0x0073), __byte_perm(words[2], words[3], 0x0073),
+                     0x5410);
 }
 __device__ __forceinline__ void store_codes(unsigned char* p, Index n, bool vectors,
-                                            const unsigned char (&codes)[kPack]) {
+                                            const unsigned (&words)[2]) {
   if (vectors && n >= kPack) {
-    uint2 words;
-    memcpy(&words, codes, sizeof words);
-    *reinterpret_cast<uint2*>(p) = words;
+    *reinterpret_cast<uint2*>(p) = make_uint2(words[0], words[1]);
     return;
   }
 #pragma unroll
   for (int i = 0; i < kPack; ++i)
-    if (i < n) p[i] = codes[i];
+    if (i < n) p[i] = static_cast<unsigned char>(words[i / 4] >> (8 * (i % 4)));
+}
+/// avg: of a block whose largest magnitude is scale.
+__device__ __forceinline__ void to_first_codes(const float (&avg)[kPack], float scale,
+                                               const FirstFinder& finder, unsigned (&codes)[2]) {
+  const BlockQuotient over_scale(scale);
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    unsigned found[4], signs[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float x = avg[4 * half + i];
+      found[i] = finder.find(__float_as_uint(fmaxf(over_scale(fabsf(x)), FirstFinder::kLeastNumber)));
+      signs[i] = __float_as_uint(x);
+    }
+    codes[half] = first_codes(top_bytes(found), top_bytes(signs));
+  }
+}
+__device__ __forceinline__ void to_second_codes(const float (&avg_sq)[kPack], float scale,
+                                                const SecondFinder& finder, unsigned (&codes)[2]) {
+  const BlockQuotient over_scale(scale);
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    unsigned found[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float x = over_scale(avg_sq[4 * half + i]);
+      const unsigned code = finder.find(__float_as_uint(fmaxf(x, SecondFinder::kLeastNumber)));
+      found[i] = computed(code) & (x > 0 ? ~0U : 0U);
+    }
+    codes[half] = top_bytes(found);
+  }
 }
 
-/// Blocks of moments that a warp does: so many that bringing the levels costs little (3 KiB, beside 16 KiB of
-/// moments, gradients and masters for every 8 blocks).
-constexpr Index kBlocksOfWarp = 8;
+/// The same as numbers.
+struct CodedNumbers {
+  float grad[kPack], avg[kPack], avg_sq[kPack], master[kPack];
 
-template <typename G, typename M>
-__global__ void adamw_coded(AdamWArgs a, const __grid_constant__ MomentLevels given, bool vectors) {
-  HONE_SHARED(float, shared, [sizeof(MomentLevels) / sizeof(float)]);
-  const StepScalars& s = *a.scalars;
-  if (s.skip != 0) return;
-  const auto* numbers = reinterpret_cast<const float*>(&given);
-  for (unsigned i = threadIdx.x; i < sizeof(MomentLevels) / sizeof(float); i += kThreads)
-    shared[i] = numbers[i];
-  __syncthreads();
-  const auto& levels = reinterpret_cast<const MomentLevels&>(shared);
-  auto *exp_avg = static_cast<unsigned char*>(a.exp_avg),
-       *exp_avg_sq = static_cast<unsigned char*>(a.exp_avg_sq);
-  const Index warp = static_cast<Index>(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32;
-  for (Index block = warp * kBlocksOfWarp; block < (warp + 1) * kBlocksOfWarp; ++block) {
-    if (block * kMomentBlock >= a.n) return;  // the whole warp
-    const Index at = block * kMomentBlock + threadIdx.x % 32 * kPack, n = a.n - at;
-    unsigned char codes[kPack], codes_sq[kPack];
-    float grad[kPack], avg[kPack], avg_sq[kPack], master[kPack];
-    load(static_cast<const G*>(a.grad) + at, n, vectors, grad);
-    load_codes(exp_avg + at, n, vectors, codes);
-    load_codes(exp_avg_sq + at, n, vectors, codes_sq);
-    load_master(a.master, M{}, at, n, vectors, master);
-    const float old_scale = a.exp_avg_scales[block], old_scale_sq = a.exp_avg_sq_scales[block];
-#pragma unroll
-    for (int i = 0; i < kPack; ++i) {
-      avg[i] = i < n ? old_scale * first_moment(levels, codes[i]) : 0.0F;
-      avg_sq[i] = i < n ? old_scale_sq * levels.second[codes_sq[i]] : 0.0F;
-    }
-    adamw_pack(a, s, grad, avg, avg_sq, master);
-    store_master(a, M{}, at, n, vectors, master);
-    const float scale = largest_of_warp(avg), scale_sq = largest_of_warp(avg_sq);
-    if (threadIdx.x % 32 == 0) {
-      a.exp_avg_scales[block] = scale;
-      a.exp_avg_sq_scales[block] = scale_sq;
-    }
-#pragma unroll
-    for (int i = 0; i < kPack; ++i) {
-      codes[i] = first_moment_code(levels, scale > 0 ? avg[i] / scale : 0);
-      codes_sq[i] = second_moment_code(levels, scale_sq > 0 ? avg_sq[i] / scale_sq : 0);
-    }
-    store_codes(exp_avg + at, n, vectors, codes);
-    store_codes(exp_avg_sq + at, n, vectors, codes_sq);
+  template <typename G, typename M>
+  __device__ __forceinline__ CodedNumbers(const CodedPack<G, M>& pack, const CodeTables& tables) {
+    const unsigned copy = threadIdx.x % kCopies;
+    to_floats(pack.codes, tables.first + copy, pack.scale, avg);
+    to_floats(pack.codes_sq, tables.second + copy, pack.scale_sq, avg_sq);
+    to_floats(pack.grad, grad);
+    to_floats(pack.master, master);
   }
+};
+
+template <typename M>
+__device__ __forceinline__ void update_block(const AdamWArgs& a, const AdamWStep& step,
+                                             const StoreMaster<M>& store_master, const CodeTables& tables,
+                                             const CodedPlace& here, CodedNumbers& x) {
+  step(x.grad, x.avg, x.avg_sq, x.master);
+  store_master(here.at(), here.n, here.vectors, x.master);
+  const float scale = largest_of_warp(x.avg), scale_sq = largest_of_warp(x.avg_sq);
+  if (threadIdx.x % 32 == 0) {
+    a.exp_avg_scales[here.block] = scale;
+    a.exp_avg_sq_scales[here.block] = scale_sq;
+  }
+  unsigned codes[2];
+  to_first_codes(x.avg, scale, tables.find_first, codes);
+  store_codes(static_cast<unsigned char*>(a.exp_avg) + here.at(), here.n, here.vectors, codes);
+  to_second_codes(x.avg_sq, scale_sq, tables.find_second, codes);
+  store_codes(static_cast<unsigned char*>(a.exp_avg_sq) + here.at(), here.n, here.vectors, codes);
+}
+
+// Two blocks a multiprocessor; of f32 gradients beside f32 masters one, whose threads have more registers.
+template <typename G, typename M>
+__global__ void __launch_bounds__(kCodedThreads, sizeof(G) + sizeof(M) > 6 ? 1 : 2)
+    adamw_coded(AdamWArgs a, const __grid_constant__ MomentLevels levels, bool vectors) {
+  HONE_SHARED(unsigned, shared, [sizeof(CodeTables) / sizeof(unsigned)]);
+  if (a.scalars->skip != 0) return;
+  auto& tables = reinterpret_cast<CodeTables&>(shared);
+  fill_tables(tables, levels);
+  const AdamWStep step(a, *a.scalars);
+  const StoreMaster<M> store_master(a);
+  const int warps = static_cast<int>(gridDim.x) * (kCodedThreads / 32);
+  const int blocks = static_cast<int>(ceil_div(a.n, kMomentBlock));
+  const int whole_blocks = vectors ? static_cast<int>(a.n / kMomentBlock) : 0;
+  int block = static_cast<int>(blockIdx.x * (kCodedThreads / 32) + threadIdx.x / 32);
+  if (block < whole_blocks) {
+    CodedPack<G, M> pack(a, CodedPlace(block));
+    for (; block < whole_blocks; block += warps) {
+      CodedNumbers x(pack, tables);
+      if (block + warps < whole_blocks) pack = CodedPack<G, M>(a, CodedPlace(block + warps));
+      update_block(a, step, store_master, tables, CodedPlace(block), x);
+    }
+  }
+  for (; block < blocks; block += warps) {
+    const CodedPlace here(block, a.n);
+    CodedNumbers x(CodedPack<G, M>(a, here), tables);
+    update_block(a, step, store_master, tables, here, x);
+  }
+}
+
+/// As many as the card has at once, or fewer that each warp has a block of moments.
+unsigned coded_blocks(Index n, const Stream& stream) {
+  const Index wanted = ceil_div(n, kMomentBlock * (kCodedThreads / 32)),
+              at_once = 2 * device::card_of(stream).multiprocessors;
+  return static_cast<unsigned>(wanted < at_once ? wanted : at_once);
 }
 
 }  // namespace
@@ -226,9 +415,8 @@ void adamw(const AdamWArgs& a, Stream& stream) {
         HONE_LAUNCH((adamw_packs<G, M>), blocks_for(ceil_div(a.n, kPack)), kThreads, 0, cuda_stream(stream),
                     a, vectors);
       else
-        HONE_LAUNCH((adamw_coded<G, M>),
-                    static_cast<unsigned>(ceil_div(a.n, kMomentBlock * kBlocksOfWarp * (kThreads / 32))),
-                    kThreads, 0, cuda_stream(stream), a, kMomentLevels, vectors);
+        HONE_LAUNCH((adamw_coded<G, M>), coded_blocks(a.n, stream), kCodedThreads, 0, cuda_stream(stream), a,
+                    kMomentLevels, vectors);
     });
   });
 }
@@ -251,7 +439,8 @@ __global__ void sgd_packs(SgdArgs a, bool vectors) {
     master[i] = fmaf(-rate, step[i], master[i]);
   }
   if (a.momentum != 0) store(a.momentum_buffer + at, n, vectors, step);
-  store_master(a, M{}, at, n, vectors, master);
+  const StoreMaster<M> store_master(a);
+  store_master(at, n, vectors, master);
 }
 
 }  // namespace

@@ -57,6 +57,23 @@ __device__ __forceinline__ void stmatrix_4(const std::uint32_t (&from)[4], void*
 }
 #endif
 
+/// x, computed where it stands: nvcc puts what only one side of a choice needs into a branch.
+__device__ __forceinline__ std::uint32_t computed(std::uint32_t x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+/// Of a normal number (what is less counts as 0), off by at most one unit in the last place.
+__device__ __forceinline__ float fast_sqrt(float x) {
+  float root;
+  asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(root) : "f"(x));
+  return root;
+}
+__device__ __forceinline__ float fast_inverse(float x) {
+  float inverse;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(x));
+  return inverse;
+}
+
 /// 16 bytes from global to shared memory, past the registers; of them the first from_size (0 … 16), then 0.
 __device__ __forceinline__ void copy_async_16(void* to, const void* from, int from_size = 16) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
@@ -112,6 +129,15 @@ inline void ldmatrix_4_transposed(std::uint32_t (&to)[4], const void* row) {
 }
 inline void stmatrix_4(const std::uint32_t (&from)[4], void* row) {
   cuda_emulation::stmatrix(from, 4, false, row);
+}
+inline std::uint32_t computed(std::uint32_t x) {
+  return x;
+}
+inline float fast_sqrt(float x) {
+  return x < 0x1p-126F ? 0 : std::sqrt(x);
+}
+inline float fast_inverse(float x) {
+  return 1 / (x < 0x1p-126F ? 0 : x);
 }
 inline void copy_async_16(void* to, const void* from, int from_size = 16) {
   cuda_emulation::copy_async(to, from, 16, static_cast<std::size_t>(from_size));

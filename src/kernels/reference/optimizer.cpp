@@ -91,9 +91,9 @@ struct Moments {
         static_cast<float*>(a.exp_avg_sq)[begin + i] = avg_sq[at];
       } else {
         static_cast<std::uint8_t*>(a.exp_avg)[begin + i] =
-            first_moment_code(kMomentLevels, largest > 0 ? avg[at] / largest : 0);
+            first_moment_code(largest > 0 ? avg[at] / largest : 0);
         static_cast<std::uint8_t*>(a.exp_avg_sq)[begin + i] =
-            second_moment_code(kMomentLevels, largest_sq > 0 ? avg_sq[at] / largest_sq : 0);
+            second_moment_code(largest_sq > 0 ? avg_sq[at] / largest_sq : 0);
       }
     }
   }
