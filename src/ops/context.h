@@ -19,6 +19,8 @@ class Context {
  public:
   /// num_threads 0: one per available core. Throws Error(kUser) where the device cannot be used.
   explicit Context(device::Device device = device::default_device(), int num_threads = 0);
+  /// With the kernels of the stream's device.
+  explicit Context(std::unique_ptr<device::Stream> stream);
 
   device::Device device() const { return stream_->device(); }
   device::Allocator& allocator() const { return stream_->allocator(); }

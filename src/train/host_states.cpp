@@ -112,10 +112,9 @@ void HostStates::begin_round() {
   bring_ahead();
 }
 
-void HostStates::update(std::size_t parameter, const Work& work) {
+void HostStates::update(std::size_t parameter, device::Stream& stream, const Work& work) {
   order_.push_back(parameter);
   const auto& p = parameters_.at(parameter);
-  device::Stream& stream = context_.stream();
   for (std::int64_t begin = 0; begin < p.elements; begin += p.piece) {
     const Piece piece{parameter, begin, std::min(p.elements, begin + p.piece)};
     const Brought brought = take(piece);

@@ -22,9 +22,9 @@ struct States {
 };
 
 /// States in pinned memory of the host. An update takes them by pieces through a few buffers on the device,
-/// each piece on three streams: one brings it, the context's updates it, one takes it back. Events order
+/// each piece on three streams: one brings it, the updates' own updates it, one takes it back. Events order
 /// them, and the host waits for none: so piece i + 2 arrives and piece i leaves while piece i + 1 is updated,
-/// and all of it while the context's stream does what it was given before. Pieces are brought in the order
+/// and all of it while the updates' stream does what it was given before. Pieces are brought in the order
 /// of the last round before they are asked for, so that only a bus that is slower than all else is waited
 /// for. (ZeRO-Offload, Ren et al., arXiv:2101.06840, computes the update on the host instead, which then
 /// takes a core's time for what a card does while the bytes pass.)
@@ -57,9 +57,9 @@ class HostStates {
   /// A round: each parameter is updated at most once.
   void begin_round();
   /// `states`: elements [begin, end) of the parameter on the device, to be read and written by what `work`
-  /// puts into the context's stream.
+  /// puts into `stream`: the context's, or one that it waits for before the round's end.
   using Work = std::function<void(std::int64_t begin, std::int64_t end, const States& states)>;
-  void update(std::size_t parameter, const Work& work);
+  void update(std::size_t parameter, device::Stream& stream, const Work& work);
   /// Waits until all states are in the host's memory, and the host may read and write them there.
   void wait();
 

@@ -1,5 +1,6 @@
 #include "train/optimizer.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstring>
@@ -114,19 +115,21 @@ Optimizer::Optimizer(ops::Context& context, model::CausalLM& model, const Optimi
   }
   if (host_) host_->begin_round();
   for (const Slot* slot : from_values)
-    with_states(*slot, [&](std::int64_t begin, std::int64_t end, const States& states) {
+    with_states(context, *slot, [&](std::int64_t begin, std::int64_t end, const States& states) {
       ops::copy(context, kOptimizer, elements(slot->parameter->value, begin, end),
                 elements(states.master, 0, end - begin));
     });
 }
 
-void Optimizer::with_states(const Slot& slot, const HostStates::Work& work) const {
+void Optimizer::with_states(const ops::Context& context, const Slot& slot,
+                            const HostStates::Work& work) const {
   if (!slot.in_host) return work(0, slot.parameter->value.numel(), slot.states);
-  host_->update(*slot.in_host, [&](std::int64_t begin, std::int64_t end, const States& states) {
-    States all = states;
-    if (!all.master.defined()) all.master = elements(slot.states.master, begin, end);
-    work(begin, end, all);
-  });
+  host_->update(*slot.in_host, context.stream(),
+                [&](std::int64_t begin, std::int64_t end, const States& states) {
+                  States all = states;
+                  if (!all.master.defined()) all.master = elements(slot.states.master, begin, end);
+                  work(begin, end, all);
+                });
 }
 
 void Optimizer::begin_update(ops::Context& context, double learning_rate, double clip_norm) {
@@ -164,8 +167,8 @@ void Optimizer::put_update(ops::Context& context, double clip, const Tensor& los
     if (const Tensor grad = slot.parameter->grad_slot->grad(); grad.defined()) update(context, slot, grad);
 }
 
-void Optimizer::take_gradients(const std::function<void()>& backward, ops::Context& context,
-                               const std::function<void(const Slot&, const Tensor&)>& then) {
+void Optimizer::take_gradients(const std::function<void()>& backward,
+                               const std::function<void(const Slot&, const Tensor&)>& take) {
   struct Hooks {  // which end however backward does
     std::vector<Slot>& slots;
     ~Hooks() {
@@ -173,12 +176,19 @@ void Optimizer::take_gradients(const std::function<void()>& backward, ops::Conte
     }
   } const hooks{slots_};
   for (const auto& slot : slots_)
-    slot.parameter->grad_slot->set_hook([&] {
-      const Tensor grad = slot.parameter->grad_slot->take_grad();
-      add_square(context, grad);
-      then(slot, grad);
-    });
+    slot.parameter->grad_slot->set_hook([&] { take(slot, slot.parameter->grad_slot->take_grad()); });
   backward();
+}
+
+UpdateStream* Optimizer::update_stream(ops::Context& context) {
+  if (!update_stream_ && HostStates::are_apart(context)) {
+    std::size_t largest = 0;
+    for (const auto& slot : slots_)
+      largest = std::max(largest, static_cast<std::size_t>(slot.parameter->value.numel()) *
+                                      size_of(slot.parameter->grad_slot->grad_dtype()));
+    update_stream_ = std::make_unique<UpdateStream>(context, largest);
+  }
+  return update_stream_.get();
 }
 
 UpdateResult Optimizer::step_during(const std::function<void()>& backward, ops::Context& context,
@@ -191,20 +201,32 @@ UpdateResult Optimizer::step_during(const std::function<void()>& backward, ops::
 void Optimizer::put_update_during(const std::function<void()>& backward, ops::Context& context, double clip,
                                   const Tensor& loss) {
   if (host_) host_->begin_round();
-  take_gradients(backward, context, [&](const Slot& slot, const Tensor& grad) {
-    ops::launch(context, kOptimizer, context.kernels().finish_norm,
-                {.scalars = scalars(),
-                 .max_norm = static_cast<float>(clip),
-                 .by_clip_norm = true,
-                 .loss = loss.defined() ? loss.as<float>() : nullptr,
-                 .has_loss = loss.defined()});
-    update(context, slot, grad);
-  });
+  UpdateStream* const beside = update_stream(context);
+  const auto take = [&](const Slot& slot, const Tensor& grad) {
+    const auto work = [&](ops::Context& where) {
+      add_square(where, grad);
+      ops::launch(where, kOptimizer, where.kernels().finish_norm,
+                  {.scalars = scalars(),
+                   .max_norm = static_cast<float>(clip),
+                   .by_clip_norm = true,
+                   .loss = loss.defined() ? loss.as<float>() : nullptr,
+                   .has_loss = loss.defined()});
+      update(where, slot, grad);
+    };
+    beside != nullptr ? beside->put(grad, work) : work(context);
+  };
+  try {
+    take_gradients(backward, take);
+  } catch (...) {  // nobody is to read a weight before its update
+    if (beside != nullptr) beside->join();
+    throw;
+  }
+  if (beside != nullptr) beside->join();
 }
 
 double Optimizer::norm_during(const std::function<void()>& backward, ops::Context& context) {
   begin_update(context, 0);
-  take_gradients(backward, context, [](const Slot&, const Tensor&) {});
+  take_gradients(backward, [&](const Slot&, const Tensor& grad) { add_square(context, grad); });
   return std::sqrt(read_scalars(context, scalars_).front().sum_of_squares);
 }
 
@@ -218,7 +240,7 @@ UpdateResult Optimizer::end_update(ops::Context& context) {
 }
 
 void Optimizer::update(ops::Context& context, const Slot& slot, const Tensor& grad) const {
-  with_states(slot, [&](std::int64_t begin, std::int64_t end, const States& states) {
+  with_states(context, slot, [&](std::int64_t begin, std::int64_t end, const States& states) {
     update_elements(context, slot, elements(grad, begin, end), begin, end, states);
   });
 }
@@ -291,7 +313,7 @@ void Optimizer::masters_changed(ops::Context& context) {
   if (host_) host_->begin_round();
   for (const auto& slot : slots_)
     if (has_separate_master(slot))
-      with_states(slot, [&](std::int64_t begin, std::int64_t end, const States& states) {
+      with_states(context, slot, [&](std::int64_t begin, std::int64_t end, const States& states) {
         ops::copy(context, kOptimizer, elements(states.master, 0, end - begin),
                   elements(slot.parameter->value, begin, end));
       });

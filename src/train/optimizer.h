@@ -10,6 +10,7 @@
 
 #include "model/causal_lm.h"
 #include "train/host_states.h"
+#include "train/update_stream.h"
 
 namespace hone::train {
 
@@ -81,7 +82,9 @@ class Optimizer {
   // The same, each parameter as soon as its gradient is there, which is then let go of: gradients never exist
   // all at once. They are clipped by a norm that is known before, as that of the last step.
 
-  /// Updates while `backward` runs. clip_norm: what the clip factor is made of. Reads one struct back.
+  /// Updates while `backward` runs; on a card in a stream of their own, beside what backward does there, and
+  /// then as much as the largest gradient is kept at most (UpdateStream). clip_norm: what the clip factor is made
+  /// of. Reads one struct back.
   UpdateResult step_during(const std::function<void()>& backward, ops::Context& context, double learning_rate,
                            double clip, double clip_norm, const Tensor& loss = {});
 
@@ -100,6 +103,10 @@ class Optimizer {
   std::optional<double> last_norm() const { return last_norm_; }
   void set_last_norm(std::optional<double> norm) { last_norm_ = norm; }
 
+  /// Of the stream that updates are made in beside backward: Stream::scratch_generation; 0: there is none.
+  std::uint64_t scratch_generation() const {
+    return update_stream_ ? update_stream_->scratch_generation() : 0;
+  }
   /// Whether states pass through the device for each update (Offload::kHost).
   bool has_host_states() const { return host_ != nullptr; }
 
@@ -142,15 +149,17 @@ class Optimizer {
     return slot.parameter->value.dtype() != slot.states.master.dtype();
   }
   /// Calls work(begin, end, states on the device) for all elements, whose states it may change.
-  void with_states(const Slot& slot, const HostStates::Work& work) const;
+  void with_states(const ops::Context& context, const Slot& slot, const HostStates::Work& work) const;
   kernels::StepScalars* scalars() const { return static_cast<kernels::StepScalars*>(scalars_.data()); }
   void add_square(ops::Context& context, const Tensor& grad) const;
   void update(ops::Context& context, const Slot& slot, const Tensor& grad) const;
   void update_elements(ops::Context& context, const Slot& slot, const Tensor& grad, std::int64_t begin,
                        std::int64_t end, const States& states) const;
-  /// Whenever `backward` has a gradient ready: its square is added, `then` is called, and it is let go of.
-  void take_gradients(const std::function<void()>& backward, ops::Context& context,
-                      const std::function<void(const Slot&, const Tensor&)>& then);
+  /// Whenever `backward` has a gradient ready, `take` is called with it.
+  void take_gradients(const std::function<void()>& backward,
+                      const std::function<void(const Slot&, const Tensor&)>& take);
+  /// Null where work is done on return.
+  UpdateStream* update_stream(ops::Context& context);
 
   OptimizerOptions options_;
   std::vector<Slot> slots_;
@@ -158,6 +167,8 @@ class Optimizer {
   std::optional<double> last_norm_;
   Tensor scalars_;                    // one kernels::StepScalars
   std::unique_ptr<HostStates> host_;  // null: all states are on the device
+  /// Of updates as gradients are ready; null before the first, and where work is done on return.
+  std::unique_ptr<UpdateStream> update_stream_;
 };
 
 }  // namespace hone::train

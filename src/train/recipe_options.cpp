@@ -263,7 +263,8 @@ void add_optimizer_options(std::vector<Option>& options) {
                         }));
   options.push_back(
       {"train.optimizer.update", "at_end | as_ready",
-       "as_ready: each parameter as soon as its gradient is there, so that gradients take no "
+       "as_ready: each parameter as soon as its gradient is there, on a card beside backward, so that "
+       "gradients take next to no "
        "memory; clipped by the norm of the step before. Needs global_batch = micro_batch",
        [](Recipe& r, const RecipeValue& v) { r.update_as_ready = v.word({"at_end", "as_ready"}) == 1; },
        [](const Recipe& r) { return std::string(r.update_as_ready ? "as_ready" : "at_end"); }});

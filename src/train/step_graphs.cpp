@@ -12,6 +12,8 @@ namespace hone::train {
 namespace {
 
 constexpr std::size_t kMostGraphs = 4, kMostKeys = 16;
+/// Of one key: then its steps are called, for what others hold changes as often as it comes.
+constexpr int kMostLost = 3;
 
 /// Where parameters' gradients lie; null where none has arrived.
 std::vector<const void*> gradients_of(const model::Decoder& decoder) {
@@ -86,6 +88,7 @@ bool StepGraphs::capture(ops::Context& context, model::Decoder& decoder, Optimiz
     return false;
   }
   entry.gradients = gradients_of(decoder);
+  entry.update_scratch = optimizer.scratch_generation();
   entry.graph = std::move(captured.graph);
   ++counts_.captured;
   counts_.size = entry.graph->size();
@@ -122,7 +125,7 @@ StepResult StepGraphs::step(ops::Context& context, model::Decoder& decoder, Opti
     ++counts_.called;
     return run_step(context, decoder, optimizer, micro_batches, its, options);
   };
-  if (!was_seen) return call(inputs);
+  if (!was_seen || entry.lost == kMostLost) return call(inputs);
 
   const bool is_new = entry.graph == nullptr;
   if (is_new) {
@@ -137,8 +140,11 @@ StepResult StepGraphs::step(ops::Context& context, model::Decoder& decoder, Opti
     inputs = std::exchange(entry.inputs, {});
     return call(inputs);
   }
-  if ((!is_new && gradients_of(decoder) != entry.gradients) || !entry.graph->launch()) {
+  const bool is_as_it_was = is_new || (gradients_of(decoder) == entry.gradients &&
+                                       optimizer.scratch_generation() == entry.update_scratch);
+  if (!is_as_it_was || !entry.graph->launch()) {
     entry.graph = nullptr;  // others hold its memory: the next step like it makes another
+    ++entry.lost;
     entry.outputs = {};
     inputs = std::exchange(entry.inputs, {});
     return call(inputs);

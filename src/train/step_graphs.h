@@ -22,7 +22,8 @@ namespace hone::train {
 /// but for the rate. A step of which none like it came before, lately, is run as train_step does.
 ///
 /// A graph's activations are nobody's between two launches; it holds its inputs and outputs, some bytes a
-/// token. The loss is read at the end of its own step. Ends before the context.
+/// token. Where what another graph holds, or anything else that stays, comes to lie in its blocks, it is made
+/// anew, a few times. The loss is read at the end of its own step. Ends before the context.
 class StepGraphs {
  public:
   /// Why no step is ever captured: one line; "" where those that repeat are.
@@ -53,10 +54,12 @@ class StepGraphs {
   struct Entry {
     Key key;
     std::uint64_t last_seen = 0;
+    int lost = 0;  // graphs whose memory others had
     // Of the graph; it ends first.
     StepInputs inputs = {};
     StepOutputs outputs = {};
     std::vector<const void*> gradients = {};
+    std::uint64_t update_scratch = 0;  // Optimizer::scratch_generation() of then
     std::unique_ptr<device::Graph> graph = nullptr;
   };
   Entry& entry_of(Key key);

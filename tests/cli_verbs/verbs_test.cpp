@@ -453,11 +453,29 @@ class BenchDry : public Reports {
 
 TEST_F(BenchDry, SaysWhereTheTimeWouldGo) {
   const auto row = dry();
-  expect_keys(row, {"modelled", "card",     "model_type", "parameters", "dtype",
-                    "fp8",      "batch",    "seq",        "fwd_ms",     "bwd_ms",
-                    "opt_ms",   "step_ms",  "tok_s",      "least_ms",   "speed_of_light",
-                    "gap_ms",   "launches", "peak_gib",   "memory_gib", "counts_scratch",
-                    "slots",    "paths"});
+  expect_keys(row, {"modelled",
+                    "card",
+                    "model_type",
+                    "parameters",
+                    "dtype",
+                    "fp8",
+                    "batch",
+                    "seq",
+                    "fwd_ms",
+                    "bwd_ms",
+                    "opt_ms",
+                    "step_ms",
+                    "tok_s",
+                    "least_ms",
+                    "speed_of_light",
+                    "gap_ms",
+                    "launches",
+                    "peak_gib",
+                    "memory_gib",
+                    "counts_scratch",
+                    "slots",
+                    "paths",
+                    "hidden_at_best_ms"});
   EXPECT_EQ(row["modelled"], true);
   EXPECT_EQ(row["card"]["name"], "H200");
   const auto number = [](const Json& of, const std::string& key) { return of.at(key).get<double>(); };
@@ -497,6 +515,13 @@ TEST_F(BenchDry, SaysWhereTheTimeWouldGo) {
       workspace_.succeed({"bench", "step", "model-config", "--seq", "128", "--device", "cuda", "--dry"}).out;
   EXPECT_NE(text.find("modelled, not measured"), std::string::npos);
   EXPECT_NE(text.find("ms are beyond the least: "), std::string::npos);
+  EXPECT_EQ(text.find("updates run beside backward"), std::string::npos);
+  EXPECT_EQ(number(row, "hidden_at_best_ms"), 0);
+  const auto beside = workspace_
+                          .succeed({"bench", "step", "model-config", "--seq", "128", "--device", "cuda",
+                                    "--dry", "--as-ready"})
+                          .out;
+  EXPECT_NE(beside.find("updates run beside backward"), std::string::npos) << beside;
 }
 
 TEST_F(BenchDry, FollowsWhatIsAskedFor) {

@@ -12,6 +12,7 @@
 #include "device/out_of_memory.h"
 #include "ops/launch.h"
 #include "tensor/transfer.h"
+#include "tests/train/forgetful_stream.h"
 #include "train/forecast.h"
 
 namespace hone::train {
@@ -28,49 +29,6 @@ class HostStatesTest : public testing::Test {
   void TearDown() override {
     if (device::default_device().type == DeviceType::kCpu) ::unsetenv("HONE_GUARDED");
   }
-};
-
-/// A stream whose user, or who waits for it, forgets to.
-class Forgetful final : public device::Stream {
- public:
-  struct Of {
-    bool waits = false, records = false;
-    bool active = false;  // from now on
-  };
-  Forgetful(device::Device device, const Of& of)
-      : Stream(device::make_allocator(device), 1),
-        inner_(device::make_stream(device, 1)),
-        past_(device::make_stream(device, 1)->record()),
-        of_(of) {}
-
-  void upload(std::span<const std::byte> from, void* to) override { inner_->upload(from, to); }
-  void upload(std::shared_ptr<device::Buffer> from, void* to) override {
-    inner_->upload(std::move(from), to);
-  }
-  void download(const void* from, std::shared_ptr<device::Buffer> to) override {
-    inner_->download(from, std::move(to));
-  }
-  void fill(void* to, std::uint8_t value, std::size_t bytes) override { inner_->fill(to, value, bytes); }
-  void copy(const void* from, void* to, std::size_t bytes) override { inner_->copy(from, to, bytes); }
-  std::shared_ptr<const device::Event> record() override {
-    return of_.active && of_.records ? past_ : inner_->record();
-  }
-  void wait(const device::Event& event) override {
-    if (!of_.active || !of_.waits) inner_->wait(event);
-  }
-  void synchronize() override { inner_->synchronize(); }
-  std::shared_ptr<device::Buffer> host_memory(std::size_t bytes) override {
-    return inner_->host_memory(bytes);
-  }
-  std::shared_ptr<device::Buffer> pinned_memory(std::size_t bytes, device::Purpose purpose) override {
-    return inner_->pinned_memory(bytes, purpose);
-  }
-  bool shares_host_memory() const override { return false; }
-
- private:
-  std::unique_ptr<device::Stream> inner_;
-  std::shared_ptr<const device::Event> past_;
-  const Of& of_;
 };
 
 struct Sum {
@@ -122,7 +80,7 @@ std::vector<Sum> sums(const std::vector<std::int64_t>& sizes, int rounds, std::s
     states.begin_round();
     for (std::size_t p = 0; p < sizes.size(); ++p) {
       if (p % 7 == static_cast<std::size_t>(round % 7)) continue;
-      states.update(p, [&](std::int64_t begin, std::int64_t end, const States& here) {
+      states.update(p, context.stream(), [&](std::int64_t begin, std::int64_t end, const States& here) {
         EXPECT_EQ(here.master.numel(), end - begin);
         ops::copy(context, "test", gradients[p].rows(begin, end), here.master, true);
         ops::copy(context, "test", here.master, here.first, true);
