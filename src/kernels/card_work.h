@@ -1,6 +1,6 @@
 // What each slot's kernel does on an NVIDIA card, launch by launch, which way it goes about it and why not a
 // faster one, and a model of the time. Modelled, not measured: each path's share of a card's peaks is stated
-// with its reason (card_work.cpp), to be replaced by what `hone bench step --profile` measures there.
+// with its reason (card_paths.cpp), to be replaced by what `hone bench step --profile` measures there.
 //
 // A slot that gets another way of working (a library, wgmma) adds a Path, takes it in its card_work() under
 // the condition by which its kernel takes it, and says so in slot_paths().

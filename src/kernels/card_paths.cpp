@@ -1,0 +1,108 @@
+// Which part of a card's peaks each path reaches, and why.
+#include "kernels/card_paths.h"
+
+#include <algorithm>
+#include <array>
+
+namespace hone::kernels {
+
+namespace {
+
+/// Of a multiprocessor's operations in a clock, what the tensor cores get of its shared memory (128 bytes in
+/// a clock), or mma.sync does at most; of f32 `of_f32`.
+double by_mma_sync(const Card& card, DType dtype, double fed_flops, double part, double of_f32) {
+  if (dtype != DType::kBF16) return of_f32;
+  return part * std::min(card.mma_sync_flops, fed_flops) / card.clock_flops;
+}
+
+}  // namespace
+
+namespace paths {
+
+constinit const Path kRows{
+    "row kernel", [](const Card&, DType) { return 1.0; }, 0.76, 2,
+    "85 % of an H200's copies, 4,274 of 4,800 GB/s measured; cuDNN's RMSNorm of 4,096 x 2,048 takes 10 us, "
+    "its bytes 8 (measured)"};
+constinit const Path kCodedUpdate{
+    "eight-bit update", [](const Card&, DType) { return 1.0; }, 0.76, 2,
+    "as row kernels: an element is 72 instructions (counted, sm_90a) and 16 bytes, in "
+    "whose time an H200 starts 99"};
+constinit const Path kCodedBf16Update{
+    "eight-bit update, bf16", [](const Card&, DType) { return 1.0; }, 0.66, 2,
+    "an element is 81 instructions (counted, sm_90a) and 10 bytes, in whose time an "
+    "H200 starts 62; 87 % (assumed) of the clocks start one"};
+constinit const Path kCublasLt{
+    "cuBLASLt", [](const Card&, DType dtype) { return dtype == DType::kBF16 ? 0.80 : 0.85; }, 0.85, 15,
+    "H200, measured: 8,192^3 789 TFLOP/s; 4,096 x 5,120 x 2,048 and 4,096 x 2,048 x 4,096 take 21 and 14 us "
+    "more than at that rate. f32 and memory assumed"};
+// A warp's 64 x 32 of c reads 3 KiB of shared memory for 65,536 operations, and its share of the copies there
+// is 1 KiB more: 2,048 operations in a clock. Of 32 x 32: 2 KiB and 1 for 32,768.
+constinit const Path kLargeTiles{
+    "mma.sync tiles 128 x 128",
+    [](const Card& card, DType dtype) { return by_mma_sync(card, dtype, 2048, 0.7, 0.6); }, 0.76, 2,
+    "70 % (assumed) of what shared memory feeds: 2,048 operations in a clock, counted"};
+constinit const Path kSmallTiles{
+    "mma.sync tiles 64 x 64",
+    [](const Card& card, DType dtype) { return by_mma_sync(card, dtype, 1365, 0.7, 0.6); }, 0.76, 2,
+    "70 % (assumed) of what shared memory feeds: 1,365 operations in a clock, counted"};
+constinit const Path kWgmma{
+    "wgmma tiles 128 x 256", [](const Card&, DType) { return 0.6; }, 0.76, 2,
+    "assumed, as CUTLASS's grouped products of full tiles: 589 TFLOP/s on an H200 (measured), "
+    "60 % of its peak"};
+constinit const Path kWgmmaE4m3{
+    "wgmma e4m3 128 x 128", [](const Card&, DType) { return 0.5; }, 0.76, 2,
+    "assumed, of the peak of e4m3: DeepGEMM's grouped products with the same blocks and such tiles, 1,093 to "
+    "1,297 TFLOP/s on an H800 (its README, 4,096 rows a group and more), are 55 to 65 %. Gradients of "
+    "experts' weights multiply the rounded numbers as bf16"};
+constinit const Path kF32Tiles{"f32 tiles 64 x 64", [](const Card&, DType) { return 0.6; }, 0.76, 2,
+                               "assumed"};
+// Of a warp's 16 rows and 64 keys: keys and values once each, 320 bytes a column with the copies, for 4,096
+// operations.
+constinit const Path kAttention{
+    "mma.sync attention",
+    [](const Card& card, DType dtype) { return by_mma_sync(card, dtype, 1638, 0.6, 0.3); }, 0.76, 2,
+    "60 % (assumed) of what shared memory feeds: 1,638 operations in a clock, counted; FlashAttention 2, "
+    "whose "
+    "warps have more rows, reaches 319 TFLOP/s on an H100"};
+constinit const Path kCudnn{
+    "cuDNN", [](const Card&, DType) { return 0.6; }, 0.76, 5,
+    "H200, causal, heads of 128, 4,096 tokens: 591 TFLOP/s (NVIDIA's measurement); of 64 it is "
+    "336. Launches assumed"};
+// Of 16 keys and 32 rows: queries and gradients of the output twice, 360 bytes a column, for 4,096 operations
+// (by keys; by queries 288 for 3,072).
+constinit const Path kAttentionGrad{
+    "mma.sync by keys, queries",
+    [](const Card& card, DType dtype) { return by_mma_sync(card, dtype, 1400, 0.5, 0.3); }, 0.76, 2,
+    "50 % (assumed: eight warps a multiprocessor for want of registers) of what shared memory feeds: 1,400 "
+    "operations in a clock, counted"};
+constinit const Path kWgmmaAttentionGrad{
+    "wgmma by keys, queries", [](const Card&, DType) { return 0.45; }, 0.76, 2,
+    "assumed, as FlashAttention 3's gradient, whose products have the same shapes: 450 to 550 TFLOP/s on an "
+    "H100, causal, heads of 128 (measured), 45 % of its peak at least"};
+constinit const Path kWgmmaAttentionGrad64{
+    "wgmma by keys, queries, heads of 64", [](const Card&, DType) { return 0.29; }, 0.76, 2,
+    "assumed, as cuDNN's gradient: 289 TFLOP/s on an H200 (NVIDIA's measurement); exponentials are half as "
+    "many as multiply-adds allow"};
+
+}  // namespace paths
+
+std::span<const Path* const> all_paths() {
+  using namespace paths;
+  static constexpr std::array kAll{&kRows,
+                                   &kCodedUpdate,
+                                   &kCodedBf16Update,
+                                   &kCublasLt,
+                                   &kLargeTiles,
+                                   &kSmallTiles,
+                                   &kWgmma,
+                                   &kWgmmaE4m3,
+                                   &kF32Tiles,
+                                   &kAttention,
+                                   &kCudnn,
+                                   &kAttentionGrad,
+                                   &kWgmmaAttentionGrad,
+                                   &kWgmmaAttentionGrad64};
+  return kAll;
+}
+
+}  // namespace hone::kernels
