@@ -270,7 +270,7 @@ void experts_grad_of(const ExpertsGradArgs& g, unsigned char* memory, Stream& qu
   const auto product_e4m3 = [&](auto gathered, const Matrix& x, Index parts, void* coded,
                                 const ExpertWeight& weight, Index of_rows, Index columns, const RowProduct& p,
                                 const auto& finish) {
-    constexpr bool kGather = decltype(gathered)::value;
+    [[maybe_unused]] constexpr bool kGather = decltype(gathered)::value;
     if constexpr (sizeof(T) == 2) {
       if (!hopper || !f.fp8) return false;
       const Fp8Rows rows = encode_fp8_rows(x, parts, coded, queue, kGather ? nullptr : f.offsets + f.experts);
