@@ -43,6 +43,8 @@ std::vector<Case> attention_tile_cases() {
       {{300}, {}, 2, 2, 80, 0},
       {{129, 64}, {40, 3}, 8, 2, 72, 50},
       {{190}, {}, 3, 1, 128, 0, 0, 3, false},
+      // the first query sees all keys of a tile but the last
+      {{64}, {62}, 1, 1, 64, 0},
       {{170, 3}, {}, 4, 1, 120, 129, 0, 0, true},
       // sinks and softcap
       {{70, 5}, {}, 8, 2, 64, 0, 0, 0, true},
