@@ -61,7 +61,7 @@ set(sm90a 0)  # whether there is code for sm_90a: its kernels are empty in that 
 if(cuda STREQUAL EMULATION OR CMAKE_CUDA_ARCHITECTURES MATCHES "90a")
   set(sm90a 1)
 endif()
-set_source_files_properties(${PROJECT_SOURCE_DIR}/src/kernels/cuda/experts_path.cpp PROPERTIES COMPILE_DEFINITIONS HONE_CUDA_SM90A=${sm90a})
+set_source_files_properties(${PROJECT_SOURCE_DIR}/src/kernels/cuda/hopper_path.cpp PROPERTIES COMPILE_DEFINITIONS HONE_CUDA_SM90A=${sm90a})
 set_target_properties(hone_kernels_cuda PROPERTIES UNITY_BUILD OFF)
 if(cuda STREQUAL EMULATION)
   find_package(OpenMP REQUIRED)  # the emulator alone has it

@@ -1,7 +1,7 @@
 // Which kernels make attention's gradient, and what is said where it is not those of compute capability 9.0.
 #include <gtest/gtest.h>
 
-#include "kernels/cuda/attention_path.h"
+#include "kernels/cuda/hopper_path.h"
 #include "tests/cuda/card_memory.h"
 
 namespace hone::test {

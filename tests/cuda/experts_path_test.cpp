@@ -1,7 +1,7 @@
 // Which kernels multiply experts' rows, and what is said where it is not those of compute capability 9.0.
 #include <gtest/gtest.h>
 
-#include "kernels/cuda/experts_path.h"
+#include "kernels/cuda/hopper_path.h"
 #include "tests/cuda/card_memory.h"
 
 namespace hone::test {

@@ -1,7 +1,7 @@
 // attention_grad: what each row's softmax takes back, the sinks' gradients; dk, dv and dq are made in files
 // of their own.
 #include "kernels/cuda/attention_grad.cuh"
-#include "kernels/cuda/attention_path.h"
+#include "kernels/cuda/hopper_path.h"
 #include "kernels/cuda/cuts.h"
 #include "kernels/cuda/register.h"
 

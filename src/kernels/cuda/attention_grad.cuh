@@ -61,7 +61,7 @@ __device__ __forceinline__ StepRange steps_of_part(const RowParts& parts, int pa
 }
 
 /// dk and dv; dq. The first takes scratch memory (key_grad_part_bytes, cuts.h). hopper: by the kernels of
-/// compute capability 9.0 (attention_path.h).
+/// compute capability 9.0 (hopper_path.h).
 void attention_grad_of_keys(const AttentionGradArgs& g, const float* delta, float* scratch, bool hopper,
                             Stream& stream);
 void attention_grad_of_queries(const AttentionGradArgs& g, const float* delta, bool hopper, Stream& stream);

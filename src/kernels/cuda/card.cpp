@@ -8,7 +8,7 @@
 #include "kernels/card_work.h"
 #include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/cudnn.h"
-#include "kernels/cuda/experts_path.h"
+#include "kernels/cuda/hopper_path.h"
 #include "kernels/cuda/register.h"
 
 namespace hone::kernels {

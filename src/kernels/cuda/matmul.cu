@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/cublaslt.h"
-#include "kernels/cuda/experts_path.h"
+#include "kernels/cuda/hopper_path.h"
 #include "kernels/cuda/fp8.h"
 #include "kernels/cuda/gemm.cuh"
 #include "kernels/cuda/rows_e4m3.cuh"

@@ -1,4 +1,4 @@
-#include "kernels/cuda/experts_path.h"
+#include "kernels/cuda/hopper_path.h"
 
 #include <fmt/format.h>
 
@@ -28,6 +28,11 @@ std::string why_not_hopper(const ExpertsArgs& a, const device::CudaCard& card) {
 }
 
 std::string why_not_hopper(const ExpertsGradArgs& g, const device::CudaCard& card) {
+  std::string why = why_not_hopper(card);
+  return why.empty() ? hopper_refusal(g) : why;
+}
+
+std::string why_not_hopper(const AttentionGradArgs& g, const device::CudaCard& card) {
   std::string why = why_not_hopper(card);
   return why.empty() ? hopper_refusal(g) : why;
 }
