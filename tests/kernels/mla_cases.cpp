@@ -20,14 +20,19 @@ void set_sizes(Args& a, const Latent& l) {
   a.v_dim = l.v_dim;
 }
 
-Outputs run_keys_values(const KernelTable& table, Stream& stream, Latent l, DType dtype, std::int64_t pad) {
+/// Numbers between rows: of k_pe, which lies in a product's rows behind the latent, and of all others.
+struct Pads {
+  std::int64_t k_pe, others;
+};
+
+Outputs run_keys_values(const KernelTable& table, Stream& stream, Latent l, DType dtype, Pads pad) {
   Arena arena;
   kernels::MlaKeysValuesArgs a;
   set_sizes(a, l);
-  a.kv = arena.input(l.tokens, l.heads * (l.nope_dim + l.v_dim), dtype, pad);
-  a.k_pe = arena.input(l.tokens, l.rope_dim, dtype, 3 * pad);
-  a.k = arena.output("k", l.tokens, l.heads * (l.nope_dim + l.rope_dim), dtype, false, 0, pad);
-  a.v = arena.output("v", l.tokens, l.heads * l.v_dim, dtype, false, 0, pad);
+  a.kv = arena.input(l.tokens, l.heads * (l.nope_dim + l.v_dim), dtype, pad.others);
+  a.k_pe = arena.input(l.tokens, l.rope_dim, dtype, pad.k_pe);
+  a.k = arena.output("k", l.tokens, l.heads * (l.nope_dim + l.rope_dim), dtype, false, 0, pad.others);
+  a.v = arena.output("v", l.tokens, l.heads * l.v_dim, dtype, false, 0, pad.others);
   table.mla_keys_values(a, stream);
   return arena.outputs();
 }
@@ -72,9 +77,10 @@ std::vector<Case> mla_cases() {
       const auto name = fmt::format("{} tokens {} heads of {} + {}, {} pad {}", l.tokens, l.heads, l.nope_dim,
                                     l.rope_dim, l.v_dim, pad);
       for (const DType dtype : kBothDtypes)
-        cases.push_back(
-            {"mla_keys_values", fmt::format("mla_keys_values {} {}", name, name_of(dtype)),
-             [=](const KernelTable& t, Stream& s) { return run_keys_values(t, s, l, dtype, pad); }});
+        cases.push_back({"mla_keys_values", fmt::format("mla_keys_values {} {}", name, name_of(dtype)),
+                         [=](const KernelTable& t, Stream& s) {
+                           return run_keys_values(t, s, l, dtype, {3 * pad, pad});
+                         }});
       for (unsigned bits = 0; bits < 16; ++bits) {
         const auto dtype = [bits](unsigned i) { return (bits >> i & 1U) != 0 ? DType::kBF16 : DType::kF32; };
         const GradMode all{dtype(0), dtype(1), dtype(2), dtype(3), 3, 3, bits % 3 == 0};
@@ -96,6 +102,11 @@ std::vector<Case> mla_cases() {
                [=](const KernelTable& t, Stream& s) { return run_keys_values_grad(t, s, l, m, pad); }});
       }
     }
+  // of what k_pe is copied into all but where a head's part begins is a multiple of 16 bytes
+  cases.push_back({"mla_keys_values", "mla_keys_values of a rotary part at 24 bytes",
+                   [](const KernelTable& t, Stream& s) {
+                     return run_keys_values(t, s, {6, 2, 12, 12, 20}, DType::kBF16, {4, 0});
+                   }});
   return cases;
 }
 
