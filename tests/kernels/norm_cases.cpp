@@ -19,6 +19,7 @@ struct Options {
   std::int64_t pad;
   std::optional<DType> y_dtype = {}, dx_dtype = {};
   bool unit_offset = false, residual = false;
+  std::int64_t residual_pad = 0;  // more than `pad`
   DType y() const { return y_dtype.value_or(t); }
   DType dx_stored() const { return dx_dtype.value_or(x); }
 };
@@ -32,7 +33,7 @@ std::vector<Options> all_dtypes() {
         for (const DType dx : kBothDtypes)
           for (const DType dweight : kBothDtypes)
             if (t == DType::kBF16 || (x == t && y == t && dx == t))
-              options.push_back({x, t, dweight, true, true, false, 0, y, dx, false, true});
+              options.push_back({x, t, dweight, true, true, false, 0, y, dx, false, true, 0});
   return options;
 }
 
@@ -44,7 +45,7 @@ Outputs run_rms_norm(const KernelTable& table, Stream& stream, std::int64_t rows
   a.weight = arena.input(1, cols, o.t).data;
   a.weight_dtype = o.t;
   a.unit_offset = o.unit_offset;
-  if (o.residual) a.residual = arena.input(rows, cols, DType::kF32, o.pad);
+  if (o.residual) a.residual = arena.input(rows, cols, DType::kF32, o.pad + o.residual_pad);
   a.eps = 1e-5F;
   a.y = arena.output("y", rows, cols, o.y(), false, tolerance(o.y(), cols), o.pad);
   a.wants_rstd = o.dx;
@@ -183,7 +184,9 @@ const Options kOptions[] = {{kF, kF, kF, true, true, false, 0},
                              .dw = true,
                              .accumulate = true,
                              .pad = 0,
-                             .unit_offset = true}};
+                             .unit_offset = true,
+                             .residual = true,
+                             .residual_pad = 1}};
 /// Also of a gradient in f32 for what is stored in bf16, as where a gradient is shared.
 const Options kMixedOptions{kB, kF, kF, true, false, false, 0};
 
