@@ -51,6 +51,12 @@ struct LevelFinder {
   static constexpr float kLeastNumber = std::bit_cast<float>(kLeast);
   std::uint32_t entries[kEntries] = {};
 
+  /// The bits of x, or of the nearest number that `find` takes. NaN: of the least.
+  [[gnu::always_inline]] static constexpr std::uint32_t bits_within(float x) {
+    const float above = x > kLeastNumber ? x : kLeastNumber;
+    return std::bit_cast<std::uint32_t>(above < 1 ? above : 1.0F);
+  }
+
   /// Of a float from kLeast to 1, by its bits: the index of the level nearest to it is the top byte.
   [[gnu::always_inline]] constexpr std::uint32_t find(std::uint32_t bits) const {
     return entries[(bits >> kRest) - kFirst] + (bits << (kBits + 1));
@@ -71,7 +77,7 @@ struct LevelFinder {
 };
 /// The least midpoint of a first moment is 2.75e-7; and 5.5e-7 of a second one, which does not become 0 where
 /// it is not 0: an update divides by its root.
-using FirstFinder = LevelFinder<6, std::bit_cast<std::uint32_t>(0x1.2p-22F), 129>;
+using FirstFinder = LevelFinder<7, std::bit_cast<std::uint32_t>(0x1.2p-22F), 129>;
 using SecondFinder = LevelFinder<7, std::bit_cast<std::uint32_t>(0x1.2p-21F), 256>;
 struct MomentFinders {
   FirstFinder first;
@@ -92,44 +98,28 @@ constexpr MomentFinders kMomentFinders = make_moment_finders();
   const std::uint32_t full = indices & negative;                                 // nor a -1: the level before
   return (indices | negative) + (full - (full >> 7));
 }
-/// x: in [-1, 1].
+/// x: a first moment over its block's scale.
 [[gnu::always_inline]] constexpr std::uint8_t first_moment_code(float x) {
-  const float size = x < 0 ? -x : x;
-  const std::uint32_t found = kMomentFinders.first.find(
-      std::bit_cast<std::uint32_t>(size > FirstFinder::kLeastNumber ? size : FirstFinder::kLeastNumber));
+  const std::uint32_t found = kMomentFinders.first.find(FirstFinder::bits_within(x < 0 ? -x : x));
   return static_cast<std::uint8_t>(first_codes(found >> 24, x < 0 ? 0x80 : 0));
 }
 [[gnu::always_inline]] constexpr float first_moment(const MomentLevels& levels, std::uint8_t code) {
   return code <= 128 ? levels.first[code] : -levels.first[code - 128];
 }
-/// x: in [0, 1].
+/// x: a second moment over its block's scale.
 [[gnu::always_inline]] constexpr std::uint8_t second_moment_code(float x) {
-  const std::uint32_t found = kMomentFinders.second.find(
-      std::bit_cast<std::uint32_t>(x > SecondFinder::kLeastNumber ? x : SecondFinder::kLeastNumber));
+  const std::uint32_t found = kMomentFinders.second.find(SecondFinder::bits_within(x));
   return static_cast<std::uint8_t>(x > 0 ? found >> 24 : 0);
 }
-
-/// x / scale for the numbers of a block, none of which is larger than scale: correctly rounded, as a division
-/// is, from 2^-60 on, by four multiply-adds and a product (a division is a dozen instructions and a branch).
-/// The quotient by the inverse in two parts is off by less than its last bit; one step that knows the rest
-/// exactly rounds it (Markstein, IBM J. Res. Dev. 34 (1990), theorem 5). 0 / 0 and what is not finite: NaN.
-struct BlockQuotient {
-  float factor, divisor, inverse, rest;  // of the inverse
-
-  [[gnu::always_inline]] explicit constexpr BlockQuotient(float scale) {
-    // By a power of two that brings the divisor near 1: no part is lost below the smallest float.
-    constexpr std::uint32_t kMost = 253U << 23;
-    const std::uint32_t exponent = std::bit_cast<std::uint32_t>(scale) & 0x7f800000U;
-    factor = std::bit_cast<float>((254U << 23) - (exponent < kMost ? exponent : kMost));
-    divisor = scale * factor;
-    inverse = 1 / divisor;
-    rest = __builtin_fmaf(-divisor, inverse, 1) * inverse;
-  }
-  [[gnu::always_inline]] constexpr float operator()(float x) const {
-    const float y = x * factor, quotient = __builtin_fmaf(y, inverse, y * rest);
-    return __builtin_fmaf(__builtin_fmaf(-quotient, divisor, y), inverse, quotient);
-  }
-};
+/// The scale of a block from its largest magnitude: itself, as far as both it and its inverse are normal. So
+/// a moment times the inverse, rounded twice, stands for the quotient: codes differ from those of the
+/// quotient where it is within 2^-23 of the middle between two levels, and either is as near. What is larger
+/// than the scale (an infinity) becomes the scale.
+[[gnu::always_inline]] constexpr float moment_scale(float largest) {
+  constexpr float kLeast = 0x1p-126F, kMost = 0x1p125F;
+  const float above = largest > kLeast ? largest : kLeast;  // NaN: kLeast
+  return above < kMost ? above : kMost;
+}
 
 /// Of a tensor's step.
 [[gnu::always_inline]] constexpr std::uint32_t rounding_key(std::uint64_t seed, std::int32_t step) {
@@ -144,10 +134,14 @@ struct BlockQuotient {
   return key ^ static_cast<std::uint32_t>(i) ^ static_cast<std::uint32_t>(i >> 32) * 0x85EBCA6BU;
 }
 /// A mix of 32 bits (Wellons' lowbias32) instead of Philox, which would take longer than the update itself.
-[[gnu::always_inline]] constexpr std::uint32_t uniform_bits(std::uint32_t x) {
+/// But for its last step, in which the upper half is added (^) to the lower one.
+[[gnu::always_inline]] constexpr std::uint32_t mixed_bits(std::uint32_t x) {
   x = (x ^ x >> 16) * 0x7FEB352DU;
-  x = (x ^ x >> 15) * 0x846CA68BU;
-  return x ^ x >> 16;
+  return (x ^ x >> 15) * 0x846CA68BU;
+}
+[[gnu::always_inline]] constexpr std::uint32_t uniform_bits(std::uint32_t x) {
+  const std::uint32_t mixed = mixed_bits(x);
+  return mixed ^ mixed >> 16;
 }
 /// Uniform bits for one element.
 [[gnu::always_inline]] constexpr std::uint32_t rounding_bits(std::uint32_t key, std::int64_t index) {

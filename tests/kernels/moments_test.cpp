@@ -127,33 +127,41 @@ TEST(Moments, CodesOfFourAtOnceAreThoseOfOne) {
       }
 }
 
-TEST(Moments, AreDividedByTheirScaleAsByADivision) {
+/// As a block codes them: by the inverse of its scale, in f32.
+TEST(Moments, BecomeTheLevelNearestToTheirPartOfTheScale) {
+  const auto is_signed = dynamic_map(true), is_unsigned = dynamic_map(false);
   std::mt19937 random(7);
-  const auto expect_rounded = [](float x, float scale) {
-    ASSERT_EQ(BlockQuotient(scale)(x), x / scale) << x << " / " << scale;
-  };
-  for (int i = 0; i < 3'000'000; ++i) {
-    // Any finite scale, and numbers down to 2^-40 of it; many of them multiples of few bits, as from bf16.
-    std::uint32_t bits = static_cast<std::uint32_t>(random()) % 0x7f800000U;
-    if (i % 3 == 0) bits = std::max(bits & 0xffff0000U, 0x10000U);
-    const float scale = std::bit_cast<float>(std::max(bits, 1U));
-    float x = std::ldexp(static_cast<float>(random() % (1U << 24)) * 0x1p-24F * scale,
-                         -static_cast<int>(random() % 16));
-    if (i % 3 == 1) x = std::bit_cast<float>(std::bit_cast<std::uint32_t>(x) & 0xffff0000U);
-    if (x == 0 || x / scale < 0x1p-60F) continue;
-    ASSERT_NO_FATAL_FAILURE(expect_rounded(x, scale));
-    if (i % 2 == 0) {
-      ASSERT_NO_FATAL_FAILURE(expect_rounded(-x, scale));
+  for (int i = 0; i < 200'000; ++i) {
+    // Any largest number but for infinities, and numbers down to 2^-24 of it.
+    const auto largest = std::bit_cast<float>(static_cast<std::uint32_t>(random()) % 0x7f800000U);
+    const float scale = moment_scale(largest), inverse = 1 / scale;
+    const float x = std::ldexp(static_cast<float>(random() % (1U << 24)) * 0x1p-24F * largest,
+                               -static_cast<int>(random() % 16));
+    const double exact = std::min(static_cast<double>(x) / static_cast<double>(scale), 1.0);
+    const double first = static_cast<double>(first_moment(kMomentLevels, first_moment_code(x * inverse)));
+    ASSERT_LE(std::fabs(first - exact), std::fabs(nearest(is_signed, exact) - exact) + 4e-7 * exact)
+        << x << " " << scale;
+    const double second = static_cast<double>(kMomentLevels.second[second_moment_code(x * inverse)]);
+    if (exact > 2e-7) {
+      ASSERT_LE(std::fabs(second - exact), std::fabs(nearest(is_unsigned, exact) - exact) + 4e-7 * exact)
+          << x << " " << scale;
+    }
+    if (x * inverse > 0) {
+      ASSERT_GT(second, 0) << x << " " << scale;
     }
   }
-  for (const float scale :
-       {0x1p-149F, 0x1p-126F, 0x1.fffffep-127F, 1.0F, 0x1.fffffep0F, 0x1p126F, 0x1.fffffep127F})
-    for (const float of : {1.0F, 0x1.fffffep-1F, 0.5F, 0x1.8p-3F, 0x1p-22F})
-      if (scale * of > 0) {
-        ASSERT_NO_FATAL_FAILURE(expect_rounded(scale * of, scale));
-      }
-  EXPECT_EQ(BlockQuotient(1e-3F)(0), 0);
-  for (const float scale : {0.0F, INFINITY, NAN}) EXPECT_TRUE(std::isnan(BlockQuotient(scale)(0))) << scale;
+}
+
+TEST(Moments, HaveScalesThatCanBeInverted) {
+  for (const float x : {0x1p-126F, 1e-30F, 1.0F, 1e30F, 0x1p125F}) EXPECT_EQ(moment_scale(x), x);
+  for (const float x : {0.0F, 0x1p-149F, 0x1.fffffep-127F, NAN}) EXPECT_EQ(moment_scale(x), 0x1p-126F) << x;
+  for (const float x : {0x1.000002p125F, 0x1.fffffep127F, INFINITY})
+    EXPECT_EQ(moment_scale(x), 0x1p125F) << x;
+  for (const float x : {1.5F, 4.0F, 1e30F, INFINITY}) {
+    EXPECT_EQ(first_moment_code(x), 128) << x;
+    EXPECT_EQ(first_moment_code(-x), 255) << x;
+    EXPECT_EQ(second_moment_code(x), 255) << x;
+  }
 }
 
 float rounded(float x, std::uint32_t key, std::int64_t index) {

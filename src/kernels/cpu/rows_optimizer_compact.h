@@ -10,23 +10,27 @@ namespace hone::kernels::cpu {
 template <class Isa>
 struct AdamWStep {
   using Vec = typename Isa::Vec;
-  Vec beta1, rest1, beta2, rest2, clip, eps, correction2, rate, keep;
+  Vec beta1, beta2;
+  Vec of_first, of_second;  // the gradient's part of the first moment, the root of its part of the second
+  Vec eps, correction2, rate, keep;
 
-  [[gnu::always_inline]] explicit AdamWStep(const AdamWArgs& a) {
+  /// scale, scale_sq: what the moments are in units of.
+  [[gnu::always_inline]] explicit AdamWStep(const AdamWArgs& a, float scale = 1, float scale_sq = 1) {
     const StepScalars& s = *a.scalars;
     const float learning_rate = a.rate_scale * s.learning_rate;
-    beta1 = Isa::set(a.beta1), rest1 = Isa::set(1 - a.beta1);
-    beta2 = Isa::set(a.beta2), rest2 = Isa::set(1 - a.beta2);
-    clip = Isa::set(s.clip_factor), eps = Isa::set(a.eps);
+    beta1 = Isa::set(a.beta1 * scale), beta2 = Isa::set(a.beta2 * scale_sq);
+    of_first = Isa::set(s.clip_factor * (1 - a.beta1));
+    of_second = Isa::set(s.clip_factor * __builtin_sqrtf(1 - a.beta2));
+    eps = Isa::set(a.eps);
     correction2 = Isa::set(1.0F / __builtin_sqrtf(s.bias_correction2));
     rate = Isa::set(learning_rate / s.bias_correction1);
     keep = Isa::set(1 - learning_rate * a.weight_decay);
   }
-  /// The new weight; the moments become the new ones.
+  /// The new weight; the moments become the new ones, as they are.
   [[gnu::always_inline]] Vec operator()(Vec grad, Vec& avg, Vec& avg_sq, Vec weight) const {
-    const Vec g = grad * clip;
-    avg = Isa::fma(beta1, avg, rest1 * g);
-    avg_sq = Isa::fma(beta2, avg_sq, rest2 * g * g);
+    const Vec root = grad * of_second;
+    avg = Isa::fma(beta1, avg, grad * of_first);
+    avg_sq = Isa::fma(root, root, beta2 * avg_sq);
     return Isa::fnma(rate, avg / Isa::fma(Isa::sqrt(avg_sq), correction2, eps), keep * weight);
   }
 };
@@ -35,15 +39,15 @@ struct AdamWStep {
 template <class Isa, class T>
 [[gnu::always_inline]] inline void load_block(const T* from, Index n, float (&to)[kMomentBlock]) {
   for (Index j = 0; j < kMomentBlock; j += Isa::kLanes) Isa::store(to + j, Isa::zero());
-  for_lanes<Isa>(
-      n, [&](Index j, auto lanes)
-             __attribute__((always_inline)) { store<Isa>(to + j, load<Isa>(from + j, lanes), lanes); });
+  for_lanes<Isa>(n, [&](Index j, auto lanes) __attribute__((always_inline)) {
+    store<Isa>(to + j, load<Isa>(from + j, lanes), lanes);
+  });
 }
 template <class Isa, class T>
 [[gnu::always_inline]] inline void store_block(const float (&from)[kMomentBlock], Index n, T* to) {
-  for_lanes<Isa>(
-      n, [&](Index j, auto lanes)
-             __attribute__((always_inline)) { store<Isa>(to + j, load<Isa>(from + j, lanes), lanes); });
+  for_lanes<Isa>(n, [&](Index j, auto lanes) __attribute__((always_inline)) {
+    store<Isa>(to + j, load<Isa>(from + j, lanes), lanes);
+  });
 }
 
 /// A block of masters, f32 or bf16.
@@ -87,7 +91,7 @@ void adamw_compact(const AdamWArgs& a, Stream& stream) {
   using Vec = typename Isa::Vec;
   const bool coded = a.moments == MomentKind::kDynamic8;
   const auto block = [&](Index index) __attribute__((always_inline)) {
-    const AdamWStep<Isa> step(a);
+    const AdamWStep<Isa> step(a, coded ? a.exp_avg_scales[index] : 1, coded ? a.exp_avg_sq_scales[index] : 1);
     const Index begin = index * kMomentBlock, n = least(kMomentBlock, a.n - begin);
     alignas(64) float master[kMomentBlock], grad[kMomentBlock], avg[kMomentBlock], avg_sq[kMomentBlock];
     load_masters<Isa>(a, begin, n, master);
@@ -95,10 +99,9 @@ void adamw_compact(const AdamWArgs& a, Stream& stream) {
     auto* codes = static_cast<std::uint8_t*>(a.exp_avg) + begin;
     auto* codes_sq = static_cast<std::uint8_t*>(a.exp_avg_sq) + begin;
     if (coded) {
-      const float scale = a.exp_avg_scales[index], scale_sq = a.exp_avg_sq_scales[index];
       for (Index i = 0; i < kMomentBlock; i++) {
-        avg[i] = i < n ? scale * first_moment(kMomentLevels, codes[i]) : 0;
-        avg_sq[i] = i < n ? scale_sq * kMomentLevels.second[codes_sq[i]] : 0;
+        avg[i] = i < n ? first_moment(kMomentLevels, codes[i]) : 0;
+        avg_sq[i] = i < n ? kMomentLevels.second[codes_sq[i]] : 0;
       }
     } else {
       load_block<Isa>(static_cast<const float*>(a.exp_avg) + begin, n, avg);
@@ -116,12 +119,12 @@ void adamw_compact(const AdamWArgs& a, Stream& stream) {
       store_block<Isa>(avg_sq, n, static_cast<float*>(a.exp_avg_sq) + begin);
       return;
     }
-    const float scale = largest_of(avg), scale_sq = largest_of(avg_sq);
+    const float scale = moment_scale(largest_of(avg)), scale_sq = moment_scale(largest_of(avg_sq));
     a.exp_avg_scales[index] = scale;
     a.exp_avg_sq_scales[index] = scale_sq;
-    for (Index i = 0; i < n; i++) codes[i] = first_moment_code(scale > 0 ? avg[i] / scale : 0);
-    for (Index i = 0; i < n; i++)
-      codes_sq[i] = second_moment_code(scale_sq > 0 ? avg_sq[i] / scale_sq : 0);
+    const float inverse = 1 / scale, inverse_sq = 1 / scale_sq;
+    for (Index i = 0; i < n; i++) codes[i] = first_moment_code(avg[i] * inverse);
+    for (Index i = 0; i < n; i++) codes_sq[i] = second_moment_code(avg_sq[i] * inverse_sq);
   };
   const Index blocks = ceil_div(a.n, kMomentBlock);
   stream.team().parallel_ranges(threads_for(a.n, stream), blocks, [&](Index begin, Index end, int) {

@@ -1,8 +1,10 @@
 // The gradients' norm and the optimizers: one pass over everything.
-#include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/lookup.cuh"
 #include "kernels/cuda/register.h"
 #include "kernels/cuda/rows.cuh"
 #include "kernels/moments.h"
+
+#include <cfloat>
 
 namespace hone::kernels::cuda {
 namespace {
@@ -105,44 +107,62 @@ struct StoreMaster<__nv_bfloat16> {
   __device__ __forceinline__ void operator()(Index at, Index n, bool vectors, const float (&v)[kPack]) const {
     // The indices of a pack differ in their last three bits, so that one mix with the key is enough.
     const unsigned mixed = mixed_index(key, first_index + at);
-    float rounded[kPack];  // which are bf16 as they are
+    unsigned words[kPack / 2];
+#pragma unroll
+    for (int i = 0; i < kPack; i += 2) {
+      const unsigned a = mixed_bits(mixed ^ static_cast<unsigned>(i)),
+                     b = mixed_bits(mixed ^ static_cast<unsigned>(i + 1));
+      // The halves that uniform_bits would have of both.
+      const unsigned random = __byte_perm(a, b, 0x5410) ^ __byte_perm(a, b, 0x7632);
+      words[i / 2] = __byte_perm(plus_lower_half(__float_as_uint(v[i]), random),
+                                 __float_as_uint(v[i + 1]) + (random >> 16), 0x7632);
+    }
+    if (vectors && n >= kPack) {
+      *reinterpret_cast<uint4*>(master + at) = make_uint4(words[0], words[1], words[2], words[3]);
+      return;
+    }
 #pragma unroll
     for (int i = 0; i < kPack; ++i)
-      rounded[i] = __uint_as_float(static_cast<unsigned>(round_at_random(
-                                       __float_as_uint(v[i]), uniform_bits(mixed ^ static_cast<unsigned>(i))))
-                                   << 16);
-    store(master + at, n, vectors, rounded);
+      if (i < n) {
+        const auto bits = static_cast<unsigned short>(words[i / 2] >> 16 * (i % 2));
+        memcpy(master + at + i, &bits, sizeof bits);
+      }
   }
 };
 
-/// AdamW's formula. Its root and quotient are off by 2 units in the last place, which a weight that moves by
-/// the rate times them does not show: four instructions, where exact ones are 24, with branches. Of a second
-/// moment below 2^-126 the root is that of 2^-126.
+/// AdamW's formula. Its root and quotient are off by 3 units in the last place, which a weight that moves by
+/// the rate times them does not show: four instructions, where exact ones are 24, with branches. A second
+/// moment below 2^-126 has the root 0, and eps is at least what the root of 2^-126 would be.
 struct AdamWStep {
-  float beta1, rest1, beta2, rest2, clip, eps, correction2, rate, keep;
+  float beta1, beta2;
+  float of_first, of_second;  // the gradient's part of the first moment, the root of its part of the second
+  float of_root, eps, keep;   // the first two over the rate
 
   __device__ __forceinline__ AdamWStep(const AdamWArgs& a, const StepScalars& s)
       : beta1(a.beta1),
-        rest1(1.0F - a.beta1),
         beta2(a.beta2),
-        rest2(1.0F - a.beta2),
-        clip(s.clip_factor),
-        eps(a.eps),
-        correction2(1.0F / sqrtf(s.bias_correction2)) {
-    const float learning_rate = a.rate_scale * s.learning_rate;
-    rate = learning_rate / s.bias_correction1;
+        of_first(s.clip_factor * (1.0F - a.beta1)),
+        of_second(s.clip_factor * sqrtf(1.0F - a.beta2)) {
+    const float learning_rate = a.rate_scale * s.learning_rate, rate = learning_rate / s.bias_correction1;
+    const float correction2 = 1.0F / sqrtf(s.bias_correction2);
+    // Without a rate a weight moves by avg over an infinity.
+    of_root = rate > 0 ? fminf(correction2 / rate, FLT_MAX) : 0;
+    eps = rate > 0 ? fmaxf(a.eps, 0x1p-63F * correction2) / rate : INFINITY;
     keep = 1.0F - learning_rate * a.weight_decay;
   }
-  /// From the gradients of a pack to its moments and masters.
-  __device__ __forceinline__ void operator()(const float (&grad)[kPack], float (&avg)[kPack],
-                                             float (&avg_sq)[kPack], float (&master)[kPack]) const {
+  /// From the gradients of a pack to its moments and masters; the moments before are avg * scale and avg_sq *
+  /// scale_sq.
+  __device__ __forceinline__ void operator()(const float (&grad)[kPack], float scale, float scale_sq,
+                                             float (&avg)[kPack], float (&avg_sq)[kPack],
+                                             float (&master)[kPack]) const {
+    const float of_avg = beta1 * scale, of_avg_sq = beta2 * scale_sq;
 #pragma unroll
     for (int i = 0; i < kPack; ++i) {
-      const float g = grad[i] * clip;
-      avg[i] = fmaf(beta1, avg[i], rest1 * g);
-      avg_sq[i] = fmaf(beta2, avg_sq[i], rest2 * g * g);
-      const float denominator = fmaf(fast_sqrt(fmaxf(avg_sq[i], 0x1p-126F)), correction2, eps);
-      master[i] = fmaf(-rate, avg[i] * fast_inverse(denominator), keep * master[i]);
+      const float root = grad[i] * of_second;
+      avg[i] = fmaf(of_avg, avg[i], grad[i] * of_first);
+      avg_sq[i] = fmaf(root, root, of_avg_sq * avg_sq[i]);
+      const float denominator = fmaf(fast_sqrt(avg_sq[i]), of_root, eps);
+      master[i] = fmaf(-avg[i], fast_inverse(denominator), keep * master[i]);
     }
   }
 };
@@ -158,7 +178,7 @@ __global__ void adamw_packs(AdamWArgs a, bool vectors) {
   load(exp_avg + at, n, vectors, avg);
   load(exp_avg_sq + at, n, vectors, avg_sq);
   load_master(a.master, M{}, at, n, vectors, master);
-  AdamWStep(a, s)(grad, avg, avg_sq, master);
+  AdamWStep(a, s)(grad, 1, 1, avg, avg_sq, master);
   store(exp_avg + at, n, vectors, avg);
   store(exp_avg_sq + at, n, vectors, avg_sq);
   const StoreMaster<M> store_master(a);
@@ -169,13 +189,13 @@ __global__ void adamw_packs(AdamWArgs a, bool vectors) {
 //
 // An H200 brings 21 bytes to a multiprocessor in a clock, and an element of a bf16 master is 10: in their
 // time a multiprocessor starts 62 instructions for each, and shared memory answers 15 lanes that ask for
-// different banks. So codes are found by one look into a table (LevelFinder), quotients rounded by
-// multiply-adds, levels read from copies of their table that keep lanes apart, and the next block is on its
-// way meanwhile.
+// different banks. So a byte or half of a word is an address in one instruction (lookup.cuh), codes are found
+// by one look into a table (LevelFinder), by the inverse of the scale, and levels read from copies of their
+// table that keep lanes apart; the next block is on its way meanwhile.
 
 static_assert(kMomentBlock == 32 * kPack, "a warp has a block of moments");
 constexpr int kCodedThreads = 512;
-/// Of the levels: lanes 16 apart share one. 32 would need more than 48 KiB.
+/// Of the levels: lanes 16 apart share one.
 constexpr int kCopies = 16;
 
 /// What a block of threads looks codes and levels up in.
@@ -184,7 +204,7 @@ struct CodeTables {
   FirstFinder find_first;
   SecondFinder find_second;
 };
-static_assert(sizeof(CodeTables) <= kSharedBytes);
+static_assert(sizeof(CodeTables) <= kSharedBytesOfAll);
 
 __device__ __forceinline__ void fill_tables(CodeTables& tables, const MomentLevels& levels) {
   for (int i = static_cast<int>(threadIdx.x); i < 256 * kCopies; i += kCodedThreads) {
@@ -237,12 +257,22 @@ __device__ __forceinline__ void to_floats(const Raw<__nv_bfloat16>& raw, float (
     v[i + 1] = __uint_as_float(raw.words[i / 2] & 0xffff0000U);
   }
 }
-/// What codes stand for; levels: the lane's copy of them.
-__device__ __forceinline__ void to_floats(const Raw<unsigned char>& codes, const float* levels, float scale,
+/// What codes stand for; kOffset: of their table from the lane's copy of CodeTables::first.
+template <std::size_t kOffset>
+__device__ __forceinline__ void to_levels(const Raw<unsigned char>& codes, TableAddress copy,
                                           float (&v)[kPack]) {
+  const auto level = [](TableAddress at) {
+    return __uint_as_float(looked_up<static_cast<int>(kOffset)>(at));
+  };
+  constexpr unsigned kStride = kCopies * sizeof(float);
 #pragma unroll
-  for (int i = 0; i < kPack; ++i)
-    v[i] = scale * levels[__byte_perm(codes.words[i / 4], 0, 0x4440 + i % 4) * kCopies];
+  for (int i = 0; i < kPack; i += 4) {
+    const unsigned word = codes.words[i / 4];
+    v[i] = level(plus_byte<0>(copy, word, kStride));
+    v[i + 1] = level(plus_byte<1>(copy, word, kStride));
+    v[i + 2] = level(plus_byte<2>(copy, word, kStride));
+    v[i + 3] = level(plus_byte<3>(copy, word, kStride));
+  }
 }
 
 /// What a lane has of a block of moments.
@@ -278,69 +308,91 @@ struct CodedPack {
   }
 };
 
-/// Of all lanes' numbers, to all lanes. Magnitudes are in the order of their bits.
-__device__ __forceinline__ float largest_of_warp(const float (&v)[kPack]) {
-  float largest = 0;
+/// moment_scale of all lanes' numbers, to all lanes. Magnitudes are in the order of their bits.
+__device__ __forceinline__ float scale_of_warp(const float (&v)[kPack]) {
+  float largest = fabsf(v[0]);
 #pragma unroll
-  for (int i = 0; i < kPack; ++i) largest = fmaxf(largest, fabsf(v[i]));
-  return __uint_as_float(__reduce_max_sync(0xffffffffU, __float_as_uint(largest)));
+  for (int i = 1; i < kPack; ++i) largest = fmaxf(largest, fabsf(v[i]));
+  return moment_scale(__uint_as_float(__reduce_max_sync(0xffffffffU, __float_as_uint(largest))));
+}
+/// 1 / x of a moment_scale, correctly rounded, as __frcp_rn has it where it needs no branch.
+__device__ __forceinline__ float inverse_of_scale(float x) {
+  const float inverse = fast_inverse(x);
+  return fmaf(inverse, -fmaf(x, inverse, -1.0F), inverse);
 }
 /// The top bytes of four words, the first lowest.
 __device__ __forceinline__ unsigned top_bytes(const unsigned (&words)[4]) {
   return __byte_perm(__byte_perm(words[0], words[1], 0x0073), __byte_perm(words[2], words[3], 0x0073),
                      0x5410);
 }
-__device__ __forceinline__ void store_codes(unsigned char* p, Index n, bool vectors,
-                                            const unsigned (&words)[2]) {
+__device__ __forceinline__ void store_codes(unsigned char* p, Index n, bool vectors, const uint2& codes) {
   if (vectors && n >= kPack) {
-    *reinterpret_cast<uint2*>(p) = make_uint2(words[0], words[1]);
+    *reinterpret_cast<uint2*>(p) = codes;
     return;
   }
 #pragma unroll
   for (int i = 0; i < kPack; ++i)
-    if (i < n) p[i] = static_cast<unsigned char>(words[i / 4] >> (8 * (i % 4)));
+    if (i < n) p[i] = static_cast<unsigned char>((i < 4 ? codes.x : codes.y) >> (8 * (i % 4)));
 }
-/// avg: of a block whose largest magnitude is scale.
-__device__ __forceinline__ void to_first_codes(const float (&avg)[kPack], float scale,
-                                               const FirstFinder& finder, unsigned (&codes)[2]) {
-  const BlockQuotient over_scale(scale);
+/// LevelFinder::find of a number that it takes; finder: its address.
+template <typename Finder>
+__device__ __forceinline__ unsigned find(TableAddress finder, float x) {
+  static_assert(Finder::kRest == 16);
+  constexpr int kFirst = 4 * static_cast<int>(Finder::kFirst);
+  const unsigned bits = __float_as_uint(x);
+  return looked_up<-kFirst>(plus_upper_half(finder, bits, 4)) + (bits << 8);
+}
+/// Within [0, 1], NaN as 0: part of the instruction that made x.
+__device__ __forceinline__ float saturated(float x) {
+  return fminf(fmaxf(x, 0.0F), 1.0F);
+}
+/// Codes of a pack of moments; inverse: of their block's scale.
+__device__ __forceinline__ uint2 to_first_codes(const float (&avg)[kPack], float inverse,
+                                                const CodeTables& tables) {
+  const TableAddress finder = table_address(&tables.find_first);
+  unsigned codes[2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     unsigned found[4], signs[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const float x = avg[4 * half + i];
-      found[i] = finder.find(__float_as_uint(fmaxf(over_scale(fabsf(x)), FirstFinder::kLeastNumber)));
+      found[i] = find<FirstFinder>(finder, fmaxf(saturated(fabsf(x) * inverse), FirstFinder::kLeastNumber));
       signs[i] = __float_as_uint(x);
     }
     codes[half] = first_codes(top_bytes(found), top_bytes(signs));
   }
+  return make_uint2(codes[0], codes[1]);
 }
-__device__ __forceinline__ void to_second_codes(const float (&avg_sq)[kPack], float scale,
-                                                const SecondFinder& finder, unsigned (&codes)[2]) {
-  const BlockQuotient over_scale(scale);
+__device__ __forceinline__ uint2 to_second_codes(const float (&avg_sq)[kPack], float inverse,
+                                                 const CodeTables& tables) {
+  const TableAddress finder = table_address(&tables.find_second);
+  unsigned codes[2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     unsigned found[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const float x = over_scale(avg_sq[4 * half + i]);
-      const unsigned code = finder.find(__float_as_uint(fmaxf(x, SecondFinder::kLeastNumber)));
+      const float x = saturated(avg_sq[4 * half + i] * inverse);
+      const unsigned code = find<SecondFinder>(finder, fmaxf(x, SecondFinder::kLeastNumber));
       found[i] = computed(code) & (x > 0 ? ~0U : 0U);
     }
     codes[half] = top_bytes(found);
   }
+  return make_uint2(codes[0], codes[1]);
 }
 
 /// The same as numbers.
 struct CodedNumbers {
-  float grad[kPack], avg[kPack], avg_sq[kPack], master[kPack];
+  float grad[kPack], avg[kPack], avg_sq[kPack], master[kPack];  // moments in units of their scales
+  float scale, scale_sq;
 
   template <typename G, typename M>
   __device__ __forceinline__ CodedNumbers(const CodedPack<G, M>& pack, const CodeTables& tables) {
-    const unsigned copy = threadIdx.x % kCopies;
-    to_floats(pack.codes, tables.first + copy, pack.scale, avg);
-    to_floats(pack.codes_sq, tables.second + copy, pack.scale_sq, avg_sq);
+    const TableAddress copy = table_address(&tables.first[threadIdx.x % kCopies]);
+    to_levels<0>(pack.codes, copy, avg);
+    to_levels<sizeof tables.first>(pack.codes_sq, copy, avg_sq);
+    scale = pack.scale, scale_sq = pack.scale_sq;
     to_floats(pack.grad, grad);
     to_floats(pack.master, master);
   }
@@ -350,27 +402,25 @@ template <typename M>
 __device__ __forceinline__ void update_block(const AdamWArgs& a, const AdamWStep& step,
                                              const StoreMaster<M>& store_master, const CodeTables& tables,
                                              const CodedPlace& here, CodedNumbers& x) {
-  step(x.grad, x.avg, x.avg_sq, x.master);
+  step(x.grad, x.scale, x.scale_sq, x.avg, x.avg_sq, x.master);
   store_master(here.at(), here.n, here.vectors, x.master);
-  const float scale = largest_of_warp(x.avg), scale_sq = largest_of_warp(x.avg_sq);
-  if (threadIdx.x % 32 == 0) {
-    a.exp_avg_scales[here.block] = scale;
-    a.exp_avg_sq_scales[here.block] = scale_sq;
-  }
-  unsigned codes[2];
-  to_first_codes(x.avg, scale, tables.find_first, codes);
-  store_codes(static_cast<unsigned char*>(a.exp_avg) + here.at(), here.n, here.vectors, codes);
-  to_second_codes(x.avg_sq, scale_sq, tables.find_second, codes);
-  store_codes(static_cast<unsigned char*>(a.exp_avg_sq) + here.at(), here.n, here.vectors, codes);
+  const float scale = scale_of_warp(x.avg), scale_sq = scale_of_warp(x.avg_sq);
+  const unsigned lane = threadIdx.x % 32;
+  float* const scales = lane == 0 ? a.exp_avg_scales : a.exp_avg_sq_scales;
+  if (lane < 2) scales[here.block] = lane == 0 ? scale : scale_sq;
+  store_codes(static_cast<unsigned char*>(a.exp_avg) + here.at(), here.n, here.vectors,
+              to_first_codes(x.avg, inverse_of_scale(scale), tables));
+  store_codes(static_cast<unsigned char*>(a.exp_avg_sq) + here.at(), here.n, here.vectors,
+              to_second_codes(x.avg_sq, inverse_of_scale(scale_sq), tables));
 }
 
 // Two blocks a multiprocessor; of f32 gradients beside f32 masters one, whose threads have more registers.
 template <typename G, typename M>
 __global__ void __launch_bounds__(kCodedThreads, sizeof(G) + sizeof(M) > 6 ? 1 : 2)
     adamw_coded(AdamWArgs a, const __grid_constant__ MomentLevels levels, bool vectors) {
-  HONE_SHARED(unsigned, shared, [sizeof(CodeTables) / sizeof(unsigned)]);
+  HONE_DYNAMIC_SHARED(CodeTables, shared);
   if (a.scalars->skip != 0) return;
-  auto& tables = reinterpret_cast<CodeTables&>(shared);
+  CodeTables& tables = *shared;
   fill_tables(tables, levels);
   const AdamWStep step(a, *a.scalars);
   const StoreMaster<M> store_master(a);
@@ -415,8 +465,8 @@ void adamw(const AdamWArgs& a, Stream& stream) {
         HONE_LAUNCH((adamw_packs<G, M>), blocks_for(ceil_div(a.n, kPack)), kThreads, 0, cuda_stream(stream),
                     a, vectors);
       else
-        HONE_LAUNCH((adamw_coded<G, M>), coded_blocks(a.n, stream), kCodedThreads, 0, cuda_stream(stream), a,
-                    kMomentLevels, vectors);
+        HONE_LAUNCH((adamw_coded<G, M>), coded_blocks(a.n, stream), kCodedThreads, sizeof(CodeTables),
+                    cuda_stream(stream), a, kMomentLevels, vectors);
     });
   });
 }

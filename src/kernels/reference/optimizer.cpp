@@ -80,9 +80,10 @@ struct Moments {
       largest = std::max(largest, std::fabs(avg[i]));
       largest_sq = std::max(largest_sq, avg_sq[i]);
     }
+    const float scale = moment_scale(largest), scale_sq = moment_scale(largest_sq);
     if (a.moments == MomentKind::kDynamic8) {
-      a.exp_avg_scales[index] = largest;
-      a.exp_avg_sq_scales[index] = largest_sq;
+      a.exp_avg_scales[index] = scale;
+      a.exp_avg_sq_scales[index] = scale_sq;
     }
     for (std::int64_t i = 0; i < count; ++i) {
       const auto at = static_cast<std::size_t>(i);
@@ -90,10 +91,8 @@ struct Moments {
         static_cast<float*>(a.exp_avg)[begin + i] = avg[at];
         static_cast<float*>(a.exp_avg_sq)[begin + i] = avg_sq[at];
       } else {
-        static_cast<std::uint8_t*>(a.exp_avg)[begin + i] =
-            first_moment_code(largest > 0 ? avg[at] / largest : 0);
-        static_cast<std::uint8_t*>(a.exp_avg_sq)[begin + i] =
-            second_moment_code(largest_sq > 0 ? avg_sq[at] / largest_sq : 0);
+        static_cast<std::uint8_t*>(a.exp_avg)[begin + i] = first_moment_code(avg[at] * (1 / scale));
+        static_cast<std::uint8_t*>(a.exp_avg_sq)[begin + i] = second_moment_code(avg_sq[at] * (1 / scale_sq));
       }
     }
   }
