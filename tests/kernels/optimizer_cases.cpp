@@ -71,10 +71,11 @@ void put(void* x, DType dtype, std::int64_t i, float value) {
 }
 
 Outputs run_adamw(const KernelTable& table, Stream& stream, std::int64_t n, DType grad, Master master,
-                  bool skip, kernels::MomentKind moments) {
+                  bool skip, kernels::MomentKind moments, bool hard_scales = false, float rate = 1e-2F) {
   Arena arena;
   kernels::StepScalars& scalars = arena.scalars(scalars_of_step_3());
   scalars.skip = skip ? 1 : 0;
+  scalars.learning_rate = rate;
   kernels::AdamWArgs a;
   const double tol = tolerance(DType::kF32, 4);
   add_master(arena, n, master, a);
@@ -107,6 +108,16 @@ Outputs run_adamw(const KernelTable& table, Stream& stream, std::int64_t n, DTyp
   a.exp_avg_sq = codes[1].data();
   a.exp_avg_scales = f32(arena.inout("scales", 1, blocks, DType::kF32, tol, true));
   a.exp_avg_sq_scales = f32(arena.inout("scales_sq", 1, blocks, DType::kF32, tol, true));
+  // Of three blocks one has moments below 2^-126 (or none) and one a second moment above the largest scale.
+  for (std::int64_t block = 0; hard_scales && block < blocks; ++block) {
+    const std::int64_t begin = block * kernels::kMomentBlock,
+                       end = std::min(n, begin + kernels::kMomentBlock);
+    if (block % 3 == 1) {
+      a.exp_avg_scales[block] = a.exp_avg_sq_scales[block] = block % 2 == 0 ? 0 : 0x1.8p-130F;
+      for (std::int64_t i = begin; i < end; ++i) put(sparse.data(), grad, i, 0);
+    }
+    if (block % 3 == 2) put(sparse.data(), grad, end - 1, 6e20F);
+  }
   table.adamw(a, stream);
   Outputs outputs = arena.outputs();
   add_moments(outputs, "exp_avg", codes[0].data(), a.exp_avg_scales, n, false);
@@ -136,11 +147,12 @@ Outputs run_sgd(const KernelTable& table, Stream& stream, std::int64_t n, DType 
   return arena.outputs();
 }
 
-/// The sum of several parts, then what follows from it.
-Outputs run_norm(const KernelTable& table, Stream& stream, std::int64_t n, DType dtype, float max_norm) {
+/// The sum of several parts of numbers of that size, then what follows from it.
+Outputs run_norm(const KernelTable& table, Stream& stream, std::int64_t n, DType dtype, float max_norm,
+                 double size) {
   Arena arena;
   kernels::StepScalars& scalars = arena.scalars({.clip_norm = 2});
-  const Matrix parts[] = {arena.input(1, n, dtype), arena.input(1, 2 * n + 3, DType::kF32)};
+  const Matrix parts[] = {arena.input(1, n, dtype, 0, size), arena.input(1, 2 * n + 3, DType::kF32, 0, size)};
   for (const Matrix& x : parts)
     table.sum_of_squares({.x = x.data, .n = x.cols, .dtype = x.dtype, .scalars = &scalars}, stream);
   table.finish_norm({.scalars = &scalars, .max_norm = max_norm, .by_clip_norm = n % 2 == 1}, stream);
@@ -179,6 +191,17 @@ std::vector<Case> optimizer_cases() {
                  [=](const KernelTable& t, Stream& s) {
                    return run_adamw(t, s, n, grad, master, skip, moments);
                  }});
+        if (n > 2 * kernels::kMomentBlock)
+          cases.push_back({"adamw", fmt::format("adamw{}, 8 bits, hard scales", name),
+                           [=](const KernelTable& t, Stream& s) {
+                             return run_adamw(t, s, n, grad, master, false, kernels::MomentKind::kDynamic8,
+                                              true);
+                           }});
+        if (n == 1000)
+          cases.push_back(
+              {"adamw", fmt::format("adamw{}, without a rate", name), [=](const KernelTable& t, Stream& s) {
+                 return run_adamw(t, s, n, grad, master, false, kernels::MomentKind::kF32, false, 0);
+               }});
         for (const float momentum : {0.0F, 0.9F})
           for (const bool first : {false, true})
             cases.push_back({"sgd",
@@ -189,9 +212,11 @@ std::vector<Case> optimizer_cases() {
         if (master == Master::kBF16) continue;
         const float max_norm = master == Master::kBeside ? 1.0F : 0.0F;
         for (const char* slot : {"sum_of_squares", "finish_norm"})
-          cases.push_back(
-              {slot, fmt::format("{}{}, max_norm {}", slot, name, max_norm),
-               [=](const KernelTable& t, Stream& s) { return run_norm(t, s, n, grad, max_norm); }});
+          // with squares that f32 has not, too
+          for (const double size : {1.0, 1e-22, 1e25})
+            cases.push_back(
+                {slot, fmt::format("{}{}, max_norm {}, of {}", slot, name, max_norm, size),
+                 [=](const KernelTable& t, Stream& s) { return run_norm(t, s, n, grad, max_norm, size); }});
       }
   return cases;
 }

@@ -11,7 +11,18 @@ namespace {
 
 constexpr Index kSquaresOfBlock = 16384;
 
-/// In double, whatever the card's rate: 2 operations on 2 or 4 bytes from memory.
+/// The sum of squares of a pack: in f32 where that loses nothing but last bits, else in double, to which an
+/// H200 converts 16 numbers in the clock that brings it 10, and a card for graphics two.
+__device__ __forceinline__ double squares_of_pack(const float (&v)[kPack]) {
+  float sum = 0;
+#pragma unroll
+  for (int i = 0; i < kPack; ++i) sum = fmaf(v[i], v[i], sum);
+  if (sum > 0x1p-100F && sum < INFINITY) return static_cast<double>(sum);
+  double exact = 0;
+#pragma unroll
+  for (int i = 0; i < kPack; ++i) exact += static_cast<double>(v[i]) * static_cast<double>(v[i]);
+  return exact;
+}
 template <typename T>
 __global__ void squares_of_chunks(const T* x, Index n, double* sums, bool vectors) {
   const Index begin = static_cast<Index>(blockIdx.x) * kSquaresOfBlock;
@@ -20,15 +31,16 @@ __global__ void squares_of_chunks(const T* x, Index n, double* sums, bool vector
   float v[kPack];
   for (Index at = begin + threadIdx.x * kPack; at < end; at += kThreads * kPack) {
     load(x + at, end - at, vectors, v);
-#pragma unroll
-    for (int i = 0; i < kPack; ++i) sum += static_cast<double>(v[i]) * static_cast<double>(v[i]);
+    sum += squares_of_pack(v);
   }
   sum = block_sum(sum);
   if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
+/// One block.
+constexpr int kAddingThreads = 1024;
 __global__ void add_squares(const double* sums, Index n, StepScalars* scalars) {
   double sum = 0;
-  for (Index i = threadIdx.x; i < n; i += kThreads) sum += sums[i];
+  for (Index i = threadIdx.x; i < n; i += kAddingThreads) sum += sums[i];
   sum = block_sum(sum);
   if (threadIdx.x == 0) scalars->sum_of_squares += sum;
 }
@@ -47,7 +59,7 @@ void sum_of_squares(const SumOfSquaresArgs& a, Stream& stream) {
     HONE_LAUNCH(squares_of_chunks<T>, static_cast<unsigned>(chunks), kThreads, 0, cuda_stream(stream),
                 static_cast<const T*>(a.x), a.n, sums, is_aligned(a.x));
   });
-  HONE_LAUNCH(add_squares, 1, kThreads, 0, cuda_stream(stream), sums, chunks, a.scalars);
+  HONE_LAUNCH(add_squares, 1, kAddingThreads, 0, cuda_stream(stream), sums, chunks, a.scalars);
 }
 
 namespace {
@@ -187,35 +199,52 @@ __global__ void adamw_packs(AdamWArgs a, bool vectors) {
 
 // --- Moments of eight bits
 //
-// An H200 brings 21 bytes to a multiprocessor in a clock, and an element of a bf16 master is 10: in their
-// time a multiprocessor starts 62 instructions for each, and shared memory answers 15 lanes that ask for
-// different banks. So a byte or half of a word is an address in one instruction (lookup.cuh), codes are found
-// by one look into a table (LevelFinder), by the inverse of the scale, and levels read from copies of their
-// table that keep lanes apart; the next block is on its way meanwhile.
+// An H200 brings 21 bytes to a multiprocessor in a clock, so that a warp waits 15.5 clocks for the 10 bytes
+// that an element of a bf16 master is for each lane. Of these its 51 instructions (counted, sm_90a) take 13
+// to be started; logic, shifts and comparisons 10; roots and inverses 4.5; shared memory 11.5: two levels of
+// which each lane has a copy of its own (2), two entries of finders from anywhere (7: of 32 banks that lanes
+// ask at random one is asked 3.5 times), and the port by which all bytes come (2.5). So a byte or half of a
+// word becomes an address in one instruction (lookup.cuh), codes are found by one look into a table
+// (LevelFinder), and what is the same for a pack is multiplied once; the next block is on its way while one
+// is coded, in the registers that it left.
 
 static_assert(kMomentBlock == 32 * kPack, "a warp has a block of moments");
-constexpr int kCodedThreads = 512;
-/// Of the levels: lanes 16 apart share one.
-constexpr int kCopies = 16;
+constexpr int kCodedThreads = 1024;  // one block a multiprocessor, for all have its tables
+constexpr int kCopies = 32;          // of the levels: no two lanes ask one bank
 
-/// What a block of threads looks codes and levels up in.
+/// What codes stand for, and how they are found.
+struct CodedLevels {
+  float first[256] = {}, second[256] = {};
+  MomentFinders finders = {};
+};
+constexpr CodedLevels make_coded_levels() {
+  CodedLevels levels;
+  for (int code = 0; code < 256; ++code) {
+    levels.first[code] = first_moment(kMomentLevels, static_cast<std::uint8_t>(code));
+    levels.second[code] = kMomentLevels.second[code];
+  }
+  levels.finders = kMomentFinders;
+  return levels;
+}
+__device__ const CodedLevels kCodedLevels = make_coded_levels();
+
+/// The same in shared memory.
 struct CodeTables {
   float first[256 * kCopies], second[256 * kCopies];
-  FirstFinder find_first;
-  SecondFinder find_second;
+  MomentFinders finders;
 };
 static_assert(sizeof(CodeTables) <= kSharedBytesOfAll);
 
-__device__ __forceinline__ void fill_tables(CodeTables& tables, const MomentLevels& levels) {
-  for (int i = static_cast<int>(threadIdx.x); i < 256 * kCopies; i += kCodedThreads) {
-    tables.first[i] = first_moment(levels, static_cast<std::uint8_t>(i / kCopies));
-    tables.second[i] = levels.second[i / kCopies];
-  }
+__device__ __forceinline__ void fill_tables(CodeTables& tables) {
   const int thread = static_cast<int>(threadIdx.x);
-  if (thread < 256)
-    tables.find_second.fill(levels.second_midpoints, thread);
-  else if (thread - 256 <= 128)
-    tables.find_first.fill(levels.first_midpoints, thread - 256);
+  for (int i = thread; i < 256 * kCopies; i += kCodedThreads) {
+    tables.first[i] = kCodedLevels.first[i / kCopies];
+    tables.second[i] = kCodedLevels.second[i / kCopies];
+  }
+  const auto* const from = reinterpret_cast<const unsigned*>(&kCodedLevels.finders);
+  auto* const to = reinterpret_cast<unsigned*>(&tables.finders);
+#pragma unroll 4
+  for (int i = thread; i < static_cast<int>(sizeof tables.finders / 4); i += kCodedThreads) to[i] = from[i];
   __syncthreads();
 }
 
@@ -349,7 +378,7 @@ __device__ __forceinline__ float saturated(float x) {
 /// Codes of a pack of moments; inverse: of their block's scale.
 __device__ __forceinline__ uint2 to_first_codes(const float (&avg)[kPack], float inverse,
                                                 const CodeTables& tables) {
-  const TableAddress finder = table_address(&tables.find_first);
+  const TableAddress finder = table_address(&tables.finders.first);
   unsigned codes[2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -366,7 +395,7 @@ __device__ __forceinline__ uint2 to_first_codes(const float (&avg)[kPack], float
 }
 __device__ __forceinline__ uint2 to_second_codes(const float (&avg_sq)[kPack], float inverse,
                                                  const CodeTables& tables) {
-  const TableAddress finder = table_address(&tables.find_second);
+  const TableAddress finder = table_address(&tables.finders.second);
   unsigned codes[2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -398,32 +427,25 @@ struct CodedNumbers {
   }
 };
 
-template <typename M>
-__device__ __forceinline__ void update_block(const AdamWArgs& a, const AdamWStep& step,
-                                             const StoreMaster<M>& store_master, const CodeTables& tables,
-                                             const CodedPlace& here, CodedNumbers& x) {
-  step(x.grad, x.scale, x.scale_sq, x.avg, x.avg_sq, x.master);
-  store_master(here.at(), here.n, here.vectors, x.master);
+__device__ __forceinline__ void code_block(const AdamWArgs& a, float* lane_scales, const CodeTables& tables,
+                                           const CodedPlace& here, const CodedNumbers& x) {
   const float scale = scale_of_warp(x.avg), scale_sq = scale_of_warp(x.avg_sq);
-  const unsigned lane = threadIdx.x % 32;
-  float* const scales = lane == 0 ? a.exp_avg_scales : a.exp_avg_sq_scales;
-  if (lane < 2) scales[here.block] = lane == 0 ? scale : scale_sq;
+  if (threadIdx.x % 32 < 2) lane_scales[here.block] = threadIdx.x % 32 == 0 ? scale : scale_sq;
   store_codes(static_cast<unsigned char*>(a.exp_avg) + here.at(), here.n, here.vectors,
               to_first_codes(x.avg, inverse_of_scale(scale), tables));
   store_codes(static_cast<unsigned char*>(a.exp_avg_sq) + here.at(), here.n, here.vectors,
               to_second_codes(x.avg_sq, inverse_of_scale(scale_sq), tables));
 }
 
-// Two blocks a multiprocessor; of f32 gradients beside f32 masters one, whose threads have more registers.
 template <typename G, typename M>
-__global__ void __launch_bounds__(kCodedThreads, sizeof(G) + sizeof(M) > 6 ? 1 : 2)
-    adamw_coded(AdamWArgs a, const __grid_constant__ MomentLevels levels, bool vectors) {
+__global__ void __launch_bounds__(kCodedThreads) adamw_coded(AdamWArgs a, bool vectors) {
   HONE_DYNAMIC_SHARED(CodeTables, shared);
   if (a.scalars->skip != 0) return;
   CodeTables& tables = *shared;
-  fill_tables(tables, levels);
+  fill_tables(tables);
   const AdamWStep step(a, *a.scalars);
   const StoreMaster<M> store_master(a);
+  float* const lane_scales = threadIdx.x % 32 == 0 ? a.exp_avg_scales : a.exp_avg_sq_scales;
   const int warps = static_cast<int>(gridDim.x) * (kCodedThreads / 32);
   const int blocks = static_cast<int>(ceil_div(a.n, kMomentBlock));
   const int whole_blocks = vectors ? static_cast<int>(a.n / kMomentBlock) : 0;
@@ -432,21 +454,26 @@ __global__ void __launch_bounds__(kCodedThreads, sizeof(G) + sizeof(M) > 6 ? 1 :
     CodedPack<G, M> pack(a, CodedPlace(block));
     for (; block < whole_blocks; block += warps) {
       CodedNumbers x(pack, tables);
+      const CodedPlace here(block);
+      step(x.grad, x.scale, x.scale_sq, x.avg, x.avg_sq, x.master);
+      store_master(here.at(), here.n, here.vectors, x.master);
       if (block + warps < whole_blocks) pack = CodedPack<G, M>(a, CodedPlace(block + warps));
-      update_block(a, step, store_master, tables, CodedPlace(block), x);
+      code_block(a, lane_scales, tables, here, x);
     }
   }
   for (; block < blocks; block += warps) {
     const CodedPlace here(block, a.n);
     CodedNumbers x(CodedPack<G, M>(a, here), tables);
-    update_block(a, step, store_master, tables, here, x);
+    step(x.grad, x.scale, x.scale_sq, x.avg, x.avg_sq, x.master);
+    store_master(here.at(), here.n, here.vectors, x.master);
+    code_block(a, lane_scales, tables, here, x);
   }
 }
 
 /// As many as the card has at once, or fewer that each warp has a block of moments.
 unsigned coded_blocks(Index n, const Stream& stream) {
   const Index wanted = ceil_div(n, kMomentBlock * (kCodedThreads / 32)),
-              at_once = 2 * device::card_of(stream).multiprocessors;
+              at_once = device::card_of(stream).multiprocessors;
   return static_cast<unsigned>(wanted < at_once ? wanted : at_once);
 }
 
@@ -466,7 +493,7 @@ void adamw(const AdamWArgs& a, Stream& stream) {
                     a, vectors);
       else
         HONE_LAUNCH((adamw_coded<G, M>), coded_blocks(a.n, stream), kCodedThreads, sizeof(CodeTables),
-                    cuda_stream(stream), a, kMomentLevels, vectors);
+                    cuda_stream(stream), a, vectors);
     });
   });
 }
