@@ -51,12 +51,10 @@ struct LevelFinder {
   static constexpr float kLeastNumber = std::bit_cast<float>(kLeast);
   std::uint32_t entries[kEntries] = {};
 
-  /// The bits of x, or of the nearest number that `find` takes. NaN: of the least.
+  /// The bits of x, at most 1, or of the least number that `find` takes. NaN: of that, too.
   [[gnu::always_inline]] static constexpr std::uint32_t bits_within(float x) {
-    const float above = x > kLeastNumber ? x : kLeastNumber;
-    return std::bit_cast<std::uint32_t>(above < 1 ? above : 1.0F);
+    return std::bit_cast<std::uint32_t>(x > kLeastNumber ? x : kLeastNumber);
   }
-
   /// Of a float from kLeast to 1, by its bits: the index of the level nearest to it is the top byte.
   [[gnu::always_inline]] constexpr std::uint32_t find(std::uint32_t bits) const {
     return entries[(bits >> kRest) - kFirst] + (bits << (kBits + 1));
@@ -98,7 +96,7 @@ constexpr MomentFinders kMomentFinders = make_moment_finders();
   const std::uint32_t full = indices & negative;                                 // nor a -1: the level before
   return (indices | negative) + (full - (full >> 7));
 }
-/// x: a first moment over its block's scale.
+/// x: a first moment over its block's scale, in [-1, 1].
 [[gnu::always_inline]] constexpr std::uint8_t first_moment_code(float x) {
   const std::uint32_t found = kMomentFinders.first.find(FirstFinder::bits_within(x < 0 ? -x : x));
   return static_cast<std::uint8_t>(first_codes(found >> 24, x < 0 ? 0x80 : 0));
@@ -106,7 +104,7 @@ constexpr MomentFinders kMomentFinders = make_moment_finders();
 [[gnu::always_inline]] constexpr float first_moment(const MomentLevels& levels, std::uint8_t code) {
   return code <= 128 ? levels.first[code] : -levels.first[code - 128];
 }
-/// x: a second moment over its block's scale.
+/// x: a second moment over its block's scale, in [0, 1].
 [[gnu::always_inline]] constexpr std::uint8_t second_moment_code(float x) {
   const std::uint32_t found = kMomentFinders.second.find(SecondFinder::bits_within(x));
   return static_cast<std::uint8_t>(x > 0 ? found >> 24 : 0);

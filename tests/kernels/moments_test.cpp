@@ -137,16 +137,17 @@ TEST(Moments, BecomeTheLevelNearestToTheirPartOfTheScale) {
     const float scale = moment_scale(largest), inverse = 1 / scale;
     const float x = std::ldexp(static_cast<float>(random() % (1U << 24)) * 0x1p-24F * largest,
                                -static_cast<int>(random() % 16));
+    const float part = std::min(x * inverse, 1.0F);
     const double exact = std::min(static_cast<double>(x) / static_cast<double>(scale), 1.0);
-    const double first = static_cast<double>(first_moment(kMomentLevels, first_moment_code(x * inverse)));
+    const double first = static_cast<double>(first_moment(kMomentLevels, first_moment_code(part)));
     ASSERT_LE(std::fabs(first - exact), std::fabs(nearest(is_signed, exact) - exact) + 4e-7 * exact)
         << x << " " << scale;
-    const double second = static_cast<double>(kMomentLevels.second[second_moment_code(x * inverse)]);
+    const double second = static_cast<double>(kMomentLevels.second[second_moment_code(part)]);
     if (exact > 2e-7) {
       ASSERT_LE(std::fabs(second - exact), std::fabs(nearest(is_unsigned, exact) - exact) + 4e-7 * exact)
           << x << " " << scale;
     }
-    if (x * inverse > 0) {
+    if (part > 0) {
       ASSERT_GT(second, 0) << x << " " << scale;
     }
   }
@@ -157,11 +158,6 @@ TEST(Moments, HaveScalesThatCanBeInverted) {
   for (const float x : {0.0F, 0x1p-149F, 0x1.fffffep-127F, NAN}) EXPECT_EQ(moment_scale(x), 0x1p-126F) << x;
   for (const float x : {0x1.000002p125F, 0x1.fffffep127F, INFINITY})
     EXPECT_EQ(moment_scale(x), 0x1p125F) << x;
-  for (const float x : {1.5F, 4.0F, 1e30F, INFINITY}) {
-    EXPECT_EQ(first_moment_code(x), 128) << x;
-    EXPECT_EQ(first_moment_code(-x), 255) << x;
-    EXPECT_EQ(second_moment_code(x), 255) << x;
-  }
 }
 
 float rounded(float x, std::uint32_t key, std::int64_t index) {

@@ -77,13 +77,17 @@ template <class Isa, class Args>
   if (a.has_weight) store_block<Isa>(from, n, static_cast<BFloat16*>(a.weight) + begin);
 }
 
-[[gnu::always_inline]] inline float largest_of(const float (&x)[kMomentBlock]) {
+/// moment_scale of a block; what is larger becomes the scale.
+[[gnu::always_inline]] inline float scale_of(float (&x)[kMomentBlock]) {
   float largest = 0;
   for (Index i = 0; i < kMomentBlock; i++) {
     const float magnitude = x[i] < 0 ? -x[i] : x[i];
     largest = magnitude > largest ? magnitude : largest;
   }
-  return largest;
+  const float scale = moment_scale(largest);
+  if (largest > scale)
+    for (Index i = 0; i < kMomentBlock; i++) x[i] = x[i] > scale ? scale : (x[i] < -scale ? -scale : x[i]);
+  return scale;
 }
 
 template <class Isa, class G>
@@ -119,7 +123,7 @@ void adamw_compact(const AdamWArgs& a, Stream& stream) {
       store_block<Isa>(avg_sq, n, static_cast<float*>(a.exp_avg_sq) + begin);
       return;
     }
-    const float scale = moment_scale(largest_of(avg)), scale_sq = moment_scale(largest_of(avg_sq));
+    const float scale = scale_of(avg), scale_sq = scale_of(avg_sq);
     a.exp_avg_scales[index] = scale;
     a.exp_avg_sq_scales[index] = scale_sq;
     const float inverse = 1 / scale, inverse_sq = 1 / scale_sq;

@@ -91,8 +91,10 @@ struct Moments {
         static_cast<float*>(a.exp_avg)[begin + i] = avg[at];
         static_cast<float*>(a.exp_avg_sq)[begin + i] = avg_sq[at];
       } else {
-        static_cast<std::uint8_t*>(a.exp_avg)[begin + i] = first_moment_code(avg[at] * (1 / scale));
-        static_cast<std::uint8_t*>(a.exp_avg_sq)[begin + i] = second_moment_code(avg_sq[at] * (1 / scale_sq));
+        static_cast<std::uint8_t*>(a.exp_avg)[begin + i] =
+            first_moment_code(std::clamp(avg[at] * (1 / scale), -1.0F, 1.0F));
+        static_cast<std::uint8_t*>(a.exp_avg_sq)[begin + i] =
+            second_moment_code(std::min(avg_sq[at] * (1 / scale_sq), 1.0F));
       }
     }
   }
