@@ -23,10 +23,10 @@ namespace hone::cli {
 
 namespace {
 
-/// How each slot's large calls are done on a card, and why not faster.
-nlohmann::ordered_json path_rows(device::Device device) {
+/// How slots' large calls are done on a card, and why not faster.
+nlohmann::ordered_json path_rows(const std::vector<kernels::SlotPath>& paths) {
   auto rows = nlohmann::ordered_json::array();
-  for (const auto& slot : kernels::slot_paths(kernels::target_of(device))) {
+  for (const auto& slot : paths) {
     nlohmann::ordered_json row{{"slot", slot.slot}, {"path", slot.path}};
     if (!slot.faster.empty()) row.update({{"faster", slot.faster}, {"why_not", slot.why_not}});
     rows.push_back(std::move(row));
@@ -35,7 +35,7 @@ nlohmann::ordered_json path_rows(device::Device device) {
 }
 
 /// A row for each path: its slots, and why they take no faster one.
-void show_paths(Card& card, const nlohmann::ordered_json& rows) {
+void show_paths(Card& card, std::string_view name, const nlohmann::ordered_json& rows) {
   std::vector<std::pair<std::string, std::vector<std::string>>> groups;
   for (const auto& row : rows) {
     std::string text = row["path"].get<std::string>();
@@ -47,8 +47,8 @@ void show_paths(Card& card, const nlohmann::ordered_json& rows) {
     group->second.push_back(row["slot"].get<std::string>());
   }
   for (const auto& [text, slots] : groups)
-    card.row("path", slots.size() > 6 ? fmt::format("{}: {} others", text, slots.size())
-                                      : fmt::format("{}: {}", text, fmt::join(slots, ", ")));
+    card.row(name, slots.size() > 6 ? fmt::format("{}: {} others", text, slots.size())
+                                    : fmt::format("{}: {}", text, fmt::join(slots, ", ")));
 }
 
 /// Of each card what it is and what it comes to; or why there is none.
@@ -69,7 +69,8 @@ nlohmann::ordered_json describe_cards(const device::CudaReport& report, Team& te
       const auto description = kernels::describe(device);
       row["dense_products"] = description.library;
       row["attention"] = description.attention_library;
-      row["paths"] = path_rows(device);
+      row["paths"] = path_rows(kernels::slot_paths(kernels::target_of(device)));
+      row["paths_in_fp8"] = path_rows(kernels::fp8_paths(kernels::target_of(device)));
       const auto compute = kernels::measure_compute_peak(device, team);
       const auto memory = kernels::measure_memory_peak(device, team);
       row["memory_available_gib"] = static_cast<double>(device::memory_of(device).available) / 0x1p30;
@@ -105,7 +106,10 @@ void show_cards(Card& card, const nlohmann::ordered_json& gpu) {
       card.row("products", "large dense ones: " + row["dense_products"].get<std::string>());
     if (row.contains("attention"))
       card.row("attention", "large, forward: " + row["attention"].get<std::string>());
-    if (row.contains("paths")) show_paths(card, row["paths"]);
+    if (row.contains("paths")) {
+      show_paths(card, "path", row["paths"]);
+      show_paths(card, "path, fp8", row["paths_in_fp8"]);
+    }
   }
 }
 

@@ -524,11 +524,32 @@ Work card_work(const HeadGradArgs& a, const CardTarget& target) {
   return head_work(a.forward.head, a.gradients, false, 16, target);
 }
 
+namespace {
+
+std::string why_no_wgmma(const CardTarget& target) {
+  return has_wgmma(target.card)
+             ? target.no_wgmma
+             : fmt::format("compute capability {}.{}: no wgmma", target.card.major, target.card.minor);
+}
+
+}  // namespace
+
+std::vector<SlotPath> fp8_paths(const CardTarget& target) {
+  if (std::string why = why_no_wgmma(target); !why.empty()) {
+    const Path& dense = target.no_cublaslt.empty() ? kCublasLt : kLargeTiles;
+    return {{"matmul", dense.name, kWgmmaE4m3.name, why},
+            {"experts", kLargeTiles.name, kWgmmaE4m3.name, why},
+            {"experts_grad", kLargeTiles.name, kWgmmaE4m3.name, why}};
+  }
+  return {
+      {"matmul", kWgmmaE4m3.name},
+      {"experts", kWgmmaE4m3.name},
+      {"experts_grad", kWgmma.name, kWgmmaE4m3.name,
+       "by which only its other products go: those of weights' gradients multiply rounded numbers as bf16"}};
+}
+
 std::vector<SlotPath> slot_paths(const CardTarget& target) {
-  const Card& card = target.card;
-  const std::string no_wgmma =
-      has_wgmma(card) ? target.no_wgmma
-                      : fmt::format("compute capability {}.{}: no wgmma", card.major, card.minor);
+  const std::string no_wgmma = why_no_wgmma(target);
   const auto path_of = [&](std::string_view slot) -> SlotPath {
     if (slot == "matmul" || slot == "linear_cross_entropy" || slot == "head_statistics" ||
         slot == "head_grad") {

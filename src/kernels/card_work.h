@@ -84,5 +84,7 @@ struct SlotPath {
 };
 /// Of every slot, in order.
 std::vector<SlotPath> slot_paths(const CardTarget& target);
+/// Of the products of those that multiply operands in FP8 where train.fp8 is block.
+std::vector<SlotPath> fp8_paths(const CardTarget& target);
 
 }  // namespace hone::kernels

@@ -102,9 +102,12 @@ TEST(CardPaths, AreToldOfTheCardThatIsHere) {
   EXPECT_EQ(why_not("rms_norm"), "row kernel|");
   EXPECT_EQ(why_not("experts"), "wgmma tiles 128 x 256|");
   EXPECT_THAT(why_not("attention_grad"), StartsWith("wgmma by keys, queries|cuDNN"));
+  const auto in_fp8 = [] { return kernels::fp8_paths(kernels::target_of({device::DeviceType::kCuda, 0})); };
+  EXPECT_EQ(in_fp8().front().path, "wgmma e4m3 128 x 128");
   ::setenv("HONE_CUDA_PATHS", "portable", 1);
   EXPECT_EQ(why_not("experts"), "mma.sync tiles 128 x 128|HONE_CUDA_PATHS=portable");
   EXPECT_EQ(why_not("attention_grad"), "mma.sync by keys, queries|HONE_CUDA_PATHS=portable");
+  EXPECT_EQ(in_fp8().front().why_not, "HONE_CUDA_PATHS=portable");
   ::unsetenv("HONE_CUDA_PATHS");
   ::setenv("HONE_CUDA_EMULATED_SM", "80", 1);
   EXPECT_THAT(why_not("experts"), HasSubstr("compute capability 8.0: no wgmma"));

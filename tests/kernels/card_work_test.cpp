@@ -258,6 +258,39 @@ TEST(CardWork, SaysThePathsThatLargeCallsTake) {
   EXPECT_EQ(i, paths.size());
 }
 
+TEST(CardWork, SaysThePathsThatLargeCallsInFp8Take) {
+  MatmulArgs dense = product(4096, 4096, 4096);
+  dense.round_a = Rounding::kFp8AlongK;
+  dense.round_b = Rounding::kFp8Squares;
+  ExpertsArgs routed = experts(4096, 128, 8);
+  routed.fp8 = true;
+  ExpertsGradArgs grad{};
+  grad.forward = routed;
+  grad.dy = grad.dx = routed.x;
+  grad.wants_ddown = grad.wants_dgate_up = true;
+  grad.ddown_dtype = grad.dgate_up_dtype = DType::kBF16;
+  for (const std::string no_wgmma : {"", "asked for"})
+    for (const std::string no_cublaslt : {"", "not found"})
+      for (const Card& card : known_cards()) {
+        const CardTarget target{.card = card, .no_cublaslt = no_cublaslt, .no_wgmma = no_wgmma};
+        const auto paths = fp8_paths(target);
+        ASSERT_EQ(paths.size(), 3U);
+        const auto expect_stated = [&](const SlotPath& stated, const auto& args) {
+          Work products;  // without what codes their operands
+          for (const Launch& launch : card_work(args, target))
+            if (launch.flops > 0) products.push_back(launch);
+          EXPECT_EQ(stated.slot, slot_of<std::decay_t<decltype(args)>>().name);
+          EXPECT_EQ(stated.path, main_path(products, card)) << stated.slot << " on " << card.name;
+          EXPECT_EQ(stated.faster.empty(), stated.path == "wgmma e4m3 128 x 128") << card.name;
+          EXPECT_EQ(stated.faster.empty(), stated.why_not.empty()) << card.name;
+        };
+        expect_stated(paths[0], dense);
+        expect_stated(paths[1], routed);
+        expect_stated(paths[2], grad);
+        EXPECT_EQ(paths[1].faster.empty(), card.major == 9 && no_wgmma.empty()) << card.name;
+      }
+}
+
 TEST(CardWork, AssumesSharesOfPeaksWithAReason) {
   for (const Path* path : all_paths()) {
     for (const Card& card : known_cards())
