@@ -69,6 +69,40 @@ void add(std::vector<Case>& cases, Layout l, bool flag) {
                      return arena.outputs();
                    }});
   cases.push_back(
+      {"activation_grad", "activation_grad" + name, [=](const KernelTable& table, Stream& stream) {
+         Arena arena;
+         kernels::ActivationGradArgs a;
+         a.activation = kernels::Activation::kSilu;
+         a.gate = input(arena, 0);
+         if (flag) a.up = input(arena, 3);
+         a.dy = input(arena, 1);
+         a.dgate = output(arena, "dgate", 2, false);
+         if (flag) a.dup = output(arena, "dup", 4, false);
+         table.activation_grad(a, stream);
+         return arena.outputs();
+       }});
+  const std::int64_t all = 2 * l.rows + 1;
+  cases.push_back({"take_rows", "take_rows" + name, [=](const KernelTable& table, Stream& stream) {
+                     Arena arena;
+                     kernels::TakeRowsArgs a;
+                     a.x = arena.input(all, l.cols, t, l.pad(0));
+                     a.index = arena.integers(arena.random_indices(l.rows, all, true));
+                     const DType y = flag ? DType::kF32 : t;
+                     a.y = arena.output("y", l.rows, l.cols, y, false, tolerance(y, 1), l.pad(1));
+                     table.take_rows(a, stream);
+                     return arena.outputs();
+                   }});
+  cases.push_back({"put_rows", "put_rows" + name, [=](const KernelTable& table, Stream& stream) {
+                     Arena arena;
+                     kernels::PutRowsArgs a;
+                     a.dy = input(arena, 0);
+                     a.index = arena.integers(arena.random_indices(l.rows, all, true));
+                     a.accumulate = flag;
+                     a.dx = arena.output("dx", all, l.cols, t, flag, tolerance(t, 2), l.pad(1));
+                     table.put_rows(a, stream);
+                     return arena.outputs();
+                   }});
+  cases.push_back(
       {"column_sum", "column_sum" + name, [=](const KernelTable& table, Stream& stream) {
          Arena arena;
          kernels::ColumnSumArgs a;
@@ -78,6 +112,21 @@ void add(std::vector<Case>& cases, Layout l, bool flag) {
          table.column_sum(a, stream);
          return arena.outputs();
        }});
+}
+
+/// Rows that are a multiple of 16 bytes apart, the first of which begins at none.
+void add_shifted_rows(std::vector<Case>& cases, DType dtype) {
+  cases.push_back({"take_rows", fmt::format("take_rows 5x16 {}, one number on", name_of(dtype)),
+                   [=](const KernelTable& table, Stream& stream) {
+                     Arena arena;
+                     kernels::TakeRowsArgs a;
+                     const Matrix wide = arena.input(5, 24, dtype);
+                     a.x = {static_cast<std::byte*>(wide.data) + size_of(dtype), dtype, 5, 16, wide.stride};
+                     a.index = arena.integers({4, 0, 2});
+                     a.y = arena.output("y", 3, 16, dtype, false, tolerance(dtype, 1));
+                     table.take_rows(a, stream);
+                     return arena.outputs();
+                   }});
 }
 
 /// Sums over more rows than one block takes.
@@ -145,10 +194,13 @@ void add_tall_head(std::vector<Case>& cases) {
 std::vector<Case> vector_cases() {
   std::vector<Case> cases;
   add_tall_head(cases);
-  for (const DType dtype : kBothDtypes) add_tall_column_sum(cases, dtype);
+  for (const DType dtype : kBothDtypes) {
+    add_tall_column_sum(cases, dtype);
+    add_shifted_rows(cases, dtype);
+  }
   for (const bool rising : {false, true}) add_wide_head(cases, rising);
   for (const DType dtype : kBothDtypes)
-    for (const int odd : {-1, 0, 1, 2})
+    for (const int odd : {-1, 0, 1, 2, 3, 4})
       for (const bool flag : {false, true}) {
         add(cases, {5, 40, dtype, odd}, flag);
         add(cases, {2, 2'120, dtype, odd}, flag);  // 2,048 are 8 for each of 256 threads
