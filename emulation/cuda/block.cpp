@@ -53,6 +53,7 @@ void to_scheduler() {
 void run_fiber() {
   worker->launch->run(worker->launch->arguments.get());
   for (const auto& group : current->copies) finish(group);
+  check_stores_were_read();
   current->exited = true;
   worker->absent[static_cast<std::size_t>(current->warp())] |= 1U << current->lane();
   ++worker->exited;
@@ -89,6 +90,7 @@ void prepare(Fiber& fiber, int index, const Launch& launch, std::uint32_t block)
   fiber.order.reset();
   fiber.waits_asynchronously.clear();
   fiber.copies.clear();
+  fiber.stores.clear();
   auto* top =
       reinterpret_cast<void**>(worker->stacks + static_cast<std::size_t>(index + 1) * kStackBytes) - 2;
   *top = reinterpret_cast<void*>(&run_fiber);  // where the first switch returns to, the stack 8 below 16
@@ -221,6 +223,7 @@ bool run_block(LaunchState& state, std::uint32_t index, std::string& failure) {
     const std::string left = left_asynchronous();
     if (!left.empty()) w.failure = located(left);
   }
+  for (Fiber& fiber : w.fibers) land_stores(fiber);
   current = nullptr;
   failure = w.failure;
   return failure.empty();

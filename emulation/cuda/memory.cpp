@@ -130,6 +130,9 @@ void check_granule(const Arena& arena, bool shared, std::uintptr_t address, std:
   if ((now & kPending) != 0)
     stop(fmt::format("{} of {} bytes at {} while an asynchronous copy is on its way there", verb(access),
                      size, name_of(address)));
+  if (access != Access::kRead && (now & kLeaving) != 0)
+    stop(fmt::format("{} of {} bytes at {}, which a store by TMA on its way still reads", verb(access), size,
+                     name_of(address)));
   if (access != Access::kWrite && (now >> 2 & bytes) != bytes)
     stop(fmt::format("{} of {} bytes at {}, which is uninitialised", verb(access), size, name_of(address)));
   Cell& cell = arena.cells[granule];
@@ -164,8 +167,8 @@ void check_granule(const Arena& arena, bool shared, std::uintptr_t address, std:
 bool surely_before(Record before, bool shared, Record mine) {
   if (before.bits == 0) return true;
   if (before.block() == mine.block())
-    return before.thread() == mine.thread() ||
-           (static_cast<int>(before.thread()) < worker->num_threads && before.clock() < worker->barrier_clock);
+    return before.thread() == mine.thread() || (static_cast<int>(before.thread()) < worker->num_threads &&
+                                                before.clock() < worker->barrier_clock);
   return shared || before.block() - worker->launch->first_block >= (1U << 31);
 }
 

@@ -23,6 +23,7 @@ inline constexpr std::size_t kGranule = 2;
 inline constexpr std::uint8_t kAllocated = 3;     // one bit a byte
 inline constexpr std::uint8_t kWritten = 3 << 2;  // one bit a byte
 inline constexpr std::uint8_t kPending = 1 << 4;  // an asynchronous copy is on its way here
+inline constexpr std::uint8_t kLeaving = 1 << 5;  // a store by TMA has yet to read it
 
 /// An access, in 64 bits: block (of all launches) 32 | thread 10 | clock 19 | bytes 2 | atomic 1. 0: none.
 struct Record {
@@ -79,6 +80,22 @@ struct PendingCopy {
   std::size_t size, from_size;
 };
 
+/// A box on its way from shared to global memory: 16 bytes of it at a time, of which the first n are within
+/// the tensor.
+struct PendingStore {
+  struct Piece {
+    std::uintptr_t from, to;
+    std::size_t n;
+    std::array<std::uint8_t, 16> bytes;  // once they were read
+  };
+  std::vector<Piece> pieces;
+};
+/// Boxes of a thread that are waited for together.
+struct StoreGroup {
+  std::vector<PendingStore> stores;
+  bool was_read = false;
+};
+
 /// Happens-before across warps, of kernels whose warps meet otherwise than in __syncthreads. Of each thread
 /// of the block, and behind them of each engine of asynchronous copies (one an mbarrier), the clock up to
 /// which ...
@@ -108,6 +125,7 @@ struct Fiber {
   std::shared_ptr<const Order> order;            // null: nothing but by `known` and __syncthreads
   std::string waits_asynchronously;              // for what, "": nothing
   std::vector<std::vector<PendingCopy>> copies;  // groups; the last one is open
+  std::vector<StoreGroup> stores;                // the same of TMA
 
   int warp() const { return index / 32; }
   int lane() const { return index % 32; }
@@ -235,6 +253,10 @@ bool run_block(LaunchState& launch, std::uint32_t index, std::string& failure);
 void check(std::uintptr_t address, std::size_t size, Access access);
 /// Performs the copies of a group.
 void finish(const std::vector<PendingCopy>& group);
+/// Stops where the running thread, which exits, has stores by TMA that it has not waited for.
+void check_stores_were_read();
+/// The block is over, or stopped: what the thread's stores by TMA have read comes to global memory.
+void land_stores(Fiber& fiber);
 
 /// orders_memory: what each lane did before comes before what all do then.
 void meet_warp(const char* what, unsigned mask, void* mine, Meet meet, bool orders_memory);

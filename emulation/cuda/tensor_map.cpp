@@ -70,15 +70,33 @@ void for_each_16(const Tiled& map, const int* at, const F& f) {
   }
 }
 
-}  // namespace
-
-void tma_load(void* to, const CUtensorMap* map, void* barrier, int rank, const int* at) {
+Tiled tiled_of(const CUtensorMap* map, int rank) {
   Tiled tiled;
   std::memcpy(&tiled, map, sizeof tiled);
   if (reinterpret_cast<std::uintptr_t>(map) % 64 != 0 || tiled.magic != kMagic)
     stop("TMA by what is no tensor map");
   if (rank != static_cast<int>(tiled.rank))
     stop(fmt::format("TMA of {} dimensions by a map of {}", rank, tiled.rank));
+  return tiled;
+}
+
+/// Where a byte of a box is that begins there in shared memory.
+std::uintptr_t place_of(const Tiled& map, std::uintptr_t box, std::size_t byte) {
+  const std::uintptr_t plain = box + byte;
+  return map.swizzled ? plain ^ ((plain >> 7 & 7) << 4) : plain;
+}
+
+void check_tensor(std::uintptr_t at, std::size_t n, const char* what) {
+  const Arena& global = global_memory();
+  for (std::size_t i = 0; i < n; ++i)
+    if (!global.holds(at + i) || (global.states[global.granule(at + i)] >> (at + i) % kGranule & 1) == 0)
+      stop(fmt::format("TMA {} {:#x}, out of bounds: {}", what, at + i, describe_global(at + i)));
+}
+
+}  // namespace
+
+void tma_load(void* to, const CUtensorMap* map, void* barrier, int rank, const int* at) {
+  const Tiled tiled = tiled_of(map, rank);
   const auto target = reinterpret_cast<std::uintptr_t>(to);
   if (target % 128 != 0)
     stop(fmt::format("TMA to {}, which is not at a multiple of 128 bytes", name_of(target)));
@@ -92,20 +110,10 @@ void tma_load(void* to, const CUtensorMap* map, void* barrier, int rank, const i
     stop("TMA to complete on an mbarrier whose initialisation was not fenced (fence.mbarrier_init)");
   std::array<int, 5> place{};
   std::copy(at, at + rank, place.begin());
-  const auto where = [tiled, target](std::size_t byte) {
-    const std::uintptr_t plain = target + byte;
-    return tiled.swizzled ? plain ^ ((plain >> 7 & 7) << 4) : plain;
-  };
+  const auto where = [tiled, target](std::size_t byte) { return place_of(tiled, target, byte); };
   std::size_t bytes = 0;
   for_each_16(tiled, place.data(), [&](std::size_t byte, std::uintptr_t from, std::size_t n) {
-    if (n > 0) {
-      // values that nobody wrote may be copied: they are not numbers
-      const Arena& global = global_memory();
-      for (std::size_t i = 0; i < n; ++i)
-        if (!global.holds(from + i) ||
-            (global.states[global.granule(from + i)] >> (from + i) % kGranule & 1) == 0)
-          stop(fmt::format("TMA from {:#x}, out of bounds: {}", from + i, describe_global(from + i)));
-    }
+    check_tensor(from, n, "from");  // values that nobody wrote may be copied: they are not numbers
     check_asynchronous("TMA", where(byte), 16, Access::kWrite);
     for (std::size_t i = 0; i < 16; i += kGranule)
       worker->shared.states[worker->shared.granule(where(byte) + i)] |= kPending;
@@ -131,6 +139,99 @@ void tma_load(void* to, const CUtensorMap* map, void* barrier, int rank, const i
     completing.bytes -= static_cast<std::int64_t>(bytes);
     settle(completing);
   });
+}
+
+// --- Stores. A thread waits for its own, by groups: shared memory is read then, at the last moment, and
+// until then nobody may write it; global memory has them when it waits for more than that, or when the block
+// is over, and until then nobody may touch it.
+
+void tma_store(const CUtensorMap* map, const void* from, int rank, const int* at) {
+  const Tiled tiled = tiled_of(map, rank);
+  const auto source = reinterpret_cast<std::uintptr_t>(from);
+  if (source % 128 != 0)
+    stop(fmt::format("TMA from {}, which is not at a multiple of 128 bytes", name_of(source)));
+  PendingStore store;
+  for_each_16(tiled, at, [&](std::size_t byte, std::uintptr_t to, std::size_t n) {
+    const std::uintptr_t place = place_of(tiled, source, byte);
+    check_asynchronous("TMA", place, 16, Access::kRead);
+    if (n == 0) return;  // beyond the tensor nothing is written
+    check_tensor(to, n, "to");
+    check(to, n, Access::kWrite);
+    store.pieces.push_back({place, to, n, {}});
+  });
+  const Arena &shared = worker->shared, &global = global_memory();
+  for (const auto& piece : store.pieces)
+    for (std::size_t i = 0; i < 16; i += kGranule) {
+      shared.states[shared.granule(piece.from + i)] |= kLeaving;
+      if (i < piece.n)
+        __atomic_fetch_or(&global.states[global.granule(piece.to + i)], kPending, __ATOMIC_RELAXED);
+    }
+  if (current->stores.empty()) current->stores.emplace_back();
+  current->stores.back().stores.push_back(std::move(store));
+}
+
+void commit_stores() {
+  if (current->stores.empty()) current->stores.emplace_back();
+  current->stores.emplace_back();
+}
+
+namespace {
+
+void read_boxes(StoreGroup& group) {
+  const Arena& shared = worker->shared;
+  for (PendingStore& store : group.stores)
+    for (auto& piece : store.pieces) {
+      std::memcpy(piece.bytes.data(), reinterpret_cast<const void*>(piece.from), 16);
+      for (std::size_t i = 0; i < 16; i += kGranule)
+        shared.states[shared.granule(piece.from + i)] &= static_cast<std::uint8_t>(~kLeaving);
+      check(piece.from, 16,
+            Access::kRead);  // by this thread, now: others may write it after a barrier from here
+    }
+  group.was_read = true;
+}
+
+/// What was read comes to global memory (writer: whom others find there); what was not, of a block that was
+/// stopped, is given up.
+void write_boxes(const StoreGroup& group, Record writer) {
+  const Arena& global = global_memory();
+  for (const PendingStore& store : group.stores)
+    for (const auto& piece : store.pieces) {
+      if (group.was_read) std::memcpy(reinterpret_cast<void*>(piece.to), piece.bytes.data(), piece.n);
+      for (std::size_t i = 0; i < piece.n; i += kGranule) {
+        __atomic_fetch_and(&global.states[global.granule(piece.to + i)], static_cast<std::uint8_t>(~kPending),
+                           __ATOMIC_RELAXED);
+        global.cells[global.granule(piece.to + i)].writer.store(writer.bits, std::memory_order_relaxed);
+      }
+    }
+}
+
+Record writer_of(const Fiber& fiber) {
+  return {static_cast<std::uint64_t>(worker->block) << 32 | static_cast<std::uint64_t>(fiber.index) << 22 |
+          static_cast<std::uint64_t>(fiber.clock) << 3 | 3 << 1};
+}
+
+}  // namespace
+
+void wait_stores(int groups, bool read) {
+  auto& all = current->stores;
+  // The last one is open: what was put there since the last commit is not waited for.
+  const auto done = std::max<std::ptrdiff_t>(0, static_cast<std::ptrdiff_t>(all.size()) - 1 - groups);
+  for (auto group = all.begin(); group != all.begin() + done; ++group) {
+    if (!group->was_read) read_boxes(*group);
+    if (!read) write_boxes(*group, writer_of(*current));
+  }
+  if (!read) all.erase(all.begin(), all.begin() + done);
+}
+
+void check_stores_were_read() {
+  std::size_t left = 0;
+  for (const StoreGroup& group : current->stores) left += group.was_read ? 0 : group.stores.size();
+  if (left > 0) stop(fmt::format("exits with {} stores by TMA that have yet to read shared memory", left));
+}
+
+void land_stores(Fiber& fiber) {
+  for (const StoreGroup& group : fiber.stores) write_boxes(group, writer_of(fiber));
+  fiber.stores.clear();
 }
 
 }  // namespace cuda_emulation

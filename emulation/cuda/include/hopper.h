@@ -25,6 +25,13 @@ void fence_proxy_async();
 /// cp.async.bulk.tensor.{2 … 5}d.shared::cluster.global.mbarrier::complete_tx::bytes
 void tma_load(void* to, const CUtensorMap* map, void* barrier, int rank, const int* at);
 
+/// cp.async.bulk.tensor.{2 … 5}d.global.shared::cta.bulk_group; commit_group; wait_group for all but the last
+/// `groups`, or wait_group.read, after which shared memory may be written again and the tensor is not there
+/// yet.
+void tma_store(const CUtensorMap* map, const void* from, int rank, const int* at);
+void commit_stores();
+void wait_stores(int groups, bool read);
+
 /// bar.sync, or bar.arrive where it does not wait.
 void named_barrier(int id, int threads, bool waits);
 /// setmaxnreg.{inc, dec}

@@ -108,6 +108,28 @@ __device__ __forceinline__ void load_box(void* to, const CUtensorMap& map, std::
       : "memory");
 }
 
+// Boxes from shared memory to a tensor; what is beyond the tensor is left out. One thread, which waits for
+// them by groups. What others wrote to shared memory is there for the store after fence_for_async of theirs
+// and a barrier.
+__device__ __forceinline__ void store_box(const CUtensorMap& map, const void* from, int c0, int c1, int c2) {
+  asm volatile("cp.async.bulk.tensor.3d.global.shared::cta.bulk_group [%0, {%2, %3, %4}], [%1];" ::"l"(&map),
+               "r"(shared_address(from)), "r"(c0), "r"(c1), "r"(c2)
+               : "memory");
+}
+__device__ __forceinline__ void commit_stores() {
+  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+/// Shared memory of all but the last kGroups groups has been read, and may be written again.
+template <int kGroups>
+__device__ __forceinline__ void wait_stores_read() {
+  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kGroups) : "memory");
+}
+/// They are done.
+template <int kGroups>
+__device__ __forceinline__ void wait_stores() {
+  asm volatile("cp.async.bulk.wait_group %0;" ::"n"(kGroups) : "memory");
+}
+
 /// A barrier of `threads` threads, whole warps; `id` 1 … 15 (0 is __syncthreads).
 __device__ __forceinline__ void meet(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
@@ -170,6 +192,21 @@ template <typename... Coordinates>
 void load_box(void* to, const CUtensorMap& map, std::uint64_t* barrier, Coordinates... coordinates) {
   const int at[] = {coordinates...};
   cuda_emulation::tma_load(to, &map, barrier, static_cast<int>(sizeof...(coordinates)), at);
+}
+inline void store_box(const CUtensorMap& map, const void* from, int c0, int c1, int c2) {
+  const int at[] = {c0, c1, c2};
+  cuda_emulation::tma_store(&map, from, 3, at);
+}
+inline void commit_stores() {
+  cuda_emulation::commit_stores();
+}
+template <int kGroups>
+void wait_stores_read() {
+  cuda_emulation::wait_stores(kGroups, true);
+}
+template <int kGroups>
+void wait_stores() {
+  cuda_emulation::wait_stores(kGroups, false);
 }
 inline void meet(int id, int threads) {
   cuda_emulation::named_barrier(id, threads, true);
