@@ -255,14 +255,18 @@ struct ExpertWork {
          .dtype = a.x.dtype});
   }
   /// Of each expert a matrix, summed up over its rows.
-  void add_sums(Count of_rows, Count columns, double of_bytes) {
+  void add_sums(Count of_rows, Count columns, double of_bytes, const void* c, DType dtype, bool accumulate) {
     using Cut = cuda::HopperCut;
     if (by_wgmma) {
+      // Of a tile that goes by TMA the buffers are filled while the one before is rounded into shared memory,
+      // which is 512 clocks for its stmatrix, half a step's time, and as much again for the last product
+      // before and the first one after it (assumed); its storing costs no time of its own.
+      const Count waits = cuda::grad_goes_by_tma(dtype == DType::kBF16, c, accumulate) ? 1 : 2;
       const Count tiles = ceil_quotient(of_rows, Cut::kGradRows) * ceil_quotient(columns, Cut::kGradColumns);
       double done = 0;
       for (const Count n : rows)
         done += 2 * real(tiles) * Cut::kGradRows * Cut::kGradColumns *
-                (up_to(n, Cut::kTokenStep) + 2 * Cut::kDepth);
+                (up_to(n, Cut::kTokenStep) + real(waits) * Cut::kDepth);
       return add_wgmma(work, kWgmma, 2 * real(pairs) * real(of_rows) * real(columns), done,
                        tiles * static_cast<Count>(rows.size()), of_bytes, a.x.dtype, target.card);
     }
@@ -483,14 +487,16 @@ Work card_work(const ExpertsGradArgs& g, const CardTarget& target) {
     w.add_rounding(pairs * real(w.hidden));
     w.add_rounding(pairs * real(f.ffn));
     w.add_sums(w.hidden, f.ffn,
-               dy + activation + written(w.matrix() * bytes_of(g.ddown_dtype), g.accumulate_ddown));
+               dy + activation + written(w.matrix() * bytes_of(g.ddown_dtype), g.accumulate_ddown), g.ddown,
+               g.ddown_dtype, g.accumulate_ddown);
   }
   if (g.wants_dgate_up) {
     w.add_rounding(inner_numbers);
     w.add_rounding(pairs * real(w.hidden));
     w.add_sums(f.inner(), w.hidden,
                inner + bytes(f.x) +
-                   written(real(f.parts()) * w.matrix() * bytes_of(g.dgate_up_dtype), g.accumulate_dgate_up));
+                   written(real(f.parts()) * w.matrix() * bytes_of(g.dgate_up_dtype), g.accumulate_dgate_up),
+               g.dgate_up, g.dgate_up_dtype, g.accumulate_dgate_up);
   }
   if (g.wants_dgate_up_bias)
     w.add_row_kernel(inner + written(real(f.experts) * real(f.inner()) * bytes_of(g.dgate_up_bias_dtype),

@@ -172,6 +172,11 @@ std::vector<Case> expert_tile_cases() {
   add(some, {.hidden = 328, .ffn = 8, .form = {kGelu, true}, .outliers = true});
   add(few, {.hidden = 264, .ffn = 136, .form = {kSilu, true}, .dweight = kB, .accumulate = true});
   add(few, {.hidden = 8, .ffn = 8, .form = {kTanh, false}});
+  // gradients in bf16: of experts with and without rows, of one with all of them, of more tiles than blocks
+  add(some, {.hidden = 328, .ffn = 136, .form = {kSilu, true}, .outliers = true, .dx = kB, .dweight = kB});
+  add(all, {.hidden = 264, .ffn = 72, .form = {kRelu2, false}, .dy = kB, .dx = kB, .dweight = kB});
+  add(many, {.hidden = 136, .ffn = 144, .form = {kGeluTanh, true}, .dy = kB, .dweight = kB});
+  add(none, {.hidden = 264, .ffn = 8, .dweight = kB});
   add(none, {.hidden = 64, .ffn = 64});
   add(one, {.hidden = 200, .ffn = 96, .outliers = true, .dx = kB, .accumulate = true});
   add(many, {.hidden = 64, .ffn = 144, .form = {kGeluTanh, true, true}, .pad = 24, .dy = kB});

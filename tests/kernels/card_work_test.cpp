@@ -142,7 +142,13 @@ TEST(CardWork, CountsTheTilesOfEachExpert) {
   EXPECT_EQ(wgmma[0].path->name, "wgmma tiles 128 x 256");
   EXPECT_DOUBLE_EQ(wgmma[0].flops, work[0].flops);
   EXPECT_DOUBLE_EQ(wgmma[0].done, 2.0 * 132 * 144 * 128 * (2048 + 128));
-  // The sums are of 16 by 3 tiles of each of four experts: two times 132.
+  // The sums are of 16 by 3 tiles of each of four experts: two times 132. While one is stored the next one is
+  // multiplied, but where it is added to what is there, or in f32.
+  EXPECT_DOUBLE_EQ(card_work(g, by_wgmma)[1].done, 2.0 * 264 * 128 * 256 * (144 + 64));
+  g.accumulate_ddown = true;
+  EXPECT_DOUBLE_EQ(card_work(g, by_wgmma)[1].done, 2.0 * 264 * 128 * 256 * (144 + 128));
+  g.accumulate_ddown = false;
+  g.ddown_dtype = DType::kF32;
   EXPECT_DOUBLE_EQ(card_work(g, by_wgmma)[1].done, 2.0 * 264 * 128 * 256 * (144 + 128));
   ExpertsArgs narrow = experts(130, 4, 4);
   narrow.ffn = 764;

@@ -86,6 +86,11 @@ struct HopperCut {
   static constexpr int kFp8Tokens = 128, kFp8Depth = 128;
   static constexpr int kMostExperts = 1024;  // whose tiles a block counts in shared memory
 };
+/// Whether a weight's gradient c is stored by TMA while the next tile is multiplied: of bf16, to which
+/// nothing is added. (Rows of c are multiples of 16 bytes: hopper_refusal.)
+inline bool grad_goes_by_tma(bool is_bf16, const void* c, bool accumulate) {
+  return is_bf16 && !accumulate && reinterpret_cast<std::uintptr_t>(c) % 16 == 0;
+}
 /// Why they do not take shapes and layouts; "" where they do.
 inline std::string hopper_refusal(const ExpertsArgs& a) {
   const auto is_at_16 = [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; };

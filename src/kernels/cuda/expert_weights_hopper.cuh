@@ -6,6 +6,13 @@
 // cp.async; the other comes by TMA, but for the last rows of an expert, which are no whole 64: they come by
 // cp.async, too, and zeros behind them to the next multiple of 16, so that nothing of another expert, and
 // nothing that nobody wrote, is multiplied. An expert without rows has a gradient of zeros.
+//
+// An expert has few rows (256 where 4,096 tokens choose 8 of 128), so that a tile is made in the time in
+// which the card's memory takes its numbers: 4,096 clocks of the tensor cores, 3,300 for 64 KiB of an
+// H200's 4.8 TB/s. The two happen at the same time: each warp rounds its sums into shared memory of its own,
+// TMA takes them from there, and the next tile, of which three quarters were fetched meanwhile, begins. What
+// the tensor cores wait for are 16 stmatrix of each of 8 warps, 512 clocks of shared memory. Sums that are
+// added to a gradient, and gradients in f32, are stored by the warps themselves before the next tile begins.
 #pragma once
 
 #include <algorithm>
@@ -18,13 +25,15 @@ namespace hone::kernels::cuda {
 struct HopperWeights {
   static constexpr int kThreads = 384, kMultiplying = 256, kFetching = 128;
   static constexpr int kRows = HopperCut::kGradRows, kColumns = HopperCut::kGradColumns;
-  static constexpr int kDepth = HopperCut::kDepth, kStages = HopperRows::kStages;
+  static constexpr int kDepth = HopperCut::kDepth, kStages = 3;
   static constexpr int kSlabBytes = kDepth * 128;  // 64 columns of 64 rows
   static constexpr int kABytes = kRows / 64 * kSlabBytes, kBBytes = kColumns / 64 * kSlabBytes,
                        kStageBytes = kABytes + kBBytes;
-  static constexpr int kStagedBytes = 16 * kStagedStride * 4;  // of a warp: 16 x 32 sums
-  static constexpr int kStagedAt = kStages * kStageBytes,
-                       kBarriersAt = kStagedAt + kMultiplying / 32 * kStagedBytes;
+  // A warp's 16 rows on their way to c: slabs of 64 columns of bf16, or 32 columns of f32 at a time.
+  static constexpr int kWarpRows = 16, kOutSlabBytes = kWarpRows * 128;
+  static constexpr int kOutBytes = kColumns / 64 * kOutSlabBytes;
+  static_assert(kWarpRows * kStagedStride * 4 <= kOutBytes);
+  static constexpr int kOutAt = kStages * kStageBytes, kBarriersAt = kOutAt + kMultiplying / 32 * kOutBytes;
   static constexpr int kSharedBytes = kBarriersAt + 2 * kStages * 8;
   static_assert(kSharedBytes <= 227 << 10);
 };
@@ -70,14 +79,68 @@ __device__ __forceinline__ void multiply_steps(float* sums, std::uint64_t a, std
   wgmma_commit();
 }
 
+/// Rounds a warp's sums, 16 rows from `row` on of all columns of a tile of an expert, and begins to store
+/// them by way of `memory`, kOutBytes of the warp's own. What is beyond the expert's gradient is left out.
+/// sum(j): the thread's, j known when it is compiled.
+template <typename Sum>
+__device__ __forceinline__ void begin_to_store(const CUtensorMap& to, int column, int columns, int row,
+                                               int expert, unsigned char* memory, const Sum& sum) {
+  using Cut = HopperWeights;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  if (lane == 0) wait_stores_read<0>();  // of the tile before
+  __syncwarp();
+  unsigned char* mine = memory + lane % 16 * 128;  // matrix i of stmatrix_4: rows 8 (i % 2) on, eight i / 2
+#pragma unroll
+  for (int i = 0; i < Cut::kColumns / 16; ++i) {
+    const std::uint32_t words[4] = {
+        pair_of(sum(8 * i), sum(8 * i + 1)), pair_of(sum(8 * i + 2), sum(8 * i + 3)),
+        pair_of(sum(8 * i + 4), sum(8 * i + 5)), pair_of(sum(8 * i + 6), sum(8 * i + 7))};
+    stmatrix_4(words, mine + i / 4 * Cut::kOutSlabBytes + ((i % 4 * 2 + lane / 16) ^ lane % 8) * 16);
+  }
+  fence_for_async();
+  __syncwarp();
+  if (lane == 0) {
+#pragma unroll 1
+    for (int slab = 0; slab < Cut::kColumns / 64 && column + slab * 64 < columns; ++slab)
+      store_box(to, memory + slab * Cut::kOutSlabBytes, column + slab * 64, row, expert);
+    commit_stores();
+  }
+}
+
+/// Stores them itself, 32 columns at a time; `to` is of the expert.
+template <typename Sum>
+__device__ __forceinline__ void store_sums(const Output& to, int column, int columns, int row,
+                                           unsigned char* memory, const Sum& sum) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  float* staged = reinterpret_cast<float*>(memory);
+  float* mine = staged + lane / 4 * kStagedStride + lane % 4 * 2;
+#pragma unroll 1
+  for (int chunk = 0; chunk < HopperWeights::kColumns / 32 && column + chunk * 32 < columns; ++chunk) {
+#pragma unroll
+    for (int i = 0; i < HopperWeights::kColumns / 32; ++i)
+      if (i == chunk) {  // so that which registers they are is known when it is compiled
+#pragma unroll
+        for (int j = 0; j < 16; j += 2)
+          *reinterpret_cast<float2*>(mine + j % 4 / 2 * 8 * kStagedStride + j / 4 * 8) =
+              make_float2(sum(16 * i + j), sum(16 * i + j + 1));
+      }
+    __syncwarp();
+    finish_block(staged, row, column + chunk * 32,
+                 [&](int r, int c, float(&v)[kPack]) { to.put_at(r, c, v); });
+    __syncwarp();
+  }
+}
+
 #endif
 
-/// Which of a and b is gathered; of the other there is a tensor map, of boxes of 64 x 64. Grid: at most one
-/// block a multiprocessor.
+/// Which of a and b is gathered; of the other there is a tensor map, of boxes of 64 x 64. by_tma: c is
+/// stored by a map of its own, of boxes of 64 x 16, else as `out` says. Grid: at most one block a
+/// multiprocessor.
 template <bool kGatherA>
 __global__ void __launch_bounds__(HopperWeights::kThreads, 1)
-    expert_weight_hopper(const __grid_constant__ CUtensorMap whole, PlanRows a, PlanRows b,
-                         const std::int32_t* offsets, int experts, Output out) {
+    expert_weight_hopper(const __grid_constant__ CUtensorMap whole, const __grid_constant__ CUtensorMap c,
+                         PlanRows a, PlanRows b, const std::int32_t* offsets, int experts, bool by_tma,
+                         Output out) {
 #if HONE_HOPPER
   using Cut = HopperWeights;
   HONE_SWIZZLED_SHARED(memory);
@@ -135,25 +198,24 @@ __global__ void __launch_bounds__(HopperWeights::kThreads, 1)
     take_registers<216>();
     const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32,
               group = thread / 128;
-    float* staged = reinterpret_cast<float*>(memory + Cut::kStagedAt + warp * Cut::kStagedBytes);
-    float* mine = staged + lane / 4 * kStagedStride + lane % 4 * 2;
+    unsigned char* of_warp = memory + Cut::kOutAt + warp * Cut::kOutBytes;
     float sums[Cut::kColumns / 2];
 #pragma unroll 1
     for (int i = static_cast<int>(blockIdx.x); i < count; i += step) {
       const int expert = i / (down * across), row = i % down * Cut::kRows,
                 column = i / down % across * Cut::kColumns;
       const int begin = offsets[expert], end = offsets[expert + 1];
-      const int first_row = row + 64 * group + warp % 4 * 16;
-      Output to = out;
-      to.c = out.c.from_row(expert * out.rows);
-      const auto finish = [&](int r, int c, float(&v)[kPack]) { to.put_at(r, c, v); };
+      const int first_row = row + 64 * group + warp % 4 * Cut::kWarpRows;
+      // Here a thread has its sums: 4 j + 2 r + c is of row first_row + lane / 4 + 8 r, column 8 j + lane % 4
+      // * 2 + c of the tile.
+      const auto finish = [&](const auto& sum) {
+        if (by_tma) return begin_to_store(c, column, b.columns, first_row, expert, of_warp, sum);
+        Output to = out;
+        to.c = out.c.from_row(expert * out.rows);
+        store_sums(to, column, b.columns, first_row, of_warp, sum);
+      };
       if (begin == end) {
-        for (int j = 0; j < 16; ++j) staged[j * kStagedStride + lane] = 0;
-        __syncwarp();
-#pragma unroll 1
-        for (int chunk = 0; chunk < Cut::kColumns / 32; ++chunk)
-          finish_block(staged, first_row, column + chunk * 32, finish);
-        __syncwarp();
+        finish([](int) { return 0.0F; });
         continue;
       }
       int before = 0;
@@ -184,21 +246,9 @@ __global__ void __launch_bounds__(HopperWeights::kThreads, 1)
 #pragma unroll
       for (int j = 0; j < Cut::kColumns / 2; ++j) keep_after_wait(sums[j]);
       if (lane == 0) arrive(empty + before);
-#pragma unroll 1
-      for (int chunk = 0; chunk < Cut::kColumns / 32 && column + chunk * 32 < b.columns; ++chunk) {
-#pragma unroll
-        for (int c = 0; c < Cut::kColumns / 32; ++c)
-          if (c == chunk) {  // so that which registers they are is known when it is compiled
-#pragma unroll
-            for (int j = 0; j < 16; j += 2)
-              *reinterpret_cast<float2*>(mine + j % 4 / 2 * 8 * kStagedStride + j / 4 * 8) =
-                  make_float2(sums[16 * c + j], sums[16 * c + j + 1]);
-          }
-        __syncwarp();
-        finish_block(staged, first_row, column + chunk * 32, finish);
-        __syncwarp();
-      }
+      finish([&](int j) { return sums[j]; });
     }
+    if (lane == 0) wait_stores<0>();
   }
 #endif
 }
@@ -217,12 +267,21 @@ inline void launch_weight_hopper(const PlanRows& a, const PlanRows& b, const Exp
   const CUtensorMap whole =
       tensor_map(dense.data, std::array{static_cast<std::uint64_t>(dense.columns), rows},
                  std::array{static_cast<std::uint64_t>(dense.stride) * 2}, std::array{64U, 64U});
+  const bool by_tma = grad_goes_by_tma(out.c.is_bf16, out.c.data, out.accumulate);
+  CUtensorMap c = whole;  // where it does not go by TMA: not used
+  if (by_tma) {
+    const auto c_rows = static_cast<std::uint64_t>(out.rows),
+               columns = static_cast<std::uint64_t>(out.columns);
+    c = tensor_map(out.c.data, std::array{columns, c_rows, static_cast<std::uint64_t>(f.experts)},
+                   std::array{columns * 2, c_rows * columns * 2},
+                   std::array{64U, std::uint32_t{Cut::kWarpRows}, 1U});
+  }
   if (a.index != nullptr)
-    HONE_LAUNCH((expert_weight_hopper<true>), grid, Cut::kThreads, Cut::kSharedBytes, stream, whole, a, b,
-                f.offsets, static_cast<int>(f.experts), out);
+    HONE_LAUNCH((expert_weight_hopper<true>), grid, Cut::kThreads, Cut::kSharedBytes, stream, whole, c, a, b,
+                f.offsets, static_cast<int>(f.experts), by_tma, out);
   else
-    HONE_LAUNCH((expert_weight_hopper<false>), grid, Cut::kThreads, Cut::kSharedBytes, stream, whole, a, b,
-                f.offsets, static_cast<int>(f.experts), out);
+    HONE_LAUNCH((expert_weight_hopper<false>), grid, Cut::kThreads, Cut::kSharedBytes, stream, whole, c, a, b,
+                f.offsets, static_cast<int>(f.experts), by_tma, out);
 }
 
 }  // namespace hone::kernels::cuda
