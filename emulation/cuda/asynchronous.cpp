@@ -13,6 +13,8 @@ void Order::merge(const Order& other) {
   fenced.resize(std::max(fenced.size(), other.fenced.size()));
   for (std::size_t i = 0; i < other.seen.size(); ++i) seen[i] = std::max(seen[i], other.seen[i]);
   for (std::size_t i = 0; i < other.fenced.size(); ++i) fenced[i] = std::max(fenced[i], other.fenced[i]);
+  others.resize(std::max(others.size(), other.others.size()));
+  for (std::size_t i = 0; i < other.others.size(); ++i) others[i].merge(other.others[i]);
 }
 
 Order order_of_here() {
@@ -57,7 +59,7 @@ void wake_all(std::vector<std::uint16_t>& waiting) {
   waiting.clear();
 }
 
-AsyncBarrier& barrier_at(const char* what, void* barrier) {
+AsyncBarrier& barrier_at(const char* what, const void* barrier) {
   const auto at = reinterpret_cast<std::uintptr_t>(barrier);
   const auto found = async().barriers.find(at);
   if (found == async().barriers.end())
@@ -104,7 +106,8 @@ void mbarrier_init(void* barrier, int count) {
   if (count < 1 || count >= 1 << 20) stop(fmt::format("mbarrier.init of {} arrivals", count));
   check(at, 8, Access::kWrite);
   const auto engine = worker->num_threads + static_cast<int>(async().barriers.size());
-  if (engine >= worker->num_threads + kEngines || engine > 1023)
+  if (engine >= worker->num_threads + kEngines - 1 ||
+      engine > 1023)  // the last one is visitors': cluster.cpp
     stop("more mbarriers than the emulator has engines for");
   AsyncBarrier fresh;
   fresh.count = fresh.pending = count;
@@ -122,6 +125,16 @@ void fence_mbarrier_init() {
 
 void mbarrier_arrive(void* barrier) {
   arrive("mbarrier.arrive", barrier, 0);
+}
+
+void mbarrier_arrive_in(void* barrier, int rank) {
+  if (rank == worker->rank) return mbarrier_arrive(barrier);
+  const std::uintptr_t at = reinterpret_cast<std::uintptr_t>(barrier) - worker->shared.base;
+  in_block(rank, [&] {
+    // what the visitor knows is what the one who sent it may tell
+    arrive("mbarrier.arrive", reinterpret_cast<void*>(worker->shared.base + at), 0);
+  });
+  tick(*current);
 }
 
 void mbarrier_arrive_expect(void* barrier, std::uint32_t bytes) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <memory>
 #include <new>
 
 #include "state.h"
@@ -47,7 +48,7 @@ namespace {
 constexpr std::size_t kSharedArena = std::size_t{512} << 10, kSharedRedZone = 64;
 
 void to_scheduler() {
-  cuda_emulation_switch_stacks(&current->stack_pointer, worker->scheduler);
+  cuda_emulation_switch_stacks(&current->stack_pointer, worker->cluster->scheduler);
 }
 
 void run_fiber() {
@@ -60,8 +61,12 @@ void run_fiber() {
   to_scheduler();
 }
 
-Worker& worker_here() {
-  thread_local Worker mine = [] {
+/// This host thread's for the block of a cluster that has this rank.
+Worker& worker_here(int rank) {
+  thread_local std::array<std::unique_ptr<Worker>, kMostBlocks> mine;
+  auto& there = mine[static_cast<std::size_t>(rank)];
+  if (there != nullptr) return *there;
+  there = std::make_unique<Worker>([] {
     Worker w;
     w.shared = make_arena(kSharedArena);
     void* at = ::mmap(nullptr, kStackBytes * kMaxThreads, PROT_READ | PROT_WRITE,
@@ -71,8 +76,8 @@ Worker& worker_here() {
     for (int i = 0; i < kMaxThreads; ++i)  // a stack that overflows dies there
       ::mprotect(w.stacks + static_cast<std::size_t>(i) * kStackBytes, 4096, PROT_NONE);
     return w;
-  }();
-  return mine;
+  }());
+  return *there;
 }
 
 void prepare(Fiber& fiber, int index, const Launch& launch, std::uint32_t block) {
@@ -158,15 +163,20 @@ int lane_of_here() {
 
 void stop(std::string_view what) {
   stopping = true;  // the standard library's code may be the kernels' copy of it, which is checked
-  worker->failure = located(what);
+  worker->cluster->failure = located(what);
   void* abandoned = nullptr;
-  cuda_emulation_switch_stacks(&abandoned, worker->scheduler);
+  cuda_emulation_switch_stacks(&abandoned, worker->cluster->scheduler);
   __builtin_unreachable();
 }
 
-bool run_block(LaunchState& state, std::uint32_t index, std::string& failure) {
-  worker = &worker_here();
+namespace {
+
+void start_block(LaunchState& state, std::uint32_t index, int rank, Cluster& cluster) {
+  worker = &worker_here(rank);
   Worker& w = *worker;
+  cluster.blocks.push_back(worker);
+  w.cluster = &cluster;
+  w.rank = rank;
   const Launch& launch = state.launch;
   w.launch = &state;
   w.block = state.first_block + index;
@@ -178,8 +188,6 @@ bool run_block(LaunchState& state, std::uint32_t index, std::string& failure) {
   if (w.num_threads % 32 != 0)
     w.absent[static_cast<std::size_t>(w.num_threads / 32)] = ~0U << w.num_threads % 32;
   w.barrier_clock = 0;
-  w.failure.clear();
-  stopping = false;
   // What is left of shared memory's last user: nothing is allocated or written there.
   std::memset(w.shared.states, 0, w.static_end / kGranule + kSharedRedZone);
   std::memset(reinterpret_cast<void*>(w.shared.base), 0xff, std::max(w.static_end, launch.shared_bytes));
@@ -194,38 +202,60 @@ bool run_block(LaunchState& state, std::uint32_t index, std::string& failure) {
     prepare(w.fibers[static_cast<std::size_t>(i)], i, launch, index);
     wake(w.fibers[static_cast<std::size_t>(i)]);
   }
+}
+
+/// Lets something happen in `worker`; false where nothing can.
+bool go_on() {
+  Worker& w = *worker;
   auto& events = w.async.events;
-  const auto some_event = [&] {
+  // copies come at random moments, at the latest when nobody can go on without
+  if (!events.empty() && w.exited < w.num_threads && (w.runnable.empty() || w.draw() % 64 == 0)) {
     std::swap(events[w.draw() % events.size()], events.back());
     const auto event = std::move(events.back());
     events.pop_back();
     event();
-  };
-  while (w.failure.empty()) {
-    // copies come at random moments, at the latest when nobody can go on without
-    if (!events.empty() && w.exited < w.num_threads && (w.runnable.empty() || w.draw() % 64 == 0)) {
-      some_event();
-      continue;
+    return true;
+  }
+  if (w.runnable.empty()) return false;
+  auto& chosen = w.runnable[w.draw() % w.runnable.size()];
+  Fiber& fiber = w.fibers[chosen];
+  chosen = w.runnable.back();
+  w.runnable.pop_back();
+  current = &fiber;
+  cuda_emulation_switch_stacks(&w.cluster->scheduler, fiber.stack_pointer);
+  return true;
+}
+
+}  // namespace
+
+bool run_cluster(LaunchState& state, std::uint32_t first, std::string& failure) {
+  Cluster cluster;
+  stopping = false;
+  for (int rank = 0; rank < state.cluster; ++rank)
+    start_block(state, first + static_cast<std::uint32_t>(rank), rank, cluster);
+  const auto& blocks = cluster.blocks;
+  for (bool goes_on = true; goes_on && cluster.failure.empty();) {
+    goes_on = false;
+    const std::size_t some = blocks.size() == 1 ? 0 : blocks[0]->draw() % blocks.size();
+    for (std::size_t i = 0; i < blocks.size() && !goes_on; ++i) {
+      worker = blocks[(some + i) % blocks.size()];
+      goes_on = go_on();
     }
-    if (w.runnable.empty()) break;
-    auto& chosen = w.runnable[w.draw() % w.runnable.size()];
-    Fiber& fiber = w.fibers[chosen];
-    chosen = w.runnable.back();
-    w.runnable.pop_back();
-    current = &fiber;
-    cuda_emulation_switch_stacks(&w.scheduler, fiber.stack_pointer);
   }
-  if (w.failure.empty() && w.exited < w.num_threads) {
-    const std::string what = describe_deadlock();
-    w.failure = located(what);
+  for (Worker* block : blocks) {
+    worker = block;
+    if (cluster.failure.empty() && block->exited < block->num_threads) {
+      const std::string what = describe_deadlock();
+      cluster.failure = located(what);
+    }
+    if (cluster.failure.empty()) {
+      const std::string left = left_asynchronous();
+      if (!left.empty()) cluster.failure = located(left);
+    }
+    for (Fiber& fiber : block->fibers) land_stores(fiber);
   }
-  if (w.failure.empty()) {
-    const std::string left = left_asynchronous();
-    if (!left.empty()) w.failure = located(left);
-  }
-  for (Fiber& fiber : w.fibers) land_stores(fiber);
   current = nullptr;
-  failure = w.failure;
+  failure = cluster.failure;
   return failure.empty();
 }
 

@@ -19,10 +19,12 @@ void run(LaunchState& state) {
   Runtime& r = runtime();
   const Launch& launch = state.launch;
   const std::size_t blocks = static_cast<std::size_t>(launch.grid.x) * launch.grid.y * launch.grid.z;
+  const auto together = static_cast<std::uint32_t>(state.cluster);
+  const std::size_t clusters = blocks / together;
   if (blocks > UINT32_MAX - r.blocks) r.blocks = 1;
   state.first_block = r.blocks;
   r.blocks += static_cast<std::uint32_t>(blocks);
-  std::vector<std::uint32_t> order(blocks);
+  std::vector<std::uint32_t> order(clusters);
   std::iota(order.begin(), order.end(), 0U);
   std::mt19937_64 random(state.seed);
   std::shuffle(order.begin(), order.end(), random);
@@ -31,17 +33,17 @@ void run(LaunchState& state) {
   const auto some = [&](std::size_t i) {
     if (state.failed.load()) return;
     std::string failure;
-    if (run_block(state, order[i], failure)) return;
+    if (run_cluster(state, order[i] * together, failure)) return;
     const std::lock_guard lock(failures);
     if (!state.failed.exchange(true)) first = failure;
   };
   const auto threads =
-      static_cast<int>(std::min<std::size_t>(blocks, std::max(1U, std::thread::hardware_concurrency())));
+      static_cast<int>(std::min<std::size_t>(clusters, std::max(1U, std::thread::hardware_concurrency())));
   if (threads == 1) {
-    for (std::size_t i = 0; i < blocks; ++i) some(i);
+    for (std::size_t i = 0; i < clusters; ++i) some(i);
   } else {
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
-    for (std::size_t i = 0; i < blocks; ++i) some(i);
+    for (std::size_t i = 0; i < clusters; ++i) some(i);
   }
   if (!state.failed.load()) return;
   r.report = first;
@@ -127,9 +129,13 @@ cudaError_t launch(const Launch& launch, std::shared_ptr<const void> arguments, 
   const std::lock_guard lock(r.mutex);
   const dim3 &block = launch.block, &grid = launch.grid;
   const std::uint64_t threads = std::uint64_t{block.x} * block.y * block.z;
-  const bool fits = threads > 0 && threads <= kMaxThreads && block.x <= 1024 && block.y <= 1024 &&
-                    block.z <= 64 && grid.x > 0 && grid.x < (1U << 31) && grid.y > 0 && grid.y <= 65535 &&
-                    grid.z > 0 && grid.z <= 65535;
+  const auto asked_cluster = r.clusters.find(launch.kernel);
+  const int cluster = asked_cluster != r.clusters.end() ? asked_cluster->second : 1;
+  const bool forms_clusters = cluster == 1 || (generation().major >= 9 && cluster <= kMostBlocks &&
+                                               grid.x % static_cast<unsigned>(cluster) == 0);
+  const bool fits = forms_clusters && threads > 0 && threads <= kMaxThreads && block.x <= 1024 &&
+                    block.y <= 1024 && block.z <= 64 && grid.x > 0 && grid.x < (1U << 31) && grid.y > 0 &&
+                    grid.y <= 65535 && grid.z > 0 && grid.z <= 65535;
   if (launch.stream != nullptr && launch.stream->card != current_card)
     return note(cudaErrorInvalidResourceHandle);
   const auto allowed = r.dynamic_shared.find({current_card, launch.kernel});
@@ -137,8 +143,9 @@ cudaError_t launch(const Launch& launch, std::shared_ptr<const void> arguments, 
   const std::size_t shared = asked ? static_cast<std::size_t>(allowed->second) : kStaticSharedLimit;
   if (!fits || launch.shared_bytes > shared) {
     r.report = fmt::format(
-        "[cuda emulation] {}: no launch of ({}, {}, {}) blocks of ({}, {}, {}) threads and {} bytes of {}",
-        launch.kernel_name, grid.x, grid.y, grid.z, block.x, block.y, block.z, launch.shared_bytes, shared);
+        "[cuda emulation] {}: no launch of ({}, {}, {}) blocks of ({}, {}, {}) threads and {} bytes of {}{}",
+        launch.kernel_name, grid.x, grid.y, grid.z, block.x, block.y, block.z, launch.shared_bytes, shared,
+        cluster > 1 ? fmt::format(", in clusters of {}", cluster) : "");
     ++r.caught;
     fmt::print(stderr, "{}\n", r.report);
     return note(cudaErrorInvalidConfiguration);
@@ -151,6 +158,7 @@ cudaError_t launch(const Launch& launch, std::shared_ptr<const void> arguments, 
     state.size = size;
     state.run = run_kernel;
     state.shared_limit = shared_limit;
+    state.cluster = cluster;
     state.seed = seed++;
     run(state);
   };

@@ -72,6 +72,7 @@ void copy_written(const void* from, void* to, std::size_t size);
 // --------------------------------------------------------------------------------------
 
 inline constexpr int kMaxThreads = 1024, kMaxWarps = 32;
+inline constexpr int kMostBlocks = 8;  // of a cluster
 inline constexpr std::size_t kStackBytes = std::size_t{64} << 10;
 inline constexpr std::size_t kStaticSharedLimit = 48 << 10;  // and of a kernel that has not asked for more
 
@@ -102,7 +103,8 @@ struct StoreGroup {
 struct Order {
   std::vector<std::uint32_t> seen;  // ... what it did came before
   std::vector<std::uint32_t>
-      fenced;  // ... what it wrote is there for the asynchronous proxy (wgmma, TMA), too
+      fenced;                 // ... what it wrote is there for the asynchronous proxy (wgmma, TMA), too
+  std::vector<Order> others;  // of a cluster's other blocks, by their rank; of its own it is empty
   void merge(const Order& other);
 };
 inline constexpr int kEngines = 64;
@@ -137,6 +139,7 @@ struct LaunchState {
   std::size_t size = 0;  // of the arguments
   void (*run)(const void*) = nullptr;
   std::size_t shared_limit = 0;   // what static and dynamic memory may be together
+  int cluster = 1;                // blocks of a cluster
   std::uint32_t first_block = 0;  // of this launch, among all blocks that ever ran
   std::uint64_t seed = 0;
   std::atomic<bool> failed{false};
@@ -206,14 +209,26 @@ struct Asynchronous {
   std::vector<std::uint16_t> waiting_for_registers;
 };
 
-/// A host thread that runs blocks, one at a time.
+struct Worker;
+/// Blocks that run together: most of them alone.
+struct Cluster {
+  std::vector<Worker*> blocks;  // by their rank
+  void* scheduler = nullptr;    // its stack pointer
+  std::string failure;
+  // barrier.cluster: what the threads know that have come, by block, and who waits
+  std::vector<Order> coming;
+  std::vector<std::pair<Worker*, std::uint16_t>> waiting;
+};
+
+/// A block, run by a host thread.
 struct Worker {
+  Cluster* cluster = nullptr;
+  int rank = 0;  // in the cluster
   LaunchState* launch = nullptr;
   std::uint32_t block = 0;  // among all that ever ran
   int num_threads = 0;
   std::vector<Fiber> fibers;
   std::vector<std::uint16_t> runnable;
-  void* scheduler = nullptr;  // its stack pointer
   std::uint64_t random = 1;
   char* stacks = nullptr;
   int exited = 0, waiting_in_block = 0;
@@ -230,7 +245,6 @@ struct Worker {
     std::size_t size;
   };
   std::vector<Site> sites;
-  std::string failure;
   Asynchronous async;
 
   std::uint64_t draw() {
@@ -246,8 +260,9 @@ extern thread_local Worker* worker;
 /// The block is given up: nothing more is checked.
 extern thread_local bool stopping;
 
-/// Runs a block of a launch on this host thread; false, with what to report, where it was stopped.
-bool run_block(LaunchState& launch, std::uint32_t index, std::string& failure);
+/// Runs the blocks of a cluster of a launch on this host thread, from this one on; false, with what to
+/// report, where they were stopped.
+bool run_cluster(LaunchState& launch, std::uint32_t first, std::string& failure);
 /// Stops the block that runs here.
 [[noreturn]] void stop(std::string_view what);
 void check(std::uintptr_t address, std::size_t size, Access access);
@@ -267,6 +282,11 @@ void wake(Fiber& fiber);
 void tick(Fiber& fiber);
 /// What the running thread knows of, itself included.
 Order order_of_here();
+/// The same as threads of other blocks may be told.
+Order order_for_others();
+/// f() as done to another block of the cluster by what the running thread knows of it: `worker` is that block
+/// then.
+void in_block(int rank, const std::function<void()>& f);
 /// All of what any of these knew, known to all of them.
 void share_orders(const std::vector<Fiber*>& fibers);
 /// Whether what has the record came before what the running thread does now.

@@ -56,6 +56,7 @@ struct Runtime {
   CUstream_st legacy;
   // cudaFuncAttributeMaxDynamicSharedMemorySize, of each card
   std::map<std::pair<int, const void*>, int> dynamic_shared;
+  std::map<const void*, int> clusters;  // blocks of one, of the kernels that have some
   std::map<void*, std::size_t> pinned;  // their sizes
   std::size_t pinned_bytes = 0;         // their sum
   std::uint32_t blocks = 1;             // that ever ran, and 1

@@ -95,21 +95,21 @@ void check_tensor(std::uintptr_t at, std::size_t n, const char* what) {
 
 }  // namespace
 
-void tma_load(void* to, const CUtensorMap* map, void* barrier, int rank, const int* at) {
-  const Tiled tiled = tiled_of(map, rank);
-  const auto target = reinterpret_cast<std::uintptr_t>(to);
+namespace {
+
+/// To the block that is `worker` now.
+void begin_to_load(const Tiled& tiled, std::uintptr_t target, std::uintptr_t barrier,
+                   const std::array<int, 5>& place) {
   if (target % 128 != 0)
     stop(fmt::format("TMA to {}, which is not at a multiple of 128 bytes", name_of(target)));
-  const auto found = worker->async.barriers.find(reinterpret_cast<std::uintptr_t>(barrier));
+  const auto found = worker->async.barriers.find(barrier);
   if (found == worker->async.barriers.end())
-    stop(fmt::format("TMA to complete on {}, where no mbarrier was initialised", fmt::ptr(barrier)));
+    stop(fmt::format("TMA to complete on {}, where no mbarrier was initialised", name_of(barrier)));
   AsyncBarrier& completes = found->second;
   if (!ordered(completes.initialised))
     stop("race: TMA to complete on an mbarrier whose initialisation may come later");
   if (!completes.published)
     stop("TMA to complete on an mbarrier whose initialisation was not fenced (fence.mbarrier_init)");
-  std::array<int, 5> place{};
-  std::copy(at, at + rank, place.begin());
   const auto where = [tiled, target](std::size_t byte) { return place_of(tiled, target, byte); };
   std::size_t bytes = 0;
   for_each_16(tiled, place.data(), [&](std::size_t byte, std::uintptr_t from, std::size_t n) {
@@ -139,6 +139,30 @@ void tma_load(void* to, const CUtensorMap* map, void* barrier, int rank, const i
     completing.bytes -= static_cast<std::int64_t>(bytes);
     settle(completing);
   });
+}
+
+}  // namespace
+
+void tma_load(void* to, const CUtensorMap* map, void* barrier, int rank, const int* at, unsigned blocks) {
+  const Tiled tiled = tiled_of(map, rank);
+  std::array<int, 5> place{};
+  std::copy(at, at + rank, place.begin());
+  const auto target = reinterpret_cast<std::uintptr_t>(to),
+             of_barrier = reinterpret_cast<std::uintptr_t>(barrier);
+  if (blocks == 0) return begin_to_load(tiled, target, of_barrier, place);
+  if (blocks >> worker->cluster->blocks.size() != 0)
+    stop(fmt::format("TMA to blocks {:#x} of a cluster of {}", blocks, worker->cluster->blocks.size()));
+  const std::uintptr_t base = worker->shared.base;
+  for (int other = 0; blocks >> other != 0; ++other) {
+    if ((blocks >> other & 1) == 0) continue;
+    if (other == worker->rank)
+      begin_to_load(tiled, target, of_barrier, place);
+    else
+      in_block(other, [&] {
+        begin_to_load(tiled, target - base + worker->shared.base, of_barrier - base + worker->shared.base,
+                      place);
+      });
+  }
 }
 
 // --- Stores. A thread waits for its own, by groups: shared memory is read then, at the last moment, and

@@ -16,14 +16,25 @@ std::uint32_t shared_address(const void* p);
 void mbarrier_init(void* barrier, int count);
 void fence_mbarrier_init();
 void mbarrier_arrive(void* barrier);
+/// The same of the mbarrier that another block of the cluster has there (mapa;
+/// .release.cluster.shared::cluster).
+void mbarrier_arrive_in(void* barrier, int rank);
 void mbarrier_arrive_expect(void* barrier, std::uint32_t bytes);
 void mbarrier_wait(void* barrier, unsigned parity);
 void mbarrier_arrive_after_copies(void* barrier);
 /// fence.proxy.async.shared::cta
 void fence_proxy_async();
 
-/// cp.async.bulk.tensor.{2 … 5}d.shared::cluster.global.mbarrier::complete_tx::bytes
-void tma_load(void* to, const CUtensorMap* map, void* barrier, int rank, const int* at);
+/// cp.async.bulk.tensor.{2 … 5}d.shared::cluster.global.mbarrier::complete_tx::bytes, with
+/// .multicast::cluster where `blocks` of the cluster, a bit each, are not 0.
+void tma_load(void* to, const CUtensorMap* map, void* barrier, int rank, const int* at, unsigned blocks);
+
+/// A kernel's blocks come in clusters of so many, as __cluster_dims__ says elsewhere.
+void set_cluster(const void* kernel, int blocks);
+/// %cluster_ctarank
+int rank_in_cluster();
+/// barrier.cluster.{arrive, wait} of all threads of all its blocks
+void cluster_barrier();
 
 /// cp.async.bulk.tensor.{2 … 5}d.global.shared::cta.bulk_group; commit_group; wait_group for all but the last
 /// `groups`, or wait_group.read, after which shared memory may be written again and the tensor is not there

@@ -30,7 +30,24 @@
 #define HONE_HOPPER 0
 #endif
 
+// Before a kernel's name: its blocks come in clusters of so many neighbours, which run at the same time and
+// reach each other's shared memory. Grids are multiples of that; before the launch: has_clusters(kernel,
+// blocks).
+#if defined(__CUDACC__) && HONE_HOPPER
+#define HONE_CLUSTER(blocks) __cluster_dims__(blocks, 1, 1)
+#else
+#define HONE_CLUSTER(blocks)
+#endif
+
 namespace hone::kernels::cuda {
+
+/// To the emulator what HONE_CLUSTER is to nvcc.
+template <typename Kernel>
+void has_clusters([[maybe_unused]] Kernel* kernel, [[maybe_unused]] int blocks) {
+#if defined(CUDA_EMULATION)
+  cuda_emulation::set_cluster(reinterpret_cast<const void*>(kernel), blocks);
+#endif
+}
 
 #if HONE_HOPPER
 
@@ -106,6 +123,34 @@ __device__ __forceinline__ void load_box(void* to, const CUtensorMap& map, std::
       "%6}], [%2];" ::"r"(shared_address(to)),
       "l"(&map), "r"(shared_address(barrier)), "r"(c0), "r"(c1), "r"(c2), "r"(c3)
       : "memory");
+}
+
+/// The same box to the same place of each of `blocks` of the cluster, a bit each; all its bytes count in each
+/// of them, at the mbarrier that they have there.
+__device__ __forceinline__ void load_box_to(unsigned blocks, void* to, const CUtensorMap& map,
+                                            std::uint64_t* barrier, int c0, int c1) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], "
+      "[%1, {%3, %4}], [%2], %5;" ::"r"(shared_address(to)),
+      "l"(&map), "r"(shared_address(barrier)), "r"(c0), "r"(c1), "h"(static_cast<std::uint16_t>(blocks))
+      : "memory");
+}
+__device__ __forceinline__ int rank_in_cluster() {
+  int rank;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+/// Of the mbarrier that the block of this rank has there. It has not exited, for that there is meet_cluster.
+__device__ __forceinline__ void arrive_in(int rank, std::uint64_t* barrier) {
+  asm volatile(
+      "{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\n"
+      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}" ::"r"(shared_address(barrier)),
+      "r"(rank)
+      : "memory");
+}
+/// Of all threads of all blocks of the cluster.
+__device__ __forceinline__ void meet_cluster() {
+  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
 }
 
 // Boxes from shared memory to a tensor; what is beyond the tensor is left out. One thread, which waits for
@@ -191,7 +236,21 @@ inline void fence_for_async() {
 template <typename... Coordinates>
 void load_box(void* to, const CUtensorMap& map, std::uint64_t* barrier, Coordinates... coordinates) {
   const int at[] = {coordinates...};
-  cuda_emulation::tma_load(to, &map, barrier, static_cast<int>(sizeof...(coordinates)), at);
+  cuda_emulation::tma_load(to, &map, barrier, static_cast<int>(sizeof...(coordinates)), at, 0);
+}
+inline void load_box_to(unsigned blocks, void* to, const CUtensorMap& map, std::uint64_t* barrier, int c0,
+                        int c1) {
+  const int at[] = {c0, c1};
+  cuda_emulation::tma_load(to, &map, barrier, 2, at, blocks);
+}
+inline int rank_in_cluster() {
+  return cuda_emulation::rank_in_cluster();
+}
+inline void arrive_in(int rank, std::uint64_t* barrier) {
+  cuda_emulation::mbarrier_arrive_in(barrier, rank);
+}
+inline void meet_cluster() {
+  cuda_emulation::cluster_barrier();
 }
 inline void store_box(const CUtensorMap& map, const void* from, int c0, int c1, int c2) {
   const int at[] = {c0, c1, c2};
