@@ -24,8 +24,11 @@ using Count = std::int64_t;
 
 using sizes::bytes, sizes::bytes_of, sizes::elements, sizes::real, sizes::weight_bytes, sizes::written;
 
+Count rounded_up(Count n, Count step) {
+  return ceil_quotient(n, step) * step;
+}
 double up_to(Count n, Count step) {
-  return real(ceil_quotient(n, step) * step);
+  return real(rounded_up(n, step));
 }
 
 bool has_wgmma(const Card& card) {
@@ -78,9 +81,11 @@ void add_wgmma(Work& work, const Path& path, double flops, double done, Count ti
 struct RowTiles {
   Count tiles = 0;
   double done = 0;
-  RowTiles(const std::vector<Count>& rows, Count padded_k, Count columns, Count most, Count depth) {
+  /// blocks: of a cluster, with as many tiles of lines.
+  RowTiles(const std::vector<Count>& rows, Count padded_k, Count columns, Count most, Count depth,
+           Count blocks = 1) {
     using Cut = cuda::HopperCut;
-    const Count across = ceil_quotient(columns, Cut::kLines);
+    const Count across = rounded_up(ceil_quotient(columns, Cut::kLines), blocks);
     for (const Count n : rows) {
       if (n == 0) continue;
       const Count parts = ceil_quotient(n, most);
@@ -233,15 +238,15 @@ struct ExpertWork {
     return real(a.experts) * real(a.ffn) * real(hidden);
   }  // elements of all experts' one
 
-  /// All rows by their experts' weights.
-  void add_rows(Count k, Count columns, double of_bytes, Count parts = 1) {
+  /// All rows by their experts' weights; gathered: the rows are in the tokens' order.
+  void add_rows(Count k, Count columns, double of_bytes, bool gathered, Count parts = 1) {
     using Cut = cuda::HopperCut;
     const double flops = 2 * real(pairs) * real(k) * real(columns);
     if (by_e4m3())
       return add_e4m3(work, rows, depth_of_blocks(k, parts), columns, flops, of_bytes, target.card);
     if (by_wgmma) {
       const RowTiles made(rows, ceil_quotient(k, Cut::kDepth) * Cut::kDepth, columns, Cut::kTokens,
-                          Cut::kDepth);
+                          Cut::kDepth, gathered ? 1 : Cut::kBlocks);
       return add_wgmma(work, kWgmma, flops, made.done, made.tiles, of_bytes, a.x.dtype, target.card);
     }
     const Tiling tiling = tiling_of(a.x.dtype, cuda::takes_large_tiles(pairs, a.experts, columns));
@@ -254,15 +259,19 @@ struct ExpertWork {
          .bytes = of_bytes,
          .dtype = a.x.dtype});
   }
-  /// Of each expert a matrix, summed up over its rows.
-  void add_sums(Count of_rows, Count columns, double of_bytes, const void* c, DType dtype, bool accumulate) {
+  /// Of each expert a matrix, summed up over its rows; gathered_first: the operand that has its rows is
+  /// gathered, not that which has its columns.
+  void add_sums(Count of_rows, Count columns, double of_bytes, bool gathered_first, const void* c,
+                DType dtype, bool accumulate) {
     using Cut = cuda::HopperCut;
     if (by_wgmma) {
       // Of a tile that goes by TMA the buffers are filled while the one before is rounded into shared memory,
       // which is 512 clocks for its stmatrix, half a step's time, and as much again for the last product
       // before and the first one after it (assumed); its storing costs no time of its own.
       const Count waits = cuda::grad_goes_by_tma(dtype == DType::kBF16, c, accumulate) ? 1 : 2;
-      const Count tiles = ceil_quotient(of_rows, Cut::kGradRows) * ceil_quotient(columns, Cut::kGradColumns);
+      const Count tiles =
+          rounded_up(ceil_quotient(of_rows, Cut::kGradRows), gathered_first ? Cut::kBlocks : 1) *
+          rounded_up(ceil_quotient(columns, Cut::kGradColumns), gathered_first ? 1 : Cut::kBlocks);
       double done = 0;
       for (const Count n : rows)
         done += 2 * real(tiles) * Cut::kGradRows * Cut::kGradColumns *
@@ -453,12 +462,14 @@ Work card_work(const ExpertsArgs& a, const CardTarget& target) {
   w.add_rows(w.hidden, a.inner(),
              elements(a.x) * w.of_operand() + real(a.parts()) * w.matrix() * w.of_weight(a.gate_up) + biases +
                  real(w.pairs) * 4 + (a.wants_pre_activation ? real(w.pairs) * real(a.inner()) * w.t : 0) +
-                 of_activation);
+                 of_activation,
+             true);
   w.add_coded_rows(real(w.pairs) * real(a.ffn));
   w.add_coding(1);
   w.add_rows(a.ffn, w.hidden,
              real(w.pairs) * real(a.ffn) * w.of_operand() + w.matrix() * w.of_weight(a.down) + down_biases +
-                 real(w.pairs) * real(w.hidden) * w.t);
+                 real(w.pairs) * real(w.hidden) * w.t,
+             false);
   w.add_combine(bytes(a.residual) + bytes(a.y));
   return std::move(w.work);
 }
@@ -478,7 +489,8 @@ Work card_work(const ExpertsGradArgs& g, const CardTarget& target) {
     w.add_coding(1);
     w.add_rows(w.hidden, f.ffn,
                elements(g.dy) * w.of_operand() + w.matrix() * w.of_weight(f.down) + inner + pairs * 12 +
-                   (wants_dpre ? inner : 0) + (g.wants_ddown ? activation : 0) + dots);
+                   (wants_dpre ? inner : 0) + (g.wants_ddown ? activation : 0) + dots,
+               true);
     if (g.wants_dweights)
       w.add_row_kernel(dots + pairs * 4 +
                        (f.has_down_bias ? bytes(g.dy) + real(f.experts) * real(w.hidden) * w.t : 0));
@@ -487,8 +499,8 @@ Work card_work(const ExpertsGradArgs& g, const CardTarget& target) {
     w.add_rounding(pairs * real(w.hidden));
     w.add_rounding(pairs * real(f.ffn));
     w.add_sums(w.hidden, f.ffn,
-               dy + activation + written(w.matrix() * bytes_of(g.ddown_dtype), g.accumulate_ddown), g.ddown,
-               g.ddown_dtype, g.accumulate_ddown);
+               dy + activation + written(w.matrix() * bytes_of(g.ddown_dtype), g.accumulate_ddown), !f.fp8,
+               g.ddown, g.ddown_dtype, g.accumulate_ddown);
   }
   if (g.wants_dgate_up) {
     w.add_rounding(inner_numbers);
@@ -496,7 +508,7 @@ Work card_work(const ExpertsGradArgs& g, const CardTarget& target) {
     w.add_sums(f.inner(), w.hidden,
                inner + bytes(f.x) +
                    written(real(f.parts()) * w.matrix() * bytes_of(g.dgate_up_dtype), g.accumulate_dgate_up),
-               g.dgate_up, g.dgate_up_dtype, g.accumulate_dgate_up);
+               false, g.dgate_up, g.dgate_up_dtype, g.accumulate_dgate_up);
   }
   if (g.wants_dgate_up_bias)
     w.add_row_kernel(inner + written(real(f.experts) * real(f.inner()) * bytes_of(g.dgate_up_bias_dtype),
@@ -511,7 +523,7 @@ Work card_work(const ExpertsGradArgs& g, const CardTarget& target) {
     w.add_rows(f.inner(), w.hidden,
                inner_numbers * w.of_operand() + real(f.parts()) * w.matrix() * w.of_weight(f.gate_up) +
                    pairs * real(w.hidden) * w.t,
-               f.parts());
+               false, f.parts());
     w.add_combine(written(bytes(g.dx), g.accumulate_dx));
   }
   return std::move(w.work);

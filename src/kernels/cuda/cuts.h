@@ -82,6 +82,7 @@ inline bool takes_large_tiles(std::int64_t capacity, std::int64_t experts, std::
 struct HopperCut {
   static constexpr int kTokens = 256, kTokenStep = 16, kLines = 128, kDepth = 64;
   static constexpr int kGradRows = 128, kGradColumns = 256;
+  static constexpr int kBlocks = 2;  // of a cluster, whose tiles are neighbours
   // Of e4m3 (rows_e4m3.cuh): each sum is there twice, so a tile has fewer rows.
   static constexpr int kFp8Tokens = 128, kFp8Depth = 128;
   static constexpr int kMostExperts = 1024;  // whose tiles a block counts in shared memory

@@ -6,8 +6,11 @@
 // 16. So an expert's last tile wastes at most 15 tokens, not 127, and an expert of up to 256 tokens is one
 // tile, whose weights are read once. One block a multiprocessor goes through its tiles: warpgroup 2 fetches,
 // through kStages buffers of 64 k each, warpgroups 0 and 1 multiply 64 lines each by all the tile's tokens.
-// Tokens come by TMA, or where they are gathered by cp.async. Sums go through shared memory to where a thread
-// has eight columns of a row, as in gemm.cuh, and what becomes of them is the same Finish as there.
+// Tokens come by TMA, or where they are gathered by cp.async. Those by TMA are the same for all lines: two
+// blocks with neighbouring lines are a cluster, and each fetches half of the tokens for both, so that L2
+// gives a block 32 KiB of a step of 48, which is 32 bytes in a clock of the tensor cores, not 48 (an H100's
+// was measured to give 25 to 39). Sums go through shared memory to where a thread has eight columns of a row,
+// as in gemm.cuh, and what becomes of them is the same Finish as there.
 #pragma once
 
 #include <algorithm>
@@ -23,7 +26,7 @@ namespace hone::kernels::cuda {
 struct HopperRows {
   static constexpr int kThreads = 384, kMultiplying = 256, kFetching = 128;
   static constexpr int kTokens = HopperCut::kTokens, kLines = HopperCut::kLines, kDepth = HopperCut::kDepth;
-  static constexpr int kStages = 4;
+  static constexpr int kStages = 4, kBox = 32;                        // tokens of a box
   static constexpr int kRowBytes = 128, kSlabBytes = 64 * kRowBytes;  // of the swizzle; 64 rows of them
   static constexpr int kWeightBytes = kLines * kRowBytes, kTokenBytes = kTokens * kRowBytes;
   static constexpr int kStageBytes = kWeightBytes + kTokenBytes;
@@ -31,6 +34,7 @@ struct HopperRows {
   // in 32 banks.
   static constexpr int kStaged = 32, kStagedStride = 68, kStagedBytes = kStaged * kStagedStride * 4;
   static constexpr int kMostExperts = HopperCut::kMostExperts;
+  static constexpr int blocks(bool gather) { return gather ? 1 : HopperCut::kBlocks; }  // of a cluster
   static constexpr int kStagedAt = kStages * kStageBytes, kBarriersAt = kStagedAt + 2 * kStagedBytes;
   static constexpr int kTilesAt = kBarriersAt + 2 * kStages * 8;
   static constexpr int kSharedBytes = kTilesAt + (kMostExperts + 1) * 4;
@@ -54,9 +58,19 @@ struct HopperTile {
   int line;
 };
 
+/// A warp of one of kBlocks blocks has read a buffer: those who fill it, each in its own block, may know.
+template <int kBlocks>
+__device__ __forceinline__ void release(std::uint64_t* empty, int rank) {
+  static_assert(kBlocks <= 2);
+  if (threadIdx.x % 32 != 0) return;
+  arrive(empty);
+  if constexpr (kBlocks > 1) arrive_in(rank ^ 1, empty);
+}
+
 /// The tiles of all experts, in the experts' order; an expert's rows are cut into equal parts, a part's lines
-/// into tiles of kLines. Without offsets there is one expert, with all rows.
-template <typename Cut>
+/// into tiles of kLines, of which those of a cluster of kBlocks are one here. Without offsets there is one
+/// expert, with all rows.
+template <typename Cut, int kBlocks = 1>
 class HopperTiles {
  public:
   /// Counts them; the whole block calls it, and a barrier after it. `before` has kMostExperts + 1.
@@ -64,7 +78,7 @@ class HopperTiles {
       : offsets_(p.offsets),
         experts_(p.experts),
         rows_(static_cast<int>(p.capacity)),
-        panels_((static_cast<int>(p.columns) + Cut::kLines - 1) / Cut::kLines),
+        panels_((static_cast<int>(p.columns) + kBlocks * Cut::kLines - 1) / (kBlocks * Cut::kLines)),
         before_(before) {
     if (threadIdx.x >= 32) return;
     const int lane = static_cast<int>(threadIdx.x);
@@ -83,15 +97,16 @@ class HopperTiles {
     if (lane == 0) before[experts_] = sum;
   }
   __device__ __forceinline__ int count() const { return before_[experts_]; }
-  /// Tile i, which is not below that of the call before.
-  __device__ __forceinline__ HopperTile tile(int i) {
+  /// Tile i, which is not below that of the call before; of the cluster's block `rank`.
+  __device__ __forceinline__ HopperTile tile(int i, int rank = 0) {
     while (i >= before_[expert_ + 1]) ++expert_;
     const int begin = first_row(expert_), rows = first_row(expert_ + 1) - begin, parts = parts_of(rows);
     const int part_rows =
         ((rows + parts - 1) / parts + 15) / 16 * 16;  // at most kTokens, so that no part is empty
     const int in_expert = i - before_[expert_], part = in_expert / panels_;
     const int first = begin + part * part_rows;
-    return {{expert_, first, min(first + part_rows, begin + rows)}, in_expert % panels_ * Cut::kLines};
+    return {{expert_, first, min(first + part_rows, begin + rows)},
+            (in_expert % panels_ * kBlocks + rank) * Cut::kLines};
   }
 
  private:
@@ -113,7 +128,7 @@ class HopperTiles {
 /// where one of a group is.
 template <int kColumns, bool kAlongK, bool kGather>
 __device__ __forceinline__ void multiply_rows(float* sums, unsigned char* memory, std::uint64_t* full,
-                                              std::uint64_t* empty, int group, int blocks,
+                                              std::uint64_t* empty, int group, int blocks, int rank,
                                               BufferStage<HopperRows::kStages>& stage) {
   constexpr int kStep = kAlongK ? 2 : 128;  // of the weight's descriptor, 16 k on
   int before = 0;
@@ -132,7 +147,7 @@ __device__ __forceinline__ void multiply_rows(float* sums, unsigned char* memory
     wgmma_commit();
     if (block > 0) {
       wgmma_wait<1>();
-      if (threadIdx.x % 32 == 0) arrive(empty + before);
+      release<HopperRows::blocks(kGather)>(empty + before, rank);
     }
     before = stage.at;
     stage.advance();
@@ -140,7 +155,7 @@ __device__ __forceinline__ void multiply_rows(float* sums, unsigned char* memory
   wgmma_wait<0>();
 #pragma unroll
   for (int i = 0; i < kColumns / 2; ++i) keep_after_wait(sums[i]);
-  if (threadIdx.x % 32 == 0) arrive(empty + before);
+  release<HopperRows::blocks(kGather)>(empty + before, rank);
 }
 
 /// Of 32 staged tokens and 64 lines: finish(token, line, v) with 8 lines of a token, or two eights that are
@@ -205,9 +220,9 @@ __device__ __forceinline__ void fetch_lines(const CUtensorMap& map, bool pairs, 
 
 #endif
 
-/// finish as in expert_row_tiles. Grid: at most one block a multiprocessor.
+/// finish as in expert_row_tiles. Grid: at most one block a multiprocessor, whole clusters.
 template <bool kAlongK, bool kGather, typename Finish>
-__global__ void __launch_bounds__(HopperRows::kThreads, 1)
+__global__ void HONE_CLUSTER(HopperRows::blocks(kGather)) __launch_bounds__(HopperRows::kThreads, 1)
     expert_row_hopper(const __grid_constant__ CUtensorMap weights, const __grid_constant__ CUtensorMap tokens,
                       GatheredRows gathered, bool pairs, RowProduct p, Finish finish) {
 #if HONE_HOPPER
@@ -215,25 +230,29 @@ __global__ void __launch_bounds__(HopperRows::kThreads, 1)
   HONE_SWIZZLED_SHARED(memory);
   auto* full = reinterpret_cast<std::uint64_t*>(memory + Cut::kBarriersAt);
   std::uint64_t* empty = full + Cut::kStages;
-  HopperTiles<Cut> tiles(p, reinterpret_cast<int*>(memory + Cut::kTilesAt));
+  constexpr int kBlocks = Cut::blocks(kGather);
+  HopperTiles<Cut, kBlocks> tiles(p, reinterpret_cast<int*>(memory + Cut::kTilesAt));
   if (threadIdx.x == 0) {
     for (int i = 0; i < Cut::kStages; ++i) {
       init_mbarrier(full + i, kGather ? Cut::kFetching + 1 : 1);
-      init_mbarrier(empty + i, Cut::kMultiplying / 32);
+      init_mbarrier(empty + i, kBlocks * Cut::kMultiplying / 32);
     }
     fence_mbarriers();
   }
-  __syncthreads();
-  const int count = tiles.count(), step = static_cast<int>(gridDim.x), k = static_cast<int>(p.k);
+  __syncthreads();  // of the tiles' counts
+  if constexpr (kBlocks > 1) meet_cluster();
+  const int rank = kBlocks > 1 ? rank_in_cluster() : 0;
+  const int cluster = static_cast<int>(blockIdx.x) / kBlocks,
+            clusters = static_cast<int>(gridDim.x) / kBlocks;
+  const int count = tiles.count(), k = static_cast<int>(p.k);
   const int blocks = (k + Cut::kDepth - 1) / Cut::kDepth;
   BufferStage<Cut::kStages> stage;
   if (threadIdx.x >= Cut::kMultiplying) {
     // 72 (or 40) for 128 threads and 216 (or 232) for 256 are what 168 for 384 are
     give_registers<kGather ? 72 : 40>();
     const int thread = static_cast<int>(threadIdx.x) - Cut::kMultiplying;
-    if (!kGather && thread > 0) return;
-    for (int i = static_cast<int>(blockIdx.x); i < count; i += step) {
-      const HopperTile tile = tiles.tile(i);
+    for (int i = cluster; i < count && (kGather || thread == 0); i += clusters) {
+      const HopperTile tile = tiles.tile(i, rank);
       const int rows = tile.rows.end - tile.rows.first;
       if constexpr (kGather) {
         constexpr int kRowsAtOnce = Cut::kFetching / 8;
@@ -266,21 +285,24 @@ __global__ void __launch_bounds__(HopperRows::kThreads, 1)
           stage.advance();
         }
       } else {
-        constexpr int kBox = 32;
-        const int boxes = (rows + kBox - 1) / kBox;
+        const int boxes = (rows + Cut::kBox - 1) / Cut::kBox;
 #pragma unroll 1
         for (int block = 0; block < blocks; ++block) {
           wait_for(empty + stage.at, stage.phase ^ 1);
           unsigned char* at = memory + stage.at * Cut::kStageBytes;
-          arrive_expecting(full + stage.at, Cut::kWeightBytes + boxes * kBox * Cut::kRowBytes);
+          arrive_expecting(full + stage.at, Cut::kWeightBytes + boxes * Cut::kBox * Cut::kRowBytes);
           fetch_lines<kAlongK>(weights, pairs, at, full + stage.at, block * Cut::kDepth, tile);
 #pragma unroll 1
-          for (int j = 0; j < boxes; ++j)
-            load_box(at + Cut::kWeightBytes + j * kBox * Cut::kRowBytes, tokens, full + stage.at,
-                     block * Cut::kDepth, tile.rows.first + j * kBox);
+          for (int j = rank; j < boxes; j += kBlocks)  // its part of them, to both
+            load_box_to((1U << kBlocks) - 1, at + Cut::kWeightBytes + j * Cut::kBox * Cut::kRowBytes, tokens,
+                        full + stage.at, block * Cut::kDepth, tile.rows.first + j * Cut::kBox);
           stage.advance();
         }
       }
+    }
+    if constexpr (kBlocks > 1) {  // the other block may arrive here until it has read everything
+      __syncwarp();
+      meet_cluster();
     }
   } else {
     take_registers<kGather ? 216 : 232>();
@@ -288,13 +310,13 @@ __global__ void __launch_bounds__(HopperRows::kThreads, 1)
     float* staged = reinterpret_cast<float*>(memory + Cut::kStagedAt + group * Cut::kStagedBytes);
     float sums[Cut::kTokens / 2];
 #pragma unroll 1
-    for (int i = static_cast<int>(blockIdx.x); i < count; i += step) {
-      const HopperTile tile = tiles.tile(i);
+    for (int i = cluster; i < count; i += clusters) {
+      const HopperTile tile = tiles.tile(i, rank);
       const int rows = tile.rows.end - tile.rows.first;
       switch ((rows + 15) / 16) {
-#define HONE_ROWS(n)                                                                          \
-  case n:                                                                                     \
-    multiply_rows<16 * n, kAlongK, kGather>(sums, memory, full, empty, group, blocks, stage); \
+#define HONE_ROWS(n)                                                                                \
+  case n:                                                                                           \
+    multiply_rows<16 * n, kAlongK, kGather>(sums, memory, full, empty, group, blocks, rank, stage); \
     break;
         HONE_ROWS(1)
         HONE_ROWS(2)
@@ -316,6 +338,7 @@ __global__ void __launch_bounds__(HopperRows::kThreads, 1)
       }
       finish_sums<Cut::kTokens>(sums, rows, staged, group, finish.of(tile.rows, tile.line));
     }
+    if constexpr (kBlocks > 1) meet_cluster();
   }
 #endif
 }
@@ -343,14 +366,16 @@ void launch_row_hopper(const Matrix& a, const std::int32_t* index, int divisor, 
                          std::array{row_bytes, parts * rows * row_bytes},
                          std::array{64U, std::uint32_t{Cut::kLines}, 1U});
   }
-  const Index most =
-      (p.capacity / Cut::kTokens + std::min<Index>(p.capacity, p.experts)) * ceil_div(p.columns, Cut::kLines);
-  const auto grid = static_cast<unsigned>(std::min<Index>(multiprocessors, most));
+  constexpr int kBlocks = Cut::blocks(kGather);
+  const Index most = (p.capacity / Cut::kTokens + std::min<Index>(p.capacity, p.experts)) *
+                     ceil_div(p.columns, kBlocks * Cut::kLines);
+  const auto grid = static_cast<unsigned>(kBlocks * std::min<Index>(multiprocessors / kBlocks, most));
   const GatheredRows gathered{static_cast<const __nv_bfloat16*>(a.data), a.stride, index, divisor};
   CUtensorMap tokens = weights;  // where they are gathered: not read
   if (!kGather)
     tokens = tensor_map(a.data, std::array{u64(a.cols), u64(a.rows)}, std::array{u64(a.stride) * 2},
-                        std::array{64U, 32U});
+                        std::array{64U, std::uint32_t{Cut::kBox}});
+  has_clusters(expert_row_hopper<kAlongK, kGather, Finish>, kBlocks);
   HONE_LAUNCH((expert_row_hopper<kAlongK, kGather, Finish>), grid, Cut::kThreads, Cut::kSharedBytes, stream,
               weights, tokens, gathered, shape.pairs, p, finish);
 }

@@ -7,6 +7,11 @@
 // cp.async, too, and zeros behind them to the next multiple of 16, so that nothing of another expert, and
 // nothing that nobody wrote, is multiplied. An expert without rows has a gradient of zeros.
 //
+// Two blocks are a cluster, whose tiles are neighbours: what comes by TMA is the same of both, and each
+// fetches half of it for both. Of the 48 KiB of a step, 1,024 clocks of the tensor cores, L2 then gives a
+// block 32 KiB (where b comes by TMA) or 40: at their peak 32 or 40 bytes in a clock, not 48. An H100's was
+// measured to give 25 to 39.
+//
 // An expert has few rows (256 where 4,096 tokens choose 8 of 128), so that a tile is made in the time in
 // which the card's memory takes its numbers: 4,096 clocks of the tensor cores, 3,300 for 64 KiB of an
 // H200's 4.8 TB/s. The two happen at the same time: each warp rounds its sums into shared memory of its own,
@@ -26,6 +31,7 @@ struct HopperWeights {
   static constexpr int kThreads = 384, kMultiplying = 256, kFetching = 128;
   static constexpr int kRows = HopperCut::kGradRows, kColumns = HopperCut::kGradColumns;
   static constexpr int kDepth = HopperCut::kDepth, kStages = 3;
+  static constexpr int kBlocks = HopperCut::kBlocks;
   static constexpr int kSlabBytes = kDepth * 128;  // 64 columns of 64 rows
   static constexpr int kABytes = kRows / 64 * kSlabBytes, kBBytes = kColumns / 64 * kSlabBytes,
                        kStageBytes = kABytes + kBBytes;
@@ -49,6 +55,27 @@ struct PlanRows {
 };
 
 #if HONE_HOPPER
+
+/// The tiles of all experts, kBlocks at a time: neighbours that have the columns in common of the operand
+/// that comes by TMA. The last ones may be beyond an expert's gradient.
+template <bool kGatherA>
+struct WeightTiles {
+  static constexpr int kRows = HopperWeights::kRows * (kGatherA ? HopperWeights::kBlocks : 1),
+                       kColumns = HopperWeights::kColumns * (kGatherA ? 1 : HopperWeights::kBlocks);
+  int down, across, count;
+
+  __device__ __forceinline__ WeightTiles(int rows, int columns, int experts)
+      : down((rows + kRows - 1) / kRows),
+        across((columns + kColumns - 1) / kColumns),
+        count(experts * down * across) {}
+  __device__ __forceinline__ int expert(int i) const { return i / (down * across); }
+  __device__ __forceinline__ int row(int i, int rank) const {
+    return i % down * kRows + (kGatherA ? rank * HopperWeights::kRows : 0);
+  }
+  __device__ __forceinline__ int column(int i, int rank) const {
+    return i / down % across * kColumns + (kGatherA ? 0 : rank * HopperWeights::kColumns);
+  }
+};
 
 /// Fetches kWidth columns of `there` rows from `first` on, and zeros behind them, in all `rows`; all fetching
 /// threads.
@@ -135,9 +162,9 @@ __device__ __forceinline__ void store_sums(const Output& to, int column, int col
 
 /// Which of a and b is gathered; of the other there is a tensor map, of boxes of 64 x 64. by_tma: c is
 /// stored by a map of its own, of boxes of 64 x 16, else as `out` says. Grid: at most one block a
-/// multiprocessor.
+/// multiprocessor, whole clusters.
 template <bool kGatherA>
-__global__ void __launch_bounds__(HopperWeights::kThreads, 1)
+__global__ void HONE_CLUSTER(HopperWeights::kBlocks) __launch_bounds__(HopperWeights::kThreads, 1)
     expert_weight_hopper(const __grid_constant__ CUtensorMap whole, const __grid_constant__ CUtensorMap c,
                          PlanRows a, PlanRows b, const std::int32_t* offsets, int experts, bool by_tma,
                          Output out) {
@@ -149,22 +176,22 @@ __global__ void __launch_bounds__(HopperWeights::kThreads, 1)
   if (threadIdx.x == 0) {
     for (int i = 0; i < Cut::kStages; ++i) {
       init_mbarrier(full + i, Cut::kFetching + 1);
-      init_mbarrier(empty + i, Cut::kMultiplying / 32);
+      init_mbarrier(empty + i, Cut::kBlocks * Cut::kMultiplying / 32);
     }
     fence_mbarriers();
   }
-  __syncthreads();
-  const int down = (a.columns + Cut::kRows - 1) / Cut::kRows,
-            across = (b.columns + Cut::kColumns - 1) / Cut::kColumns;
-  const int count = experts * down * across, step = static_cast<int>(gridDim.x);
+  meet_cluster();
+  const WeightTiles<kGatherA> tiles(a.columns, b.columns, experts);
+  const int rank = rank_in_cluster();
+  const int cluster = static_cast<int>(blockIdx.x) / Cut::kBlocks,
+            clusters = static_cast<int>(gridDim.x) / Cut::kBlocks;
   BufferStage<Cut::kStages> stage;
   if (threadIdx.x >= Cut::kMultiplying) {
     give_registers<72>();
     const int thread = static_cast<int>(threadIdx.x) - Cut::kMultiplying;
 #pragma unroll 1
-    for (int i = static_cast<int>(blockIdx.x); i < count; i += step) {
-      const int expert = i / (down * across), row = i % down * Cut::kRows,
-                column = i / down % across * Cut::kColumns;
+    for (int i = cluster; i < tiles.count; i += clusters) {
+      const int expert = tiles.expert(i), row = tiles.row(i, rank), column = tiles.column(i, rank);
       const int end = offsets[expert + 1];
 #pragma unroll 1
       for (int k = offsets[expert]; k < end; k += Cut::kDepth) {
@@ -173,10 +200,11 @@ __global__ void __launch_bounds__(HopperWeights::kThreads, 1)
         if (end - k >= Cut::kDepth) {
           if (thread == 0) {
             arrive_expecting(full + stage.at, kGatherA ? Cut::kBBytes : Cut::kABytes);
+            constexpr int kSlabs = (kGatherA ? Cut::kColumns : Cut::kRows) / 64 / Cut::kBlocks;
 #pragma unroll 1
-            for (int slab = 0; slab < (kGatherA ? Cut::kColumns : Cut::kRows) / 64; ++slab)
-              load_box((kGatherA ? of_b : of_a) + slab * Cut::kSlabBytes, whole, full + stage.at,
-                       (kGatherA ? column : row) + slab * 64, k);
+            for (int slab = rank * kSlabs; slab < (rank + 1) * kSlabs; ++slab)  // its part of them, to both
+              load_box_to((1U << Cut::kBlocks) - 1, (kGatherA ? of_b : of_a) + slab * Cut::kSlabBytes, whole,
+                          full + stage.at, (kGatherA ? column : row) + slab * 64, k);
           }
           __syncwarp();
           if constexpr (kGatherA)
@@ -194,6 +222,7 @@ __global__ void __launch_bounds__(HopperWeights::kThreads, 1)
         stage.advance();
       }
     }
+    meet_cluster();  // the other block may arrive here until it has read everything
   } else {
     take_registers<216>();
     const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32,
@@ -201,9 +230,8 @@ __global__ void __launch_bounds__(HopperWeights::kThreads, 1)
     unsigned char* of_warp = memory + Cut::kOutAt + warp * Cut::kOutBytes;
     float sums[Cut::kColumns / 2];
 #pragma unroll 1
-    for (int i = static_cast<int>(blockIdx.x); i < count; i += step) {
-      const int expert = i / (down * across), row = i % down * Cut::kRows,
-                column = i / down % across * Cut::kColumns;
+    for (int i = cluster; i < tiles.count; i += clusters) {
+      const int expert = tiles.expert(i), row = tiles.row(i, rank), column = tiles.column(i, rank);
       const int begin = offsets[expert], end = offsets[expert + 1];
       const int first_row = row + 64 * group + warp % 4 * Cut::kWarpRows;
       // Here a thread has its sums: 4 j + 2 r + c is of row first_row + lane / 4 + 8 r, column 8 j + lane % 4
@@ -237,7 +265,7 @@ __global__ void __launch_bounds__(HopperWeights::kThreads, 1)
           multiply_steps<1>(sums, of_a, of_b, k > begin);
         if (k > begin) {
           wgmma_wait<1>();
-          if (lane == 0) arrive(empty + before);
+          release<Cut::kBlocks>(empty + before, rank);
         }
         before = stage.at;
         stage.advance();
@@ -245,10 +273,11 @@ __global__ void __launch_bounds__(HopperWeights::kThreads, 1)
       wgmma_wait<0>();
 #pragma unroll
       for (int j = 0; j < Cut::kColumns / 2; ++j) keep_after_wait(sums[j]);
-      if (lane == 0) arrive(empty + before);
+      release<Cut::kBlocks>(empty + before, rank);
       finish([&](int j) { return sums[j]; });
     }
     if (lane == 0) wait_stores<0>();
+    meet_cluster();
   }
 #endif
 }
@@ -259,9 +288,12 @@ inline void launch_weight_hopper(const PlanRows& a, const PlanRows& b, const Exp
                                  const Output& out, int multiprocessors, cudaStream_t stream) {
   if (f.experts == 0 || a.columns == 0 || b.columns == 0) return;
   using Cut = HopperWeights;
-  const Index tiles = f.experts * ceil_div(a.columns, Cut::kRows) * ceil_div(b.columns, Cut::kColumns);
-  const auto grid = static_cast<unsigned>(std::min<Index>(multiprocessors, tiles));
-  const PlanRows& dense = a.index != nullptr ? b : a;
+  const bool gathers_a = a.index != nullptr;
+  const Index clusters = f.experts * ceil_div(a.columns, Cut::kRows * (gathers_a ? Cut::kBlocks : 1)) *
+                         ceil_div(b.columns, Cut::kColumns * (gathers_a ? 1 : Cut::kBlocks));
+  const auto grid =
+      static_cast<unsigned>(Cut::kBlocks * std::min<Index>(multiprocessors / Cut::kBlocks, clusters));
+  const PlanRows& dense = gathers_a ? b : a;
   // of no rows at all there is nothing to read, but a map has to have a row
   const auto rows = static_cast<std::uint64_t>(std::max<Index>(1, f.x.rows * f.top_k));
   const CUtensorMap whole =
@@ -276,7 +308,9 @@ inline void launch_weight_hopper(const PlanRows& a, const PlanRows& b, const Exp
                    std::array{columns * 2, c_rows * columns * 2},
                    std::array{64U, std::uint32_t{Cut::kWarpRows}, 1U});
   }
-  if (a.index != nullptr)
+  has_clusters(expert_weight_hopper<true>, Cut::kBlocks);
+  has_clusters(expert_weight_hopper<false>, Cut::kBlocks);
+  if (gathers_a)
     HONE_LAUNCH((expert_weight_hopper<true>), grid, Cut::kThreads, Cut::kSharedBytes, stream, whole, c, a, b,
                 f.offsets, static_cast<int>(f.experts), by_tma, out);
   else
