@@ -93,10 +93,6 @@ void check_tensor(std::uintptr_t at, std::size_t n, const char* what) {
       stop(fmt::format("TMA {} {:#x}, out of bounds: {}", what, at + i, describe_global(at + i)));
 }
 
-}  // namespace
-
-namespace {
-
 /// To the block that is `worker` now.
 void begin_to_load(const Tiled& tiled, std::uintptr_t target, std::uintptr_t barrier,
                    const std::array<int, 5>& place) {
