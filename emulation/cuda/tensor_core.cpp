@@ -142,7 +142,7 @@ void ldmatrix(std::uint32_t* to, int matrices, bool transposed, const void* row)
 void stmatrix(const std::uint32_t* from, int matrices, bool transposed, void* row) {
   check_row("stmatrix", matrices, row, Access::kWrite);
   Rows mine{const_cast<std::uint32_t*>(from), matrices, transposed, row};
-  meet_warp("stmatrix", 0xffffffffU, &mine, store);
+  meet_warp("stmatrix", 0xffffffffU, &mine, store, false);  // collective; it orders no memory
 }
 
 }  // namespace cuda_emulation

@@ -285,6 +285,23 @@ TEST_F(Planted, AsynchronousCopies) {
   EXPECT_THAT(outcome(), HasSubstr("misaligned cp.async"));
 }
 
+/// Four matrices of 8 x 8 that a warp stores; lane i reads of row i / 2.
+__global__ void stored_matrices(std::uint32_t* to, bool barrier) {
+  HONE_SHARED(__nv_bfloat16, rows, [32][8]);
+  const int lane = static_cast<int>(threadIdx.x);
+  const std::uint32_t words[4] = {0, 1, 2, 3};
+  stmatrix_4(words, rows[lane]);
+  if (barrier) __syncwarp();
+  to[lane] = *reinterpret_cast<const std::uint32_t*>(rows[lane / 2]);
+}
+TEST_F(Planted, StoredMatricesAreOthersAfterABarrier) {
+  auto* to = zeros<std::uint32_t>(32);
+  HONE_LAUNCH(stored_matrices, 1, 32, 0, nullptr, to, true);
+  EXPECT_EQ(outcome(), "");
+  HONE_LAUNCH(stored_matrices, 1, 32, 0, nullptr, to, false);
+  EXPECT_THAT(outcome(), HasSubstr("race: read of 4 bytes at shared memory rows"));
+}
+
 __global__ void has_static_and_dynamic() {
   HONE_SHARED(float, own, [256]);
   HONE_DYNAMIC_SHARED(float, given);
