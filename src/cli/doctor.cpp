@@ -35,7 +35,7 @@ nlohmann::ordered_json path_rows(const std::vector<kernels::SlotPath>& paths) {
 }
 
 /// A row for each path: its slots, and why they take no faster one.
-void show_paths(Card& card, std::string_view name, const nlohmann::ordered_json& rows) {
+void show_paths(Card& card, const std::string& name, const nlohmann::ordered_json& rows) {
   std::vector<std::pair<std::string, std::vector<std::string>>> groups;
   for (const auto& row : rows) {
     std::string text = row["path"].get<std::string>();

@@ -51,7 +51,7 @@ struct LevelFinder {
   static constexpr float kLeastNumber = std::bit_cast<float>(kLeast);
   std::uint32_t entries[kEntries] = {};
 
-  /// The bits of x, at most 1, or of the least number that `find` takes. NaN: of that, too.
+  /// What `find` takes of x, which is at most 1: its bits, or those of kLeast where it is below or NaN.
   [[gnu::always_inline]] static constexpr std::uint32_t bits_within(float x) {
     return std::bit_cast<std::uint32_t>(x > kLeastNumber ? x : kLeastNumber);
   }
@@ -74,7 +74,8 @@ struct LevelFinder {
   }
 };
 /// The least midpoint of a first moment is 2.75e-7; and 5.5e-7 of a second one, which does not become 0 where
-/// it is not 0: an update divides by its root.
+/// it is not 0: an update divides by its root. Of first moments 6 bits would do; by 7 the upper half of a
+/// float is an entry's place, which cards add to an address in one instruction.
 using FirstFinder = LevelFinder<7, std::bit_cast<std::uint32_t>(0x1.2p-22F), 129>;
 using SecondFinder = LevelFinder<7, std::bit_cast<std::uint32_t>(0x1.2p-21F), 256>;
 struct MomentFinders {
