@@ -7,16 +7,17 @@
 
 namespace hone::kernels::cpu {
 
-/// The sum of squares of one chunk: in f32, where it is no number that overflowed (then in double), nor one
-/// so small that squares were below f32's numbers (then of larger ones).
+/// The sum of squares of one chunk: in f32. Where that overflows in double, and where squares may be below
+/// f32's numbers of larger ones.
 template <class Isa, class T>
 [[gnu::always_inline]] inline double chunk_squares(const T* x, Index n) {
   const auto sum_times = [&](float factor) __attribute__((always_inline)) {
     const auto factors = Isa::set(factor);
-    return sum_lanes<Isa>(n, [&](Index j, auto lanes, auto so_far) __attribute__((always_inline)) {
-      const auto v = load<Isa>(x + j, lanes) * factors;
-      return Isa::fma(v, v, so_far);
-    });
+    return sum_lanes<Isa>(
+        n, [&](Index j, auto lanes, auto so_far) __attribute__((always_inline)) {
+          const auto v = load<Isa>(x + j, lanes) * factors;
+          return Isa::fma(v, v, so_far);
+        });
   };
   const double sum = sum_times(1);
   if (sum < 0x1p-100) return sum_times(0x1p60F) * 0x1p-120;
@@ -64,10 +65,11 @@ template <class Isa, class Step>
         Isa::stream(weight + j + half, first, second);
       }
   }
-  for_lanes<Isa>(end - j, [&](Index at, auto lanes) __attribute__((always_inline)) {
-    const auto v = step(j + at, lanes);
-    if (weight != nullptr) store<Isa>(weight + j + at, v, lanes);
-  });
+  for_lanes<Isa>(
+      end - j, [&](Index at, auto lanes) __attribute__((always_inline)) {
+        const auto v = step(j + at, lanes);
+        if (weight != nullptr) store<Isa>(weight + j + at, v, lanes);
+      });
 }
 
 template <class Isa, class G>
@@ -80,15 +82,16 @@ void adamw_elements(const AdamWArgs& a, Stream& stream) {
          *avg_sq = static_cast<float*>(a.exp_avg_sq);
     const G* grad = all_grad;
     const AdamWStep<Isa> step = all_steps;
-    update<Isa>(begin, end, a.has_weight ? static_cast<BFloat16*>(a.weight) : nullptr,
-                [=](Index j, auto lanes) __attribute__((always_inline)) {
-                  Vec m = load<Isa>(avg + j, lanes), v = load<Isa>(avg_sq + j, lanes);
-                  const Vec w = step(load<Isa>(grad + j, lanes), m, v, load<Isa>(master + j, lanes));
-                  store<Isa>(avg + j, m, lanes);
-                  store<Isa>(avg_sq + j, v, lanes);
-                  store<Isa>(master + j, w, lanes);
-                  return w;
-                });
+    update<Isa>(
+        begin, end, a.has_weight ? static_cast<BFloat16*>(a.weight) : nullptr,
+        [=](Index j, auto lanes) __attribute__((always_inline)) {
+          Vec m = load<Isa>(avg + j, lanes), v = load<Isa>(avg_sq + j, lanes);
+          const Vec w = step(load<Isa>(grad + j, lanes), m, v, load<Isa>(master + j, lanes));
+          store<Isa>(avg + j, m, lanes);
+          store<Isa>(avg_sq + j, v, lanes);
+          store<Isa>(master + j, w, lanes);
+          return w;
+        });
   });
 }
 
@@ -111,18 +114,19 @@ void sgd_elements(const SgdArgs& a, Stream& stream) {
     float *master = static_cast<float*>(a.master), *buffer = a.momentum != 0 ? a.momentum_buffer : nullptr;
     const G* grad = static_cast<const G*>(a.grad);
     const bool first = a.first;
-    update<Isa>(begin, end, a.has_weight ? static_cast<BFloat16*>(a.weight) : nullptr,
-                [=](Index j, auto lanes) __attribute__((always_inline)) {
-                  const Vec old = load<Isa>(master + j, lanes);
-                  Vec step = Isa::fma(decay, old, load<Isa>(grad + j, lanes) * clip);
-                  if (buffer != nullptr) {
-                    if (!first) step = Isa::fma(momentum, load<Isa>(buffer + j, lanes), step);
-                    store<Isa>(buffer + j, step, lanes);
-                  }
-                  const Vec w = Isa::fnma(rate, step, old);
-                  store<Isa>(master + j, w, lanes);
-                  return w;
-                });
+    update<Isa>(
+        begin, end, a.has_weight ? static_cast<BFloat16*>(a.weight) : nullptr,
+        [=](Index j, auto lanes) __attribute__((always_inline)) {
+          const Vec old = load<Isa>(master + j, lanes);
+          Vec step = Isa::fma(decay, old, load<Isa>(grad + j, lanes) * clip);
+          if (buffer != nullptr) {
+            if (!first) step = Isa::fma(momentum, load<Isa>(buffer + j, lanes), step);
+            store<Isa>(buffer + j, step, lanes);
+          }
+          const Vec w = Isa::fnma(rate, step, old);
+          store<Isa>(master + j, w, lanes);
+          return w;
+        });
   });
 }
 

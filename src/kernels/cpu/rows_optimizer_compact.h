@@ -39,15 +39,15 @@ struct AdamWStep {
 template <class Isa, class T>
 [[gnu::always_inline]] inline void load_block(const T* from, Index n, float (&to)[kMomentBlock]) {
   for (Index j = 0; j < kMomentBlock; j += Isa::kLanes) Isa::store(to + j, Isa::zero());
-  for_lanes<Isa>(n, [&](Index j, auto lanes) __attribute__((always_inline)) {
-    store<Isa>(to + j, load<Isa>(from + j, lanes), lanes);
-  });
+  for_lanes<Isa>(
+      n, [&](Index j, auto lanes)
+             __attribute__((always_inline)) { store<Isa>(to + j, load<Isa>(from + j, lanes), lanes); });
 }
 template <class Isa, class T>
 [[gnu::always_inline]] inline void store_block(const float (&from)[kMomentBlock], Index n, T* to) {
-  for_lanes<Isa>(n, [&](Index j, auto lanes) __attribute__((always_inline)) {
-    store<Isa>(to + j, load<Isa>(from + j, lanes), lanes);
-  });
+  for_lanes<Isa>(
+      n, [&](Index j, auto lanes)
+             __attribute__((always_inline)) { store<Isa>(to + j, load<Isa>(from + j, lanes), lanes); });
 }
 
 /// A block of masters, f32 or bf16.
