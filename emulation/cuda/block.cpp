@@ -89,6 +89,7 @@ void prepare(Fiber& fiber, int index, const Launch& launch, std::uint32_t block)
       launch.block,
       launch.grid};
   fiber.exited = false;
+  fiber.may_touch_global = !launch.early;
   fiber.waits_in_warp = fiber.waits_in_block = nullptr;
   fiber.clock = 1;
   fiber.known.fill(0);
@@ -183,6 +184,7 @@ void start_block(LaunchState& state, std::uint32_t index, int rank, Cluster& clu
   w.random = (state.seed + index) * 0x9e3779b97f4a7c15U | 1;
   w.num_threads = static_cast<int>(launch.block.x * launch.block.y * launch.block.z);
   w.exited = w.waiting_in_block = 0;
+  w.waited_for_grids = !launch.early;
   w.waiting.fill(0);
   w.absent.fill(0);
   if (w.num_threads % 32 != 0)
@@ -254,9 +256,21 @@ bool run_cluster(LaunchState& state, std::uint32_t first, std::string& failure) 
     }
     for (Fiber& fiber : block->fibers) land_stores(fiber);
   }
+  if (w.failure.empty() && !w.waited_for_grids)
+    w.failure = located(
+        "the block ends without griddepcontrol.wait, so that the next kernel may overtake the one before");
   current = nullptr;
   failure = cluster.failure;
   return failure.empty();
+}
+
+void grid_dependency_wait() {
+  current->may_touch_global = worker->waited_for_grids = true;
+}
+
+void check_waited(std::string_view what) {
+  if (!current->may_touch_global)
+    stop(fmt::format("{} before griddepcontrol.wait: the kernel before may be at work yet", what));
 }
 
 void meet_warp(const char* what, unsigned mask, void* mine, Meet meet) {

@@ -274,7 +274,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
   auto pointer =
       std::shared_ptr<const Call*>(new const Call*(call.get()), [call](const Call** p) { delete p; });
   const cudaError_t launched =
-      cuda_emulation::launch({"cublasLtMatmul", reinterpret_cast<const void*>(&run), 1, 1, 0, stream},
+      cuda_emulation::launch({"cublasLtMatmul", reinterpret_cast<const void*>(&run), 1, 1, 0, stream, false},
                              std::shared_ptr<const void>(pointer, pointer.get()), sizeof(Call*), &run);
   return launched == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
 }

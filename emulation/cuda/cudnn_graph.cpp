@@ -396,7 +396,7 @@ void run(const std::shared_ptr<Descriptor>& graph, const std::map<std::int64_t, 
   auto pointer =
       std::shared_ptr<const Call*>(new const Call*(call.get()), [call](const Call** p) { delete p; });
   require(
-      launch({"cudnnBackendExecute", reinterpret_cast<const void*>(&run_call), 1, 1, 0, stream},
+      launch({"cudnnBackendExecute", reinterpret_cast<const void*>(&run_call), 1, 1, 0, stream, false},
              std::shared_ptr<const void>(pointer, pointer.get()), sizeof(Call*), &run_call) == cudaSuccess,
       CUDNN_STATUS_EXECUTION_FAILED, "launch");
 }

@@ -403,6 +403,8 @@ void check(std::uintptr_t address, std::size_t size, Access access) {
       return;
     stop(fmt::format("{} of {} bytes at {:#x}, which is not device memory", verb(access), size, address));
   }
+  if (!shared && !current->may_touch_global)
+    check_waited(fmt::format("{} of {} bytes at {}", verb(access), size, name_of(address)));
   if (!checks_are_on()) return;
   if (shared && access != Access::kRead) check_products(verb(access), address, size);
   const Arena& arena = shared ? worker->shared : global_memory();

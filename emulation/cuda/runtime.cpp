@@ -150,6 +150,7 @@ cudaError_t launch(const Launch& launch, std::shared_ptr<const void> arguments, 
     fmt::print(stderr, "{}\n", r.report);
     return note(cudaErrorInvalidConfiguration);
   }
+  if (launch.early && generation().major < 9) return note(cudaErrorNotSupported);
   const std::size_t shared_limit = asked ? generation().shared_bytes_per_block : kStaticSharedLimit;
   const auto work = [=, seed = r.random()]() mutable {  // of a graph it runs more than once
     LaunchState state;
@@ -185,6 +186,11 @@ cudaError_t blocks_per_multiprocessor(int* blocks, const void*, int threads, std
 }  // namespace cuda_emulation
 
 using namespace cuda_emulation;
+
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
+  attributes->ptxVersion = std::atoi(generation().sm.data());
+  return cudaSuccess;
+}
 
 cudaError_t cudaGetLastError() {
   Runtime& r = runtime();
@@ -227,6 +233,8 @@ const char* cudaGetErrorName(cudaError_t status) {
       return "cudaErrorNotReady";
     case cudaErrorIllegalAddress:
       return "cudaErrorIllegalAddress";
+    case cudaErrorNotSupported:
+      return "cudaErrorNotSupported";
     case cudaErrorSystemNotReady:
       return "cudaErrorSystemNotReady";
     case cudaErrorSystemDriverMismatch:

@@ -115,6 +115,7 @@ struct Fiber {
   Here here{};
   int index = 0;  // in the block
   bool exited = false;
+  bool may_touch_global = true;  // false: launched early, and has not waited for the grids before
   // What it waits for: a collective of its warp, or of the block; null: nothing.
   const char* waits_in_warp = nullptr;
   const char* waits_in_block = nullptr;
@@ -232,6 +233,7 @@ struct Worker {
   std::uint64_t random = 1;
   char* stacks = nullptr;
   int exited = 0, waiting_in_block = 0;
+  bool waited_for_grids = false;  // a thread of it
   // Of each warp: the lanes that wait in a collective of it, and those that have exited or never were.
   std::array<unsigned, kMaxWarps> waiting{}, absent{};
   int vote_result = 0;
@@ -266,6 +268,8 @@ bool run_cluster(LaunchState& launch, std::uint32_t first, std::string& failure)
 /// Stops the block that runs here.
 [[noreturn]] void stop(std::string_view what);
 void check(std::uintptr_t address, std::size_t size, Access access);
+/// Stops where the thread that runs here was launched early and has not waited.
+void check_waited(std::string_view what);
 /// Performs the copies of a group.
 void finish(const std::vector<PendingCopy>& group);
 /// Stops where the running thread, which exits, has stores by TMA that it has not waited for.

@@ -77,6 +77,7 @@ Tiled tiled_of(const CUtensorMap* map, int rank) {
     stop("TMA by what is no tensor map");
   if (rank != static_cast<int>(tiled.rank))
     stop(fmt::format("TMA of {} dimensions by a map of {}", rank, tiled.rank));
+  check_waited("TMA of global memory");
   return tiled;
 }
 

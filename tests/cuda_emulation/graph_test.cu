@@ -16,9 +16,11 @@ namespace {
 using testing::HasSubstr;
 
 __global__ void times_and_plus(int* p, int factor, int term) {
+  begin_kernel();
   *p = *p * factor + term;
 }
 __global__ void add_to(int* to, const int* from) {
+  begin_kernel();
   *to += *from;
 }
 

@@ -25,6 +25,7 @@ using testing::HasSubstr;
 template <int kRank>
 __global__ void box_and_back(const __grid_constant__ CUtensorMap map, int rows, int c0, int c1, int c2,
                              int c3, Number* to) {
+  begin_kernel();
   HONE_DYNAMIC_SHARED(unsigned char, memory);
   HONE_SHARED(std::uint64_t, barrier, [1]);
   if (threadIdx.x == 0) {
@@ -105,6 +106,7 @@ TEST_F(HopperEmulation, TensorMapsThatTheDriverRefuses) {
 template <int kN, bool kAAcross, bool kBAcross>
 __global__ void product(const __grid_constant__ CUtensorMap of_a, const __grid_constant__ CUtensorMap of_b,
                         float* c) {
+  begin_kernel();
   HONE_DYNAMIC_SHARED(unsigned char, memory);
   HONE_SHARED(std::uint64_t, barrier, [1]);
   unsigned char *a = memory, *b = memory + 8192;
@@ -162,6 +164,7 @@ enum class LeftBug { kNone, kNoFence, kFencedBefore, kWritten };
 template <int kN, bool kBAcross>
 __global__ void product_of_registers(const Number* a, const __grid_constant__ CUtensorMap of_b, LeftBug bug,
                                      float* c) {
+  begin_kernel();
   HONE_DYNAMIC_SHARED(unsigned char, memory);
   HONE_SHARED(std::uint64_t, barrier, [1]);
   const int t = static_cast<int>(threadIdx.x), row = t / 32 * 16 + t % 32 / 4, col = t % 4 * 2;
@@ -239,6 +242,7 @@ TEST_F(ProductOfRegisters, WhoseRegistersAreTheTensorCores) {
 /// c (64, 16) = a b over 128 of k, of codes along k.
 __global__ void product_of_codes(const __grid_constant__ CUtensorMap of_a,
                                  const __grid_constant__ CUtensorMap of_b, float* c) {
+  begin_kernel();
   HONE_DYNAMIC_SHARED(unsigned char, memory);
   HONE_SHARED(std::uint64_t, barrier, [1]);
   unsigned char *a = memory, *b = memory + 8192;
@@ -384,6 +388,7 @@ constexpr int kStages = 2, kStageBytes = 8192 + 2048;
 /// its registers.
 __global__ void pipeline(const __grid_constant__ CUtensorMap of_a, const __grid_constant__ CUtensorMap of_b,
                          int steps, Bug bug, float* c) {
+  begin_kernel();
   HONE_DYNAMIC_SHARED(unsigned char, memory);
   HONE_SHARED(std::uint64_t, full, [kStages]);
   HONE_SHARED(std::uint64_t, empty, [kStages]);
@@ -513,6 +518,7 @@ TEST_F(Pipeline, ProxiesDescriptorsBarriersAndRegisters) {
 
 /// 16 bytes a thread by cp.async, of which an mbarrier tells the others.
 __global__ void copies_by_mbarrier(const float* from, float* to, bool waits) {
+  begin_kernel();
   HONE_SHARED(float4, data, [64]);
   HONE_SHARED(std::uint64_t, barrier, [1]);
   const int t = static_cast<int>(threadIdx.x);

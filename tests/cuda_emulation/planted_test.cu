@@ -59,6 +59,7 @@ __device__ int thread_of_grid() {
 
 template <typename T>
 __global__ void fill(T* p, int n) {
+  begin_kernel();
   if (thread_of_grid() < n) p[thread_of_grid()] = T(1);
 }
 TEST_F(Planted, WritesBeyondAnAllocationAreToldByTheByte) {
@@ -74,6 +75,7 @@ TEST_F(Planted, WritesBeyondAnAllocationAreToldByTheByte) {
 }
 
 __global__ void read_at(const float* p, int at, float* to) {
+  begin_kernel();
   *to = p[at];
 }
 TEST_F(Planted, ReadsOutOfBounds) {
@@ -118,9 +120,11 @@ TEST_F(Planted, UninitialisedGlobalMemory) {
 }
 
 __global__ void read_vector(const float* p, float* to) {
+  begin_kernel();
   *to = reinterpret_cast<const float4*>(p)->x;
 }
 __global__ void write_vector(float* p) {
+  begin_kernel();
   *reinterpret_cast<float4*>(p) = make_float4(1, 2, 3, 4);
 }
 TEST_F(Planted, MisalignedVectors) {
@@ -135,6 +139,7 @@ TEST_F(Planted, MisalignedVectors) {
 }
 
 __global__ void shared_at(int at, float* to) {
+  begin_kernel();
   HONE_SHARED(float, first, [32]);
   HONE_SHARED(float, second, [32]);
   first[threadIdx.x] = second[threadIdx.x] = 0;
@@ -143,6 +148,7 @@ __global__ void shared_at(int at, float* to) {
   if (threadIdx.x == 0) *to = p[at];
 }
 __global__ void dynamic_at(int at) {
+  begin_kernel();
   HONE_DYNAMIC_SHARED(float, data);
   data[at + static_cast<int>(threadIdx.x)] = 1;
 }
@@ -159,6 +165,7 @@ TEST_F(Planted, SharedMemoryOutOfBounds) {
 }
 
 __global__ void uninitialised_shared(float* to, bool write) {
+  begin_kernel();
   HONE_SHARED(float, data, [32]);
   if (write || threadIdx.x != 5) data[threadIdx.x] = 0;
   __syncthreads();
@@ -176,6 +183,7 @@ enum class Between { kNothing, kWarp, kBlock };
 /// Each thread takes its neighbour's number, `distance` away, and puts one back.
 template <typename T>
 __global__ void exchange(T* to, int distance, Between before, Between after) {
+  begin_kernel();
   HONE_SHARED(T, data, [64]);
   const int me = static_cast<int>(threadIdx.x), other = (me + distance) % static_cast<int>(blockDim.x);
   data[me] = T(me);
@@ -204,6 +212,7 @@ TEST_F(Planted, RacesInSharedMemory) {
 }
 
 __global__ void add_across_blocks(int* sum, bool atomically) {
+  begin_kernel();
   if (threadIdx.x != 0) return;
   if (atomically)
     atomicAdd(sum, 1);
@@ -211,6 +220,7 @@ __global__ void add_across_blocks(int* sum, bool atomically) {
     *sum = 1;
 }
 __global__ void neighbours(float* p) {
+  begin_kernel();
   p[threadIdx.x] = 1;
   p[(threadIdx.x + 1) % 32] = 2;
 }
@@ -230,15 +240,18 @@ TEST_F(Planted, RacesInGlobalMemory) {
 }
 
 __global__ void divergent(int threads) {
+  begin_kernel();
   if (static_cast<int>(threadIdx.x) < threads) __syncthreads();
 }
 __global__ void elsewhere() {
+  begin_kernel();
   if (threadIdx.x < 32)
     __syncthreads();
   else
     __syncwarp(threadIdx.x == 40 ? 0xffffffffU : 0xffffffffU), __syncthreads_count(1);
 }
 __global__ void partial_shuffle(int* to, int lanes, int from, unsigned mask) {
+  begin_kernel();
   if (static_cast<int>(threadIdx.x) < lanes)
     to[threadIdx.x] = __shfl_sync(mask, static_cast<int>(threadIdx.x), from);
 }
@@ -264,6 +277,7 @@ TEST_F(Planted, ShufflesAmongLanesThatDoNotTakePart) {
 }
 
 __global__ void late_copy(const float* from, float* to, bool wait, bool barrier, int misaligned) {
+  begin_kernel();
   HONE_SHARED(float4, data, [64]);
   const int me = static_cast<int>(threadIdx.x);
   copy_async_16(&data[me], from + 4 * me + misaligned);
@@ -303,6 +317,7 @@ TEST_F(Planted, StoredMatricesAreOthersAfterABarrier) {
 }
 
 __global__ void has_static_and_dynamic() {
+  begin_kernel();
   HONE_SHARED(float, own, [256]);
   HONE_DYNAMIC_SHARED(float, given);
   own[threadIdx.x] = given[threadIdx.x] = 0;
@@ -316,6 +331,7 @@ TEST_F(Planted, StaticAndDynamicSharedMemoryHaveOneLimit) {
 }
 
 __global__ void hoards() {
+  begin_kernel();
   HONE_SHARED(float, data, [12289]);
   data[threadIdx.x] = 0;
 }

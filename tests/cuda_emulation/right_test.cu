@@ -22,6 +22,7 @@ T* managed(std::size_t n) {
 }
 
 __global__ void collectives(unsigned* to) {
+  begin_kernel();
   const unsigned me = threadIdx.x;
   constexpr unsigned kAll = 0xffffffffU;
   unsigned* mine = to + me * 16;
@@ -70,6 +71,7 @@ TEST(Emulation, Collectives) {
 /// c (16, 8) = a (16, 16) b (16, 8), all row-major, the operands by ldmatrix.
 __global__ void tile_product(const __nv_bfloat16* a, const __nv_bfloat16* b, float* c,
                              __nv_bfloat16* round_trip) {
+  begin_kernel();
   HONE_SHARED(__nv_bfloat16, left, [16][24]);
   HONE_SHARED(__nv_bfloat16, right, [16][16]);
   const int lane = static_cast<int>(threadIdx.x);
@@ -112,6 +114,7 @@ TEST(Emulation, TensorCores) {
 /// One element each of a and b that is not 0, at every place in turn: where the layouts put it.
 template <int kBytes>
 __global__ void narrow_product(const unsigned char* a, const unsigned char* b, float* c) {
+  begin_kernel();
   const int lane = static_cast<int>(threadIdx.x), group = lane / 4, place = lane % 4;
   const auto word = [](const unsigned char* p) {
     return p[0] | std::uint32_t{p[1]} << 8 | std::uint32_t{p[2]} << 16 | std::uint32_t{p[3]} << 24;
@@ -163,9 +166,11 @@ TEST(Emulation, NarrowerAndWiderProducts) {
 }
 
 __global__ void set_to(int* p, int value) {
+  begin_kernel();
   *p = value;
 }
 __global__ void add_from(int* p, const int* q) {
+  begin_kernel();
   *p += *q;
 }
 TEST(Emulation, EventsOrderStreams) {

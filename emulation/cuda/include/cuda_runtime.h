@@ -104,12 +104,17 @@ void commit_copies();
 /// Waits for all but the last `groups` groups of this thread.
 void wait_copies(int groups);
 
+/// griddepcontrol.wait. In an early launch no thread may touch global memory before, and no block end
+/// without.
+void grid_dependency_wait();
+
 struct Launch {
   const char* kernel_name;
   const void* kernel;
   dim3 grid, block;
   std::size_t shared_bytes;
   cudaStream_t stream;
+  bool early;  // cudaLaunchAttributeProgrammaticStreamSerialization
 };
 /// The arguments are `size` bytes, which kernels may read.
 cudaError_t launch(const Launch& launch, std::shared_ptr<const void> arguments, std::size_t size,
@@ -117,13 +122,13 @@ cudaError_t launch(const Launch& launch, std::shared_ptr<const void> arguments, 
 /// Puts a kernel into a stream, with copies of its arguments.
 template <typename... Parameters, typename... Arguments>
 cudaError_t launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block,
-                   std::size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
+                   std::size_t shared_bytes, cudaStream_t stream, bool early, Arguments&&... arguments) {
   struct Call {
     void (*kernel)(Parameters...);
     std::tuple<std::decay_t<Parameters>...> copies;
   };
   auto call = std::make_shared<const Call>(Call{kernel, {static_cast<Arguments&&>(arguments)...}});
-  return launch({name, reinterpret_cast<const void*>(kernel), grid, block, shared_bytes, stream}, call,
+  return launch({name, reinterpret_cast<const void*>(kernel), grid, block, shared_bytes, stream, early}, call,
                 sizeof(Call), [](const void* p) {
                   const auto* c = static_cast<const Call*>(p);
                   std::apply(c->kernel, c->copies);

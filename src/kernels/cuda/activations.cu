@@ -9,6 +9,7 @@ namespace {
 template <Activation kActivation, typename T>
 __global__ void activation_packs(Rows<const T> gate, Rows<const T> up, Rows<T> y, Index rows, Index cols,
                                  float alpha, float limit, bool vectors) {
+  begin_kernel();
   const Place at = place_of_thread(cols);
   if (at.row >= rows) return;
   float g[kPack], u[kPack] = {1, 1, 1, 1, 1, 1, 1, 1};
@@ -23,6 +24,7 @@ template <Activation kActivation, typename T, typename D>
 __global__ void activation_grad_packs(Rows<const T> gate, Rows<const T> up, Rows<const D> dy, Rows<T> dgate,
                                       Rows<T> dup, Index rows, Index cols, float alpha, float limit,
                                       bool vectors) {
+  begin_kernel();
   const Place at = place_of_thread(cols);
   if (at.row >= rows) return;
   float g[kPack], u[kPack] = {1, 1, 1, 1, 1, 1, 1, 1}, d[kPack];

@@ -51,6 +51,7 @@ struct SoftmaxRow {
 /// Block (x, y, z): tile x of packed rows (the last, which see most, first), kv head y, part z of the keys.
 template <typename T, typename Size>
 __global__ void __launch_bounds__(Blocks<T, Size>::kThreads, 2) attend(Operands<T> a, Parts parts) {
+  begin_kernel();
   using B = Blocks<T, Size>;
   HONE_DYNAMIC_SHARED(T, memory);
   const Tile<T, Size::kQ> q{memory}, k{memory + B::kRows * Size::kQ};
@@ -172,6 +173,7 @@ __global__ void __launch_bounds__(Blocks<T, Size>::kThreads, 2) attend(Operands<
 /// One warp for each row of out: the parts' means, weighed by what each has of the softmax's sum, in order.
 template <typename T>
 __global__ void join_parts(Operands<T> a, Parts parts) {
+  begin_kernel();
   const AttentionShape& shape = a.shape;
   const Index row = static_cast<Index>(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32;
   const Index token = row / shape.heads;

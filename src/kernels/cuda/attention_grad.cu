@@ -1,8 +1,8 @@
 // attention_grad: what each row's softmax takes back, the sinks' gradients; dk, dv and dq are made in files
 // of their own.
 #include "kernels/cuda/attention_grad.cuh"
-#include "kernels/cuda/hopper_path.h"
 #include "kernels/cuda/cuts.h"
+#include "kernels/cuda/hopper_path.h"
 #include "kernels/cuda/register.h"
 
 namespace hone::kernels::cuda {
@@ -12,6 +12,7 @@ namespace {
 template <typename T>
 __global__ void output_dots(AttentionShape shape, Rows<const T> out, Rows<const T> dout, float* delta,
                             bool vectors) {
+  begin_kernel();
   const int head = static_cast<int>(blockIdx.y * (blockDim.x / 32) + threadIdx.x / 32);
   const int token = static_cast<int>(blockIdx.x), dim = shape.v_dim;
   if (head >= shape.heads) return;
@@ -33,6 +34,7 @@ __global__ void output_dots(AttentionShape shape, Rows<const T> out, Rows<const 
 template <typename T, typename Out>
 __global__ void sink_grad(AttentionShape shape, const T* sinks, const float* lse, const float* delta,
                           Out* dsinks, bool accumulate) {
+  begin_kernel();
   const int head = static_cast<int>(blockIdx.x);
   const float sink = to_float(sinks[head]);
   float sum = 0;

@@ -43,6 +43,7 @@ constexpr std::size_t bytes_of() {
 template <typename T, typename Size>
 __global__ void __launch_bounds__(Blocks<T, Size>::kThreads, 1)
     key_grad(AttentionGradOperands<T> a, RowParts parts) {
+  begin_kernel();
   using B = Blocks<T, Size>;
   HONE_DYNAMIC_SHARED(T, memory);
   const Tile<T, Size::kQ> k{memory};
@@ -173,6 +174,7 @@ __global__ void __launch_bounds__(Blocks<T, Size>::kThreads, 1)
 /// The sums of the parts, in order: block (x, y) has tile x of `tile` keys, kv head y.
 template <typename T>
 __global__ void join_row_parts(AttentionGradOperands<T> a, RowParts parts, int tile) {
+  begin_kernel();
   const AttentionShape& shape = a.shape;
   const Piece piece = find_piece(static_cast<int>(blockIdx.x), tile, shape.sequences,
                                  [&](int s) { return shape.key_length[s]; });

@@ -34,12 +34,7 @@ __global__ void __launch_bounds__(HopperAttention::kThreads, 1)
   HONE_SWIZZLED_SHARED(memory);
   auto* own_full = reinterpret_cast<std::uint64_t*>(memory + Cut::kBarriersAt);
   std::uint64_t *full = own_full + 1, *empty = full + Cut::kStages;
-  const AttentionShape& shape = a.shape;
-  const int of_tile = parts.kv_heads * parts.count, block = static_cast<int>(blockIdx.x);
-  const int kv_head = block % of_tile % parts.kv_heads, part = block % of_tile / parts.kv_heads;
-  const Piece piece = find_piece(block / of_tile, HopperAttention::kOwn, shape.sequences,
-                                 [&](int s) { return shape.key_length[s]; });
-  if (piece.sequence < 0) return;
+  let_next_kernel_in();
   if (threadIdx.x == 0) {
     init_mbarrier(own_full, HopperAttention::kFetching);
     for (int i = 0; i < Cut::kStages; ++i) {
@@ -47,6 +42,13 @@ __global__ void __launch_bounds__(HopperAttention::kThreads, 1)
       init_mbarrier(empty + i, HopperAttention::kMultiplying / 32);
     }
   }
+  wait_for_kernels_before();
+  const AttentionShape& shape = a.shape;
+  const int of_tile = parts.kv_heads * parts.count, block = static_cast<int>(blockIdx.x);
+  const int kv_head = block % of_tile % parts.kv_heads, part = block % of_tile / parts.kv_heads;
+  const Piece piece = find_piece(block / of_tile, HopperAttention::kOwn, shape.sequences,
+                                 [&](int s) { return shape.key_length[s]; });
+  if (piece.sequence < 0) return;
   __syncthreads();
   const Sequence sequence = shape.at(piece.sequence);
   const int given = min(HopperAttention::kOwn, sequence.keys - piece.first);

@@ -26,6 +26,7 @@ struct Blocks {
 /// (the last first), kv head y.
 template <typename T, typename Size>
 __global__ void __launch_bounds__(Blocks<T, Size>::kThreads, 1) query_grad(AttentionGradOperands<T> a) {
+  begin_kernel();
   using B = Blocks<T, Size>;
   HONE_DYNAMIC_SHARED(T, memory);
   const Tile<T, Size::kQ> q{memory};

@@ -31,12 +31,7 @@ __global__ void __launch_bounds__(HopperAttention::kThreads, 1)
   HONE_SWIZZLED_SHARED(memory);
   auto* own_full = reinterpret_cast<std::uint64_t*>(memory + Cut::kBarriersAt);
   std::uint64_t *full = own_full + 1, *empty = full + Cut::kStages;
-  const AttentionShape& shape = a.shape;
-  const int kv_heads = shape.heads / shape.group, block = static_cast<int>(blockIdx.x);
-  const int kv_head = block % kv_heads;
-  const Piece piece = find_piece(tiles - 1 - block / kv_heads, HopperAttention::kOwn, shape.sequences,
-                                 [&](int s) { return shape.queries_of(s) * shape.group; });
-  if (piece.sequence < 0) return;
+  let_next_kernel_in();
   if (threadIdx.x == 0) {
     init_mbarrier(own_full, HopperAttention::kFetching);
     for (int i = 0; i < Cut::kStages; ++i) {
@@ -44,6 +39,13 @@ __global__ void __launch_bounds__(HopperAttention::kThreads, 1)
       init_mbarrier(empty + i, HopperAttention::kMultiplying / 32);
     }
   }
+  wait_for_kernels_before();
+  const AttentionShape& shape = a.shape;
+  const int kv_heads = shape.heads / shape.group, block = static_cast<int>(blockIdx.x);
+  const int kv_head = block % kv_heads;
+  const Piece piece = find_piece(tiles - 1 - block / kv_heads, HopperAttention::kOwn, shape.sequences,
+                                 [&](int s) { return shape.queries_of(s) * shape.group; });
+  if (piece.sequence < 0) return;
   __syncthreads();
   const Sequence sequence = shape.at(piece.sequence);
   const PackedRows packed{sequence.first_query, shape.group, kv_head * shape.group};

@@ -23,6 +23,7 @@ inline Index column_scratch_bytes(Index rows, Index cols) {
 /// sum) adds to sum the terms of columns col … of a row, n of which there are.
 template <typename Terms>
 __global__ void sum_row_tiles(Terms terms, float* partial, Index rows, Index cols, Index rows_of_tile) {
+  begin_kernel();
   HONE_SHARED(float, sums, [kTileThreadRows][kTileColumns]);
   const Index first = static_cast<Index>(blockIdx.x) * kTileColumns, col = first + threadIdx.x * kPack;
   const Index begin = blockIdx.y * rows_of_tile;
@@ -43,6 +44,7 @@ __global__ void sum_row_tiles(Terms terms, float* partial, Index rows, Index col
 /// out[j] = [out[j] +] the sum of column j, rounded once. Blocks of (kSumColumns, kSumThreadRows) threads.
 template <typename Out>
 __global__ void sum_partial_rows(const float* partial, Index rows, Index cols, Out* out, bool accumulate) {
+  begin_kernel();
   HONE_SHARED(float, sums, [kSumThreadRows][kSumColumns]);
   const Index col = static_cast<Index>(blockIdx.x) * kSumColumns + threadIdx.x;
   float sum = 0;

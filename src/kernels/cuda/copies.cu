@@ -21,6 +21,7 @@ struct Clamped {
 template <typename F, typename X, typename Y>
 __global__ void map_packs(F f, Rows<const X> x, Rows<Y> y, Index rows, Index cols, bool accumulate,
                           bool vectors) {
+  begin_kernel();
   const Place at = place_of_thread(cols);
   if (at.row >= rows) return;
   float v[kPack], before[kPack];
@@ -48,6 +49,7 @@ void map(F f, const Matrix& x, const Matrix& y, bool accumulate, Stream& stream)
 template <typename D, typename X, typename DX>
 __global__ void clamp_grad_packs(Rows<const D> dy, Rows<const X> x, Rows<DX> dx, Index rows, Index cols,
                                  float limit, bool accumulate, bool vectors) {
+  begin_kernel();
   const Place at = place_of_thread(cols);
   if (at.row >= rows) return;
   float d[kPack], v[kPack], before[kPack];

@@ -227,11 +227,11 @@ __global__ void HONE_CLUSTER(HopperRows::blocks(kGather)) __launch_bounds__(Hopp
                       GatheredRows gathered, bool pairs, RowProduct p, Finish finish) {
 #if HONE_HOPPER
   using Cut = HopperRows;
+  constexpr int kBlocks = Cut::blocks(kGather);
   HONE_SWIZZLED_SHARED(memory);
   auto* full = reinterpret_cast<std::uint64_t*>(memory + Cut::kBarriersAt);
   std::uint64_t* empty = full + Cut::kStages;
-  constexpr int kBlocks = Cut::blocks(kGather);
-  HopperTiles<Cut, kBlocks> tiles(p, reinterpret_cast<int*>(memory + Cut::kTilesAt));
+  let_next_kernel_in();
   if (threadIdx.x == 0) {
     for (int i = 0; i < Cut::kStages; ++i) {
       init_mbarrier(full + i, kGather ? Cut::kFetching + 1 : 1);
@@ -239,6 +239,8 @@ __global__ void HONE_CLUSTER(HopperRows::blocks(kGather)) __launch_bounds__(Hopp
     }
     fence_mbarriers();
   }
+  wait_for_kernels_before();
+  HopperTiles<Cut, kBlocks> tiles(p, reinterpret_cast<int*>(memory + Cut::kTilesAt));
   __syncthreads();  // of the tiles' counts
   if constexpr (kBlocks > 1) meet_cluster();
   const int rank = kBlocks > 1 ? rank_in_cluster() : 0;

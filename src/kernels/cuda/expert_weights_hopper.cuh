@@ -173,6 +173,7 @@ __global__ void HONE_CLUSTER(HopperWeights::kBlocks) __launch_bounds__(HopperWei
   HONE_SWIZZLED_SHARED(memory);
   auto* full = reinterpret_cast<std::uint64_t*>(memory + Cut::kBarriersAt);
   std::uint64_t* empty = full + Cut::kStages;
+  let_next_kernel_in();
   if (threadIdx.x == 0) {
     for (int i = 0; i < Cut::kStages; ++i) {
       init_mbarrier(full + i, Cut::kFetching + 1);
@@ -180,6 +181,7 @@ __global__ void HONE_CLUSTER(HopperWeights::kBlocks) __launch_bounds__(HopperWei
     }
     fence_mbarriers();
   }
+  wait_for_kernels_before();
   meet_cluster();
   const WeightTiles<kGatherA> tiles(a.columns, b.columns, experts);
   const int rank = rank_in_cluster();

@@ -198,6 +198,7 @@ struct RowProduct {
 template <typename Shape, bool kBAlongK, bool kVectors, typename B, typename Finish>
 __global__ void __launch_bounds__(Shape::kTileThreads)
     expert_row_tiles(DenseLines<typename Shape::Number, kVectors> a, B weight, RowProduct p, Finish finish) {
+  begin_kernel();
   HONE_DYNAMIC_SHARED(unsigned char, memory);
   const ExpertRows rows = rows_of_tile<Shape::kRows>(p.offsets, p.experts, static_cast<int>(blockIdx.y));
   if (rows.expert < 0) return;
@@ -275,6 +276,7 @@ template <typename T, typename Y>
 __global__ void combine_slots(const T* rows, const std::int32_t* inverse, const float* weights,
                               Rows<const float> residual, Rows<Y> y, Index tokens, Index columns, int top_k,
                               bool accumulate, bool vectors) {
+  begin_kernel();
   const Index packs = ceil_div(columns, kPack);
   const Index thread = static_cast<Index>(blockIdx.x) * kThreads + threadIdx.x;
   const Index token = thread / packs, col = thread % packs * kPack, n = columns - col;

@@ -7,8 +7,8 @@
 #include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/expert_weights_hopper.cuh"
 #include "kernels/cuda/experts.cuh"
-#include "kernels/cuda/hopper_path.h"
 #include "kernels/cuda/fp8.h"
+#include "kernels/cuda/hopper_path.h"
 #include "kernels/cuda/register.h"
 #include "kernels/cuda/rows_e4m3.cuh"
 
@@ -71,6 +71,7 @@ template <typename T, typename D>
 __global__ void expert_weight_dots(const float* dots, Index dot_groups, Rows<const D> dy, const T* bias,
                                    Index hidden, const std::int32_t* inverse, const std::int32_t* offsets,
                                    int experts, int top_k, Index pairs, float* dweights) {
+  begin_kernel();
   const Index pair = (static_cast<Index>(blockIdx.x) * kThreads + threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   if (pair >= pairs) return;
@@ -104,6 +105,7 @@ __global__ void __launch_bounds__(Shape::kTileThreads)
     expert_weight_tiles(DenseLines<typename Shape::Number, kVectors> a,
                         DenseLines<typename Shape::Number, kVectors> b, const std::int32_t* offsets,
                         Output out) {
+  begin_kernel();
   HONE_DYNAMIC_SHARED(unsigned char, memory);
   const Index expert = blockIdx.z;
   const Index row = static_cast<Index>(blockIdx.y) * Shape::kRows;
@@ -155,6 +157,7 @@ template <typename X, typename Out>
 __global__ void expert_bias_sums(Rows<const X> x, const std::int32_t* index, int divisor,
                                  const float* weights, const std::int32_t* offsets, Out* out, Index columns,
                                  bool accumulate, bool vectors) {
+  begin_kernel();
   HONE_SHARED(float, sums, [kSumRows][kSumColumns]);
   const Index first = static_cast<Index>(blockIdx.x) * kSumColumns, col = first + threadIdx.x * kPack;
   const Index expert = blockIdx.y, end = offsets[expert + 1];

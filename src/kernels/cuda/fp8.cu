@@ -133,6 +133,7 @@ __device__ void round_tile(const Rows<const T>& from, const Rows<T>& to, const T
 template <Fp8Blocks kBlocks, typename T>
 __global__ void round_fp8_tiles(Rows<const T> from, Rows<T> to, Index rows, Index cols,
                                 const std::int32_t* rows_there, int factor, bool vectors) {
+  begin_kernel();
   if (rows_there != nullptr) rows = static_cast<Index>(*rows_there) * factor;
   const Index first = static_cast<Index>(blockIdx.y) * kSide;
   if (first >= rows) return;
@@ -143,6 +144,7 @@ __global__ void round_fp8_tiles(Rows<const T> from, Rows<T> to, Index rows, Inde
 template <typename T>
 __global__ void round_fp8_expert_tiles(Rows<const T> from, const std::int32_t* index, int divisor, Rows<T> to,
                                        const std::int32_t* offsets, int experts, Index cols, bool vectors) {
+  begin_kernel();
   const ExpertRows rows = rows_of_tile<kSide>(offsets, experts, static_cast<int>(blockIdx.y));
   if (rows.expert < 0) return;
   const int end = rows.first + kSide < rows.end ? rows.first + kSide : rows.end;
@@ -153,6 +155,7 @@ __global__ void round_fp8_expert_tiles(Rows<const T> from, const std::int32_t* i
 template <typename T>
 __global__ void encode_fp8_squares(const T* from, Index rows, Index cols, std::uint8_t* codes, float* scales,
                                    bool vectors) {
+  begin_kernel();
   const Index tiles = ceil_div(rows, kSide), matrix = blockIdx.y / tiles, first = blockIdx.y % tiles * kSide;
   const Index col = static_cast<Index>(blockIdx.x) * kSide + threadIdx.x % kRowThreads * kPack,
               n = cols - col;
@@ -189,6 +192,7 @@ template <typename T>
 __global__ void encode_fp8_row_blocks(Rows<const T> from, Index rows, Index of_part, int blocks_of_part,
                                       const std::int32_t* rows_there, Index scale_stride, std::uint8_t* codes,
                                       float* scales, bool vectors) {
+  begin_kernel();
   if (rows_there != nullptr) rows = *rows_there;
   const int part = static_cast<int>(blockIdx.x) / blocks_of_part;
   const Index in_part =
@@ -227,6 +231,7 @@ __device__ __forceinline__ void put_columns(const unsigned* columns, std::uint8_
 template <typename T>
 __global__ void encode_fp8_column_blocks(Rows<const T> from, Index rows, Index cols, std::uint8_t* codes,
                                          float* scales, bool vectors) {
+  begin_kernel();
   HONE_SHARED(std::uint32_t, of_columns, [kRowsAtOnce][kSide]);
   HONE_SHARED(unsigned, columns, [kSide * kColumnWords]);
   const int group = static_cast<int>(threadIdx.x) / kRowThreads,
@@ -284,6 +289,7 @@ struct LinesTo {
 template <Fp8Order kOrder, typename T>
 __global__ void encode_fp8_line_squares(Rows<const T> from, Index rows, Index cols, LinesTo to, float* scales,
                                         bool vectors) {
+  begin_kernel();
   const Index tiles = ceil_div(rows, kSide), of_all = blockIdx.y / tiles, tile = blockIdx.y % tiles;
   const Index matrix = of_all / to.parts, part = of_all % to.parts;
   const int first_row = static_cast<int>(threadIdx.x) / kRowThreads * 4,

@@ -8,6 +8,7 @@ namespace {
 template <typename X, typename Y>
 __global__ void row_gate_packs(Rows<const X> x, Rows<const float> gate, Rows<const float> residual, Rows<Y> y,
                                Index rows, Index cols, bool vectors) {
+  begin_kernel();
   const Place at = place_of_thread(cols);
   if (at.row >= rows) return;
   const float s = sigmoid(*gate.at(at.row));
@@ -23,6 +24,7 @@ __global__ void row_gate_packs(Rows<const X> x, Rows<const float> gate, Rows<con
 template <typename D, typename X>
 __global__ void row_gate_grad_rows(Rows<const D> dy, Rows<const X> x, Rows<const float> gate, Rows<X> dx,
                                    Rows<float> dgate, Index cols, bool accumulate, bool vectors) {
+  begin_kernel();
   const Index row = blockIdx.x;
   const float g = *gate.at(row), s = sigmoid(g);
   float dot = 0, d[kPack], v[kPack], before[kPack];

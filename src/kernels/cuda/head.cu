@@ -55,6 +55,7 @@ __device__ float block_max(float value) {
 /// One block a row: adds the piece to its state, unless it is the row's first; target_logit is 0 until the
 /// target comes.
 __global__ void sum_up_logits(Piece piece, LogitShape shape, float* target_logit, bool is_first) {
+  begin_kernel();
   const Index row = blockIdx.x, target = piece.target_of(row);
   const float* logits = piece.logits + row * piece.stride;
   float largest = -INFINITY, sum = 0, v[kPack];
@@ -88,6 +89,7 @@ __global__ void sum_up_logits(Piece piece, LogitShape shape, float* target_logit
 /// half of its f32 was: threads write what all have read.
 template <typename T>
 __global__ void find_gradients(Piece piece, LogitShape shape) {
+  begin_kernel();
   const Index row = blockIdx.x, target = piece.target_of(row);
   const RowState state = piece.states[row];
   const float factor = state.dlse / state.sum, log_sum = logf(state.sum);
@@ -118,6 +120,7 @@ __device__ __forceinline__ Index row_of_thread() {
 /// nll holds the target's logit.
 __global__ void finish_cross_entropy(RowState* states, const float* weights, float scale, float* nll,
                                      Index rows) {
+  begin_kernel();
   const Index row = row_of_thread();
   if (row >= rows) return;
   RowState& state = states[row];
@@ -126,17 +129,20 @@ __global__ void finish_cross_entropy(RowState* states, const float* weights, flo
   state.dtarget = -state.dlse;
 }
 __global__ void finish_statistics(const RowState* states, float* lse, Index rows) {
+  begin_kernel();
   const Index row = row_of_thread();
   if (row < rows) lse[row] = states[row].largest + logf(states[row].sum);
 }
 __global__ void begin_gradients(RowState* states, const float* lse, const float* dlse, const float* dtarget,
                                 Index rows) {
+  begin_kernel();
   const Index row = row_of_thread();
   if (row < rows)
     states[row] = {lse[row], 1, dlse != nullptr ? dlse[row] : 0, dtarget != nullptr ? dtarget[row] : 0};
 }
 /// One block.
 __global__ void sum_losses(const float* nll, const float* weights, float scale, float* loss, Index rows) {
+  begin_kernel();
   double sum = 0;
   for (Index row = threadIdx.x; row < rows; row += blockDim.x)
     sum += static_cast<double>(weights != nullptr ? weights[row] : 1.0F) * static_cast<double>(nll[row]);
@@ -145,6 +151,7 @@ __global__ void sum_losses(const float* nll, const float* weights, float scale, 
 }
 template <typename T>
 __global__ void round_each_row(const float* from, Rows<T> to, Index cols, bool vectors) {
+  begin_kernel();
   float v[kPack];
   for (Index col = threadIdx.x * kPack; col < cols; col += blockDim.x * kPack) {
     load(from + blockIdx.x * cols + col, cols - col, vectors, v);

@@ -9,6 +9,7 @@ namespace {
 template <typename X, typename Y>
 __global__ void take_each_row(Rows<const X> x, const std::int32_t* index, Rows<Y> y, Index cols,
                               bool vectors) {
+  begin_kernel();
   const Index row = blockIdx.x, from = index[row];
   float v[kPack];
   for (Index col = threadIdx.x * kPack; col < cols; col += blockDim.x * kPack) {
@@ -36,6 +37,7 @@ void take_rows(const TakeRowsArgs& a, Stream& stream) {
 namespace {
 template <typename T>
 __global__ void zero_each_row(Rows<T> m, Index cols, bool vectors) {
+  begin_kernel();
   const float zeros[kPack] = {};
   for (Index col = threadIdx.x * kPack; col < cols; col += blockDim.x * kPack)
     store(m.at(blockIdx.x, col), cols - col, vectors, zeros);
@@ -51,6 +53,7 @@ void zero_rows(const Matrix& m, Stream& stream) {
 template <typename D, typename DX>
 __global__ void put_each_row(Rows<const D> dy, const std::int32_t* index, Rows<DX> dx, Index cols,
                              bool accumulate, bool vectors) {
+  begin_kernel();
   const Index row = blockIdx.x, to = index[row];
   float v[kPack], before[kPack] = {};
   for (Index col = threadIdx.x * kPack; col < cols; col += blockDim.x * kPack) {
@@ -86,6 +89,7 @@ namespace {
 template <typename D, typename Table>
 __global__ void embedding_grad_rows(Rows<const D> dout, const std::int32_t* ids, Rows<Table> dtable,
                                     Index rows, Index cols, Index padding_id, bool accumulate, bool vectors) {
+  begin_kernel();
   HONE_SHARED(bool, is_mine, [kThreads]);
   const Index first = blockIdx.x, id = ids[first];
   if (id == padding_id) return;

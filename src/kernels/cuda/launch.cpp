@@ -1,5 +1,8 @@
 #include "kernels/cuda/launch.cuh"
 
+#include <cstdlib>
+#include <string_view>
+
 #include "base/dtype.h"
 #include "base/error.h"
 #include "device/cuda/check.h"
@@ -9,6 +12,23 @@ namespace hone::kernels::cuda {
 void check_launch(const char* kernel, cudaError_t status) {
   HONE_CHECK(status == cudaSuccess, "[cuda] {}: {}, {}", kernel, cudaGetErrorName(status),
              cudaGetErrorString(status));
+}
+
+bool may_come_early(const void* kernel) {
+  const char* asked = std::getenv("HONE_CUDA_PDL");
+  if (asked != nullptr && std::string_view(asked) == "0") return false;
+  thread_local int known_card = -1;
+  thread_local bool known = false;
+  int card = 0;
+  check_launch("cudaGetDevice", cudaGetDevice(&card));
+  if (card != known_card) {
+    // Not the card's capability: a newer card also runs code for an older one, which does not wait.
+    cudaFuncAttributes attributes{};
+    check_launch("cudaFuncGetAttributes", cudaFuncGetAttributes(&attributes, kernel));
+    known = attributes.ptxVersion >= 90;
+    known_card = card;
+  }
+  return known;
 }
 
 void wait_if_asked(const char* kernel, cudaStream_t stream) {

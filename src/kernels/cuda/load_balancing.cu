@@ -6,6 +6,7 @@ namespace hone::kernels::cuda {
 namespace {
 
 __global__ void balance_load(LoadBalancingArgs a) {
+  begin_kernel();
   const double n = static_cast<double>(a.layers * a.tokens);
   const double scale =
       n > 0 ? static_cast<double>(a.coefficient) * static_cast<double>(a.experts) / (n * n) : 0;

@@ -6,9 +6,9 @@
 #include <algorithm>
 
 #include "kernels/cuda/cublaslt.h"
-#include "kernels/cuda/hopper_path.h"
 #include "kernels/cuda/fp8.h"
 #include "kernels/cuda/gemm.cuh"
+#include "kernels/cuda/hopper_path.h"
 #include "kernels/cuda/rows_e4m3.cuh"
 
 namespace hone::kernels::cuda {
@@ -21,6 +21,7 @@ __global__ void __launch_bounds__(Shape::kTileThreads)
     matmul_tiles(DenseLines<typename Shape::Number, kVectors> a,
                  DenseLines<typename Shape::Number, kVectors> b, Output out, float* partial, Index k,
                  Index k_of_part) {
+  begin_kernel();
   HONE_DYNAMIC_SHARED(unsigned char, memory);
   constexpr Index kGroup = 8;
   const Index tile_rows = ceil_div(out.rows, Shape::kRows),
@@ -43,6 +44,7 @@ __global__ void __launch_bounds__(Shape::kTileThreads)
 
 /// The sums of all parts, in their order; a thread has a pack of a row.
 __global__ void matmul_sum_parts(const float* partial, int parts, Output out) {
+  begin_kernel();
   const Index packs = ceil_div(out.columns, kPack);
   const Index thread = static_cast<Index>(blockIdx.x) * kThreads + threadIdx.x;
   const Index row = thread / packs, col = thread % packs * kPack;

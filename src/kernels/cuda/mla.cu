@@ -27,6 +27,7 @@ Part<T> part_of(const Matrix& m, Index first, Index apart) {
 template <typename From, typename To>
 __global__ void copy_part(Part<const From> from, Part<To> to, int heads, int cols, bool accumulate,
                           bool vectors) {
+  begin_kernel();
   const Index row = blockIdx.x;
   const int packs = (cols + kPack - 1) / kPack;
   for (int i = static_cast<int>(threadIdx.x); i < heads * packs; i += static_cast<int>(blockDim.x)) {
@@ -45,6 +46,7 @@ __global__ void copy_part(Part<const From> from, Part<To> to, int heads, int col
 template <typename From, typename To>
 __global__ void sum_part(Part<const From> from, Rows<To> to, int heads, int cols, int slices, bool accumulate,
                          bool vectors) {
+  begin_kernel();
   HONE_SHARED(float, sums, [kThreads][kPack + 1]);
   const Index row = blockIdx.x;
   const int packs = (cols + kPack - 1) / kPack, me = static_cast<int>(threadIdx.x);

@@ -39,6 +39,7 @@ __device__ __forceinline__ int sum_to_lane(int x, int lane) {
 /// of_segments: (experts, segments).
 __global__ void count_pairs(const std::int32_t* experts_of, Index pairs, Index pairs_of_segment, int experts,
                             std::int32_t* of_segments) {
+  begin_kernel();
   HONE_DYNAMIC_SHARED(int, counts);
   const int lane = static_cast<int>(threadIdx.x);
   for (int e = lane; e < experts; e += 32) counts[e] = 0;
@@ -59,6 +60,7 @@ __global__ void count_pairs(const std::int32_t* experts_of, Index pairs, Index p
 
 /// One warp an expert: its pairs in all segments, and in place of those in each, those in the ones before.
 __global__ void sum_segments(std::int32_t* of_segments, Index segments, int experts, std::int32_t* counts) {
+  begin_kernel();
   const int expert = static_cast<int>(blockIdx.x * blockDim.y + threadIdx.y);
   const int lane = static_cast<int>(threadIdx.x);
   if (expert >= experts) return;
@@ -80,6 +82,7 @@ __global__ void sum_segments(std::int32_t* of_segments, Index segments, int expe
 /// before: what sum_segments leaves. segments may be 0, for one block.
 __global__ void rank_pairs(MoePlanArgs a, const std::int32_t* before, Index segments,
                            Index pairs_of_segment) {
+  begin_kernel();
   HONE_DYNAMIC_SHARED(int, next);  // row of each expert
   const int lane = static_cast<int>(threadIdx.x), experts = static_cast<int>(a.experts);
   int sum = 0;

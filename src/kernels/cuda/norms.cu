@@ -27,6 +27,7 @@ NormWeight<T> norm_weight(const void* data, bool unit_offset) {
 template <typename X, typename T, typename Y>
 __global__ void rms_norm_rows(Rows<const X> x, NormWeight<T> weight, Rows<const float> residual, Rows<Y> y,
                               float* rstd, Index cols, float eps, bool vectors) {
+  begin_kernel();
   const Index row = blockIdx.x;
   float squares = 0, v[kPack], w[kPack], add[kPack] = {};
   for (Index col = threadIdx.x * kPack; col < cols; col += blockDim.x * kPack) {
@@ -75,6 +76,7 @@ template <typename D, typename X, typename T, typename DX>
 __global__ void rms_norm_input_grad(Rows<const D> dy, Rows<const X> x, NormWeight<T> weight,
                                     const float* rstd, Rows<DX> dx, Index cols, bool accumulate,
                                     bool vectors) {
+  begin_kernel();
   const Index row = blockIdx.x;
   float dot = 0, d[kPack], v[kPack], w[kPack], before[kPack] = {};
   for (Index col = threadIdx.x * kPack; col < cols; col += blockDim.x * kPack) {

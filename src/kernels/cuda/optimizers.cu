@@ -25,6 +25,7 @@ __device__ __forceinline__ double squares_of_pack(const float (&v)[kPack]) {
 }
 template <typename T>
 __global__ void squares_of_chunks(const T* x, Index n, double* sums, bool vectors) {
+  begin_kernel();
   const Index begin = static_cast<Index>(blockIdx.x) * kSquaresOfBlock;
   const Index end = begin + kSquaresOfBlock < n ? begin + kSquaresOfBlock : n;
   double sum = 0;
@@ -39,6 +40,7 @@ __global__ void squares_of_chunks(const T* x, Index n, double* sums, bool vector
 /// One block.
 constexpr int kAddingThreads = 1024;
 __global__ void add_squares(const double* sums, Index n, StepScalars* scalars) {
+  begin_kernel();
   double sum = 0;
   for (Index i = threadIdx.x; i < n; i += kAddingThreads) sum += sums[i];
   sum = block_sum(sum);
@@ -64,6 +66,7 @@ void sum_of_squares(const SumOfSquaresArgs& a, Stream& stream) {
 
 namespace {
 __global__ void finish_norm_scalars(StepScalars* s, float max_norm, bool by_clip_norm, const float* loss) {
+  begin_kernel();
   s->grad_norm = static_cast<float>(sqrt(s->sum_of_squares));
   const bool finite = isfinite(s->grad_norm) && (loss == nullptr || isfinite(*loss));
   const float norm = by_clip_norm ? s->clip_norm : s->grad_norm;
@@ -181,6 +184,7 @@ struct AdamWStep {
 
 template <typename G, typename M>
 __global__ void adamw_packs(AdamWArgs a, bool vectors) {
+  begin_kernel();
   const StepScalars& s = *a.scalars;
   const Index at = (static_cast<Index>(blockIdx.x) * kThreads + threadIdx.x) * kPack, n = a.n - at;
   if (s.skip != 0 || n <= 0) return;
@@ -439,6 +443,7 @@ __device__ __forceinline__ void code_block(const AdamWArgs& a, float* lane_scale
 
 template <typename G, typename M>
 __global__ void __launch_bounds__(kCodedThreads) adamw_coded(AdamWArgs a, bool vectors) {
+  begin_kernel();
   HONE_DYNAMIC_SHARED(CodeTables, shared);
   if (a.scalars->skip != 0) return;
   CodeTables& tables = *shared;
@@ -501,6 +506,7 @@ void adamw(const AdamWArgs& a, Stream& stream) {
 namespace {
 template <typename G, typename M>
 __global__ void sgd_packs(SgdArgs a, bool vectors) {
+  begin_kernel();
   const StepScalars& s = *a.scalars;
   const Index at = (static_cast<Index>(blockIdx.x) * kThreads + threadIdx.x) * kPack, n = a.n - at;
   if (s.skip != 0 || n <= 0) return;

@@ -100,6 +100,7 @@ __device__ __forceinline__ float sum_of_lanes(float v, int lanes) {
 template <typename T>
 __global__ void norm_and_turn(Rows<const T> x, HeadWeight<T> weight, Rows<T> y, Heads h, int lanes,
                               float eps) {
+  begin_kernel();
   const Index token = blockIdx.x;
   const int head = static_cast<int>((blockIdx.y * blockDim.x + threadIdx.x) / static_cast<unsigned>(lanes));
   const int lane = static_cast<int>(threadIdx.x) % lanes, units = head < h.heads ? h.units() : 0;
@@ -137,6 +138,7 @@ template <typename D, typename T, typename DX>
 __global__ void norm_and_turn_grad(Rows<const D> dy, Rows<const T> x, HeadWeight<T> weight, Rows<DX> dx,
                                    Heads h, int lanes, float eps, bool accumulate, float* partial,
                                    Index all_heads, Index chunk) {
+  begin_kernel();
   HONE_DYNAMIC_SHARED(float, sums);
   const int threads = static_cast<int>(blockDim.x), me = static_cast<int>(threadIdx.x);
   const int lane = me % lanes, steps = (h.units() + lanes - 1) / lanes;

@@ -88,6 +88,7 @@ __host__ __device__ Index keys_of(const RouterArgs& a) {
 
 /// Blocks of (32, any) threads.
 __global__ void route_tokens(RouterArgs a, bool by_logit) {
+  begin_kernel();
   HONE_DYNAMIC_SHARED(unsigned, shared);
   const Index token = static_cast<Index>(blockIdx.x) * blockDim.y + threadIdx.y;
   if (token >= a.tokens) return;
@@ -137,6 +138,7 @@ __global__ void route_tokens(RouterArgs a, bool by_logit) {
 /// dlogits of one warp's token; it has memory of a float an expert. No expert is chosen twice.
 template <typename Out>
 __global__ void route_tokens_grad(RouterGradArgs a, Out* dlogits) {
+  begin_kernel();
   HONE_DYNAMIC_SHARED(float, shared);
   const Index token = static_cast<Index>(blockIdx.x) * blockDim.y + threadIdx.y;
   if (token >= a.tokens) return;

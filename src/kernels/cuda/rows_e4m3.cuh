@@ -119,7 +119,7 @@ __global__ void __launch_bounds__(E4m3Rows::kThreads, 1)
   HONE_SWIZZLED_SHARED(memory);
   auto* full = reinterpret_cast<std::uint64_t*>(memory + Cut::kBarriersAt);
   std::uint64_t* empty = full + Cut::kStages;
-  HopperTiles<Cut> tiles(p, reinterpret_cast<int*>(memory + Cut::kTilesAt));
+  let_next_kernel_in();
   if (threadIdx.x == 0) {
     for (int i = 0; i < Cut::kStages; ++i) {
       init_mbarrier(full + i, Cut::kFetching + 1);
@@ -127,6 +127,8 @@ __global__ void __launch_bounds__(E4m3Rows::kThreads, 1)
     }
     fence_mbarriers();
   }
+  wait_for_kernels_before();
+  HopperTiles<Cut> tiles(p, reinterpret_cast<int*>(memory + Cut::kTilesAt));
   __syncthreads();
   const int count = tiles.count(), step = static_cast<int>(gridDim.x);
   const int blocks = static_cast<int>(lines.depth) / Cut::kDepth;

@@ -13,6 +13,7 @@ struct Strides {
 /// A thread for each sequence, and one for the end of the last.
 __global__ void sequence_offsets(const std::int32_t* q_offsets, const std::int32_t* key_begin,
                                  std::int64_t sequences, Strides strides, SequenceOffsets to) {
+  begin_kernel();
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i > sequences) return;
   const std::int64_t query = q_offsets[i];
