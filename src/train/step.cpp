@@ -197,7 +197,7 @@ StepResult read_step(ops::Context& context, Optimizer& optimizer,
 
 StepResult run_step(ops::Context& context, model::Decoder& decoder, Optimizer& optimizer,
                     std::span<const model::TokenBatch> micro_batches, const StepInputs& inputs,
-                    const StepOptions& options) {
+                    const StepOptions& options, const std::function<void()>& meanwhile) {
   decoder.parameters().reset_grads();
   HONE_CHECK(!options.update_as_ready || micro_batches.size() == 1,
              "updates as gradients are ready of {} micro-batches", micro_batches.size());
@@ -209,16 +209,20 @@ StepResult run_step(ops::Context& context, model::Decoder& decoder, Optimizer& o
   const bool as_ready = options.update_as_ready && std::isfinite(clip_norm);
   optimizer.begin_update(context, options.learning_rate, clip_norm);
   const StepOutputs outputs = put_step(context, decoder, optimizer, inputs, options, as_ready);
+  if (meanwhile) meanwhile();
   return read_step(context, optimizer, micro_batches, inputs, outputs, options, as_ready);
 }
 
 StepResult train_step(ops::Context& context, model::Decoder& decoder, Optimizer& optimizer,
-                      std::span<const model::TokenBatch> micro_batches, const StepOptions& options) {
+                      std::span<const model::TokenBatch> micro_batches, const StepOptions& options,
+                      const std::function<void()>& meanwhile) {
   const StepInputs counts = count_step(micro_batches);
-  if (counts.supervised == 0)  // nothing to learn: a mean over no tokens is no loss
+  if (counts.supervised == 0) {  // nothing to learn: a mean over no tokens is no loss
+    if (meanwhile) meanwhile();
     return {.nonfinite = {}, .nonfinite_documents = {}, .tokens = counts.tokens, .expert_counts = {}};
+  }
   return run_step(context, decoder, optimizer, micro_batches, upload_step(context, decoder, micro_batches),
-                  options);
+                  options, meanwhile);
 }
 
 EvalResult evaluate(ops::Context& context, model::Decoder& decoder, const model::TokenBatch& batch) {

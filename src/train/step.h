@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -47,9 +48,11 @@ struct StepResult {
 /// nothing is computed: the loss is 0 and there is no update. The loss is sum(w * -log p) / sum(w) over
 /// all supervised tokens of the step, w their weights (1, where they have none): so any split into
 /// micro-batches gives the same gradient, and weights that are all the same change nothing. The auxiliary
-/// loss of a micro-batch counts by its share of the tokens.
+/// loss of a micro-batch counts by its share of the tokens. `meanwhile`, or null, is called once, when all of
+/// it is in the stream and before it is waited for: what the host does then takes no time of a card's.
 StepResult train_step(ops::Context& context, model::Decoder& decoder, Optimizer& optimizer,
-                      std::span<const model::TokenBatch> micro_batches, const StepOptions& options);
+                      std::span<const model::TokenBatch> micro_batches, const StepOptions& options,
+                      const std::function<void()>& meanwhile = nullptr);
 
 struct EvalResult {
   double loss = 0;         // sum of weight * -log p over the supervised tokens, language model only

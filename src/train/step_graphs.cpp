@@ -96,7 +96,8 @@ bool StepGraphs::capture(ops::Context& context, model::Decoder& decoder, Optimiz
 }
 
 StepResult StepGraphs::step(ops::Context& context, model::Decoder& decoder, Optimizer& optimizer,
-                            std::span<const model::TokenBatch> micro_batches, const StepOptions& options) {
+                            std::span<const model::TokenBatch> micro_batches, const StepOptions& options,
+                            const std::function<void()>& meanwhile) {
   const bool clips = options.clip > 0;
   const double clip_norm =
       options.update_as_ready && clips && optimizer.last_norm() ? *optimizer.last_norm() : 0;
@@ -106,7 +107,7 @@ StepResult StepGraphs::step(ops::Context& context, model::Decoder& decoder, Opti
   why_none_ = why_none(context, optimizer);
   if (is_odd || !gave_up_.empty() || !why_none_.empty() || count_step(micro_batches).supervised == 0) {
     ++counts_.called;
-    return train_step(context, decoder, optimizer, micro_batches, options);
+    return train_step(context, decoder, optimizer, micro_batches, options, meanwhile);
   }
   StepInputs inputs = upload_step(context, decoder, micro_batches);
   Key key{.micro_batches = {},
@@ -123,7 +124,7 @@ StepResult StepGraphs::step(ops::Context& context, model::Decoder& decoder, Opti
   const auto call = [&](const StepInputs& its) {
     forget_old();
     ++counts_.called;
-    return run_step(context, decoder, optimizer, micro_batches, its, options);
+    return run_step(context, decoder, optimizer, micro_batches, its, options, meanwhile);
   };
   if (!was_seen || entry.lost == kMostLost) return call(inputs);
 
@@ -150,6 +151,7 @@ StepResult StepGraphs::step(ops::Context& context, model::Decoder& decoder, Opti
     return call(inputs);
   }
   ++counts_.launched;
+  if (meanwhile) meanwhile();
   const StepResult result =
       read_step(context, optimizer, micro_batches, entry.inputs, entry.outputs, options, entry.key.as_ready);
   forget_old();

@@ -31,7 +31,8 @@ class StepGraphs {
 
   /// As train_step.
   StepResult step(ops::Context& context, model::Decoder& decoder, Optimizer& optimizer,
-                  std::span<const model::TokenBatch> micro_batches, const StepOptions& options);
+                  std::span<const model::TokenBatch> micro_batches, const StepOptions& options,
+                  const std::function<void()>& meanwhile = nullptr);
 
   struct Counts {
     std::int64_t called = 0;    // steps that were run kernel by kernel

@@ -64,10 +64,10 @@ StepInputs count_step(std::span<const model::TokenBatch> micro_batches);
 /// Forward, backward and update, between Optimizer::begin_update and end_update: sends and reads nothing.
 StepOutputs put_step(ops::Context& context, const model::Decoder& decoder, Optimizer& optimizer,
                      const StepInputs& inputs, const StepOptions& options, bool as_ready);
-/// The whole step, where its inputs are on the device.
+/// The whole step, where its inputs are on the device. `meanwhile` as train_step's.
 StepResult run_step(ops::Context& context, model::Decoder& decoder, Optimizer& optimizer,
                     std::span<const model::TokenBatch> micro_batches, const StepInputs& inputs,
-                    const StepOptions& options);
+                    const StepOptions& options, const std::function<void()>& meanwhile);
 /// Optimizer::end_update, and all that is told of the step. Waits for it.
 StepResult read_step(ops::Context& context, Optimizer& optimizer,
                      std::span<const model::TokenBatch> micro_batches, const StepInputs& inputs,

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "base/console.h"
 #include "base/log.h"
@@ -86,6 +87,12 @@ bool checkpoint_is_due(const Run& run) {
   return state.step == state.best_step || state.step % run.recipe.checkpoint_every == 0;
 }
 
+/// Whether nothing but the next step follows the last one.
+bool is_plain(const Run& run, const StepResult& result) {
+  return !result.skipped && result.supervised > 0 && !evaluation_is_due(run) && !checkpoint_is_due(run) &&
+         !run.is_at_end();
+}
+
 void save_checkpoint(const Run& run, RunLog& log) {
   log.sync();
   const Stopwatch watch;
@@ -121,7 +128,20 @@ bool end_step(Run& run, RunLog& log, const StopRequested& stop) {
   return true;
 }
 
-/// The loop. False where a stop was requested before the last step.
+/// What a step computes, and where the next one's begins.
+struct StepData {
+  StepBatches batches;
+  data::Cursor next;
+};
+StepData read_data(const Run& run, data::Cursor cursor) {
+  const auto packs = run.train_data->next_batch(cursor, run.recipe.global_batch);
+  return {make_batches(*run.train_data, packs, run.recipe.micro_batch), cursor};
+}
+
+/// The loop. False where a stop was requested before the last step. Between two steps a card waits for what
+/// is told of the first, since that says how the second goes on (the count of updates, the norm to clip by,
+/// three that were skipped); not for the second's data, nor, where nothing else comes between, for the
+/// first's record.
 bool train_steps(Run& run, RunLog& log, const StopRequested& stop) {
   TrainState& state = run.state;
   const Recipe& recipe = run.recipe;
@@ -129,11 +149,21 @@ bool train_steps(Run& run, RunLog& log, const StopRequested& stop) {
   if (state.waiting && !end_step(run, log, stop)) return false;
   std::optional<StepGraphs> graphs;
   if (recipe.cuda_graph) graphs.emplace();
+  const bool may_hold =
+      !run.context->stream().shares_host_memory();  // else nothing runs while the host writes
+  std::optional<StepData> ahead;
   while (!run.is_at_end()) {
     const Stopwatch watch;
-    data::Cursor next = state.cursor;
-    const auto packs = run.train_data->next_batch(next, recipe.global_batch);
-    const StepBatches batches = make_batches(*run.train_data, packs, recipe.micro_batch);
+    const StepData data = ahead ? *std::exchange(ahead, std::nullopt) : read_data(run, state.cursor);
+    const StepBatches& batches = data.batches;
+    const auto meanwhile = [&] {
+      log.write_held();
+      if (state.step + 1 >= run.steps) return;
+      try {
+        ahead = read_data(run, data.next);
+      } catch (const Error&) {  // of the next step, which will meet it again
+      }
+    };
     const double learning_rate =
         recipe.learning_rate * schedule_factor(recipe.schedule, state.step, run.steps);
     const StepOptions options{.learning_rate = learning_rate,
@@ -143,15 +173,21 @@ bool train_steps(Run& run, RunLog& log, const StopRequested& stop) {
                               .update_as_ready = recipe.update_as_ready};
     auto& decoder = run.model->decoder();
     const StepResult result =
-        graphs ? graphs->step(*run.context, decoder, *run.optimizer, batches.micro_batches, options)
-               : train_step(*run.context, decoder, *run.optimizer, batches.micro_batches, options);
+        graphs
+            ? graphs->step(*run.context, decoder, *run.optimizer, batches.micro_batches, options, meanwhile)
+            : train_step(*run.context, decoder, *run.optimizer, batches.micro_batches, options, meanwhile);
     const double seconds = watch.seconds();
 
-    state.cursor = next;  // not before: of a step that finds no memory the forecast is of its batches
+    state.cursor = data.next;  // not before: of a step that finds no memory the forecast is of its batches
     count_step(state, result, *run.optimizer, seconds);
     state.waiting = log.record_of(run, result, learning_rate, seconds);
-    log.step(*state.waiting);
     log.count_experts(state, result, run.steps);
+    if (may_hold && is_plain(run, result)) {
+      log.record_later(*std::exchange(state.waiting, std::nullopt));
+      if (stop()) return false;
+      continue;
+    }
+    log.step(*state.waiting);
     if (result.supervised == 0)
       log_warning("step {}: none of its rows has a token to learn from; no update", state.step);
     if (result.skipped) log_warning("{}", nonfinite_warning(run, result, batches));

@@ -77,8 +77,12 @@ class StepsOfModel {
       }
     auto options = setting_.step;
     options.learning_rate = 1e-3 * (1 + number % 7);
-    result_ = with_graphs_ ? graphs_.step(context_, model_.decoder(), *optimizer_, batches, options)
-                           : train::train_step(context_, model_.decoder(), *optimizer_, batches, options);
+    int calls = 0;
+    const auto meanwhile = [&] { ++calls; };
+    result_ = with_graphs_
+                  ? graphs_.step(context_, model_.decoder(), *optimizer_, batches, options, meanwhile)
+                  : train::train_step(context_, model_.decoder(), *optimizer_, batches, options, meanwhile);
+    EXPECT_EQ(calls, 1) << number;
     return result_;
   }
 

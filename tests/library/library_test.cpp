@@ -9,6 +9,7 @@
 #include <fstream>
 #include <iterator>
 #include <map>
+#include <numeric>
 #include <stdexcept>
 
 #include "tests/temporary_directory.h"
@@ -270,6 +271,31 @@ TEST_F(TrainerTest, StoppedGoesOnWithTheSameBits) {
   EXPECT_TRUE(output.finished);
   EXPECT_EQ(bytes_of(fs::path(output.model) / "model.safetensors"),
             bytes_of(fs::path(whole.model) / "model.safetensors"));
+}
+
+// Where the device's memory is its own a record may be written when the next step is on its way.
+TEST_F(TrainerTest, EndsByAnExceptionWithARowOfEachStepInOrder) {
+  const auto steps_of = [&](const std::string& run) {
+    std::vector<std::int64_t> steps;
+    std::ifstream rows(path(run + "/metrics.jsonl"));
+    for (std::string row; std::getline(rows, row);)  // {"step":3,…
+      steps.push_back(std::stoll(row.substr(row.find(':') + 1)));
+    return steps;
+  };
+  const auto until = [](std::int64_t last) {
+    std::vector<std::int64_t> steps(static_cast<std::size_t>(last) + 1);
+    std::iota(steps.begin(), steps.end(), 0);
+    return steps;
+  };
+  EXPECT_THROW(Trainer(settings("run")).train([&](const TrainerStep& step) -> bool {
+    EXPECT_GE(std::ssize(steps_of("run")), step.step);  // all but the last, at least
+    if (step.step == 3) throw std::runtime_error("enough");
+    return true;
+  }),
+               std::runtime_error);
+  EXPECT_EQ(steps_of("run"), until(3));
+  Trainer(settings("run")).train();
+  EXPECT_EQ(steps_of("run"), until(6));
 }
 
 TEST_F(TrainerTest, RefusesSettingsThatAreWrong) {
