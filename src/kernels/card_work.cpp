@@ -185,9 +185,9 @@ struct HeadWork {
 };
 /// As Head::run. row_bytes: what else is moved for each row.
 Work head_work(const HeadOperands& head, const HeadGradients& to, bool wants_statistics, double row_bytes,
-               const CardTarget& target) {
+               const CardTarget& target, const cuda::HeadLimits& limits) {
   HeadWork w{head, to, target};
-  const cuda::HeadCut cut(head, to, {});
+  const cuda::HeadCut cut(head, to, limits);
   const Count rows = head.hidden.rows, vocab = head.weight.rows;
   if (rows == 0) return {};
   for (Count row = 0; row < rows; row += cut.chunk_rows) {
@@ -200,8 +200,13 @@ Work head_work(const HeadOperands& head, const HeadGradients& to, bool wants_sta
     w.work.push_back({.path = &kRows, .bytes = real(n) * (row_bytes + 16)});
     if (!cut.whole) continue;
     w.find_gradients(n, vocab);
+    if (cut.keeps) continue;
     if (to.dhidden.given()) w.add_dhidden(n, vocab, to.dhidden.dtype, false);
     if (!cut.again) w.add_dweight(n, vocab, row > 0);
+  }
+  if (cut.keeps) {
+    if (to.dhidden.given()) w.add_dhidden(rows, vocab, to.dhidden.dtype, false);
+    w.add_dweight(rows, vocab, false);
   }
   for (Count word = 0; word < vocab && cut.again; word += cut.again_words) {
     const Count words = std::min(vocab - word, cut.again_words);
@@ -529,18 +534,26 @@ Work card_work(const ExpertsGradArgs& g, const CardTarget& target) {
   return std::move(w.work);
 }
 
-Work card_work(const LinearCrossEntropyArgs& a, const CardTarget& target) {
-  Work work = head_work(a.head, a.gradients, true, a.has_weights ? 12 : 8, target);
+Work card_work(const LinearCrossEntropyArgs& a, const CardTarget& target, const cuda::HeadLimits& limits) {
+  Work work = head_work(a.head, a.gradients, true, a.has_weights ? 12 : 8, target, limits);
   work.push_back({.path = &kRows, .bytes = real(a.head.hidden.rows) * 4});  // the losses' sum
   return work;
 }
-Work card_work(const HeadStatisticsArgs& a, const CardTarget& target) {
-  return head_work(a.head, {}, true, 12, target);
+Work card_work(const HeadStatisticsArgs& a, const CardTarget& target, const cuda::HeadLimits& limits) {
+  return head_work(a.head, {}, true, 12, target, limits);
 }
-Work card_work(const HeadGradArgs& a, const CardTarget& target) {
+Work card_work(const HeadGradArgs& a, const CardTarget& target, const cuda::HeadLimits& limits) {
   if (!a.gradients.wanted()) return {};
-  return head_work(a.forward.head, a.gradients, false, 16, target);
+  return head_work(a.forward.head, a.gradients, false, 16, target, limits);
 }
+#define HONE_HEAD(ArgsOf)                                     \
+  Work card_work(const ArgsOf& a, const CardTarget& target) { \
+    return card_work(a, target, cuda::HeadLimits{});          \
+  }
+HONE_HEAD(LinearCrossEntropyArgs)
+HONE_HEAD(HeadStatisticsArgs)
+HONE_HEAD(HeadGradArgs)
+#undef HONE_HEAD
 
 namespace {
 

@@ -17,6 +17,10 @@
 
 namespace hone::kernels {
 
+namespace cuda {
+struct HeadLimits;  // cuda/cuts.h
+}
+
 /// A way to do a kernel's work.
 struct Path {
   std::string_view name;
@@ -55,6 +59,10 @@ CardTarget target_of(device::Device card);
 #define HONE_SLOT(name, ArgsOf) Work card_work(const ArgsOf& a, const CardTarget& target);
 HONE_KERNEL_SLOTS(HONE_SLOT)
 #undef HONE_SLOT
+// Of the head with other limits than the table's (cuda/head.h).
+Work card_work(const LinearCrossEntropyArgs& a, const CardTarget& target, const cuda::HeadLimits& limits);
+Work card_work(const HeadStatisticsArgs& a, const CardTarget& target, const cuda::HeadLimits& limits);
+Work card_work(const HeadGradArgs& a, const CardTarget& target, const cuda::HeadLimits& limits);
 
 /// Seconds of calls: the least, and what is beyond.
 struct WorkTime {

@@ -38,13 +38,13 @@ KernelTable limited() {
 
 class CudaHead : public CardMemory {
  protected:
-  void expect_all_cases_agree(const KernelTable& table) {
+  void expect_all_cases_agree(const KernelTable& table, int one_in = 3) {
     const KernelTable& reference = kernels::cpu_kernels(kernels::CpuIsa::kReference);
     device::CpuStream host = make_stream(2);
     int cases = 0;
     for (const Case& c : matrix_cases()) {
       if (c.slot != "linear_cross_entropy" && !c.slot.starts_with("head_")) continue;
-      if (++cases % 3 != 0) continue;  // options come in twos and fours: of each some
+      if (++cases % one_in != 0) continue;  // options come in twos and fours: of each some
       const Outputs got = c.run(table, card());
       ASSERT_FALSE(HasFailure()) << c.name;
       expect_near(got, c.run(reference, host), c.name);
@@ -54,13 +54,26 @@ class CudaHead : public CardMemory {
 };
 
 // 40 rows of 500 words, 17 of 1,111: whole rows, in several chunks, to whose sum a bf16 gradient of the
-// weight is not rounded.
+// weight is not rounded, as logits are made again.
 TEST_F(CudaHead, AgreesWithTheReferenceInChunksOfRows) {
   expect_all_cases_agree(limited<HeadLimits{.gradient_bytes = 80'000,
                                             .statistics_bytes = 30'000,
                                             .least_rows = 1,
+                                            .kept_bytes = 0,
                                             .statistics_rows = 64,
                                             .least_words = 8}>());
+}
+
+// The same, as their gradients are kept: made in chunks of 9 and 4 rows.
+TEST_F(CudaHead, AgreesWithTheReferenceWhereGradientsAreKept) {
+  expect_all_cases_agree(limited<HeadLimits{.gradient_bytes = 60'000,
+                                            .statistics_bytes = 30'000,
+                                            .least_rows = 1,
+                                            .kept_bytes = 1 << 20,
+                                            .beside_kept_bytes = 20'000,
+                                            .statistics_rows = 64,
+                                            .least_words = 8}>(),
+                         7);
 }
 
 // No case's rows fit, but those of three words.
@@ -68,17 +81,21 @@ TEST_F(CudaHead, AgreesWithTheReferenceInRangesOfWords) {
   expect_all_cases_agree(limited<HeadLimits{.gradient_bytes = 60'000,
                                             .statistics_bytes = 20'000,
                                             .least_rows = 1'000'000,
+                                            .kept_bytes = 1 << 20,
                                             .statistics_rows = 128,
                                             .least_words = 8}>());
 }
 
 // A word that is no row's target gets scale / words of each row: 1 of the first, and of the others so little
 // that what two of them add to 1 in bf16 is rounded away. Together they are 9 % of it.
-TEST_F(CudaHead, DoesNotRoundAWeightsGradientAtEachChunkOfRows) {
+template <std::int64_t kKeptBytes>
+void expect_no_rounding_between_chunks(Stream& card) {
   constexpr std::int64_t kRows = 64, kWords = 32, kHidden = 16;
   constexpr HeadLimits kTwoRows{.gradient_bytes = 2 * 4 * kWords,
                                 .statistics_bytes = 2 * 4 * kWords,
                                 .least_rows = 1,
+                                .kept_bytes = kKeptBytes,
+                                .beside_kept_bytes = 2 * 4 * kWords,
                                 .statistics_rows = 2,
                                 .least_words = 8};
   constexpr float kLittle = 0.75F * 0x1p-9F;
@@ -95,24 +112,51 @@ TEST_F(CudaHead, DoesNotRoundAWeightsGradientAtEachChunkOfRows) {
   a.gradients.wants_dweight = true;
   a.gradients.dweight_dtype = DType::kBF16;
   a.gradients.dweight = arena.output("dweight", kWords, kHidden, DType::kBF16, false, 0).data;
-  limited<kTwoRows>().linear_cross_entropy(a, card());
+  limited<kTwoRows>().linear_cross_entropy(a, card);
   const Outputs got = arena.outputs();
   const std::vector<double>& dweight = got.back().values;
   ASSERT_EQ(dweight.size(), kWords * kHidden);
   for (std::size_t i = kHidden; i < dweight.size(); ++i)  // word 0 is the target
     ASSERT_NEAR(dweight[i], 1 + (kRows - 1) * kLittle, 0x1p-8) << i;
 }
+TEST_F(CudaHead, DoesNotRoundAWeightsGradientAtEachChunkOfRows) {
+  for (const bool keeps : {false, true}) {
+    SCOPED_TRACE(keeps);
+    keeps ? expect_no_rounding_between_chunks<1 << 20>(card()) : expect_no_rounding_between_chunks<0>(card());
+  }
+}
 
-// As Scratch.OfTheHeadDoesNotGrowWithTheVocabulary, of the table's limits: 640 MiB, a product's, the rows'
-// states, and the sums of dhidden.
+// Beside a gradient of the weight in bf16: 4,096 rows of Qwen 3's words are kept, 8,192 are not, nor those of
+// so many words that a chunk has no full tiles. The rest is as beside one in f32.
+TEST(CudaHeadCut, KeepsGradientsUpToALimit) {
+  const auto cut = [](std::int64_t rows, std::int64_t words, DType dweight) {
+    const kernels::HeadOperands head{.hidden = {nullptr, DType::kBF16, rows, 8, 8},
+                                     .weight = {nullptr, DType::kBF16, words, 8, 8}};
+    const kernels::HeadGradients to{.dhidden = {}, .wants_dweight = true, .dweight_dtype = dweight};
+    return kernels::cuda::HeadCut(head, to, {});
+  };
+  const auto qwen = cut(4096, 151'936, DType::kBF16);
+  EXPECT_TRUE(qwen.keeps && !qwen.again);
+  EXPECT_EQ(qwen.chunk_rows, 512);
+  for (const auto& [rows, words] : {std::pair{8192, 151'936}, {4096, 262'144}, {800, 400'000}}) {
+    const auto other = cut(rows, words, DType::kBF16);
+    EXPECT_TRUE(!other.keeps && other.again) << words;
+    EXPECT_EQ(other.chunk_rows, cut(rows, words, DType::kF32).chunk_rows);
+  }
+  EXPECT_FALSE(cut(4096, 151'936, DType::kF32).keeps) << "f32 is not rounded";
+  EXPECT_FALSE(cut(1024, 151'936, DType::kBF16).keeps) << "one chunk";
+}
+
+// As Scratch.OfTheHeadDoesNotGrowWithTheVocabulary, of the table's limits: 640 MiB, or gradients that are
+// kept and logits beside them; a product's, the rows' states, and the sums of dhidden.
 TEST(CudaHeadScratch, DoesNotGrowWithTheVocabulary) {
-  constexpr std::int64_t kRows = 4096, kHidden = 2048;
+  constexpr std::int64_t kRows = 4096, kHidden = 2048, kKept = std::int64_t{1600} << 20;
   constexpr std::int64_t kMost =
       (std::int64_t{640} << 20) + kernels::cuda::kVendorScratchBytes + kRows * (16 + kHidden * 4) + 1024;
   const auto hidden = [&](std::int64_t rows) {
     return Matrix{nullptr, DType::kBF16, rows, kHidden, kHidden};
   };
-  std::int64_t largest = 0;
+  std::int64_t largest = 0, kept = 0;
   for (const std::int64_t words : {1'000, 151'936, 300'000, 3'000'000}) {
     kernels::LinearCrossEntropyArgs a{.head = {.hidden = hidden(kRows), .weight = hidden(words)},
                                       .gradients = {.dhidden = hidden(kRows), .wants_dweight = true}};
@@ -123,12 +167,18 @@ TEST(CudaHeadScratch, DoesNotGrowWithTheVocabulary) {
       g.gradients = a.gradients;
       for (const std::int64_t bytes : {kernels::cuda_scratch_bytes(a), kernels::cuda_scratch_bytes(g.forward),
                                        kernels::cuda_scratch_bytes(g)}) {
+        if (words == 151'936 && dtype == DType::kBF16) {
+          EXPECT_LE(bytes, kMost - (std::int64_t{640} << 20) + kKept);
+          kept = std::max(kept, bytes);
+          continue;
+        }
         EXPECT_LE(bytes, kMost) << words;
         largest = std::max(largest, bytes);
       }
     }
   }
   EXPECT_GT(largest, std::int64_t{500} << 20);
+  EXPECT_GT(kept, std::int64_t{1400} << 20);
 }
 
 }  // namespace

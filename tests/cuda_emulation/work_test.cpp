@@ -7,6 +7,7 @@
 #include <map>
 
 #include "device/clock.h"
+#include "kernels/cuda/head.h"
 #include "kernels/cuda/register.h"
 #include "kernels/profile.h"
 #include "tests/cuda/card_cases.h"
@@ -15,6 +16,7 @@
 namespace hone::test {
 namespace {
 
+using kernels::cuda::HeadLimits;
 using testing::HasSubstr;
 using testing::StartsWith;
 
@@ -59,24 +61,33 @@ TEST_F(CardClock, AProfileChargesEachSlotWithItsOwnLaunches) {
   }
 }
 
-/// A kernel, which has to launch what its work says, where there is something to do.
-template <typename Args>
-void run_counted(const Args& a, Stream& stream) {
-  static const kernels::CardTarget kTarget = kernels::target_of(stream.device());
+const kernels::CardTarget& emulated_card() {
+  static const kernels::CardTarget kTarget = kernels::target_of({device::DeviceType::kCuda, 0});
+  return kTarget;
+}
+/// Runs a kernel, which has to launch what its work says, where there is something to do.
+template <typename Args, typename Run>
+void expect_launches(const Args& a, Stream& stream, std::int64_t scratch_bytes, const kernels::Work& work,
+                     const Run& run) {
   constexpr std::string_view kSlot = kernels::slot_of<Args>().name;
-  stream.shared_workspace(static_cast<std::size_t>(kernels::cuda_scratch_bytes(a)));  // grown before
+  stream.shared_workspace(static_cast<std::size_t>(scratch_bytes));  // grown before
   const auto begin = record_time(stream);
-  (kernels::cuda_kernels().*kernels::slot_of<Args>().member)(a, stream);
+  run();
   const double launched = std::round(1e3 * record_time(stream)->seconds_since(*begin));
   const bool only_moves = kSlot == "moe_plan" || kSlot == "take_rows" || kSlot == "mla_keys_values";
   const kernels::Cost cost = kernels::cost(a);
   if ((only_moves ? cost.bytes : cost.flops) == 0) return;
   double said = 0;
-  for (const auto& launch : kernels::card_work(a, kTarget)) said += launch.kernels;
+  for (const auto& launch : work) said += launch.kernels;
   // Few queries are cut into parts that one launch more puts together, as in generation.
   const double joins = kSlot == "attention" ? 1 : 0;
   EXPECT_GE(launched, said) << kSlot;
   EXPECT_LE(launched, said + joins) << kSlot;
+}
+template <typename Args>
+void run_counted(const Args& a, Stream& stream) {
+  expect_launches(a, stream, kernels::cuda_scratch_bytes(a), kernels::card_work(a, emulated_card()),
+                  [&] { (kernels::cuda_kernels().*kernels::slot_of<Args>().member)(a, stream); });
 }
 
 TEST_F(CardClock, EachSlotLaunchesWhatItsWorkSays) {
@@ -90,6 +101,58 @@ TEST_F(CardClock, EachSlotLaunchesWhatItsWorkSays) {
     SCOPED_TRACE(c.name);
     c.run(table, card());
   }
+}
+
+// The head, which no case of all_cases() cuts, in chunks of rows whose gradients are kept and not, and in
+// ranges of words.
+void run_head(const kernels::LinearCrossEntropyArgs& a, Stream& stream, const HeadLimits& limits) {
+  kernels::cuda::linear_cross_entropy(a, stream, limits);
+}
+void run_head(const kernels::HeadStatisticsArgs& a, Stream& stream, const HeadLimits& limits) {
+  kernels::cuda::head_statistics(a, stream, limits);
+}
+void run_head(const kernels::HeadGradArgs& a, Stream& stream, const HeadLimits& limits) {
+  kernels::cuda::head_grad(a, stream, limits);
+}
+template <HeadLimits kLimits>
+void expect_head_launches(Stream& card) {
+  KernelTable table;
+  const auto set = []<typename Args>(kernels::Kernel<Args>& kernel) {
+    kernel = [](const Args& a, Stream& stream) {
+      expect_launches(a, stream, kernels::cuda::scratch_bytes_of(a, kLimits),
+                      kernels::card_work(a, emulated_card(), kLimits), [&] { run_head(a, stream, kLimits); });
+    };
+  };
+  set(table.linear_cross_entropy);
+  set(table.head_statistics);
+  set(table.head_grad);
+  int cases = 0;
+  for (const Case& c : matrix_cases()) {
+    if (c.slot != "linear_cross_entropy" && !c.slot.starts_with("head_")) continue;
+    if (++cases % 23 != 0) continue;
+    SCOPED_TRACE(c.name);
+    c.run(table, card);
+  }
+}
+TEST_F(CardClock, TheHeadLaunchesWhatItsWorkSaysHoweverItIsCut) {
+  constexpr HeadLimits kChunks{.gradient_bytes = 60'000,
+                               .statistics_bytes = 30'000,
+                               .least_rows = 1,
+                               .kept_bytes = 0,
+                               .beside_kept_bytes = 20'000,
+                               .statistics_rows = 64,
+                               .least_words = 8};
+  constexpr HeadLimits kKept = [](HeadLimits limits) {
+    limits.kept_bytes = 1 << 20;
+    return limits;
+  }(kChunks);
+  constexpr HeadLimits kRanges = [](HeadLimits limits) {
+    limits.least_rows = 1'000'000;
+    return limits;
+  }(kChunks);
+  expect_head_launches<kChunks>(card());
+  expect_head_launches<kKept>(card());
+  expect_head_launches<kRanges>(card());
 }
 
 TEST(CardPaths, AreToldOfTheCardThatIsHere) {

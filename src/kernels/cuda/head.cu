@@ -2,8 +2,9 @@
 //
 // Where as many rows of all words fit the limit as products want, logits are made once: summed up, turned
 // into their gradients in place, and multiplied. Else they are made twice: first, by rows and ranges of
-// words, to be summed up; then, by ranges of words of all rows, for the gradients. So is a bf16 gradient of
-// the weight that several chunks of rows would add to, which would be rounded each time.
+// words, to be summed up; then, by ranges of words of all rows, for the gradients. A bf16 gradient of the
+// weight that several chunks of rows would add to would be rounded each time: the chunks' gradients are put
+// side by side, for one product of all rows, or, where that is too much memory, logits are made twice.
 #include "kernels/cuda/head.h"
 #include "kernels/cuda/matmul.h"
 #include "kernels/cuda/register.h"
@@ -85,15 +86,15 @@ __global__ void sum_up_logits(Piece piece, LogitShape shape, float* target_logit
   state.largest = all;
 }
 
-/// One block a row: the products become the gradients of theirs, in T. A row of bf16 lies where the first
-/// half of its f32 was: threads write what all have read.
+/// One block a row: from the products the gradients of theirs, in T. In place a row of bf16 lies where the
+/// first half of its f32 was: threads write what all have read.
 template <typename T>
-__global__ void find_gradients(Piece piece, LogitShape shape) {
+__global__ void find_gradients(Piece piece, LogitShape shape, Rows<T> to, bool in_place) {
   begin_kernel();
   const Index row = blockIdx.x, target = piece.target_of(row);
   const RowState state = piece.states[row];
   const float factor = state.dlse / state.sum, log_sum = logf(state.sum);
-  float* logits = piece.logits + row * piece.stride;
+  const float* logits = piece.logits + row * piece.stride;
   float v[kPack];
   for (Index base = 0; base < piece.words; base += blockDim.x * kPack) {
     const Index col = base + threadIdx.x * kPack, n = piece.words - col;
@@ -106,8 +107,8 @@ __global__ void find_gradients(Piece piece, LogitShape shape) {
       if (col + i == target) d = fmaf(state.dlse, expm1f(below - log_sum), state.dlse + state.dtarget);
       v[i] = d * shape.slope(v[i]);
     }
-    if constexpr (sizeof(T) < sizeof(float)) __syncthreads();
-    if (n > 0) store(reinterpret_cast<T*>(logits) + col, n, true, v);
+    if (sizeof(T) < sizeof(float) && in_place) __syncthreads();
+    if (n > 0) store(to.at(row, col), n, true, v);
   }
 }
 
@@ -203,6 +204,8 @@ class Head {
       return at;
     };
     logits_ = reinterpret_cast<float*>(take(at_once));
+    kept_ = take(
+        cut_.keeps ? rows_ * HeadCut::stride_of(vocab_) * static_cast<Index>(size_of(head.hidden.dtype)) : 0);
     states_ = reinterpret_cast<RowState*>(take(rows_ * static_cast<Index>(sizeof(RowState))));
     dhidden_ = reinterpret_cast<float*>(
         take(cut_.sums_dhidden ? rows_ * head.hidden.cols * static_cast<Index>(sizeof(float)) : 0));
@@ -228,10 +231,15 @@ class Head {
       if (stream_ != nullptr) finish(rows);
       if (!cut_.whole) continue;
       find_logit_gradients(rows, {0, vocab_});
+      if (cut_.keeps) continue;
       if (to_.dhidden.given()) add_dhidden(rows, {0, vocab_}, rows_in(to_.dhidden, rows), false);
       if (!cut_.again) add_dweight(rows, {0, vocab_}, row > 0);
     }
     const Range all{0, rows_};
+    if (cut_.keeps) {
+      if (to_.dhidden.given()) add_dhidden(all, {0, vocab_}, to_.dhidden, false);
+      add_dweight(all, {0, vocab_}, false);
+    }
     for (Index word = 0; word < vocab_ && cut_.again && rows_ > 0; word += cut_.again_words) {
       const Range words{word, least(vocab_, word + cut_.again_words)};
       find_logits(all, words);
@@ -262,9 +270,13 @@ class Head {
   Matrix logits_of(Range rows, Range words) const {
     return {logits_, DType::kF32, rows.size(), words.size(), HeadCut::stride_of(words.size())};
   }
+  /// In the place of those logits, or where they are kept.
   Matrix gradients_of(Range rows, Range words) const {
-    const Index ratio = static_cast<Index>(sizeof(float) / size_of(p_.hidden.dtype));
-    return {logits_, p_.hidden.dtype, rows.size(), words.size(), HeadCut::stride_of(words.size()) * ratio};
+    const DType dtype = p_.hidden.dtype;
+    const Index stride = HeadCut::stride_of(words.size());
+    if (cut_.keeps) return rows_in({kept_, dtype, rows_, vocab_, stride}, rows);
+    const Index ratio = static_cast<Index>(sizeof(float) / size_of(dtype));
+    return {logits_, dtype, rows.size(), words.size(), stride * ratio};
   }
 
   void multiply(const MatmulArgs& a) {
@@ -281,8 +293,10 @@ class Head {
   void find_logit_gradients(Range rows, Range words) {
     if (stream_ == nullptr) return;
     with_dtype(p_.hidden.dtype, [&](auto t) {
-      HONE_LAUNCH(find_gradients<TypeOf<decltype(t)>>, static_cast<unsigned>(rows.size()),
-                  threads_for_row(words.size()), 0, cuda_stream(*stream_), piece(rows, words), shape());
+      using T = TypeOf<decltype(t)>;
+      HONE_LAUNCH(find_gradients<T>, static_cast<unsigned>(rows.size()), threads_for_row(words.size()), 0,
+                  cuda_stream(*stream_), piece(rows, words), shape(), rows_of<T>(gradients_of(rows, words)),
+                  !cut_.keeps);
     });
   }
   void add_dhidden(Range rows, Range words, const Matrix& to, bool accumulate) {
@@ -313,6 +327,7 @@ class Head {
   Index rows_, vocab_;
   HeadCut cut_;
   float* logits_ = nullptr;
+  void* kept_ = nullptr;  // gradients of all rows and words, of hidden's dtype
   RowState* states_ = nullptr;
   float* dhidden_ = nullptr;
   void* products_ = nullptr;  // what they take, one after the other
