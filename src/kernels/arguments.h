@@ -411,6 +411,10 @@ struct ExpertsGradArgs {
   void* ddown = nullptr;          // (experts, hidden, ffn) f32 or bf16; only of dense weights
   void* dgate_up_bias = nullptr;  // (experts, inner()) f32 or bf16
   void* ddown_bias = nullptr;     // (experts, hidden) f32 or bf16
+  // (experts) f64: of each expert the sum of the squares of its finished gradient, as it is stored. No f32
+  // sum on the way is of more than 8 of them, or of such as it does not hold.
+  double *dgate_up_squares = nullptr, *ddown_squares = nullptr;
+  bool wants_dgate_up_squares = false, wants_ddown_squares = false;  // only beside their gradients
   bool wants_dweights = false, wants_dgate_up = false, wants_ddown = false;
   bool wants_dgate_up_bias = false, wants_ddown_bias = false;
   DType dgate_up_dtype = DType::kF32, ddown_dtype = DType::kF32;
@@ -488,6 +492,9 @@ struct SumOfSquaresArgs {
   const void* x = nullptr;  // (n) f32 or bf16
   std::int64_t n = 0;
   DType dtype = DType::kF32;
+  const double* parts = nullptr;  // (num_parts): numbers whose sum it is, where whoever made x has brought them;
+  std::int64_t num_parts = 0;     // x is not read then
+  bool has_parts = false;
   StepScalars* scalars = nullptr;
 };
 /// From sum_of_squares: grad_norm, clip_factor = min(1, max_norm / (grad_norm + 1e-6)) as

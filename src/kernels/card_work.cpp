@@ -284,7 +284,7 @@ struct ExpertWork {
       return add_wgmma(work, kWgmma, 2 * real(pairs) * real(of_rows) * real(columns), done,
                        tiles * static_cast<Count>(rows.size()), of_bytes, a.x.dtype, target.card);
     }
-    const Tiling tiling = tiling_of(a.x.dtype, of_rows > 64 && columns > 64);
+    const Tiling tiling = tiling_of_sums(of_rows, columns);
     const Count tiles = ceil_quotient(of_rows, tiling.rows) * ceil_quotient(columns, tiling.columns);
     double done = 0;
     for (const Count n : rows)
@@ -295,6 +295,17 @@ struct ExpertWork {
                     .done = done,
                     .bytes = of_bytes,
                     .dtype = a.x.dtype});
+  }
+  Tiling tiling_of_sums(Count of_rows, Count columns) const {
+    return tiling_of(a.x.dtype, of_rows > 64 && columns > 64);
+  }
+  /// Bytes of the parts of the sums of such matrices' squares, written and read.
+  double square_bytes(Count of_rows, Count columns) const {
+    const Tiling tiling = tiling_of_sums(of_rows, columns);
+    const Count parts = by_wgmma
+                            ? cuda::HopperCut::square_parts(of_rows, columns)
+                            : ceil_quotient(of_rows, tiling.rows) * ceil_quotient(columns, tiling.columns);
+    return 16 * real(a.experts) * real(parts);
   }
   void add_row_kernel(double of_bytes) { work.push_back({.path = &kRows, .bytes = of_bytes}); }
   /// To FP8, before a product: so many numbers, each read and written in T, or as it is multiplied.
@@ -389,7 +400,7 @@ HONE_ROW_KERNEL(RouterArgs, 3)
 HONE_ROW_KERNEL(RouterGradArgs, 1)
 HONE_ROW_KERNEL(MoePlanArgs, 3)
 HONE_ROW_KERNEL(LoadBalancingArgs, 1)
-HONE_ROW_KERNEL(SumOfSquaresArgs, 2)
+HONE_ROW_KERNEL(SumOfSquaresArgs, a.has_parts ? 1 : 2)
 HONE_ROW_KERNEL(FinishNormArgs, 1)
 HONE_ROW_KERNEL(SgdArgs, 1)
 #undef HONE_ROW_KERNEL
@@ -515,6 +526,9 @@ Work card_work(const ExpertsGradArgs& g, const CardTarget& target) {
                    written(real(f.parts()) * w.matrix() * bytes_of(g.dgate_up_dtype), g.accumulate_dgate_up),
                false, g.dgate_up, g.dgate_up_dtype, g.accumulate_dgate_up);
   }
+  if (g.wants_ddown_squares || g.wants_dgate_up_squares)  // their parts' sums
+    w.add_row_kernel((g.wants_ddown_squares ? w.square_bytes(w.hidden, f.ffn) : 0) +
+                     (g.wants_dgate_up_squares ? w.square_bytes(f.inner(), w.hidden) : 0));
   if (g.wants_dgate_up_bias)
     w.add_row_kernel(inner + written(real(f.experts) * real(f.inner()) * bytes_of(g.dgate_up_bias_dtype),
                                      g.accumulate_dgate_up_bias));

@@ -216,6 +216,8 @@ Cost cost(const ExpertsGradArgs& a) {
   add(a.wants_ddown, matrix, a.ddown_dtype, a.accumulate_ddown);
   add(a.wants_dgate_up_bias, gate_up_bias_elements(f), a.dgate_up_bias_dtype, a.accumulate_dgate_up_bias);
   add(a.wants_ddown_bias, down_bias_elements(f), a.ddown_bias_dtype, a.accumulate_ddown_bias);
+  add(a.wants_dgate_up_squares, real(f.experts), DType::kF64, false);
+  add(a.wants_ddown_squares, real(f.experts), DType::kF64, false);
   return {products * expert_product_flops(f),
           (a.wants_dgate_up ? bytes(f.x) : 0) + bytes(a.dy) + weights + gradients + plan_bytes(f) +
               pre_activation_bytes(f) + written(bytes(a.dx), a.accumulate_dx),
@@ -240,6 +242,7 @@ Cost cost(const HeadGradArgs& a) {
 }
 
 Cost cost(const SumOfSquaresArgs& a) {
+  if (a.has_parts) return {real(a.num_parts), 8 * real(a.num_parts)};
   return {2 * real(a.n), real(a.n) * bytes_of(a.dtype)};
 }
 

@@ -383,7 +383,8 @@ void validate(const HeadGradArgs& a) {
 void validate(const SumOfSquaresArgs& a) {
   const Arguments check(a);
   check.stored("x", a.dtype);
-  check.sizes({a.n});
+  check.sizes({a.n, a.num_parts});
+  check.flagged("parts", a.has_parts, a.parts, a.scalars);
 }
 
 void validate(const FinishNormArgs& a) {

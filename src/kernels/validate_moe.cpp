@@ -112,6 +112,10 @@ void validate(const ExpertsGradArgs& a) {
   check.flagged("ddown", a.wants_ddown, a.ddown, f.x.data);
   check.flagged("dgate_up_bias", a.wants_dgate_up_bias, a.dgate_up_bias, f.x.data);
   check.flagged("ddown_bias", a.wants_ddown_bias, a.ddown_bias, f.x.data);
+  check.flagged("dgate_up_squares", a.wants_dgate_up_squares, a.dgate_up_squares, f.x.data);
+  check.flagged("ddown_squares", a.wants_ddown_squares, a.ddown_squares, f.x.data);
+  check.holds((a.wants_dgate_up || !a.wants_dgate_up_squares) && (a.wants_ddown || !a.wants_ddown_squares),
+              "squares of a gradient that is not wanted");
   check.holds(!a.wants_dgate_up || f.gate_up.kind == WeightKind::kDense, "quantised gate_up has no gradient");
   check.holds(!a.wants_ddown || f.down.kind == WeightKind::kDense, "quantised down has no gradient");
   check.holds(!a.wants_dgate_up_bias || f.has_gate_up_bias, "dgate_up_bias without a gate_up_bias");

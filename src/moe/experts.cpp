@@ -179,6 +179,9 @@ struct ExpertsGradients {
 
 void launch_gradients(Context& context, const ExpertsCall& call, const Tensor& dy,
                       const ExpertsGradients& to) {
+  const std::int64_t experts = call.experts.experts();
+  const Tensor gate_up_squares = to.gate_up.squares(context, experts),
+               down_squares = to.down.squares(context, experts);
   launch(context, "moe.experts gradient", context.kernels().experts_grad,
          {.forward = call.args({}, {}),
           .dy = as_matrix(dy),
@@ -188,6 +191,10 @@ void launch_gradients(Context& context, const ExpertsCall& call, const Tensor& d
           .ddown = data_or_null(to.down.grad),
           .dgate_up_bias = data_or_null(to.gate_up_bias.grad),
           .ddown_bias = data_or_null(to.down_bias.grad),
+          .dgate_up_squares = data_or_null<double>(gate_up_squares),
+          .ddown_squares = data_or_null<double>(down_squares),
+          .wants_dgate_up_squares = gate_up_squares.defined(),
+          .wants_ddown_squares = down_squares.defined(),
           .wants_dweights = to.dweights.defined(),
           .wants_dgate_up = to.gate_up.grad.defined(),
           .wants_ddown = to.down.grad.defined(),

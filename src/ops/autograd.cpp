@@ -42,32 +42,41 @@ std::shared_ptr<GradSlot> GradSlot::leaf(Shape shape, DType grad_dtype) {
 
 Tensor GradSlot::take_grad() {
   const bool written = std::exchange(written_, false);
+  squares_ = Tensor();
   Tensor grad = std::exchange(grad_, Tensor());
   return written ? grad : Tensor();
 }
 
 void GradSlot::reset() {
   written_ = false;
+  squares_ = Tensor();
   if (!is_leaf_) grad_ = Tensor();
 }
 
 GradTarget GradTarget::of(Context& context, GradSlot& slot) {
+  slot.squares_ = Tensor();  // of the gradient so far
   if (slot.is_leaf_) {
     if (!slot.grad_.defined())
       slot.grad_ = context.empty(slot.shape_, slot.dtype_, device::Purpose::kGradients);
-    return {slot.grad_, std::exchange(slot.written_, true)};
+    return {slot.grad_, std::exchange(slot.written_, true), &slot};
   }
   if (!slot.written_) {
     slot.grad_ = context.empty(slot.shape_, slot.uses_ > 1 ? DType::kF32 : slot.dtype_);
     slot.written_ = true;
-    return {slot.grad_, false};
+    return {slot.grad_, false, &slot};
   }
   if (!slot.grad_.owns_buffer_alone()) {  // handed over by give() and still somebody else's too
     const Tensor own = context.empty(slot.shape_, slot.grad_.dtype());
     add_into(context, slot.grad_, own, false);
     slot.grad_ = own;
   }
-  return {slot.grad_, true};
+  return {slot.grad_, true, &slot};
+}
+
+Tensor GradTarget::squares(Context& context, std::int64_t parts) const {
+  if (slot == nullptr || !slot->is_leaf_ || !slot->asks_for_squares_) return {};
+  slot->squares_ = context.empty({parts}, DType::kF64, device::Purpose::kGradients);
+  return slot->squares_;
 }
 
 void GradSlot::add(Context& context, Tensor grad) {

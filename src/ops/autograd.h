@@ -35,6 +35,12 @@ class GradSlot {
   /// The gradient gathered so far, moved out: its memory is the caller's, and none is held here until the
   /// next gradient arrives. For hooks that pass a leaf's gradient on. Undefined where grad() is.
   Tensor take_grad();
+  /// Asks operations that can, of a leaf, to bring the sum of its gradient's squares along: whoever makes the
+  /// norm needs not read the gradient again. Only the last contribution to a gradient knows it: ask before
+  /// that.
+  void ask_for_squares(bool asked) { asks_for_squares_ = asked; }
+  /// Numbers in f64 whose sum it is, of grad(), moved out; undefined where the last contribution brought none.
+  Tensor take_squares() { return std::exchange(squares_, Tensor()); }
   /// Forgets the gradient; a leaf keeps its storage. May come between forward and backward, but not after
   /// linear_cross_entropy, which has written its weight's gradient by then.
   void reset();
@@ -56,6 +62,8 @@ class GradSlot {
   bool written_ = false;
   int uses_ = 0;  // recorded uses that backward has not passed yet; before backward, all of them
   Tensor grad_;
+  bool asks_for_squares_ = false;
+  Tensor squares_;
   std::function<void()> hook_;
   std::function<Tensor(Context&)> remake_;  // the value itself, from what the operation that made it keeps
   std::weak_ptr<void> saved_;               // who keeps the value so far, where it can be made again
@@ -65,6 +73,10 @@ class GradSlot {
 struct GradTarget {
   Tensor grad;
   bool accumulate = false;
+  GradSlot* slot = nullptr;  // the value's
+  /// Where the caller is to write (parts) f64, whose sum is that of the squares of the finished gradient;
+  /// undefined where nobody asks for it.
+  Tensor squares(Context& context, std::int64_t parts) const;
   /// The target of `value`, whose slot must exist. Storage: a leaf's own; else f32 where several uses will be
   /// summed, else the value's dtype. The caller must write it: it counts as written from now on.
   static GradTarget of(Context& context, GradSlot& slot);

@@ -143,9 +143,15 @@ void Optimizer::begin_update(ops::Context& context, double learning_rate, double
   upload_bytes(context.stream(), std::as_bytes(std::span(before)), scalars_);
 }
 
-void Optimizer::add_square(ops::Context& context, const Tensor& grad) const {
+void Optimizer::add_square(ops::Context& context, const Tensor& grad, const Tensor& squares) const {
   ops::launch(context, kOptimizer, context.kernels().sum_of_squares,
-              {.x = grad.data(), .n = grad.numel(), .dtype = grad.dtype(), .scalars = scalars()});
+              {.x = grad.data(),
+               .n = grad.numel(),
+               .dtype = grad.dtype(),
+               .parts = squares.defined() ? squares.as<double>() : nullptr,
+               .num_parts = squares.defined() ? squares.numel() : 0,
+               .has_parts = squares.defined(),
+               .scalars = scalars()});
 }
 
 UpdateResult Optimizer::step(ops::Context& context, double learning_rate, double clip, const Tensor& loss) {
@@ -154,10 +160,25 @@ UpdateResult Optimizer::step(ops::Context& context, double learning_rate, double
   return end_update(context);
 }
 
+void Optimizer::finish_gradients(const std::function<void()>& backward, ops::Context& context) {
+  const auto ask = [&](bool asked) {
+    for (const auto& slot : slots_) slot.parameter->grad_slot->ask_for_squares(asked);
+  };
+  struct Asking {  // however backward ends
+    const std::function<void(bool)> ask;
+    ~Asking() { ask(false); }
+  } const asking{ask};
+  ask(HostStates::are_apart(context));
+  backward();
+}
+
 void Optimizer::put_update(ops::Context& context, double clip, const Tensor& loss) {
   if (host_) host_->begin_round();
-  for (const auto& slot : slots_)
-    if (const Tensor grad = slot.parameter->grad_slot->grad(); grad.defined()) add_square(context, grad);
+  for (const auto& slot : slots_) {
+    const Tensor grad = slot.parameter->grad_slot->grad(),
+                 squares = slot.parameter->grad_slot->take_squares();
+    if (grad.defined()) add_square(context, grad, squares);
+  }
   ops::launch(context, kOptimizer, context.kernels().finish_norm,
               {.scalars = scalars(),
                .max_norm = static_cast<float>(clip),
@@ -167,8 +188,8 @@ void Optimizer::put_update(ops::Context& context, double clip, const Tensor& los
     if (const Tensor grad = slot.parameter->grad_slot->grad(); grad.defined()) update(context, slot, grad);
 }
 
-void Optimizer::take_gradients(const std::function<void()>& backward,
-                               const std::function<void(const Slot&, const Tensor&)>& take) {
+void Optimizer::take_gradients(const std::function<void()>& backward, ops::Context& context,
+                               const std::function<void(const Slot&, const Tensor&, const Tensor&)>& take) {
   struct Hooks {  // which end however backward does
     std::vector<Slot>& slots;
     ~Hooks() {
@@ -176,8 +197,12 @@ void Optimizer::take_gradients(const std::function<void()>& backward,
     }
   } const hooks{slots_};
   for (const auto& slot : slots_)
-    slot.parameter->grad_slot->set_hook([&] { take(slot, slot.parameter->grad_slot->take_grad()); });
-  backward();
+    slot.parameter->grad_slot->set_hook([&] {
+      ops::GradSlot& gradient = *slot.parameter->grad_slot;
+      const Tensor squares = gradient.take_squares();
+      take(slot, gradient.take_grad(), squares);
+    });
+  finish_gradients(backward, context);
 }
 
 UpdateStream* Optimizer::update_stream(ops::Context& context) {
@@ -202,9 +227,9 @@ void Optimizer::put_update_during(const std::function<void()>& backward, ops::Co
                                   const Tensor& loss) {
   if (host_) host_->begin_round();
   UpdateStream* const beside = update_stream(context);
-  const auto take = [&](const Slot& slot, const Tensor& grad) {
+  const auto take = [&](const Slot& slot, const Tensor& grad, const Tensor& squares) {
     const auto work = [&](ops::Context& where) {
-      add_square(where, grad);
+      add_square(where, grad, squares);
       ops::launch(where, kOptimizer, where.kernels().finish_norm,
                   {.scalars = scalars(),
                    .max_norm = static_cast<float>(clip),
@@ -213,10 +238,10 @@ void Optimizer::put_update_during(const std::function<void()>& backward, ops::Co
                    .has_loss = loss.defined()});
       update(where, slot, grad);
     };
-    beside != nullptr ? beside->put(grad, work) : work(context);
+    beside != nullptr ? beside->put(grad, work, squares) : work(context);
   };
   try {
-    take_gradients(backward, take);
+    take_gradients(backward, context, take);
   } catch (...) {  // nobody is to read a weight before its update
     if (beside != nullptr) beside->join();
     throw;
@@ -226,7 +251,9 @@ void Optimizer::put_update_during(const std::function<void()>& backward, ops::Co
 
 double Optimizer::norm_during(const std::function<void()>& backward, ops::Context& context) {
   begin_update(context, 0);
-  take_gradients(backward, [&](const Slot&, const Tensor& grad) { add_square(context, grad); });
+  take_gradients(backward, context, [&](const Slot&, const Tensor& grad, const Tensor& squares) {
+    add_square(context, grad, squares);
+  });
   return std::sqrt(read_scalars(context, scalars_).front().sum_of_squares);
 }
 

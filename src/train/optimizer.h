@@ -83,8 +83,8 @@ class Optimizer {
   // all at once. They are clipped by a norm that is known before, as that of the last step.
 
   /// Updates while `backward` runs; on a card in a stream of their own, beside what backward does there, and
-  /// then as much as the largest gradient is kept at most (UpdateStream). clip_norm: what the clip factor is made
-  /// of. Reads one struct back.
+  /// then as much as the largest gradient is kept at most (UpdateStream). clip_norm: what the clip factor is
+  /// made of. Reads one struct back.
   UpdateResult step_during(const std::function<void()>& backward, ops::Context& context, double learning_rate,
                            double clip, double clip_norm, const Tensor& loss = {});
 
@@ -92,6 +92,10 @@ class Optimizer {
   // is_at_first_buffers(), is the same calls of kernels in every step.
 
   void begin_update(ops::Context& context, double learning_rate, double clip_norm = 0);
+  /// `backward` of the last micro-batch before put_update, which then reads no gradient for the norm whose
+  /// sum of squares it has brought along (GradSlot::ask_for_squares; not where device and host share memory,
+  /// where that is a pass over the gradient all the same).
+  void finish_gradients(const std::function<void()>& backward, ops::Context& context);
   void put_update(ops::Context& context, double clip, const Tensor& loss);
   void put_update_during(const std::function<void()>& backward, ops::Context& context, double clip,
                          const Tensor& loss);
@@ -151,13 +155,14 @@ class Optimizer {
   /// Calls work(begin, end, states on the device) for all elements, whose states it may change.
   void with_states(const ops::Context& context, const Slot& slot, const HostStates::Work& work) const;
   kernels::StepScalars* scalars() const { return static_cast<kernels::StepScalars*>(scalars_.data()); }
-  void add_square(ops::Context& context, const Tensor& grad) const;
+  /// squares: numbers whose sum it is, or undefined.
+  void add_square(ops::Context& context, const Tensor& grad, const Tensor& squares) const;
   void update(ops::Context& context, const Slot& slot, const Tensor& grad) const;
   void update_elements(ops::Context& context, const Slot& slot, const Tensor& grad, std::int64_t begin,
                        std::int64_t end, const States& states) const;
-  /// Whenever `backward` has a gradient ready, `take` is called with it.
-  void take_gradients(const std::function<void()>& backward,
-                      const std::function<void(const Slot&, const Tensor&)>& take);
+  /// Whenever `backward` has a gradient ready, `take` is called with it, and with its squares as add_square.
+  void take_gradients(const std::function<void()>& backward, ops::Context& context,
+                      const std::function<void(const Slot&, const Tensor&, const Tensor&)>& take);
   /// Null where work is done on return.
   UpdateStream* update_stream(ops::Context& context);
 

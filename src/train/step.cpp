@@ -147,6 +147,8 @@ StepOutputs put_step(ops::Context& context, const model::Decoder& decoder, Optim
     const auto backward = [&] { tape.backward(context, differentiated); };
     if (as_ready)
       optimizer.put_update_during(backward, context, options.clip, sum);
+    else if (i + 1 == inputs.micro_batches.size())
+      optimizer.finish_gradients(backward, context);
     else
       backward();
   }

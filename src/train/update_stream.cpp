@@ -20,12 +20,12 @@ UpdateStream::~UpdateStream() {
   }
 }
 
-void UpdateStream::put(Tensor gradient, const std::function<void(ops::Context&)>& work) {
+void UpdateStream::put(Tensor gradient, const std::function<void(ops::Context&)>& work, Tensor beside) {
   updates_.set_kernels(context_.kernels());
   updates_.set_profile(context_.profile());
   updates_.stream().wait(*context_.stream().record());
   bytes_ += gradient.size_bytes();
-  under_way_.push_back({std::move(gradient), nullptr});
+  under_way_.push_back({std::move(gradient), std::move(beside), nullptr});
   work(updates_);
   under_way_.back().done = updates_.stream().record();
   while (bytes_ > most_bytes_ && under_way_.size() > 1) wait_for_oldest();

@@ -28,8 +28,8 @@ class UpdateStream {
 
   /// Calls work(the context of the updates), which puts into its stream what is to come after all that
   /// `context` was given so far: what made `gradient`, and what has read the weight. Nobody else keeps
-  /// `gradient`.
-  void put(Tensor gradient, const std::function<void(ops::Context&)>& work);
+  /// `gradient`. beside: what `work` reads besides, kept as long.
+  void put(Tensor gradient, const std::function<void(ops::Context&)>& work, Tensor beside = {});
   /// What `context` is given from now on comes after all updates.
   void join();
   /// Stream::scratch_generation of the updates' stream.
@@ -37,7 +37,7 @@ class UpdateStream {
 
  private:
   struct UnderWay {
-    Tensor gradient;
+    Tensor gradient, beside;
     std::shared_ptr<const device::Event> done;
   };
   void wait_for_oldest();

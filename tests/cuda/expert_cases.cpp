@@ -32,6 +32,7 @@ struct Layer {
   bool outliers = false;  // one number in a hundred is 1e4, and a row is of nothing else
   DType dy = DType::kF32, dx = DType::kF32, dweight = DType::kF32;
   bool accumulate = false, fp8 = false;
+  double dy_scale = 1;
 };
 
 /// The plan of a routing, its pairs in random order.
@@ -111,7 +112,7 @@ Outputs run_gradient(const KernelTable& table, Stream& stream, const Routing& ro
   g.forward.pre_activation = forward.output("", routing.pairs(), inner, DType::kBF16, false, 1).data;
   g.forward.y = forward.output("", planned.plan.tokens, layer.hidden, DType::kF32, false, 1);
   input_kernels().experts(g.forward, stream);
-  g.dy = arena.input(planned.plan.tokens, layer.hidden, layer.dy, layer.pad);
+  g.dy = arena.input(planned.plan.tokens, layer.hidden, layer.dy, layer.pad, layer.dy_scale);
   const auto tol = [&](DType out) {  // as in tests/kernels/moe_cases.cpp
     return 2 * tolerance(narrower(DType::kBF16, out), layer.hidden + layer.ffn + planned.plan.tokens);
   };
@@ -130,8 +131,18 @@ Outputs run_gradient(const KernelTable& table, Stream& stream, const Routing& ro
                 .output("ddown", experts * layer.hidden, layer.ffn, layer.dweight, layer.accumulate,
                         tol(layer.dweight))
                 .data;
+  const auto squares = [&](const char* name) {
+    return static_cast<double*>(
+        arena.output(name, 1, experts, DType::kF64, false, 4 * tol(layer.dweight)).data);
+  };
+  g.wants_dgate_up_squares = g.wants_ddown_squares = true;
+  g.dgate_up_squares = squares("dgate_up_squares");
+  g.ddown_squares = squares("ddown_squares");
   table.experts_grad(g, stream);
-  return arena.outputs();
+  const Outputs outputs = arena.outputs();
+  expect_squares_of(g.dgate_up_squares, g.dgate_up, layer.dweight, experts, inner, layer.hidden);
+  expect_squares_of(g.ddown_squares, g.ddown, layer.dweight, experts, layer.hidden, layer.ffn);
+  return outputs;
 }
 
 }  // namespace
@@ -148,9 +159,10 @@ std::vector<Case> expert_tile_cases() {
   std::vector<Case> cases;
   const auto add = [&](const auto& routing, const Layer& layer) {
     const auto text =
-        fmt::format("{} rows, hidden {} ffn {}, {}{}{}{}{}", routing.first, layer.hidden, layer.ffn,
+        fmt::format("{} rows, hidden {} ffn {}, {}{}{}{}{}{}", routing.first, layer.hidden, layer.ffn,
                     layer.form.name(), layer.outliers ? ", outliers" : "", layer.pad != 0 ? ", apart" : "",
-                    layer.accumulate ? ", added" : "", layer.fp8 ? ", in fp8" : "");
+                    layer.accumulate ? ", added" : "", layer.fp8 ? ", in fp8" : "",
+                    layer.dy_scale != 1 ? fmt::format(", dy {:g}", layer.dy_scale) : "");
     const double more = layer.fp8 ? kE4m3Again : 0;
     cases.push_back(
         {"experts", "experts " + text,
@@ -178,6 +190,9 @@ std::vector<Case> expert_tile_cases() {
   add(all, {.hidden = 264, .ffn = 72, .form = {kRelu2, false}, .dy = kB, .dx = kB, .dweight = kB});
   add(many, {.hidden = 136, .ffn = 144, .form = {kGeluTanh, true}, .dy = kB, .dweight = kB});
   add(none, {.hidden = 264, .ffn = 8, .dweight = kB});
+  // gradients whose squares are no f32
+  add(few, {.hidden = 72, .ffn = 136, .dy_scale = 1e25});
+  add(few, {.hidden = 136, .ffn = 72, .dweight = kB, .dy_scale = 1e-25});
   add(none, {.hidden = 64, .ffn = 64});
   add(one, {.hidden = 200, .ffn = 96, .outliers = true, .dx = kB, .accumulate = true});
   add(many, {.hidden = 64, .ffn = 144, .form = {kGeluTanh, true, true}, .pad = 24, .dy = kB});

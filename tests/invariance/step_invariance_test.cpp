@@ -1,7 +1,10 @@
 // One training step gives the same gradients however it is cut, packed, recomputed, threaded or vectorised.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstdlib>
 #include <map>
 #include <string>
 #include <vector>
@@ -185,6 +188,63 @@ TEST(StepInvariance, AnEvaluationIsWeightedAsAStep) {
 
 TEST(StepInvariance, RecomputeIsBitForBitTheSame) {
   EXPECT_EQ(gradients(packed(rows(8)), {.recompute = true}), gradients(packed(rows(8))));
+}
+
+/// What a step says of the norm, against the gradients that it leaves; and of how many gradients the squares
+/// were not read for it.
+void expect_norm_of_gradients(const std::vector<model::TokenBatch>& batches, DType dtype, int brought) {
+  ops::Context context(device::default_device(), 1);
+  static kernels::KernelTable own;
+  static int in_parts;
+  own = context.kernels();
+  in_parts = 0;
+  kernels::KernelTable counting = own;
+  counting.sum_of_squares = [](const kernels::SumOfSquaresArgs& a, device::Stream& stream) {
+    in_parts += a.has_parts ? 1 : 0;
+    own.sum_of_squares(a, stream);
+  };
+  auto model = model::CausalLM::from_pretrained(
+      context, std::string(HONE_TEST_DATA) + "/golden/qwen3_moe-default", {.dtype = dtype});
+  context.set_kernels(counting);
+  auto& parameters = model.decoder().parameters();
+  parameters.set_trainable({}, dtype);
+  train::Optimizer optimizer(context, model, {});
+  const auto result =
+      train::train_step(context, model.decoder(), optimizer, batches, {.learning_rate = 0, .clip = 1});
+  double squares = 0;
+  for (const auto& p : parameters.all()) {
+    const Tensor grad = p.grad_slot->grad();
+    std::vector<double> values(static_cast<std::size_t>(grad.numel()));
+    convert(grad.dtype(), HostView(context.stream(), grad).data(), DType::kF64, values.data(), values.size());
+    for (const double g : values) squares += g * g;
+  }
+  EXPECT_NEAR(result.grad_norm, std::sqrt(squares), 1e-6 * std::sqrt(squares));
+  EXPECT_EQ(in_parts, brought);
+  if (batches.size() > 1) return;
+  const auto as_ready = train::train_step(context, model.decoder(), optimizer, batches,
+                                          {.learning_rate = 0, .clip = 1, .update_as_ready = true});
+  EXPECT_NEAR(as_ready.grad_norm, result.grad_norm, 1e-6 * result.grad_norm);
+  EXPECT_EQ(in_parts, 2 * brought);
+}
+
+// Experts bring theirs along where the device's memory is not the host's.
+TEST(StepInvariance, TheNormIsThatOfTheGradients) {
+  constexpr int kExpertMatrices = 4;  // gate_up and down of two layers
+  const auto check = [](bool apart) {
+    for (const DType dtype : {DType::kF32, DType::kBF16})
+      for (const auto& batches : {rows(3), packed(rows(3))}) {
+        SCOPED_TRACE(fmt::format("{}, {} micro-batches, apart {}", name_of(dtype), batches.size(), apart));
+        expect_norm_of_gradients(batches, dtype, apart ? kExpertMatrices : 0);
+      }
+  };
+  const bool on_cpu = device::default_device().type == device::DeviceType::kCpu;
+  const char* before = std::getenv("HONE_GUARDED");
+  if (!on_cpu || before == nullptr) check(!on_cpu);
+  if (!on_cpu) return;
+  const std::string kept = before != nullptr ? before : "";
+  ::setenv("HONE_GUARDED", "1", 1);
+  check(true);
+  before != nullptr ? ::setenv("HONE_GUARDED", kept.c_str(), 1) : ::unsetenv("HONE_GUARDED");
 }
 
 TEST(StepInvariance, EveryInstructionSetAgreesWithTheReference) {

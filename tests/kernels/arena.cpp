@@ -29,6 +29,7 @@ ArenaMemory arena_memory{[](std::size_t size) { return ::operator new(size); },
 
 double get(const Matrix& m, std::int64_t row, std::int64_t col) {
   const std::int64_t i = row * m.stride + col;
+  if (m.dtype == DType::kF64) return static_cast<double*>(m.data)[i];
   return m.dtype == DType::kBF16 ? static_cast<double>(static_cast<float>(static_cast<BFloat16*>(m.data)[i]))
                                  : static_cast<double>(static_cast<float*>(m.data)[i]);
 }

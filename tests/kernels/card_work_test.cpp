@@ -133,6 +133,13 @@ TEST(CardWork, CountsTheTilesOfEachExpert) {
   g.ddown_dtype = DType::kBF16;
   const Work sums = card_work(g, h200);
   ASSERT_EQ(sums.size(), 2u);
+  // A part of the squares' sum of each of 16 by 6 tiles of four experts.
+  g.wants_ddown_squares = true;
+  const Work with_squares = card_work(g, h200);
+  ASSERT_EQ(with_squares.size(), 3u);
+  EXPECT_DOUBLE_EQ(with_squares[2].bytes, 16.0 * 4 * 16 * 6);
+  EXPECT_DOUBLE_EQ(with_squares[1].bytes, sums[1].bytes);
+  g.wants_ddown_squares = false;
   EXPECT_DOUBLE_EQ(sums[1].flops, 2.0 * 4 * 130 * 2048 * 768);
   EXPECT_DOUBLE_EQ(sums[1].done, 2.0 * 4 * 2048 * 768 * (160 + 64));
   // By wgmma 130 rows are one tile of 144, by 12 of 128 lines; one tile a multiprocessor.
@@ -211,20 +218,20 @@ TEST(CardWork, OfOperandsInFp8IsByItsTensorCoresWhereThereAreSome) {
   }
 }
 
-TEST(CardWork, KnowsThatABf16GradientOfTheHeadMakesLogitsTwice) {
-  LinearCrossEntropyArgs a{};
-  a.head.hidden = matrix(4096, 2048);
-  a.head.weight = matrix(151936, 2048);
-  a.gradients.dhidden = matrix(4096, 2048);
-  a.gradients.wants_dweight = true;
-  const auto products = [&](DType dtype) {
+TEST(CardWork, KnowsThatABf16GradientOfTheHeadMakesLogitsTwiceWhereTooMuchWouldBeKept) {
+  const auto products = [&](std::int64_t rows, DType dtype) {
+    LinearCrossEntropyArgs a{};
+    a.head.hidden = a.gradients.dhidden = matrix(rows, 2048);
+    a.head.weight = matrix(151936, 2048);
+    a.gradients.wants_dweight = true;
     a.gradients.dweight_dtype = dtype;
     double flops = 0;
     for (const Launch& launch : card_work(a, {.card = find_card("H200")})) flops += launch.flops;
-    return flops / (2.0 * 4096 * 2048 * 151936);
+    return flops / (2.0 * static_cast<double>(rows) * 2048 * 151936);
   };
-  EXPECT_DOUBLE_EQ(products(DType::kF32), 3);
-  EXPECT_DOUBLE_EQ(products(DType::kBF16), 4);
+  EXPECT_DOUBLE_EQ(products(8192, DType::kF32), 3);
+  EXPECT_DOUBLE_EQ(products(4096, DType::kBF16), 3);
+  EXPECT_DOUBLE_EQ(products(8192, DType::kBF16), 4);
 }
 
 TEST(CardWork, SaysThePathsThatLargeCallsTake) {

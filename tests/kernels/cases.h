@@ -49,4 +49,9 @@ inline DType narrower(DType a, DType b) {
   return a == DType::kBF16 ? a : b;
 }
 
+/// Fails the running test where the squares of experts' gradients that a kernel has said are not those of
+/// what it has written: rows x cols of each expert. Of nothing where null.
+void expect_squares_of(const double* squares, const void* gradients, DType dtype, std::int64_t experts,
+                       std::int64_t rows, std::int64_t cols);
+
 }  // namespace hone::test

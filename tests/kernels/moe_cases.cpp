@@ -235,9 +235,39 @@ Outputs run_experts_grad(const KernelTable& table, Stream& stream, Shape s, Mode
     g.dgate_up_bias = gradient("dgate_up_bias", s.experts, inner, m.dgate_up_bias);
     g.ddown_bias = gradient("ddown_bias", s.experts, s.hidden, m.ddown_bias);
   }
+  const auto squares = [&](const char* name, DType dtype) {
+    return static_cast<double*>(arena.output(name, 1, s.experts, DType::kF64, false, 4 * tol(dtype)).data);
+  };
+  g.wants_dgate_up_squares = g.wants_dgate_up && s.tokens % 3 != 2;
+  g.wants_ddown_squares = g.wants_ddown && s.tokens % 4 != 2;
+  if (g.wants_dgate_up_squares) g.dgate_up_squares = squares("dgate_up_squares", m.dweight);
+  if (g.wants_ddown_squares) g.ddown_squares = squares("ddown_squares", g.ddown_dtype);
   table.experts_grad(g, stream);
-  return arena.outputs();
+  const Outputs outputs = arena.outputs();
+  expect_squares_of(g.dgate_up_squares, g.dgate_up, g.dgate_up_dtype, s.experts, inner, s.hidden);
+  expect_squares_of(g.ddown_squares, g.ddown, g.ddown_dtype, s.experts, s.hidden, s.ffn);
+  return outputs;
 }
+
+}  // namespace
+
+void expect_squares_of(const double* squares, const void* gradients, DType dtype, std::int64_t experts,
+                       std::int64_t rows, std::int64_t cols) {
+  for (std::int64_t e = 0; squares != nullptr && e < experts; ++e) {
+    double sum = 0;
+    const Matrix m{const_cast<void*>(gradients), dtype, experts * rows, cols, cols};
+    for (std::int64_t i = e * rows; i < (e + 1) * rows; ++i)
+      for (std::int64_t j = 0; j < cols; ++j) sum += get(m, i, j) * get(m, i, j);
+    if (std::isnan(sum))
+      ASSERT_TRUE(std::isnan(squares[e])) << "expert " << e;
+    else if (std::isinf(sum))
+      ASSERT_EQ(squares[e], sum) << "expert " << e;
+    else
+      ASSERT_NEAR(squares[e], sum, 1e-6 * sum) << "expert " << e;  // f32 sums of 8
+  }
+}
+
+namespace {
 
 Outputs run_load_balancing(const KernelTable& table, Stream& stream, std::int64_t layers,
                            std::int64_t experts, bool gradient) {

@@ -293,6 +293,60 @@ TEST(Experts, GradientsOfWeightsThatWaitHaveTheSameBits) {
   }
 }
 
+// Where they are asked for: of the last contribution to a gradient, however many there are.
+TEST(Experts, BringTheSquaresOfTheirGradients) {
+  const Sizes s{.tokens = 37, .hidden = 24, .ffn = 20, .experts = 5, .top_k = 2, .used = 3};
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    Context context({}, 2);
+    Tensor gate_up = random_tensor(context, {s.experts, 2 * s.ffn, s.hidden}, 2, 0.5, 0, dtype),
+           down = random_tensor(context, {s.experts, s.hidden, s.ffn}, 3, 0.5, 0, dtype);
+    Tensor weights = random_tensor(context, {s.tokens, s.top_k}, 4);
+    const std::shared_ptr<ops::GradSlot> slots[] = {ops::require_grad(gate_up, dtype),
+                                                    ops::require_grad(down, dtype)};
+    const Tensor x = random_tensor(context, {s.tokens, s.hidden}, 1, 0.5, 0, dtype),
+                 dy = random_tensor(context, {s.tokens, s.hidden}, 8);
+    const Routing routing = routing_of(context, weights, choose(s, 7), s.experts);
+    const auto run = [&](ops::DeferredGradients* deferred) {
+      Tape tape;
+      const TapeScope scope(context, &tape);
+      std::vector<std::pair<Tensor, Tensor>> seeds;
+      for (int use = 0; use < 2; ++use)
+        seeds.emplace_back(swiglu(context, x, gate_up, down, routing, {}), dy);
+      tape.backward(context, std::move(seeds), deferred);
+    };
+    const auto expect_squares = [&] {
+      for (const auto& slot : slots) {
+        double wanted = 0, said = 0;
+        for (const double g : values_of(slot->grad())) wanted += g * g;
+        const Tensor squares = slot->take_squares();
+        ASSERT_TRUE(squares.defined());
+        const HostCopy parts(context.stream(), squares);
+        for (const double part : parts.values<double>()) said += part;
+        EXPECT_NEAR(said, wanted, 1e-12 * wanted);
+        EXPECT_FALSE(slot->take_squares().defined()) << "it was taken";
+      }
+    };
+    run(nullptr);
+    for (const auto& slot : slots) EXPECT_FALSE(slot->take_squares().defined()) << "nobody asked";
+    for (const auto& slot : slots) slot->ask_for_squares(true);
+    run(nullptr);  // added to what is there
+    expect_squares();
+    ops::DeferredGradients deferred;
+    run(&deferred);
+    deferred.run(context);
+    expect_squares();
+    // not of gradients that grow, are forgotten or have gone
+    run(nullptr);
+    ops::GradTarget::of(context, *slots[0]);
+    EXPECT_FALSE(slots[0]->take_squares().defined());
+    slots[1]->reset();
+    EXPECT_FALSE(slots[1]->take_squares().defined());
+    run(nullptr);
+    (void)slots[1]->take_grad();
+    EXPECT_FALSE(slots[1]->take_squares().defined());
+  }
+}
+
 /// A matrix of every expert in a quantised form, and its values in T. rows: of each part.
 struct Quantised {
   ExpertMatrix matrix;

@@ -13,6 +13,7 @@
 #include "kernels/cpu/fp8_kernels.h"
 #include "kernels/cpu/matrix_kernels.h"
 #include "kernels/cpu/product.h"
+#include "kernels/reference/reference.h"
 
 namespace hone::kernels::cpu {
 
@@ -455,12 +456,14 @@ class ExpertsBackward {
 
 template <class Isa>
 void MatrixKernels<Isa>::experts_grad(const ExpertsGradArgs& args, device::Stream& stream) {
-  if (args.forward.fp8) return Fp8Kernels<Isa>::experts_grad(args, stream);
-  if (args.forward.x.dtype == DType::kF32) {
+  if (args.forward.fp8) {
+    Fp8Kernels<Isa>::experts_grad(args, stream);
+  } else if (args.forward.x.dtype == DType::kF32) {
     ExpertsBackward<Isa, float>(args, stream).run();
   } else {
     ExpertsBackward<Isa, BFloat16>(args, stream).run();
   }
+  if (!stream.is_meta()) reference::sum_expert_squares(args, stream);
 }
 
 }  // namespace hone::kernels::cpu

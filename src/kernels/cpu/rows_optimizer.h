@@ -33,6 +33,13 @@ template <class Isa, class T>
 
 template <class Isa>
 void RowKernels<Isa>::sum_of_squares(const SumOfSquaresArgs& a, Stream& stream) {
+  if (a.has_parts) {
+    if (stream.is_meta()) return;
+    double sum = 0;
+    for (Index i = 0; i < a.num_parts; i++) sum += a.parts[i];
+    a.scalars->sum_of_squares += sum;
+    return;
+  }
   constexpr Index kChunk = 4096;
   const Index chunks = ceil_div(a.n, kChunk);
   auto* sums =

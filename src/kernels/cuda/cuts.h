@@ -86,11 +86,21 @@ struct HopperCut {
   // Of e4m3 (rows_e4m3.cuh): each sum is there twice, so a tile has fewer rows.
   static constexpr int kFp8Tokens = 128, kFp8Depth = 128;
   static constexpr int kMostExperts = 1024;  // whose tiles a block counts in shared memory
+  /// Parts of the sum of the squares of one expert's gradient (rows, columns): one of each warp of each tile.
+  static constexpr int kSquaresOfTile = 8;
+  static std::int64_t square_parts(std::int64_t rows, std::int64_t columns) {
+    return ceil_quotient(rows, kGradRows) * ceil_quotient(columns, kGradColumns) * kSquaresOfTile;
+  }
 };
 /// Whether a weight's gradient c is stored by TMA while the next tile is multiplied: of bf16, to which
 /// nothing is added. (Rows of c are multiples of 16 bytes: hopper_refusal.)
 inline bool grad_goes_by_tma(bool is_bf16, const void* c, bool accumulate) {
   return is_bf16 && !accumulate && reinterpret_cast<std::uintptr_t>(c) % 16 == 0;
+}
+/// The most parts of that sum, whoever makes the gradient: of tiles of 64 x 64 one each.
+inline std::int64_t most_square_parts(std::int64_t rows, std::int64_t columns) {
+  return std::max(ceil_quotient(rows, 64) * ceil_quotient(columns, 64),
+                  HopperCut::square_parts(rows, columns));
 }
 /// Why they do not take shapes and layouts; "" where they do.
 inline std::string hopper_refusal(const ExpertsArgs& a) {

@@ -24,6 +24,7 @@
 #include <array>
 
 #include "kernels/cuda/expert_rows_hopper.cuh"
+#include "kernels/cuda/squares.cuh"
 
 namespace hone::kernels::cuda {
 
@@ -108,10 +109,12 @@ __device__ __forceinline__ void multiply_steps(float* sums, std::uint64_t a, std
 
 /// Rounds a warp's sums, 16 rows from `row` on of all columns of a tile of an expert, and begins to store
 /// them by way of `memory`, kOutBytes of the warp's own. What is beyond the expert's gradient is left out.
-/// sum(j): the thread's, j known when it is compiled.
-template <typename Sum>
+/// sum(j): the thread's, j known when it is compiled. Calls see(words) with all that is rounded, four pairs
+/// at a time: beyond the gradient zeros, unless what is within is no number.
+template <typename Sum, typename See>
 __device__ __forceinline__ void begin_to_store(const CUtensorMap& to, int column, int columns, int row,
-                                               int expert, unsigned char* memory, const Sum& sum) {
+                                               int expert, unsigned char* memory, const Sum& sum,
+                                               const See& see) {
   using Cut = HopperWeights;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   if (lane == 0) wait_stores_read<0>();  // of the tile before
@@ -122,6 +125,7 @@ __device__ __forceinline__ void begin_to_store(const CUtensorMap& to, int column
     const std::uint32_t words[4] = {
         pair_of(sum(8 * i), sum(8 * i + 1)), pair_of(sum(8 * i + 2), sum(8 * i + 3)),
         pair_of(sum(8 * i + 4), sum(8 * i + 5)), pair_of(sum(8 * i + 6), sum(8 * i + 7))};
+    see(words);
     stmatrix_4(words, mine + i / 4 * Cut::kOutSlabBytes + ((i % 4 * 2 + lane / 16) ^ lane % 8) * 16);
   }
   fence_for_async();
@@ -134,10 +138,11 @@ __device__ __forceinline__ void begin_to_store(const CUtensorMap& to, int column
   }
 }
 
-/// Stores them itself, 32 columns at a time; `to` is of the expert.
-template <typename Sum>
+/// Stores them itself, 32 columns at a time; `to` is of the expert. Calls see(row, column, v) with what
+/// Output::put_at has stored.
+template <typename Sum, typename See>
 __device__ __forceinline__ void store_sums(const Output& to, int column, int columns, int row,
-                                           unsigned char* memory, const Sum& sum) {
+                                           unsigned char* memory, const Sum& sum, const See& see) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   float* staged = reinterpret_cast<float*>(memory);
   float* mine = staged + lane / 4 * kStagedStride + lane % 4 * 2;
@@ -152,8 +157,10 @@ __device__ __forceinline__ void store_sums(const Output& to, int column, int col
               make_float2(sum(16 * i + j), sum(16 * i + j + 1));
       }
     __syncwarp();
-    finish_block(staged, row, column + chunk * 32,
-                 [&](int r, int c, float(&v)[kPack]) { to.put_at(r, c, v); });
+    finish_block(staged, row, column + chunk * 32, [&](int r, int c, float(&v)[kPack]) {
+      to.put_at(r, c, v);
+      see(r, c, v);
+    });
     __syncwarp();
   }
 }
@@ -161,13 +168,13 @@ __device__ __forceinline__ void store_sums(const Output& to, int column, int col
 #endif
 
 /// Which of a and b is gathered; of the other there is a tensor map, of boxes of 64 x 64. by_tma: c is
-/// stored by a map of its own, of boxes of 64 x 16, else as `out` says. Grid: at most one block a
-/// multiprocessor, whole clusters.
+/// stored by a map of its own, of boxes of 64 x 16, else as `out` says. squares: of each warp of each tile,
+/// an expert's tiles row by row; may be null. Grid: at most one block a multiprocessor, whole clusters.
 template <bool kGatherA>
 __global__ void HONE_CLUSTER(HopperWeights::kBlocks) __launch_bounds__(HopperWeights::kThreads, 1)
     expert_weight_hopper(const __grid_constant__ CUtensorMap whole, const __grid_constant__ CUtensorMap c,
                          PlanRows a, PlanRows b, const std::int32_t* offsets, int experts, bool by_tma,
-                         Output out) {
+                         Output out, double* squares) {
 #if HONE_HOPPER
   using Cut = HopperWeights;
   HONE_SWIZZLED_SHARED(memory);
@@ -239,10 +246,27 @@ __global__ void HONE_CLUSTER(HopperWeights::kBlocks) __launch_bounds__(HopperWei
       // Here a thread has its sums: 4 j + 2 r + c is of row first_row + lane / 4 + 8 r, column 8 j + lane % 4
       // * 2 + c of the tile.
       const auto finish = [&](const auto& sum) {
-        if (by_tma) return begin_to_store(c, column, b.columns, first_row, expert, of_warp, sum);
-        Output to = out;
-        to.c = out.c.from_row(expert * out.rows);
-        store_sums(to, column, b.columns, first_row, of_warp, sum);
+        double of_squares = 0;
+        if (by_tma) {
+          begin_to_store(c, column, b.columns, first_row, expert, of_warp, sum,
+                         [&](const std::uint32_t(&words)[4]) {
+                           if (squares != nullptr) of_squares += squares_of_pairs(words);
+                         });
+        } else {
+          Output to = out;
+          to.c = out.c.from_row(expert * out.rows);
+          store_sums(to, column, b.columns, first_row, of_warp, sum, [&](int r, int c, float(&v)[kPack]) {
+            if (squares != nullptr) of_squares += squares_of_put(to, r, c, v);
+          });
+        }
+        if (squares == nullptr || row >= a.columns || column >= b.columns) return;
+        for (int lanes = 16; lanes > 0; lanes /= 2)
+          of_squares += __shfl_xor_sync(0xffffffffU, of_squares, lanes);
+        const int across = (b.columns + Cut::kColumns - 1) / Cut::kColumns;
+        const Index tile =
+            (Index{expert} * ((a.columns + Cut::kRows - 1) / Cut::kRows) + row / Cut::kRows) * across +
+            column / Cut::kColumns;
+        if (lane == 0) squares[tile * HopperCut::kSquaresOfTile + warp] = of_squares;
       };
       if (begin == end) {
         finish([](int) { return 0.0F; });
@@ -287,7 +311,8 @@ __global__ void HONE_CLUSTER(HopperWeights::kBlocks) __launch_bounds__(HopperWei
 /// launch_weight_grad of bf16 operands of which one is gathered, where why_not_hopper has nothing against it.
 /// a: c's rows, b: its columns.
 inline void launch_weight_hopper(const PlanRows& a, const PlanRows& b, const ExpertsArgs& f,
-                                 const Output& out, int multiprocessors, cudaStream_t stream) {
+                                 const Output& out, double* squares, int multiprocessors,
+                                 cudaStream_t stream) {
   if (f.experts == 0 || a.columns == 0 || b.columns == 0) return;
   using Cut = HopperWeights;
   const bool gathers_a = a.index != nullptr;
@@ -314,10 +339,10 @@ inline void launch_weight_hopper(const PlanRows& a, const PlanRows& b, const Exp
   has_clusters(expert_weight_hopper<false>, Cut::kBlocks);
   if (gathers_a)
     HONE_LAUNCH((expert_weight_hopper<true>), grid, Cut::kThreads, Cut::kSharedBytes, stream, whole, c, a, b,
-                f.offsets, static_cast<int>(f.experts), by_tma, out);
+                f.offsets, static_cast<int>(f.experts), by_tma, out, squares);
   else
     HONE_LAUNCH((expert_weight_hopper<false>), grid, Cut::kThreads, Cut::kSharedBytes, stream, whole, c, a, b,
-                f.offsets, static_cast<int>(f.experts), by_tma, out);
+                f.offsets, static_cast<int>(f.experts), by_tma, out, squares);
 }
 
 }  // namespace hone::kernels::cuda

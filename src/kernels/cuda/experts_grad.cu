@@ -11,6 +11,7 @@
 #include "kernels/cuda/hopper_path.h"
 #include "kernels/cuda/register.h"
 #include "kernels/cuda/rows_e4m3.cuh"
+#include "kernels/cuda/squares.cuh"
 
 namespace hone::kernels::cuda {
 namespace {
@@ -99,29 +100,48 @@ __global__ void expert_weight_dots(const float* dots, Index dot_groups, Rows<con
 }
 
 /// Of each expert e (block z): c_e = [c_e +] a^T b over its rows. a: (rows, c's rows), b: (rows, c's
-/// columns), T.
+/// columns), T. squares: of each block, in order; may be null.
 template <typename Shape, bool kVectors>
 __global__ void __launch_bounds__(Shape::kTileThreads)
     expert_weight_tiles(DenseLines<typename Shape::Number, kVectors> a,
                         DenseLines<typename Shape::Number, kVectors> b, const std::int32_t* offsets,
-                        Output out) {
+                        Output out, double* squares) {
   begin_kernel();
   HONE_DYNAMIC_SHARED(unsigned char, memory);
   const Index expert = blockIdx.z;
   const Index row = static_cast<Index>(blockIdx.y) * Shape::kRows;
   const Index column = static_cast<Index>(blockIdx.x) * Shape::kColumns;
   out.c = out.c.from_row(expert * out.rows);
+  double sum = 0;
   tile_product<Shape, false, false>(
       a, b, TileOf{row, out.rows, column, out.columns, offsets[expert], offsets[expert + 1]}, memory,
-      [&](int r, int c, float(&v)[kPack]) { out.put_at(row + r, column + c, v); });
+      [&](int r, int c, float(&v)[kPack]) {
+        out.put_at(row + r, column + c, v);
+        if (squares != nullptr) sum += squares_of_put(out, row + r, column + c, v);
+      });
+  if (squares == nullptr) return;
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) squares[(expert * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x] = sum;
+}
+
+/// Of each expert (block x) and matrix (block y): the sum of its parts.
+__global__ void sum_square_parts(SquareParts first, SquareParts second) {
+  begin_kernel();
+  const SquareParts mine = blockIdx.y == 0 ? first : second;
+  const double* parts = mine.parts + blockIdx.x * mine.of_expert;
+  double sum = 0;
+  for (Index i = threadIdx.x; i < mine.of_expert; i += kThreads) sum += parts[i];
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) mine.sums[blockIdx.x] = sum;
 }
 
 /// a and b: rows of T, of the plan or gathered by an index; c: of all experts, (experts * rows, columns).
-/// multiprocessors: of a card whose kernels for compute capability 9.0 take it, else 0.
+/// multiprocessors: of a card whose kernels for compute capability 9.0 take it, else 0. squares: gets parts,
+/// where they are wanted, and how many of an expert.
 template <typename T>
 void launch_weight_grad(const DenseLines<T, false>& a, const DenseLines<T, false>& b, bool vectors,
                         const ExpertsArgs& f, Index rows, void* c, Index columns, DType dtype,
-                        bool accumulate, int multiprocessors, cudaStream_t stream) {
+                        bool accumulate, SquareParts& squares, int multiprocessors, cudaStream_t stream) {
   if (f.experts == 0 || rows == 0 || columns == 0) return;
   Output out{};
   out.c = either({c, dtype, f.experts * rows, columns, columns});
@@ -133,16 +153,19 @@ void launch_weight_grad(const DenseLines<T, false>& a, const DenseLines<T, false
       const auto lines = [](const DenseLines<T, false>& from, Index width) {
         return PlanRows{from.data, from.stride, static_cast<int>(width), from.index, from.divisor};
       };
-      return launch_weight_hopper(lines(a, rows), lines(b, columns), f, out, multiprocessors, stream);
+      squares.of_expert = HopperCut::square_parts(rows, columns);
+      return launch_weight_hopper(lines(a, rows), lines(b, columns), f, out, squares.parts, multiprocessors,
+                                  stream);
     }
   const auto go = [&](auto tile, auto has) {
     using Shape = TypeOf<decltype(tile)>;
     using Lines = DenseLines<T, decltype(has)::value>;
     const dim3 grid(static_cast<unsigned>(ceil_div(columns, Shape::kColumns)),
                     static_cast<unsigned>(ceil_div(rows, Shape::kRows)), static_cast<unsigned>(f.experts));
+    squares.of_expert = Index{grid.x} * grid.y;
     HONE_LAUNCH((expert_weight_tiles<Shape, decltype(has)::value>), grid, Shape::kTileThreads,
                 (tile_bytes<Shape, false, false>()), stream, Lines{a.data, a.stride, a.index, a.divisor},
-                Lines{b.data, b.stride, b.index, b.divisor}, f.offsets, out);
+                Lines{b.data, b.stride, b.index, b.divisor}, f.offsets, out, squares.parts);
   };
   if (!vectors) return go(Type<SmallTile<T>>{}, std::false_type{});
   if constexpr (sizeof(T) == 2)
@@ -200,6 +223,7 @@ struct Scratch {
   Index dot_groups;
   bool wants_dpre, wants_rows;  // d activation is needed for the first or the dots
   std::int64_t dy, activation, dpre, dots, rows, bytes;
+  std::int64_t dgate_up_squares, ddown_squares;
   std::int64_t of_tokens, of_rows, of_dpre, weight;  // operands in FP8: dy, rows of dy and x, dpre, weights
 };
 Scratch scratch_of(const ExpertsGradArgs& g) {
@@ -215,6 +239,11 @@ Scratch scratch_of(const ExpertsGradArgs& g) {
   s.dpre = pieces.take(s.wants_dpre ? capacity * f.inner() * size : 0);
   s.dots = pieces.take(g.wants_dweights ? capacity * s.dot_groups * Index{sizeof(float)} : 0);
   s.rows = pieces.take(g.dx.given() ? capacity * f.x.cols * size : 0);
+  const auto square_bytes = [&](bool wanted, Index of_rows, Index columns) {
+    return wanted ? f.experts * most_square_parts(of_rows, columns) * Index{sizeof(double)} : 0;
+  };
+  s.dgate_up_squares = pieces.take(square_bytes(g.wants_dgate_up_squares, f.inner(), f.x.cols));
+  s.ddown_squares = pieces.take(square_bytes(g.wants_ddown_squares, f.x.cols, f.ffn));
   const Matrix rows{nullptr, f.x.dtype, capacity, f.x.cols, f.x.cols};
   if (f.fp8 && capacity > 0) {  // of either path
     constexpr Fp8Order kColumns = Fp8Order::kColumns;
@@ -340,20 +369,31 @@ void experts_grad_of(const ExpertsGradArgs& g, unsigned char* memory, Stream& qu
   Matrix dpre_operand = of_dpre;
   if (f.fp8) dpre_operand.data = memory + scratch.of_dpre;
   const bool vectors_dpre = f.inner() * Index{sizeof(T)} % 16 == 0;
+  const auto squares_at = [&](bool wanted, std::int64_t place, double* sums) {
+    return SquareParts{wanted ? reinterpret_cast<double*>(memory + place) : nullptr, 0, sums};
+  };
+  SquareParts of_dgate_up =
+                  squares_at(g.wants_dgate_up_squares, scratch.dgate_up_squares, g.dgate_up_squares),
+              of_ddown = squares_at(g.wants_ddown_squares, scratch.ddown_squares, g.ddown_squares);
   if (g.wants_ddown) {
     const Matrix of_activation{activation, f.x.dtype, capacity, f.ffn, f.ffn};
     if (f.fp8) round_fp8_of_experts(of_activation, nullptr, 1, of_activation, f.offsets, f.experts, queue);
     launch_weight_grad<T>(rows_of_experts(dy), DenseLines<T, false>{activation, f.ffn},
                           has_vectors(f.fp8 ? of_rows : dy) && f.ffn * Index{sizeof(T)} % 16 == 0, f, hidden,
-                          g.ddown, f.ffn, g.ddown_dtype, g.accumulate_ddown, multiprocessors, stream);
+                          g.ddown, f.ffn, g.ddown_dtype, g.accumulate_ddown, of_ddown, multiprocessors,
+                          stream);
   }
   if (g.wants_dgate_up) {
     if (f.fp8) round_fp8_of_experts(of_dpre, nullptr, 1, dpre_operand, f.offsets, f.experts, queue);
     launch_weight_grad<T>(DenseLines<T, false>{static_cast<const T*>(dpre_operand.data), f.inner()},
                           rows_of_experts(f.x), has_vectors(f.fp8 ? of_rows : f.x) && vectors_dpre, f,
-                          f.inner(), g.dgate_up, hidden, g.dgate_up_dtype, g.accumulate_dgate_up,
+                          f.inner(), g.dgate_up, hidden, g.dgate_up_dtype, g.accumulate_dgate_up, of_dgate_up,
                           multiprocessors, stream);
   }
+  if (const int wanted = (g.wants_ddown_squares ? 1 : 0) + (g.wants_dgate_up_squares ? 1 : 0);
+      wanted > 0 && experts > 0)
+    HONE_LAUNCH(sum_square_parts, dim3(static_cast<unsigned>(experts), static_cast<unsigned>(wanted)),
+                kThreads, 0, stream, g.wants_ddown_squares ? of_ddown : of_dgate_up, of_dgate_up);
   if (g.wants_dgate_up_bias)
     launch_bias_grad<T>(of_dpre, nullptr, nullptr, f, g.dgate_up_bias, g.dgate_up_bias_dtype,
                         g.accumulate_dgate_up_bias, stream);

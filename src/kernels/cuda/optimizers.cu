@@ -11,18 +11,6 @@ namespace {
 
 constexpr Index kSquaresOfBlock = 16384;
 
-/// The sum of squares of a pack: in f32 where that loses nothing but last bits, else in double, to which an
-/// H200 converts 16 numbers in the clock that brings it 10, and a card for graphics two.
-__device__ __forceinline__ double squares_of_pack(const float (&v)[kPack]) {
-  float sum = 0;
-#pragma unroll
-  for (int i = 0; i < kPack; ++i) sum = fmaf(v[i], v[i], sum);
-  if (sum > 0x1p-100F && sum < INFINITY) return static_cast<double>(sum);
-  double exact = 0;
-#pragma unroll
-  for (int i = 0; i < kPack; ++i) exact += static_cast<double>(v[i]) * static_cast<double>(v[i]);
-  return exact;
-}
 template <typename T>
 __global__ void squares_of_chunks(const T* x, Index n, double* sums, bool vectors) {
   begin_kernel();
@@ -50,10 +38,15 @@ __global__ void add_squares(const double* sums, Index n, StepScalars* scalars) {
 }  // namespace
 
 std::int64_t scratch_bytes_of(const SumOfSquaresArgs& a) {
+  if (a.has_parts) return 0;
   return ceil_div(a.n, kSquaresOfBlock) * static_cast<Index>(sizeof(double));
 }
 void sum_of_squares(const SumOfSquaresArgs& a, Stream& stream) {
   if (a.n == 0) return;
+  if (a.has_parts) {
+    HONE_LAUNCH(add_squares, 1, kAddingThreads, 0, cuda_stream(stream), a.parts, a.num_parts, a.scalars);
+    return;
+  }
   const Index chunks = ceil_div(a.n, kSquaresOfBlock);
   auto* sums = static_cast<double*>(stream.shared_workspace(static_cast<std::size_t>(scratch_bytes_of(a))));
   with_dtype(a.dtype, [&](auto t) {

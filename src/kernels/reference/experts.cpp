@@ -220,12 +220,29 @@ void backward_expert(const ExpertsGradArgs& g, std::int64_t e, std::vector<doubl
 
 }  // namespace
 
+void sum_expert_squares(const ExpertsGradArgs& g, Stream& stream) {
+  const std::int64_t experts = g.forward.experts, matrix = g.forward.ffn * g.forward.x.cols;
+  const auto sum = [&](const void* gradient, DType dtype, std::int64_t n, double* squares) {
+    parallel_for(stream, experts, [&](std::int64_t e) {
+      squares[e] = 0;
+      for (std::int64_t i = e * n; i < (e + 1) * n; ++i) {
+        const double x = load(gradient, dtype, i);
+        squares[e] += x * x;
+      }
+    });
+  };
+  if (g.wants_dgate_up_squares)
+    sum(g.dgate_up, g.dgate_up_dtype, g.forward.parts() * matrix, g.dgate_up_squares);
+  if (g.wants_ddown_squares) sum(g.ddown, g.ddown_dtype, matrix, g.ddown_squares);
+}
+
 void experts_grad(const ExpertsGradArgs& g, Stream& stream) {
   const Matrix& x = g.forward.x;
   std::vector<double> dx(g.dx.given() ? static_cast<std::size_t>(x.rows * x.cols) : 0);
   if (g.wants_dweights)  // of slots that go nowhere
     std::fill_n(g.dweights, x.rows * g.forward.top_k, 0.0F);
   for (std::int64_t e = 0; e < g.forward.experts; ++e) backward_expert(g, e, dx, stream);
+  sum_expert_squares(g, stream);
   if (!g.dx.given()) return;
   parallel_for(stream, x.rows, [&](std::int64_t i) {
     for (std::int64_t j = 0; j < x.cols; ++j)

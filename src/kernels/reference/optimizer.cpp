@@ -12,7 +12,8 @@ namespace hone::kernels::reference {
 
 void sum_of_squares(const SumOfSquaresArgs& a, Stream&) {
   double sum = 0;
-  for (std::int64_t i = 0; i < a.n; ++i) {
+  for (std::int64_t i = 0; a.has_parts && i < a.num_parts; ++i) sum += a.parts[i];
+  for (std::int64_t i = 0; !a.has_parts && i < a.n; ++i) {
     const double x = load(a.x, a.dtype, i);
     sum += x * x;
   }

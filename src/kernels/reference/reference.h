@@ -10,7 +10,11 @@ namespace hone::kernels::reference {
 HONE_KERNEL_SLOTS(HONE_SLOT)
 #undef HONE_SLOT
 
-/// All of the above.
+/// Of experts_grad, where they are wanted: dgate_up_squares and ddown_squares, from gradients that are there.
+/// All CPU kernels take it.
+void sum_expert_squares(const ExpertsGradArgs& g, Stream& stream);
+
+/// All slots.
 const KernelTable& table();
 
 }  // namespace hone::kernels::reference
