@@ -134,6 +134,7 @@ void expect_head_launches(Stream& card) {
     c.run(table, card);
   }
 }
+
 TEST_F(CardClock, TheHeadLaunchesWhatItsWorkSaysHoweverItIsCut) {
   constexpr HeadLimits kChunks{.gradient_bytes = 60'000,
                                .statistics_bytes = 30'000,

@@ -196,6 +196,13 @@ TEST(KernelArguments, OfExpertsFitTheirForm) {
   a.has_gate_up_bias = true;
   a.gate_up_bias = numbers;
   EXPECT_NO_THROW(validate(g));
+  double squares[2];
+  g.wants_ddown_squares = true;
+  g.ddown_squares = squares;
+  EXPECT_THROW(validate(g), Error) << "of no gradient";
+  g.wants_ddown = true;
+  g.ddown = numbers;
+  EXPECT_NO_THROW(validate(g));
   a.y = matrix(kB, 2, 4);
   EXPECT_THROW(validate(a), Error) << "T is f32";
   a.x = matrix(kB, 2, 4);
