@@ -254,11 +254,11 @@ bool run_cluster(LaunchState& state, std::uint32_t first, std::string& failure) 
       const std::string left = left_asynchronous();
       if (!left.empty()) cluster.failure = located(left);
     }
+    if (cluster.failure.empty() && !block->waited_for_grids)
+      cluster.failure = located(
+          "the block ends without griddepcontrol.wait, so that the next kernel may overtake the one before");
     for (Fiber& fiber : block->fibers) land_stores(fiber);
   }
-  if (w.failure.empty() && !w.waited_for_grids)
-    w.failure = located(
-        "the block ends without griddepcontrol.wait, so that the next kernel may overtake the one before");
   current = nullptr;
   failure = cluster.failure;
   return failure.empty();

@@ -301,6 +301,7 @@ TEST_F(Planted, AsynchronousCopies) {
 
 /// Four matrices of 8 x 8 that a warp stores; lane i reads of row i / 2.
 __global__ void stored_matrices(std::uint32_t* to, bool barrier) {
+  begin_kernel();
   HONE_SHARED(__nv_bfloat16, rows, [32][8]);
   const int lane = static_cast<int>(threadIdx.x);
   const std::uint32_t words[4] = {0, 1, 2, 3};

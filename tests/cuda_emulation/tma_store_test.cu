@@ -42,6 +42,7 @@ __host__ __device__ float number_of(int round, int i) {
 /// has at `at` goes to *seen.
 __global__ void store_boxes(const __grid_constant__ CUtensorMap map, const Place* places, int rounds,
                             StoreBug bug, const Number* at, float* seen) {
+  begin_kernel();
   HONE_DYNAMIC_SHARED(unsigned char, memory);
   const int t = static_cast<int>(threadIdx.x);
   for (int round = 0; round < rounds; ++round) {

@@ -255,8 +255,8 @@ __global__ void HONE_CLUSTER(HopperWeights::kBlocks) __launch_bounds__(HopperWei
         } else {
           Output to = out;
           to.c = out.c.from_row(expert * out.rows);
-          store_sums(to, column, b.columns, first_row, of_warp, sum, [&](int r, int c, float(&v)[kPack]) {
-            if (squares != nullptr) of_squares += squares_of_put(to, r, c, v);
+          store_sums(to, column, b.columns, first_row, of_warp, sum, [&](int r, int col, float(&v)[kPack]) {
+            if (squares != nullptr) of_squares += squares_of_put(to, r, col, v);
           });
         }
         if (squares == nullptr || row >= a.columns || column >= b.columns) return;
