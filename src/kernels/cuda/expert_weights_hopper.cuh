@@ -16,8 +16,10 @@
 // which the card's memory takes its numbers: 4,096 clocks of the tensor cores, 3,300 for 64 KiB of an
 // H200's 4.8 TB/s. The two happen at the same time: each warp rounds its sums into shared memory of its own,
 // TMA takes them from there, and the next tile, of which three quarters were fetched meanwhile, begins. What
-// the tensor cores wait for are 16 stmatrix of each of 8 warps, 512 clocks of shared memory. Sums that are
-// added to a gradient, and gradients in f32, are stored by the warps themselves before the next tile begins.
+// the tensor cores wait for are 16 stmatrix of each of 8 warps, 512 clocks of shared memory, and, where the
+// sum of the gradient's squares is wanted, some 300 instructions of each, 600 clocks, instead of a pass over
+// all gradients. Sums that are added to a gradient, and gradients in f32, are stored by the warps themselves
+// before the next tile begins.
 #pragma once
 
 #include <algorithm>
