@@ -105,8 +105,10 @@ TEST_F(Clusters, BeginAndEndTogether) {
   EXPECT_THAT(run(ClusterBug::kBeginsAlone),
               AnyOf(HasSubstr("no mbarrier was initialised"), HasSubstr("may not have come before"),
                     HasSubstr("initialisation may come later")));
-  EXPECT_THAT(run(ClusterBug::kEndsAlone),
-              AnyOf(HasSubstr("of the cluster, which has exited"), HasSubstr("exits with")));
+  // Each launch has its own order of threads: in some the blocks end together by chance.
+  std::string ended;
+  for (int again = 0; again < 50 && ended.empty(); ++again) ended = run(ClusterBug::kEndsAlone);
+  EXPECT_THAT(ended, AnyOf(HasSubstr("of the cluster, which has exited"), HasSubstr("exits with")));
   EXPECT_THAT(run(ClusterBug::kBeyondTheCluster), HasSubstr("TMA to blocks 0x7 of a cluster of 2"));
 }
 
