@@ -1,5 +1,7 @@
-// Which part of a card's peaks each path reaches, and why.
+// Which part of a card's peaks each path reaches, and why; which of them slots take.
 #include "kernels/card_paths.h"
+
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
@@ -103,6 +105,64 @@ std::span<const Path* const> all_paths() {
                                    &kWgmmaAttentionGrad,
                                    &kWgmmaAttentionGrad64};
   return kAll;
+}
+
+std::string paths::why_no_wgmma(const CardTarget& target) {
+  const Card& card = target.card;
+  return card.major == 9 && card.minor == 0
+             ? target.no_wgmma
+             : fmt::format("compute capability {}.{}: no wgmma", card.major, card.minor);
+}
+std::string paths::why_no_cudnn(const CardTarget& target) {
+  const Card& card = target.card;
+  if (card.major != 9 && card.major != 10)
+    return fmt::format("compute capability {}.{}: it is asked on 9.x and 10.x", card.major, card.minor);
+  return target.no_cudnn;
+}
+
+std::vector<SlotPath> fp8_paths(const CardTarget& target) {
+  using namespace paths;
+  if (std::string why = why_no_wgmma(target); !why.empty()) {
+    const Path& dense = target.no_cublaslt.empty() ? kCublasLt : kLargeTiles;
+    return {{"matmul", dense.name, kWgmmaE4m3.name, why},
+            {"experts", kLargeTiles.name, kWgmmaE4m3.name, why},
+            {"experts_grad", kLargeTiles.name, kWgmmaE4m3.name, why}};
+  }
+  return {
+      {"matmul", kWgmmaE4m3.name},
+      {"experts", kWgmmaE4m3.name},
+      {"experts_grad", kWgmma.name, kWgmmaE4m3.name,
+       "by which only its other products go: those of weights' gradients multiply rounded numbers as bf16"}};
+}
+
+std::vector<SlotPath> slot_paths(const CardTarget& target) {
+  using namespace paths;
+  const std::string no_wgmma = why_no_wgmma(target);
+  const auto path_of = [&](std::string_view slot) -> SlotPath {
+    if (slot == "matmul" || slot == "linear_cross_entropy" || slot == "head_statistics" ||
+        slot == "head_grad") {
+      if (target.no_cublaslt.empty()) return {slot, kCublasLt.name};
+      return {slot, kLargeTiles.name, kCublasLt.name, target.no_cublaslt};
+    }
+    if (slot == "experts" || slot == "experts_grad") {
+      if (no_wgmma.empty()) return {slot, kWgmma.name};
+      return {slot, kLargeTiles.name, kWgmma.name, no_wgmma};
+    }
+    if (slot == "attention") {
+      if (std::string why = why_no_cudnn(target); !why.empty())
+        return {slot, kAttention.name, kCudnn.name, why};
+      return {slot, kCudnn.name};
+    }
+    if (slot == "attention_grad") {
+      if (!no_wgmma.empty()) return {slot, kAttentionGrad.name, kWgmmaAttentionGrad.name, no_wgmma};
+      return {slot, kWgmmaAttentionGrad.name, kCudnn.name,
+              "cuDNN 9.19's gradient that is the same each time takes memory quadratic in the length"};
+    }
+    return {slot, kRows.name};
+  };
+  std::vector<SlotPath> all;
+  for_each_slot([&](auto slot) { all.push_back(path_of(slot.name)); });
+  return all;
 }
 
 }  // namespace hone::kernels

@@ -31,10 +31,6 @@ double up_to(Count n, Count step) {
   return real(rounded_up(n, step));
 }
 
-bool has_wgmma(const Card& card) {
-  return card.major == 9 && card.minor == 0;
-}
-
 /// One launch of all that its Cost says.
 template <typename Args>
 Work one_row_kernel(const Args& a, double kernels = 1) {
@@ -109,7 +105,7 @@ void add_e4m3(Work& work, const std::vector<Count>& rows, Count k, Count columns
 void add_product(Work& work, const MatmulArgs& a, const CardTarget& target) {
   const Cost c = cost(a);
   if (c.flops == 0) return;
-  if (*cuda::e4m3_refusal(a) == '\0' && has_wgmma(target.card) && target.no_wgmma.empty()) {
+  if (*cuda::e4m3_refusal(a) == '\0' && why_no_wgmma(target).empty()) {
     for (const Matrix* operand : {&a.a, &a.b})
       work.push_back({.path = &kRows, .bytes = bytes(*operand) + elements(*operand)});
     add_e4m3(work, {a.c.rows}, depth_of_blocks(cuda::depth_of(a), 1), a.c.cols, c.flops,
@@ -229,7 +225,7 @@ struct ExpertWork {
   ExpertWork(const ExpertsArgs& args, const CardTarget& at, const std::string& refusal)
       : a(args),
         target(at),
-        by_wgmma(has_wgmma(at.card) && at.no_wgmma.empty() && refusal.empty()),
+        by_wgmma(why_no_wgmma(at).empty() && refusal.empty()),
         rows(drawn_rows(a.x.rows, a.experts, a.top_k)),
         pairs(a.x.rows * a.top_k),
         hidden(a.x.cols),
@@ -341,13 +337,6 @@ HeadSize padded(Count q, Count v) {
     if (q <= s.q && v <= s.v) return s;
   return {256, 256};
 }
-/// Why attention does not go by cuDNN; "" where large causal attention in bf16 does.
-std::string no_cudnn(const CardTarget& target) {
-  const Card& card = target.card;
-  if (card.major != 9 && card.major != 10)
-    return fmt::format("compute capability {}.{}: it is asked on 9.x and 10.x", card.major, card.minor);
-  return target.no_cudnn;
-}
 /// Pairs of all heads with those that fill up the last tile of keys of each query, half of them on average.
 double tiled_pairs(const AttentionArgs& a, Count keys) {
   return (real(a.pairs) + real(a.q.rows) * real(keys) / 2) * real(a.heads);
@@ -421,7 +410,7 @@ Work card_work(const MatmulArgs& a, const CardTarget& target) {
 Work card_work(const AttentionArgs& a, const CardTarget& target) {
   const Cost c = cost(a);
   if (a.pairs == 0) return {};
-  if (no_cudnn(target).empty() && cuda::is_for_cudnn(a))
+  if (why_no_cudnn(target).empty() && cuda::is_for_cudnn(a))
     return {{.path = &kRows, .bytes = real(a.sequences) * 44},
             {.path = &kCudnn, .flops = c.flops, .done = c.flops, .bytes = c.bytes, .dtype = c.dtype}};
   const HeadSize s = padded(a.head_dim, a.value_dim());
@@ -437,7 +426,7 @@ Work card_work(const AttentionArgs& a, const CardTarget& target) {
 Work card_work(const AttentionGradArgs& g, const CardTarget& target) {
   const AttentionArgs& a = g.forward;
   if (a.pairs == 0) return {};
-  const bool by_wgmma = has_wgmma(target.card) && target.no_wgmma.empty() && cuda::hopper_refusal(g).empty();
+  const bool by_wgmma = why_no_wgmma(target).empty() && cuda::hopper_refusal(g).empty();
   HeadSize s = padded(a.head_dim, a.value_dim());
   if (by_wgmma && s.q < 64) s = {64, 64};
   const Path* path = &kAttentionGrad;
@@ -568,57 +557,5 @@ HONE_HEAD(LinearCrossEntropyArgs)
 HONE_HEAD(HeadStatisticsArgs)
 HONE_HEAD(HeadGradArgs)
 #undef HONE_HEAD
-
-namespace {
-
-std::string why_no_wgmma(const CardTarget& target) {
-  return has_wgmma(target.card)
-             ? target.no_wgmma
-             : fmt::format("compute capability {}.{}: no wgmma", target.card.major, target.card.minor);
-}
-
-}  // namespace
-
-std::vector<SlotPath> fp8_paths(const CardTarget& target) {
-  if (std::string why = why_no_wgmma(target); !why.empty()) {
-    const Path& dense = target.no_cublaslt.empty() ? kCublasLt : kLargeTiles;
-    return {{"matmul", dense.name, kWgmmaE4m3.name, why},
-            {"experts", kLargeTiles.name, kWgmmaE4m3.name, why},
-            {"experts_grad", kLargeTiles.name, kWgmmaE4m3.name, why}};
-  }
-  return {
-      {"matmul", kWgmmaE4m3.name},
-      {"experts", kWgmmaE4m3.name},
-      {"experts_grad", kWgmma.name, kWgmmaE4m3.name,
-       "by which only its other products go: those of weights' gradients multiply rounded numbers as bf16"}};
-}
-
-std::vector<SlotPath> slot_paths(const CardTarget& target) {
-  const std::string no_wgmma = why_no_wgmma(target);
-  const auto path_of = [&](std::string_view slot) -> SlotPath {
-    if (slot == "matmul" || slot == "linear_cross_entropy" || slot == "head_statistics" ||
-        slot == "head_grad") {
-      if (target.no_cublaslt.empty()) return {slot, kCublasLt.name};
-      return {slot, kLargeTiles.name, kCublasLt.name, target.no_cublaslt};
-    }
-    if (slot == "experts" || slot == "experts_grad") {
-      if (no_wgmma.empty()) return {slot, kWgmma.name};
-      return {slot, kLargeTiles.name, kWgmma.name, no_wgmma};
-    }
-    if (slot == "attention") {
-      if (std::string why = no_cudnn(target); !why.empty()) return {slot, kAttention.name, kCudnn.name, why};
-      return {slot, kCudnn.name};
-    }
-    if (slot == "attention_grad") {
-      if (!no_wgmma.empty()) return {slot, kAttentionGrad.name, kWgmmaAttentionGrad.name, no_wgmma};
-      return {slot, kWgmmaAttentionGrad.name, kCudnn.name,
-              "cuDNN 9.19's gradient that is the same each time takes memory quadratic in the length"};
-    }
-    return {slot, kRows.name};
-  };
-  std::vector<SlotPath> paths;
-  for_each_slot([&](auto slot) { paths.push_back(path_of(slot.name)); });
-  return paths;
-}
 
 }  // namespace hone::kernels
