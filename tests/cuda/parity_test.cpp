@@ -129,12 +129,24 @@ class PortableCudaKernels : public CudaKernels {
 
   static std::vector<Case> cases_of_hopper() {
     static bool is_taken;
-    KernelTable asks;
-    asks.matmul = [](const auto& a, Stream&) { is_taken |= *kernels::cuda::e4m3_refusal(a) == '\0'; };
-    asks.experts = [](const auto& a, Stream&) { is_taken |= kernels::cuda::hopper_refusal(a).empty(); };
-    asks.experts_grad = [](const auto& a, Stream&) { is_taken |= kernels::cuda::hopper_refusal(a).empty(); };
-    asks.attention_grad = [](const auto& a, Stream&) {
-      is_taken |= kernels::cuda::hopper_refusal(a).empty();
+    static const KernelTable& reference = kernels::cpu_kernels(kernels::CpuIsa::kReference);
+    using namespace kernels;
+    KernelTable asks = reference;
+    asks.matmul = [](const MatmulArgs& a, Stream& stream) {
+      is_taken |= *cuda::e4m3_refusal(a) == '\0';
+      reference.matmul(a, stream);
+    };
+    asks.experts = [](const ExpertsArgs& a, Stream& stream) {
+      is_taken |= cuda::hopper_refusal(a).empty();
+      reference.experts(a, stream);
+    };
+    asks.experts_grad = [](const ExpertsGradArgs& a, Stream& stream) {
+      is_taken |= cuda::hopper_refusal(a).empty();
+      reference.experts_grad(a, stream);
+    };
+    asks.attention_grad = [](const AttentionGradArgs& a, Stream& stream) {
+      is_taken |= cuda::hopper_refusal(a).empty();
+      reference.attention_grad(a, stream);
     };
     device::CpuStream host = make_stream(1);
     std::vector<Case> cases;
