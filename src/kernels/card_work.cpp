@@ -263,20 +263,22 @@ struct ExpertWork {
   /// Of each expert a matrix, summed up over its rows; gathered_first: the operand that has its rows is
   /// gathered, not that which has its columns.
   void add_sums(Count of_rows, Count columns, double of_bytes, bool gathered_first, const void* c,
-                DType dtype, bool accumulate) {
+                DType dtype, bool accumulate, bool wants_squares) {
     using Cut = cuda::HopperCut;
     if (by_wgmma) {
       // Of a tile that goes by TMA the buffers are filled while the one before is rounded into shared memory,
       // which is 512 clocks for its stmatrix, half a step's time, and as much again for the last product
-      // before and the first one after it (assumed); its storing costs no time of its own.
-      const Count waits = cuda::grad_goes_by_tma(dtype == DType::kBF16, c, accumulate) ? 1 : 2;
+      // before and the first one after it (assumed); its storing costs no time of its own. Its squares are
+      // 600 clocks of instructions, of a step's 1,024.
+      const double waits = (cuda::grad_goes_by_tma(dtype == DType::kBF16, c, accumulate) ? 1 : 2) +
+                           (wants_squares ? 600.0 / 1024 : 0);
       const Count tiles =
           rounded_up(ceil_quotient(of_rows, Cut::kGradRows), gathered_first ? Cut::kBlocks : 1) *
           rounded_up(ceil_quotient(columns, Cut::kGradColumns), gathered_first ? 1 : Cut::kBlocks);
       double done = 0;
       for (const Count n : rows)
         done += 2 * real(tiles) * Cut::kGradRows * Cut::kGradColumns *
-                (up_to(n, Cut::kTokenStep) + real(waits) * Cut::kDepth);
+                (up_to(n, Cut::kTokenStep) + waits * Cut::kDepth);
       return add_wgmma(work, kWgmma, 2 * real(pairs) * real(of_rows) * real(columns), done,
                        tiles * static_cast<Count>(rows.size()), of_bytes, a.x.dtype, target.card);
     }
@@ -505,7 +507,7 @@ Work card_work(const ExpertsGradArgs& g, const CardTarget& target) {
     w.add_rounding(pairs * real(f.ffn));
     w.add_sums(w.hidden, f.ffn,
                dy + activation + written(w.matrix() * bytes_of(g.ddown_dtype), g.accumulate_ddown), !f.fp8,
-               g.ddown, g.ddown_dtype, g.accumulate_ddown);
+               g.ddown, g.ddown_dtype, g.accumulate_ddown, g.wants_ddown_squares);
   }
   if (g.wants_dgate_up) {
     w.add_rounding(inner_numbers);
@@ -513,7 +515,7 @@ Work card_work(const ExpertsGradArgs& g, const CardTarget& target) {
     w.add_sums(f.inner(), w.hidden,
                inner + bytes(f.x) +
                    written(real(f.parts()) * w.matrix() * bytes_of(g.dgate_up_dtype), g.accumulate_dgate_up),
-               false, g.dgate_up, g.dgate_up_dtype, g.accumulate_dgate_up);
+               false, g.dgate_up, g.dgate_up_dtype, g.accumulate_dgate_up, g.wants_dgate_up_squares);
   }
   if (g.wants_ddown_squares || g.wants_dgate_up_squares)  // their parts' sums
     w.add_row_kernel((g.wants_ddown_squares ? w.square_bytes(w.hidden, f.ffn) : 0) +
