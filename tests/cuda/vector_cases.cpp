@@ -68,19 +68,6 @@ void add(std::vector<Case>& cases, Layout l, bool flag) {
                      table.row_gate_grad(a, stream);
                      return arena.outputs();
                    }});
-  cases.push_back(
-      {"activation_grad", "activation_grad" + name, [=](const KernelTable& table, Stream& stream) {
-         Arena arena;
-         kernels::ActivationGradArgs a;
-         a.activation = kernels::Activation::kSilu;
-         a.gate = input(arena, 0);
-         if (flag) a.up = input(arena, 3);
-         a.dy = input(arena, 1);
-         a.dgate = output(arena, "dgate", 2, false);
-         if (flag) a.dup = output(arena, "dup", 4, false);
-         table.activation_grad(a, stream);
-         return arena.outputs();
-       }});
   const std::int64_t all = 2 * l.rows + 1;
   cases.push_back({"take_rows", "take_rows" + name, [=](const KernelTable& table, Stream& stream) {
                      Arena arena;
@@ -112,6 +99,31 @@ void add(std::vector<Case>& cases, Layout l, bool flag) {
          table.column_sum(a, stream);
          return arena.outputs();
        }});
+}
+
+/// Operands 3 and 4 are of the second factor.
+void add_activation_grad(std::vector<Case>& cases, Layout l, bool gated) {
+  const auto input = [=](Arena& arena, int operand) {
+    return arena.input(l.rows, l.cols, l.dtype, l.pad(operand));
+  };
+  const auto output = [=](Arena& arena, const char* of, int operand) {
+    return arena.output(of, l.rows, l.cols, l.dtype, false, tolerance(l.dtype, 2), l.pad(operand));
+  };
+  cases.push_back({"activation_grad",
+                   fmt::format("activation_grad {}x{} {}, operand {} odd{}", l.rows, l.cols, name_of(l.dtype),
+                               l.odd, gated ? "" : ", no up"),
+                   [=](const KernelTable& table, Stream& stream) {
+                     Arena arena;
+                     kernels::ActivationGradArgs a;
+                     a.activation = kernels::Activation::kSilu;
+                     a.gate = input(arena, 0);
+                     a.dy = input(arena, 1);
+                     a.dgate = output(arena, "dgate", 2);
+                     if (gated) a.up = input(arena, 3);
+                     if (gated) a.dup = output(arena, "dup", 4);
+                     table.activation_grad(a, stream);
+                     return arena.outputs();
+                   }});
 }
 
 /// Rows that are a multiple of 16 bytes apart, the first of which begins at none.
@@ -200,7 +212,12 @@ std::vector<Case> vector_cases() {
   }
   for (const bool rising : {false, true}) add_wide_head(cases, rising);
   for (const DType dtype : kBothDtypes)
-    for (const int odd : {-1, 0, 1, 2, 3, 4})
+    for (const int odd : {-1, 0, 1, 2, 3, 4}) {
+      add_activation_grad(cases, {5, 40, dtype, odd}, true);
+      if (odd < 3) add_activation_grad(cases, {5, 40, dtype, odd}, false);
+    }
+  for (const DType dtype : kBothDtypes)
+    for (const int odd : {-1, 0, 1, 2})
       for (const bool flag : {false, true}) {
         add(cases, {5, 40, dtype, odd}, flag);
         add(cases, {2, 2'120, dtype, odd}, flag);  // 2,048 are 8 for each of 256 threads
