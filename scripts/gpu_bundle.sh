@@ -32,5 +32,5 @@ chmod +x "$bundle/gpu_check.sh"
 # The programs hold the same kernels, 80 MB of them: a window that spans them keeps one copy.
 tar -C "$bundle" -c . | xz --lzma2=preset=6,dict=256MiB >"$out"
 size=$(stat -c %s "$out")
-echo "$out: $((size >> 20)) MiB; there: tar xJf, then ./gpu_check.sh"
+echo "$out: $((size >> 20)) MiB; there: tar xJf (without xz: python3 -m tarfile -e), then ./gpu_check.sh"
 [ "$size" -le $((60 << 20)) ] || { echo "gpu_bundle: larger than 60 MiB" >&2; exit 1; }

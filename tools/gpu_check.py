@@ -5,9 +5,10 @@
 
 DIR is an unpacked bundle (`make gpu-bundle`) or whatever holds hone, test_cuda, test_golden, tests/data, demo and
 tools/bench_hf.py. One JSON object a line goes to --out for every check and every figure; a table ends it: passed,
-failed, not reached. Exit code 1 if anything failed. The benchmark needs torch and transformers; without them it is
-hone's alone. hone's dense products are cuBLASLt's where there is one: that of torch's wheels is used, or what
-HONE_CUDA_LIBRARIES names.
+failed, not reached. Exit code 1 if anything failed; a program that is not there fails its check alone. A step that
+fails runs once more without each of what could be to blame (early launches, graphs, wgmma, cuDNN), and the table says
+without which it passes. The benchmark needs torch and transformers; without them it is hone's alone. hone's dense
+products are cuBLASLt's where there is one: that of torch's wheels is used, or what HONE_CUDA_LIBRARIES names.
 """
 
 from __future__ import annotations
@@ -35,6 +36,16 @@ class Check:
     environment: dict[str, str] = field(default_factory=dict)
     filter: str = ""  # of a test program: which of its tests
     card_gib: float = 0  # what the card must have
+    suspects: list[Suspect] = field(default_factory=list)  # what it may fail by
+
+
+@dataclass
+class Suspect:
+    """Something that hone can do without."""
+
+    name: str
+    environment: dict[str, str] = field(default_factory=dict)
+    arguments: list[str] = field(default_factory=list)
 
 
 def checks(root: Path, work: Path) -> list[Check]:
@@ -45,12 +56,19 @@ def checks(root: Path, work: Path) -> list[Check]:
     large = str(root / "bench/gpu/qwen3_moe_8b")
     step = [hone, "bench", "step", large, "--device", "cuda", "--dtype", "bf16", "--batch", "1", "--seq", "4096", "--json"]
     lean = ["--state", "8bit", "--master", "bf16", "--as-ready"]
+    suspects = [
+        Suspect("all of them", {"HONE_CUDA_PDL": "0", "HONE_CUDA_PATHS": "portable", "HONE_CUDNN": "0"}, ["--no-graph"]),
+        Suspect("early launches", {"HONE_CUDA_PDL": "0"}),
+        Suspect("wgmma and TMA", {"HONE_CUDA_PATHS": "portable"}),
+        Suspect("graphs", arguments=["--no-graph"]),
+        Suspect("cuDNN", {"HONE_CUDNN": "0"}),
+    ]
     result = [
         Check("doctor", [hone, "doctor", "--json"], 60),
         Check("streams", [kernels], 60, told, "*CudaStreams*:CudaPool*:CudaDevice*"),
         Check("parity", [kernels], 150, told, "*CudaKernels*:CudaProducts*"),
         # as it fits a card of 80 GiB; steps as they are, then slot by slot
-        Check("step of 8.1 B", [*step, *lean, "--steps", "5", "--profile"], 120),
+        Check("step of 8.1 B", [*step, *lean, "--steps", "5", "--profile"], 120, suspects=suspects),
         Check("goldens in f32", [golden], 120, card, "*.LogitsMatch/*:*.LossAndEveryGradientMatch/*"),
     ]
     last = [
@@ -95,9 +113,12 @@ def shortened(text: str, most: int) -> str:
 def ended(command: list[str], seconds: float, root: Path, environment: dict[str, str]) -> tuple[str, str, str]:
     """How a program ended ("": well), its stdout and stderr. Ends the whole process group of one that takes too long."""
     libraries = {"HONE_CUDA_LIBRARIES": folders} if (folders := library_folders()) else {}
-    process = subprocess.Popen(
-        command, cwd=root, env=os.environ | libraries | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True
-    )
+    try:
+        process = subprocess.Popen(
+            command, cwd=root, env=os.environ | libraries | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True
+        )
+    except OSError as error:
+        return f"not started ({error})", "", ""
     try:
         out, err = process.communicate(timeout=seconds)
         return f"exit {process.returncode}" if process.returncode else "", out, err
@@ -141,12 +162,34 @@ def run(check: Check, seconds: float, root: Path) -> tuple[str, float, str, str]
     fault, out, err = run_tests(check, seconds, root) if check.filter else ended(check.command, seconds, root, check.environment)
     shown = f"{fault}: {shortened(out, 1500)}\n{shortened(err, 1500)}".strip() if fault else ""
     if check.name == "doctor" and not fault:
-        cards = next((figure["gpu"]["cards"] for figure in figures(out)), [])
+        cards = cards_of(out)
         if not cards or "why_not" in cards[0]:
             fault = shown = str(cards[0]["why_not"] if cards else "no card")
-        elif not cards[0]["dense_products"].startswith("cuBLASLt"):
-            shown = "dense products by hone's own tiles alone: " + cards[0]["dense_products"]
+        elif not (products := str(cards[0].get("dense_products"))).startswith("cuBLASLt"):
+            shown = "dense products by hone's own tiles alone: " + products
     return "failed" if fault else "passed", time.monotonic() - began, out, shown
+
+
+def find_suspects(check: Check, ends: float, root: Path) -> str:
+    """Without which of its suspects a failed check passes, as far as there is time."""
+    mended, asked = [], 0
+    for suspect in check.suspects:
+        if (left := ends - time.monotonic()) < 10:
+            break
+        asked += 1
+        command = [argument for argument in check.command if argument != "--profile"] + suspect.arguments
+        fault, _, _ = ended(command, min(check.most_seconds, left), root, check.environment | suspect.environment)
+        if not fault:
+            mended.append(suspect.name)
+    if asked == 0:
+        return ""
+    return f"passes without {', or without '.join(mended)}" if mended else f"fails without {asked} of {len(check.suspects)} suspects, too"
+
+
+def cards_of(out: str) -> list[dict]:
+    """What `hone doctor --json` says of the cards."""
+    said = [figure["gpu"] for figure in figures(out) if isinstance(figure.get("gpu"), dict)]
+    return [card for gpu in said[:1] for card in gpu.get("cards", [])]
 
 
 def figures(out: str) -> list[dict]:
@@ -186,15 +229,21 @@ def main() -> int:
             if left < 10:
                 table.append((check.name, "not reached", 0))
                 continue
-            status, seconds, out, shown = run(check, min(check.most_seconds, left), root)
+            try:
+                status, seconds, out, shown = run(check, min(check.most_seconds, left), root)
+                # a quarter of the time at most, so that the others have theirs
+                if status == "failed" and (blame := find_suspects(check, min(ends, time.monotonic() + 15 * args.minutes), root)):
+                    shown += f"\n{blame}"
+            except Exception as error:  # whatever it is: the others run
+                status, seconds, out, shown = "failed", 0.0, "", f"{type(error).__name__}: {error}"
             table.append((check.name, status, seconds))
             print(f"{check.name:32} {status:8} {seconds:6.1f} s  {shown}", flush=True)
             lines = [{"check": check.name, "status": status, "seconds": round(seconds, 1), "said": shown}]
             lines += [{"check": check.name, "figure": figure} for figure in figures(out)]
             if check.name == "doctor":
-                memory_gib = max((card.get("memory_gib", 0) for figure in figures(out) for card in figure["gpu"]["cards"][:1]), default=0)
+                memory_gib = max((card.get("memory_gib", 0) for card in cards_of(out)[:1]), default=0)
             if (extra := work / "bench.json").exists():
-                lines.append({"check": check.name, "figure": json.loads(extra.read_text())})
+                lines += [{"check": check.name, "figure": figure} for figure in figures(extra.read_text().replace("\n", " "))]
                 extra.unlink()
             results.writelines(json.dumps(about | line) + "\n" for line in lines)
             results.flush()
