@@ -16,8 +16,8 @@ std::uint32_t shared_address(const void* p);
 void mbarrier_init(void* barrier, int count);
 void fence_mbarrier_init();
 void mbarrier_arrive(void* barrier);
-/// The same of the mbarrier that another block of the cluster has there (mapa;
-/// .release.cluster.shared::cluster).
+/// The same of the mbarrier that another block of the cluster has there (mapa; .shared::cluster). Who waits
+/// there learns as of .release.cluster, where hardware promises the order of this thread's reads alone.
 void mbarrier_arrive_in(void* barrier, int rank);
 void mbarrier_arrive_expect(void* barrier, std::uint32_t bytes);
 void mbarrier_wait(void* barrier, unsigned parity);

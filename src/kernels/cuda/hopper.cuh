@@ -141,10 +141,13 @@ __device__ __forceinline__ int rank_in_cluster() {
   return rank;
 }
 /// Of the mbarrier that the block of this rank has there. It has not exited, for that there is meet_cluster.
+/// It says that what this thread knows to be read has been read, as a block that may fill a buffer again
+/// wants to know; nothing of what was written. (That would be .release.cluster, for which the compiler waits
+/// for a fence of the whole card each time.)
 __device__ __forceinline__ void arrive_in(int rank, std::uint64_t* barrier) {
   asm volatile(
       "{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}" ::"r"(shared_address(barrier)),
+      "mbarrier.arrive.shared::cluster.b64 _, [there];\n}" ::"r"(shared_address(barrier)),
       "r"(rank)
       : "memory");
 }

@@ -40,6 +40,9 @@ void check_row_dtype(DType dtype);
 // it a read or a write: the kernel before may still write what this one reads, and read what this one writes.
 // And no block ends without having waited: the next kernel waits for the end of this one alone, so that a
 // kernel that did not wait would let the next one overtake the one before. Parameters are no global memory.
+// A third rule it cannot check: nothing tells the compiler that nobody writes what is read (`__restrict__`,
+// `__ldg`). Such loads are outside of PTX's memory model, and are moved before the wait: nvcc 13.0 does so
+// for sm_100. tools/cuda_code.py follows each kernel's machine code to its wait.
 
 /// Blocks of the next kernel may come once every block of this one has called it, or ended. Early: then all
 /// of this kernel's blocks have their place, and those that come take what others leave.
