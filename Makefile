@@ -32,11 +32,12 @@ test-emulation: setup
 	@scripts/test.sh build-cuda-emulation -L emulated
 
 ## The kernels for NVIDIA cards by nvcc, for every generation: needs CUDA's toolkit, no card. Fails where a kernel spills registers that is
-## not known to. Without a driver hone must say so in one line.
+## not known to, or, where there is cuobjdump, comes to memory before it has waited for the kernel before. Without a driver hone must say so in one line.
 cuda: setup
 	@cmake --preset cuda --log-level=ERROR >/dev/null
 	@cmake --build build-cuda --target hone
 	@tools/cuda_resources.py build-cuda
+	@tools/cuda_code.py build-cuda
 	@scripts/check_cuda_start.sh build-cuda/hone
 
 ## build-cuda/hone-gpu-check.tar.xz: on a machine with a card, unpacked, ./gpu_check.sh [--minutes M] says what works there and how fast.

@@ -7,6 +7,9 @@ build=$(realpath "$1") out=$(realpath -m "$2")
 cd "$(dirname "$0")/.."
 bundle=$(mktemp -d)
 trap 'rm -rf "$bundle"' EXIT
+for function in cublasLtMatmul cudnnBackendExecute; do
+  grep -qa $function "$build/hone" || echo "gpu_bundle: $build/hone was built without the headers for $function, and does that work by kernels of its own; scripts/setup.sh --cuda fetches them" >&2
+done
 mkdir -p "$bundle/lib/gcc" "$bundle/tests/data" "$bundle/tools" "$bundle/bench"
 for program in hone test_cuda test_golden; do
   cp "$build/$program" "$bundle/"

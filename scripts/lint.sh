@@ -20,6 +20,10 @@ long=$(git ls-files 'src/*' 'tests/*' | grep -E '\.(h|cpp|cu|cuh)$' | grep -v _t
 todo=$(git grep -nE '\b(TODO|FIXME|XXX)\b' -- 'src' 'tests/*.cpp' 'cmake' || true)
 [ -z "$todo" ] || { echo "unfinished work:"; echo "$todo"; bad=1; }
 
+# By which the compiler moves loads before a kernel's wait (src/kernels/cuda/launch.cuh).
+promises=$(git grep -nE '__restrict__|\b__restrict\b|__ldg|\.nc\b' -- 'src/kernels/cuda/*.cu' 'src/kernels/cuda/*.cuh' 'src/kernels/moments.h' 'src/kernels/fp8.h' | grep -vE ':[0-9]+:\s*//' || true)
+[ -z "$promises" ] || { echo "what kernels that come early may not promise:"; echo "$promises"; bad=1; }
+
 # clang-tidy reads the commands of GCC for one file at a time, without the warnings that clang does not know.
 if command -v clang-tidy >/dev/null && [ -f "$build/CMakeCache.txt" ]; then
   cmake -S . -B "$build/lint" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON --log-level=ERROR >/dev/null || exit 1
