@@ -7,8 +7,9 @@ DIR is an unpacked bundle (`make gpu-bundle`) or whatever holds hone, test_cuda,
 tools/bench_hf.py. One JSON object a line goes to --out for every check and every figure; a table ends it: passed,
 failed, not reached. Exit code 1 if anything failed; a program that is not there fails its check alone. A step that
 fails runs once more without each of what could be to blame (early launches, graphs, wgmma, cuDNN), and the table says
-without which it passes. The benchmark needs torch and transformers; without them it is hone's alone. hone's dense
-products are cuBLASLt's where there is one: that of torch's wheels is used, or what HONE_CUDA_LIBRARIES names.
+without which it passes; steps of a small model have to end at the same loss without early launches and graphs. The
+benchmark needs torch and transformers; without them it is hone's alone. hone's dense products are cuBLASLt's where
+there is one: that of torch's wheels is used, or what HONE_CUDA_LIBRARIES names.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Check:
     filter: str = ""  # of a test program: which of its tests
     card_gib: float = 0  # what the card must have
     suspects: list[Suspect] = field(default_factory=list)  # what it may fail by
+    same_without: list[Suspect] = field(default_factory=list)  # its loss is the same, to the last bit, without each of these
 
 
 @dataclass
@@ -56,19 +58,22 @@ def checks(root: Path, work: Path) -> list[Check]:
     large = str(root / "bench/gpu/qwen3_moe_8b")
     step = [hone, "bench", "step", large, "--device", "cuda", "--dtype", "bf16", "--batch", "1", "--seq", "4096", "--json"]
     lean = ["--state", "8bit", "--master", "bf16", "--as-ready"]
+    early, graphs = Suspect("early launches", {"HONE_CUDA_PDL": "0"}), Suspect("graphs", arguments=["--no-graph"])
     suspects = [
         Suspect("all of them", {"HONE_CUDA_PDL": "0", "HONE_CUDA_PATHS": "portable", "HONE_CUDNN": "0"}, ["--no-graph"]),
-        Suspect("early launches", {"HONE_CUDA_PDL": "0"}),
+        early,
         Suspect("wgmma and TMA", {"HONE_CUDA_PATHS": "portable"}),
-        Suspect("graphs", arguments=["--no-graph"]),
+        graphs,
         Suspect("cuDNN", {"HONE_CUDNN": "0"}),
     ]
+    small = [hone, "bench", "step", str(root / "bench/qwen3_moe_115m"), "--device", "cuda", "--dtype", "bf16", "--steps", "8", "--as-ready", "--json"]
     result = [
         Check("doctor", [hone, "doctor", "--json"], 60),
         Check("streams", [kernels], 60, told, "*CudaStreams*:CudaPool*:CudaDevice*"),
         Check("parity", [kernels], 150, told, "*CudaKernels*:CudaProducts*"),
         # as it fits a card of 80 GiB; steps as they are, then slot by slot
         Check("step of 8.1 B", [*step, *lean, "--steps", "5", "--profile"], 120, suspects=suspects),
+        Check("the same bits in turn", small, 60, same_without=[early, graphs]),
         Check("goldens in f32", [golden], 120, card, "*.LogitsMatch/*:*.LossAndEveryGradientMatch/*"),
     ]
     last = [
@@ -167,7 +172,17 @@ def run(check: Check, seconds: float, root: Path) -> tuple[str, float, str, str]
             fault = shown = str(cards[0]["why_not"] if cards else "no card")
         elif not (products := str(cards[0].get("dense_products"))).startswith("cuBLASLt"):
             shown = "dense products by hone's own tiles alone: " + products
+    for suspect in check.same_without if not fault else []:
+        left = seconds - (time.monotonic() - began)
+        other_fault, other, err = ended([*check.command, *suspect.arguments], left, root, check.environment | suspect.environment)
+        if other_fault or losses(other) != losses(out):
+            fault = shown = f"without {suspect.name}: {other_fault or f'the loss is {losses(other)}, and with them {losses(out)}'} {shortened(err, 500)}".strip()
+            break
     return "failed" if fault else "passed", time.monotonic() - began, out, shown
+
+
+def losses(out: str) -> list[float]:
+    return [figure["loss"] for figure in figures(out) if "loss" in figure]
 
 
 def find_suspects(check: Check, ends: float, root: Path) -> str:
