@@ -37,6 +37,8 @@ struct StepScalars {
   std::int32_t skip = 0;       // not 0: a gradient is not finite; the update leaves everything as it is
   std::int32_t step = 0;       // updates before this one: what is rounded at random goes by it
   float clip_norm = 0;         // FinishNormArgs::by_clip_norm
+  std::int32_t nonfinite =
+      0;  // 1 + SumOfSquaresArgs::index of the first gradient that is not finite; 0: all are
 };
 
 /// What an operand of a product is rounded to before it is multiplied: blocks of e4m3 (OCP FP8 1.0), each
@@ -492,9 +494,11 @@ struct SumOfSquaresArgs {
   const void* x = nullptr;  // (n) f32 or bf16
   std::int64_t n = 0;
   DType dtype = DType::kF32;
-  const double* parts = nullptr;  // (num_parts): numbers whose sum it is, where whoever made x has brought them;
-  std::int64_t num_parts = 0;     // x is not read then
+  const double* parts =
+      nullptr;                 // (num_parts): numbers whose sum it is, where whoever made x has brought them;
+  std::int64_t num_parts = 0;  // x is not read then
   bool has_parts = false;
+  std::int32_t index = 0;  // of x among the gradients
   StepScalars* scalars = nullptr;
 };
 /// From sum_of_squares: grad_norm, clip_factor = min(1, max_norm / (grad_norm + 1e-6)) as
@@ -506,6 +510,12 @@ struct FinishNormArgs {
   bool by_clip_norm = false;
   const float* loss = nullptr;  // (1): the step's loss; one that is not finite skips the update too
   bool has_loss = false;
+};
+/// What the next step goes by, where the host has not read what became of this one: scalars = one of `next`,
+/// and where this one was done its clip_norm is this one's grad_norm.
+struct NextStepArgs {
+  const StepScalars* next = nullptr;  // (2): where this step was done, and where it was skipped
+  StepScalars* scalars = nullptr;
 };
 
 /// How AdamW's moments lie in memory.

@@ -393,6 +393,7 @@ HONE_ROW_KERNEL(MoePlanArgs, 3)
 HONE_ROW_KERNEL(LoadBalancingArgs, 1)
 HONE_ROW_KERNEL(SumOfSquaresArgs, a.has_parts ? 1 : 2)
 HONE_ROW_KERNEL(FinishNormArgs, 1)
+HONE_ROW_KERNEL(NextStepArgs, 1)
 HONE_ROW_KERNEL(SgdArgs, 1)
 #undef HONE_ROW_KERNEL
 

@@ -250,6 +250,10 @@ Cost cost(const FinishNormArgs& a) {
   return {6, static_cast<double>(2 * sizeof(StepScalars)) + (a.has_loss ? 4 : 0)};
 }
 
+Cost cost(const NextStepArgs&) {
+  return {0, static_cast<double>(3 * sizeof(StepScalars))};
+}
+
 Cost cost(const AdamWArgs& a) {
   // master and both moments are read and written; the gradient is read; a bf16 copy is written
   const double moments = a.moments == MomentKind::kF32 ? 16 : 4 + 16.0 / kMomentBlock;

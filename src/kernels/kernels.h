@@ -48,6 +48,7 @@ using device::Stream;
   X(head_grad, HeadGradArgs)                      \
   X(sum_of_squares, SumOfSquaresArgs)             \
   X(finish_norm, FinishNormArgs)                  \
+  X(next_step, NextStepArgs)                      \
   X(adamw, AdamWArgs)                             \
   X(sgd, SgdArgs)
 

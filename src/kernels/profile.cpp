@@ -22,7 +22,8 @@ namespace {
 /// Whether a slot is the optimizer's, which also updates while gradients are made.
 bool is_of_updates(std::string_view slot) {
   return slot == slot_of<SumOfSquaresArgs>().name || slot == slot_of<FinishNormArgs>().name ||
-         slot == slot_of<AdamWArgs>().name || slot == slot_of<SgdArgs>().name;
+         slot == slot_of<NextStepArgs>().name || slot == slot_of<AdamWArgs>().name ||
+         slot == slot_of<SgdArgs>().name;
 }
 }  // namespace
 

@@ -383,7 +383,7 @@ void validate(const HeadGradArgs& a) {
 void validate(const SumOfSquaresArgs& a) {
   const Arguments check(a);
   check.stored("x", a.dtype);
-  check.sizes({a.n, a.num_parts});
+  check.sizes({a.n, a.num_parts, a.index});
   check.flagged("parts", a.has_parts, a.parts, a.scalars);
 }
 
@@ -392,6 +392,8 @@ void validate(const FinishNormArgs& a) {
   check.holds(!std::isnan(a.max_norm), "max_norm is no number");
   check.flagged("loss", a.has_loss, a.loss, a.scalars);
 }
+
+void validate(const NextStepArgs&) {}
 
 void validate(const AdamWArgs& a) {
   const Arguments check(a);

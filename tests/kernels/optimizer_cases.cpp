@@ -147,42 +147,93 @@ Outputs run_sgd(const KernelTable& table, Stream& stream, std::int64_t n, DType 
   return arena.outputs();
 }
 
-/// The sum of several gradients of numbers of that size, of the last one in parts that are known, then what
-/// follows from it.
-Outputs run_norm(const KernelTable& table, Stream& stream, std::int64_t n, DType dtype, float max_norm,
-                 double size) {
-  Arena arena;
-  kernels::StepScalars& scalars = arena.scalars({.clip_norm = 2});
-  const Matrix parts[] = {arena.input(1, n, dtype, 0, size), arena.input(1, 2 * n + 3, DType::kF32, 0, size)};
-  for (const Matrix& x : parts)
-    table.sum_of_squares({.x = x.data, .n = x.cols, .dtype = x.dtype, .scalars = &scalars}, stream);
-  Arena apart;  // whose numbers the host may write
-  const Matrix known = apart.output("", 1, n, DType::kF64, false, 0);
-  for (std::int64_t i = 0; i < n; ++i)
-    static_cast<double*>(known.data)[i] = 0.25 * size * size * static_cast<double>(i % 5);
-  table.sum_of_squares({.n = n,
-                        .parts = static_cast<const double*>(known.data),
-                        .num_parts = n,
-                        .has_parts = true,
-                        .scalars = &scalars},
-                       stream);
-  table.finish_norm({.scalars = &scalars, .max_norm = max_norm, .by_clip_norm = n % 2 == 1}, stream);
-  Outputs outputs = arena.outputs();
+Outputs outputs_of(const kernels::StepScalars& scalars, double allowed) {
+  Outputs outputs;
   const auto add = [&](const char* name, double value) {
+    if (!std::isfinite(value)) value = -1;  // the comparison is of numbers
     const auto* bytes = reinterpret_cast<const unsigned char*>(&value);
-    outputs.push_back({name, {value}, {bytes, bytes + sizeof value}, tolerance(DType::kF32, n)});
+    outputs.push_back({name, {value}, {bytes, bytes + sizeof value}, allowed});
   };
   add("sum_of_squares", scalars.sum_of_squares);
   add("grad_norm", static_cast<double>(scalars.grad_norm));
   add("clip_factor", static_cast<double>(scalars.clip_factor));
+  add("learning_rate", static_cast<double>(scalars.learning_rate));
+  add("bias_correction1", static_cast<double>(scalars.bias_correction1));
+  add("bias_correction2", static_cast<double>(scalars.bias_correction2));
   add("skip", scalars.skip);
+  add("step", scalars.step);
+  add("clip_norm", static_cast<double>(scalars.clip_norm));
+  add("nonfinite", scalars.nonfinite);
   return outputs;
+}
+
+/// The sum of several gradients of numbers of that size, of the last one in parts that are known, then what
+/// follows from it. `broken`: a bit for each that is not finite.
+Outputs run_norm(const KernelTable& table, Stream& stream, std::int64_t n, DType dtype, float max_norm,
+                 double size, unsigned broken) {
+  Arena arena;
+  kernels::StepScalars& scalars = arena.scalars({.clip_norm = 2});
+  const auto size_of_part = [&](int part) { return (broken >> part & 1) != 0 ? HUGE_VAL : size; };
+  const Matrix parts[] = {arena.input(1, n, dtype, 0, size_of_part(0)),
+                          arena.input(1, 2 * n + 3, DType::kF32, 0, size_of_part(1))};
+  std::int32_t index = 0;
+  for (const Matrix& x : parts)
+    table.sum_of_squares({.x = x.data, .n = x.cols, .dtype = x.dtype, .index = index++, .scalars = &scalars},
+                         stream);
+  Arena apart;  // whose numbers the host may write
+  const Matrix known = apart.output("", 1, n, DType::kF64, false, 0);
+  for (std::int64_t i = 0; i < n; ++i)
+    static_cast<double*>(known.data)[i] =
+        (broken & 4) != 0 ? static_cast<double>(NAN) : 0.25 * size * size * static_cast<double>(i % 5);
+  table.sum_of_squares({.n = n,
+                        .parts = static_cast<const double*>(known.data),
+                        .num_parts = n,
+                        .has_parts = true,
+                        .index = index,
+                        .scalars = &scalars},
+                       stream);
+  table.finish_norm({.scalars = &scalars, .max_norm = max_norm, .by_clip_norm = n % 2 == 1}, stream);
+  (void)arena.outputs();  // waits
+  return outputs_of(scalars, tolerance(DType::kF32, n));
+}
+
+/// What follows a step that was done, or skipped.
+Outputs run_next_step(const KernelTable& table, Stream& stream, bool skipped) {
+  Arena arena;
+  kernels::StepScalars& scalars = arena.scalars({.sum_of_squares = 49,
+                                                 .grad_norm = 7,
+                                                 .clip_factor = 0.5F,
+                                                 .learning_rate = 0.25F,
+                                                 .skip = skipped ? 1 : 0,
+                                                 .step = 11,
+                                                 .clip_norm = 3,
+                                                 .nonfinite = skipped ? 4 : 0});
+  const kernels::StepScalars next[] = {{.learning_rate = 0.125F,
+                                        .bias_correction1 = 0.75F,
+                                        .bias_correction2 = 0.5F,
+                                        .step = 12,
+                                        .clip_norm = 5},
+                                       {.learning_rate = 0.125F,
+                                        .bias_correction1 = 0.625F,
+                                        .bias_correction2 = 0.375F,
+                                        .step = 11,
+                                        .clip_norm = 3}};
+  Arena apart;  // whose numbers the host may write
+  const Matrix memory = apart.output("", 1, sizeof next / (sizeof(double)), DType::kF64, false, 0);
+  std::memcpy(memory.data, next, sizeof next);
+  table.next_step({.next = static_cast<const kernels::StepScalars*>(memory.data), .scalars = &scalars},
+                  stream);
+  (void)arena.outputs();  // waits
+  return outputs_of(scalars, 0);
 }
 
 }  // namespace
 
 std::vector<Case> optimizer_cases() {
   std::vector<Case> cases;
+  for (const bool skipped : {false, true})
+    cases.push_back({"next_step", fmt::format("next_step after one {}", skipped ? "skipped" : "done"),
+                     [=](const KernelTable& t, Stream& s) { return run_next_step(t, s, skipped); }});
   // More blocks of moments than a card has warps at once.
   cases.push_back(
       {"adamw", "adamw of 1,107,201, grad bf16, bf16 weight, 8 bits", [](const KernelTable& t, Stream& s) {
@@ -226,9 +277,16 @@ std::vector<Case> optimizer_cases() {
         for (const char* slot : {"sum_of_squares", "finish_norm"})
           // with squares that f32 has not, too
           for (const double size : {1.0, 1e-25, 1e25})
-            cases.push_back(
-                {slot, fmt::format("{}{}, max_norm {}, of {}", slot, name, max_norm, size),
-                 [=](const KernelTable& t, Stream& s) { return run_norm(t, s, n, grad, max_norm, size); }});
+            cases.push_back({slot, fmt::format("{}{}, max_norm {}, of {}", slot, name, max_norm, size),
+                             [=](const KernelTable& t, Stream& s) {
+                               return run_norm(t, s, n, grad, max_norm, size, 0);
+                             }});
+        if (n == 1000)
+          for (const unsigned broken : {1U, 2U, 4U, 6U})
+            cases.push_back({"sum_of_squares", fmt::format("sum_of_squares{}, not finite {}", name, broken),
+                             [=](const KernelTable& t, Stream& s) {
+                               return run_norm(t, s, n, grad, max_norm, 1, broken);
+                             }});
       }
   return cases;
 }

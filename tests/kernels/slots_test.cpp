@@ -201,6 +201,9 @@ Parts parts(SumOfSquaresArgs& a) {
 Parts parts(FinishNormArgs&) {
   return {};  // scalars
 }
+Parts parts(NextStepArgs&) {
+  return {};
+}
 Parts parts(AdamWArgs& a) {
   return {{}, {&a.grad_dtype, &a.master_dtype}, {&a.n}};
 }

@@ -33,11 +33,14 @@ template <class Isa, class T>
 
 template <class Isa>
 void RowKernels<Isa>::sum_of_squares(const SumOfSquaresArgs& a, Stream& stream) {
-  if (a.has_parts) {
-    if (stream.is_meta()) return;
+  const auto add = [&](const double* parts, Index n) {
     double sum = 0;
-    for (Index i = 0; i < a.num_parts; i++) sum += a.parts[i];
+    for (Index i = 0; i < n; i++) sum += parts[i];
     a.scalars->sum_of_squares += sum;
+    if (!(sum <= __DBL_MAX__) && a.scalars->nonfinite == 0) a.scalars->nonfinite = a.index + 1;
+  };
+  if (a.has_parts) {
+    if (!stream.is_meta()) add(a.parts, a.num_parts);
     return;
   }
   constexpr Index kChunk = 4096;
@@ -52,9 +55,7 @@ void RowKernels<Isa>::sum_of_squares(const SumOfSquaresArgs& a, Stream& stream) 
         sums[c] = chunk_squares<Isa>(x + c * kChunk, least(kChunk, a.n - c * kChunk));
     });
   });
-  double sum = 0;
-  for (Index c = 0; c < chunks; c++) sum += sums[c];
-  a.scalars->sum_of_squares += sum;
+  add(sums, chunks);
 }
 
 /// Calls step(j, lanes), which returns the new master weight, and stores that rounded to bf16 where a bf16

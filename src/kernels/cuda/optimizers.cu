@@ -27,12 +27,14 @@ __global__ void squares_of_chunks(const T* x, Index n, double* sums, bool vector
 }
 /// One block.
 constexpr int kAddingThreads = 1024;
-__global__ void add_squares(const double* sums, Index n, StepScalars* scalars) {
+__global__ void add_squares(const double* sums, Index n, int index, StepScalars* scalars) {
   begin_kernel();
   double sum = 0;
   for (Index i = threadIdx.x; i < n; i += kAddingThreads) sum += sums[i];
   sum = block_sum(sum);
-  if (threadIdx.x == 0) scalars->sum_of_squares += sum;
+  if (threadIdx.x != 0) return;
+  scalars->sum_of_squares += sum;
+  if (!isfinite(sum) && scalars->nonfinite == 0) scalars->nonfinite = index + 1;
 }
 
 }  // namespace
@@ -44,7 +46,8 @@ std::int64_t scratch_bytes_of(const SumOfSquaresArgs& a) {
 void sum_of_squares(const SumOfSquaresArgs& a, Stream& stream) {
   if (a.n == 0) return;
   if (a.has_parts) {
-    HONE_LAUNCH(add_squares, 1, kAddingThreads, 0, cuda_stream(stream), a.parts, a.num_parts, a.scalars);
+    HONE_LAUNCH(add_squares, 1, kAddingThreads, 0, cuda_stream(stream), a.parts, a.num_parts, a.index,
+                a.scalars);
     return;
   }
   const Index chunks = ceil_div(a.n, kSquaresOfBlock);
@@ -54,7 +57,7 @@ void sum_of_squares(const SumOfSquaresArgs& a, Stream& stream) {
     HONE_LAUNCH(squares_of_chunks<T>, static_cast<unsigned>(chunks), kThreads, 0, cuda_stream(stream),
                 static_cast<const T*>(a.x), a.n, sums, is_aligned(a.x));
   });
-  HONE_LAUNCH(add_squares, 1, kAddingThreads, 0, cuda_stream(stream), sums, chunks, a.scalars);
+  HONE_LAUNCH(add_squares, 1, kAddingThreads, 0, cuda_stream(stream), sums, chunks, a.index, a.scalars);
 }
 
 namespace {
@@ -73,6 +76,21 @@ HONE_NO_SCRATCH(FinishNormArgs)
 void finish_norm(const FinishNormArgs& a, Stream& stream) {
   HONE_LAUNCH(finish_norm_scalars, 1, 1, 0, cuda_stream(stream), a.scalars, a.max_norm, a.by_clip_norm,
               a.has_loss ? a.loss : nullptr);
+}
+
+namespace {
+__global__ void choose_scalars(const StepScalars* next, StepScalars* scalars) {
+  begin_kernel();
+  const bool is_done = scalars->skip == 0;
+  const float grad_norm = scalars->grad_norm;
+  *scalars = next[is_done ? 0 : 1];
+  if (is_done) scalars->clip_norm = grad_norm;
+}
+}  // namespace
+
+HONE_NO_SCRATCH(NextStepArgs)
+void next_step(const NextStepArgs& a, Stream& stream) {
+  HONE_LAUNCH(choose_scalars, 1, 1, 0, cuda_stream(stream), a.next, a.scalars);
 }
 
 namespace {

@@ -18,6 +18,7 @@ void sum_of_squares(const SumOfSquaresArgs& a, Stream&) {
     sum += x * x;
   }
   a.scalars->sum_of_squares += sum;
+  if (!std::isfinite(sum) && a.scalars->nonfinite == 0) a.scalars->nonfinite = a.index + 1;
 }
 
 void finish_norm(const FinishNormArgs& a, Stream&) {
@@ -28,6 +29,12 @@ void finish_norm(const FinishNormArgs& a, Stream&) {
   s.clip_factor = 1;
   const float norm = a.by_clip_norm ? s.clip_norm : s.grad_norm;
   if (a.max_norm > 0 && s.skip == 0 && a.max_norm < norm + 1e-6F) s.clip_factor = a.max_norm / (norm + 1e-6F);
+}
+
+void next_step(const NextStepArgs& a, Stream&) {
+  const StepScalars before = *a.scalars;
+  *a.scalars = a.next[before.skip == 0 ? 0 : 1];
+  if (before.skip == 0) a.scalars->clip_norm = before.grad_norm;
 }
 
 namespace {
