@@ -6,39 +6,39 @@
 
 #include "streams.h"
 
-namespace cuda_emulation {
-
-namespace {
-
-struct Node {
+struct CUgraphNode_st {
   std::function<void()> run;    // null: of an event
   CUevent_st* event = nullptr;  // that is recorded here
   std::set<std::size_t> after;  // nodes
 };
 
-}  // namespace
+namespace cuda_emulation {
+
+using Nodes = std::vector<CUgraphNode_st>;
 
 struct Capture {
   cudaStreamCaptureMode mode{};
   std::thread::id thread;
   CUstream_st* origin = nullptr;
   std::vector<CUstream_st*> streams;  // that take part
-  std::vector<Node> nodes;
+  Nodes nodes;
   bool invalid = false, ended = false;
 };
 
 }  // namespace cuda_emulation
 
 using cuda_emulation::Capture;
-using cuda_emulation::Node;
+using cuda_emulation::Nodes;
 
 struct CUgraph_st {
   int card = 0;
-  std::vector<Node> nodes;
+  std::shared_ptr<Nodes> nodes;
 };
 struct CUgraphExec_st {
   int card = 0;
-  std::shared_ptr<const std::vector<Node>> nodes;
+  std::shared_ptr<const Nodes> nodes;
+  std::vector<CUevent_st*> events;    // that its next launch records, of each node; null: of another kind
+  std::weak_ptr<const Nodes> graphs;  // of the graph, whose nodes have names as long as it lives
 };
 
 namespace cuda_emulation {
@@ -56,7 +56,7 @@ cudaError_t invalidate(Capture& capture, cudaError_t why) {
   return note(why);
 }
 
-void add(CUstream_st& stream, Node node) {
+void add(CUstream_st& stream, CUgraphNode_st node) {
   Capture& capture = *stream.capture;
   node.after = stream.last;
   capture.nodes.push_back(std::move(node));
@@ -79,7 +79,7 @@ bool is_joined(const Capture& capture) {
   });
 }
 
-void run_nodes(const std::vector<Node>& nodes) {
+void run_nodes(const Nodes& nodes) {
   std::vector<std::size_t> waits_for(nodes.size()), ready;
   std::vector<std::vector<std::size_t>> before(nodes.size());
   for (std::size_t i = 0; i < nodes.size(); ++i) {
@@ -185,7 +185,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   capture->ended = true;
   if (capture->invalid) return note(cudaErrorStreamCaptureInvalidated);
   if (!joined) return note(cudaErrorStreamCaptureUnjoined);
-  *graph = new CUgraph_st{stream->card, std::move(capture->nodes)};
+  *graph = new CUgraph_st{stream->card, std::make_shared<Nodes>(std::move(capture->nodes))};
   return cudaSuccess;
 }
 
@@ -198,16 +198,44 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* 
 }
 
 cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, std::size_t* count) {
-  if (nodes != nullptr) return note(cudaErrorInvalidValue);  // which nobody asks for
-  *count = graph->nodes.size();
+  if (nodes != nullptr) {
+    if (*count != graph->nodes->size()) return note(cudaErrorInvalidValue);  // which nobody asks for
+    for (std::size_t i = 0; i < *count; ++i) nodes[i] = &(*graph->nodes)[i];
+  }
+  *count = graph->nodes->size();
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphNodeGetType(cudaGraphNode_t node, cudaGraphNodeType* type) {
+  *type = node->event != nullptr ? cudaGraphNodeTypeEventRecord : cudaGraphNodeTypeKernel;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphEventRecordNodeGetEvent(cudaGraphNode_t node, cudaEvent_t* event) {
+  if (node->event == nullptr) return note(cudaErrorInvalidValue);
+  *event = node->event;
   return cudaSuccess;
 }
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long flags) {
   const std::lock_guard lock(runtime().mutex);
   if (graph == nullptr || flags != 0) return note(cudaErrorInvalidValue);
-  *exec = new CUgraphExec_st{graph->card, std::make_shared<const std::vector<Node>>(graph->nodes)};
+  *exec = new CUgraphExec_st{graph->card, std::make_shared<const Nodes>(*graph->nodes), {}, graph->nodes};
+  for (const auto& node : *graph->nodes) (*exec)->events.push_back(node.event);
   return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecEventRecordNodeSetEvent(cudaGraphExec_t exec, cudaGraphNode_t node,
+                                                 cudaEvent_t event) {
+  const std::lock_guard lock(runtime().mutex);
+  const auto nodes = exec->graphs.lock();
+  if (nodes == nullptr || event == nullptr || event->card != exec->card) return note(cudaErrorInvalidValue);
+  for (std::size_t i = 0; i < nodes->size(); ++i)
+    if (node == &(*nodes)[i] && exec->events[i] != nullptr) {
+      exec->events[i] = event;
+      return cudaSuccess;
+    }
+  return note(cudaErrorInvalidValue);
 }
 
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
@@ -224,8 +252,8 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   const std::lock_guard lock(runtime().mutex);
   if (stream == nullptr || stream->capture != nullptr || exec->card != stream->card)
     return note(cudaErrorInvalidValue);  // graphs within graphs are not emulated
-  for (std::size_t i = 0; i < exec->nodes->size(); ++i)
-    if (CUevent_st* event = (*exec->nodes)[i].event; event != nullptr) {
+  for (std::size_t i = 0; i < exec->events.size(); ++i)
+    if (CUevent_st* event = exec->events[i]; event != nullptr) {
       event->stream = stream;
       event->place = stream->put + 1;
       event->within = i;

@@ -12,6 +12,9 @@ class TimedEvent : public Event {
  public:
   /// From `earlier`, of the same stream, to this place. Waits for both.
   virtual double seconds_since(const TimedEvent& earlier) const = 0;
+  /// Of a place in a graph: when the last launch that was put into the stream comes by, whatever is launched
+  /// later. Of any other: itself.
+  virtual std::shared_ptr<const TimedEvent> of_last_launch() const = 0;
 };
 
 /// Marks this place of the stream's order: what lies between two such places is timed without waiting for it.

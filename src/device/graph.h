@@ -17,9 +17,10 @@ namespace hone::device {
 class Graph {
  public:
   virtual ~Graph() = default;
-  /// Puts all of it into the stream. False, with nothing done, where memory that it works in is in use, or
-  /// the stream's scratch memory is another by now.
-  virtual bool launch() = 0;
+  /// False where memory that it works in is in use, or the stream's scratch memory is another by now.
+  virtual bool is_ready() const = 0;
+  /// Puts all of it, which must be ready, into the stream.
+  virtual void launch() = 0;
   /// Kernels, copies, fills and places that keep the time.
   virtual std::size_t size() const = 0;
   /// Memory that was allocated while it was captured and is still held: of results, which whoever captured

@@ -259,6 +259,45 @@ TEST_F(Graphs, RecordExternalEventsWhenTheyRun) {
   (void)cudaGetLastError();
 }
 
+TEST_F(Graphs, TakeOtherEventsForLaunchesToCome) {
+  cudaEvent_t first = nullptr, second = nullptr;
+  cudaEventCreate(&first);
+  cudaEventCreate(&second);
+  ASSERT_EQ(cudaStreamBeginCapture(one_, cudaStreamCaptureModeThreadLocal), cudaSuccess);
+  HONE_LAUNCH(times_and_plus, 1, 1, 0, one_, a_, 1, 5);
+  cudaEventRecordWithFlags(first, one_, cudaEventRecordExternal);
+  cudaGraph_t graph = nullptr;
+  ASSERT_EQ(cudaStreamEndCapture(one_, &graph), cudaSuccess);
+  cudaGraphExec_t exec = nullptr;
+  ASSERT_EQ(cudaGraphInstantiate(&exec, graph), cudaSuccess);
+  cudaGraphNode_t nodes[2] = {};
+  std::size_t count = 2;
+  ASSERT_EQ(cudaGraphGetNodes(graph, nodes, &count), cudaSuccess);
+  cudaGraphNodeType types[2] = {};
+  for (int i = 0; i < 2; ++i) cudaGraphNodeGetType(nodes[i], &types[i]);
+  EXPECT_EQ(types[0], cudaGraphNodeTypeKernel);
+  EXPECT_EQ(types[1], cudaGraphNodeTypeEventRecord);
+  cudaEvent_t event = nullptr;
+  EXPECT_EQ(cudaGraphEventRecordNodeGetEvent(nodes[0], &event), cudaErrorInvalidValue);
+  EXPECT_EQ(cudaGraphEventRecordNodeGetEvent(nodes[1], &event), cudaSuccess);
+  EXPECT_EQ(event, first);
+
+  cudaGraphLaunch(exec, one_);
+  EXPECT_EQ(cudaGraphExecEventRecordNodeSetEvent(exec, nodes[0], second), cudaErrorInvalidValue);
+  EXPECT_EQ(cudaGraphExecEventRecordNodeSetEvent(exec, nodes[1], second), cudaSuccess);
+  cudaGraphLaunch(exec, one_);
+  EXPECT_EQ(cudaEventSynchronize(first), cudaSuccess);
+  EXPECT_EQ(*a_, 6);  // of the first launch alone: the event was not recorded again
+  EXPECT_EQ(cudaEventSynchronize(second), cudaSuccess);
+  EXPECT_EQ(*a_, 11);
+  cudaGraphDestroy(graph);
+  EXPECT_EQ(cudaGraphExecEventRecordNodeSetEvent(exec, nodes[1], first), cudaErrorInvalidValue);
+  cudaGraphExecDestroy(exec);
+  cudaEventDestroy(first);
+  cudaEventDestroy(second);
+  (void)cudaGetLastError();
+}
+
 TEST_F(Graphs, AreCheckedWhenTheyRun) {
   void* device = nullptr;
   cudaMalloc(&device, 4);

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "device/clock.h"
+#include "device/graph.h"
 #include "kernels/cuda/head.h"
 #include "kernels/cuda/register.h"
 #include "kernels/profile.h"
@@ -26,6 +27,31 @@ class CardClock : public CardMemory {
   CardClock() { ::setenv("HONE_CUDA_EMULATED_CLOCK", "1", 1); }
   ~CardClock() override { ::unsetenv("HONE_CUDA_EMULATED_CLOCK"); }
 };
+
+TEST_F(CardClock, AGraphsTimesStayWhereItIsLaunchedAgain) {
+  ::setenv("HONE_GUARDED", "0", 1);
+  const auto stream = device::make_stream({device::DeviceType::kCuda, 0}, 1);
+  const auto memory = stream->allocator().allocate(64, device::Purpose::kData);
+  std::shared_ptr<const device::TimedEvent> begin, end;
+  const auto captured = device::capture(*stream, [&] {
+    begin = record_time(*stream);
+    for (int i = 0; i < 3; ++i) stream->fill(memory->data(), 1, 64);
+    end = record_time(*stream);
+  });
+  ASSERT_NE(captured.graph, nullptr) << captured.why_none;
+  captured.graph->launch();
+  const auto first_begin = begin->of_last_launch(), first_end = end->of_last_launch();
+  for (int i = 0; i < 5; ++i) stream->fill(memory->data(), 2, 64);
+  captured.graph->launch();
+  const auto second_begin = begin->of_last_launch(), second_end = end->of_last_launch();
+  EXPECT_DOUBLE_EQ(first_end->seconds_since(*first_begin), 4e-3);  // three fills and its own place
+  EXPECT_DOUBLE_EQ(second_end->seconds_since(*second_begin), 4e-3);
+  EXPECT_GE(second_begin->seconds_since(*first_begin), 5e-3);
+  captured.graph->launch();  // of which nobody keeps the times
+  captured.graph->launch();
+  EXPECT_GE(end->seconds_since(*second_end), 2e-3);
+  ::setenv("HONE_GUARDED", "1", 1);
+}
 
 TEST_F(CardClock, AProfileChargesEachSlotWithItsOwnLaunches) {
   const std::size_t size = 64 << 10;

@@ -1,4 +1,8 @@
 // Graphs of NVIDIA cards, captured from a stream (CUDA programming guide, "CUDA Graphs").
+#include <algorithm>
+#include <optional>
+#include <utility>
+
 #include "base/error.h"
 #include "device/block_pool.h"
 #include "device/cuda/check.h"
@@ -21,41 +25,86 @@ BlockPool* pool_of(const Stream& stream) {
   return allocator != nullptr ? &allocator->pool() : nullptr;
 }
 
-/// A cudaGraphExec_t.
+/// A cudaGraph_t.
+class OwnedGraph {
+ public:
+  explicit OwnedGraph(cudaGraph_t graph = nullptr) : graph_(graph) {}
+  ~OwnedGraph() {
+    if (graph_ != nullptr) (void)cudaGraphDestroy(graph_);
+  }
+  OwnedGraph(OwnedGraph&& other) noexcept : graph_(std::exchange(other.graph_, nullptr)) {}
+  OwnedGraph& operator=(OwnedGraph&&) = delete;
+
+  cudaGraph_t get() const { return graph_; }
+  std::vector<cudaGraphNode_t> nodes() const {
+    std::size_t count = 0;
+    check(cudaGraphGetNodes(graph_, nullptr, &count), "cudaGraphGetNodes");
+    std::vector<cudaGraphNode_t> nodes(count);
+    check(cudaGraphGetNodes(graph_, nodes.data(), &count), "cudaGraphGetNodes");
+    return nodes;
+  }
+
+ private:
+  cudaGraph_t graph_;
+};
+
+/// A cudaGraphExec_t, and its nodes that keep the time.
 class Executable {
  public:
-  explicit Executable(cudaGraph_t graph) {
-    check(cudaGraphGetNodes(graph, nullptr, &size_), "cudaGraphGetNodes");
-    check(cudaGraphInstantiate(&exec_, graph, 0), "cudaGraphInstantiate");
+  Executable(OwnedGraph graph, std::vector<std::shared_ptr<CudaTimedEvent>> times)
+      : graph_(std::move(graph)) {
+    const auto nodes = graph_.nodes();
+    size_ = nodes.size();
+    for (const cudaGraphNode_t node : nodes) {
+      cudaGraphNodeType type{};
+      check(cudaGraphNodeGetType(node, &type), "cudaGraphNodeGetType");
+      if (type != cudaGraphNodeTypeEventRecord) continue;
+      cudaEvent_t event = nullptr;
+      check(cudaGraphEventRecordNodeGetEvent(node, &event), "cudaGraphEventRecordNodeGetEvent");
+      const auto of = std::ranges::find(times, event, &CudaTimedEvent::get);
+      if (of != times.end()) times_.emplace_back(node, *of);
+    }
+    check(cudaGraphInstantiate(&exec_, graph_.get(), 0), "cudaGraphInstantiate");
   }
   ~Executable() { (void)cudaGraphExecDestroy(exec_); }
   Executable(const Executable&) = delete;
   Executable& operator=(const Executable&) = delete;
-  cudaGraphExec_t get() const { return exec_; }
+
+  void launch(cudaStream_t stream) {
+    for (const auto& [node, time] : times_)
+      if (time->begin_launch())
+        check(cudaGraphExecEventRecordNodeSetEvent(exec_, node, time->get()),
+              "cudaGraphExecEventRecordNodeSetEvent");
+    check(cudaGraphLaunch(exec_, stream), "cudaGraphLaunch");
+  }
   std::size_t size() const { return size_; }
 
  private:
+  OwnedGraph graph_;  // whose nodes are named where the executable is changed
   cudaGraphExec_t exec_ = nullptr;
   std::size_t size_ = 0;
+  std::vector<std::pair<cudaGraphNode_t, std::shared_ptr<CudaTimedEvent>>> times_;
 };
 
 class CudaGraph final : public Graph {
  public:
-  CudaGraph(CudaStream& stream, cudaGraph_t graph, BlockPool::Capture memory)
+  CudaGraph(CudaStream& stream, OwnedGraph graph, std::vector<std::shared_ptr<CudaTimedEvent>> times,
+            BlockPool::Capture memory)
       : stream_(stream),
-        executable_(graph),
+        executable_(std::move(graph), std::move(times)),
         memory_(std::move(memory)),
         scratch_generation_(stream.scratch_generation()) {
     for (const auto& block : memory_.in_use)
       held_.emplace_back(static_cast<const std::byte*>(block.data), block.size);
   }
 
-  bool launch() override {
-    if (stream_.scratch_generation() != scratch_generation_) return false;
-    if (!pool_of(stream_)->are_kept(memory_.kept)) return false;
+  bool is_ready() const override {
+    return stream_.scratch_generation() == scratch_generation_ && pool_of(stream_)->are_kept(memory_.kept);
+  }
+  void launch() override {
+    HONE_CHECK(is_ready(), "a graph whose memory is in use");
     use_device(stream_.card().index);
-    check(cudaGraphLaunch(executable_.get(), stream_.handle()), "cudaGraphLaunch");
-    return true;
+    executable_.launch(stream_.handle());
   }
   std::size_t size() const override { return executable_.size(); }
   std::span<const std::span<const std::byte>> held() const override { return held_; }
@@ -75,11 +124,12 @@ class Capturing {
     // This thread's calls are held to what a capture allows; another thread may allocate meanwhile.
     check(cudaStreamBeginCapture(stream.handle(), cudaStreamCaptureModeThreadLocal),
           "cudaStreamBeginCapture");
+    stream_.captured_times().clear();
     pool_.begin_capture();
   }
   ~Capturing() {
     if (!is_over_) (void)end();
-    if (graph_ != nullptr) (void)cudaGraphDestroy(graph_);
+    stream_.captured_times().clear();
   }
   Capturing(const Capturing&) = delete;
   Capturing& operator=(const Capturing&) = delete;
@@ -87,18 +137,19 @@ class Capturing {
   cudaError_t end() {
     is_over_ = true;
     memory = pool_.end_capture();
-    const cudaError_t status = cudaStreamEndCapture(stream_.handle(), &graph_);
+    cudaGraph_t captured = nullptr;
+    const cudaError_t status = cudaStreamEndCapture(stream_.handle(), &captured);
     if (status != cudaSuccess) (void)cudaGetLastError();  // which is told here
+    graph.emplace(captured);
     return status;
   }
-  cudaGraph_t graph() const { return graph_; }
 
-  BlockPool::Capture memory;  // of end()
+  BlockPool::Capture memory;        // of end()
+  std::optional<OwnedGraph> graph;  // of end()
 
  private:
   CudaStream& stream_;
   BlockPool& pool_;
-  cudaGraph_t graph_ = nullptr;
   bool is_over_ = false;
 };
 
@@ -129,7 +180,9 @@ Captured capture_cuda_graph(Stream& stream, const std::function<void()>& work) {
       why = fmt::format("the capture ended with {}", cudaGetErrorName(status));
     if (!why.empty()) break;
     try {
-      return {.graph = std::make_unique<CudaGraph>(ours, capturing.graph(), std::move(capturing.memory))};
+      return {.graph = std::make_unique<CudaGraph>(ours, std::move(*capturing.graph),
+                                                   std::exchange(ours.captured_times(), {}),
+                                                   std::move(capturing.memory))};
     } catch (const Error& error) {  // a card without memory for it
       (void)cudaGetLastError();
       why = error.what();

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "device/cuda/check.h"
+#include "device/cuda/cuda_event.h"
 
 namespace hone::device {
 
@@ -12,76 +13,6 @@ using cuda::check;
 using cuda::use_device;
 
 namespace {
-
-bool is_capturing(cudaStream_t stream) {
-  cudaStreamCaptureStatus status{};
-  check(cudaStreamIsCapturing(stream, &status), "cudaStreamIsCapturing");
-  return status != cudaStreamCaptureStatusNone;
-}
-
-/// A cudaEvent_t that was recorded; flags: those of cudaEventCreateWithFlags. In a capture, one that keeps
-/// time is recorded by each launch of the graph; any other orders the captured work.
-class RecordedEvent {
- public:
-  RecordedEvent(cudaStream_t stream, unsigned flags) {
-    check(cudaEventCreateWithFlags(&event_, flags), "cudaEventCreate");
-    const bool by_launch = (flags & cudaEventDisableTiming) == 0 && is_capturing(stream);
-    check(cudaEventRecordWithFlags(event_, stream,
-                                   by_launch ? cudaEventRecordExternal : cudaEventRecordDefault),
-          "cudaEventRecord");
-  }
-  ~RecordedEvent() { (void)cudaEventDestroy(event_); }
-  RecordedEvent(const RecordedEvent&) = delete;
-  RecordedEvent& operator=(const RecordedEvent&) = delete;
-
-  cudaEvent_t get() const { return event_; }
-  bool is_done() const {
-    const cudaError_t status = cudaEventQuery(event_);
-    if (status == cudaErrorNotReady) return false;
-    check(status, "cudaEventQuery");
-    return true;
-  }
-  void wait() const { check(cudaEventSynchronize(event_), "cudaEventSynchronize"); }
-
- private:
-  cudaEvent_t event_ = nullptr;
-};
-
-/// A place in a CUDA stream.
-class CudaEvent final : public Event {
- public:
-  explicit CudaEvent(cudaStream_t stream) : event_(stream, cudaEventDisableTiming) {}
-
-  bool is_done() const override { return event_.is_done(); }
-  void wait() const override { event_.wait(); }
-  void hold_back(cudaStream_t stream) const {
-    check(cudaStreamWaitEvent(stream, event_.get(), 0), "cudaStreamWaitEvent");
-  }
-
- private:
-  RecordedEvent event_;
-};
-
-/// A place in a CUDA stream whose time the card keeps.
-class CudaTimedEvent final : public TimedEvent {
- public:
-  explicit CudaTimedEvent(cudaStream_t stream) : event_(stream, cudaEventDefault) {}
-
-  bool is_done() const override { return event_.is_done(); }
-  void wait() const override { event_.wait(); }
-  double seconds_since(const TimedEvent& earlier) const override {
-    const auto* before = dynamic_cast<const CudaTimedEvent*>(&earlier);
-    HONE_CHECK(before != nullptr, "a time of another device");
-    before->wait();
-    wait();
-    float milliseconds = 0;
-    check(cudaEventElapsedTime(&milliseconds, before->event_.get(), event_.get()), "cudaEventElapsedTime");
-    return static_cast<double>(milliseconds) * 1e-3;
-  }
-
- private:
-  RecordedEvent event_;
-};
 
 /// An upload goes by pieces of this size, so that copying into pinned memory and sending overlap.
 constexpr std::size_t kUploadPiece = std::size_t{8} << 20;
@@ -106,7 +37,7 @@ CudaStream::~CudaStream() {
 
 /// Of a verb that brings the host's memory in or out: what a graph does it must do without the host.
 void CudaStream::check_not_captured(const char* verb) const {
-  HONE_CHECK(!is_capturing(handle()), "[device.cuda] {} while a graph is captured", verb);
+  HONE_CHECK(!cuda::is_capturing(handle()), "[device.cuda] {} while a graph is captured", verb);
 }
 
 void CudaStream::upload(std::span<const std::byte> from, void* to) {
@@ -215,7 +146,10 @@ LibraryStates& library_states(Stream& stream) {
 
 std::shared_ptr<const TimedEvent> record_cuda_time(Stream& stream) {
   use_device(card_of(stream).index);
-  return std::make_shared<CudaTimedEvent>(cuda_stream(stream));
+  auto place = std::make_shared<CudaTimedEvent>(cuda_stream(stream));
+  if (cuda::is_capturing(cuda_stream(stream)))
+    dynamic_cast<CudaStream&>(stream).captured_times().push_back(place);
+  return place;
 }
 
 std::unique_ptr<Stream> make_cuda_stream(Device device, int num_threads, int first_core) {

@@ -5,7 +5,9 @@
 
 #include <deque>
 #include <memory>
+#include <vector>
 
+#include "device/cuda/cuda_event.h"
 #include "device/cuda/cuda_memory.h"
 #include "device/cuda_device.h"
 #include "device/stream.h"
@@ -40,6 +42,8 @@ class CudaStream final : public Stream {
   cudaStream_t handle() const { return handle_->get(); }
   const CudaCard& card() const { return card_; }
   LibraryStates& library_states() { return library_states_; }
+  /// Places that keep the time, of a capture that goes on: the graph's to take.
+  std::vector<std::shared_ptr<CudaTimedEvent>>& captured_times() { return captured_times_; }
 
  private:
   struct InFlight {  // host memory that the card still reads or writes
@@ -55,6 +59,7 @@ class CudaStream final : public Stream {
   std::shared_ptr<PinnedPool> pinned_;
   std::deque<InFlight> in_flight_;
   LibraryStates library_states_;
+  std::vector<std::shared_ptr<CudaTimedEvent>> captured_times_;
 };
 
 /// The CUDA stream of a stream of a card, which must be one.
