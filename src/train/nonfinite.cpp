@@ -43,6 +43,12 @@ std::string first_nonfinite_weight(ops::Context& context, const model::Parameter
   return "";
 }
 
+/// What was not finite.
+std::string tensor_text(const StepResult& result) {
+  if (result.nonfinite == "loss") return "the loss";
+  return result.nonfinite.empty() ? "the norm of the gradients" : "the gradient of " + result.nonfinite;
+}
+
 std::string what_to_mend(const Run& run) {
   const Recipe& recipe = run.recipe;
   const std::string weight = first_nonfinite_weight(*run.context, run.model->decoder().parameters());
@@ -62,12 +68,11 @@ std::string what_to_mend(const Run& run) {
 }  // namespace
 
 std::string nonfinite_warning(const Run& run, const StepResult& result, const StepBatches& batches) {
-  const bool in_part = result.nonfinite == kSomeParameter;
   return fmt::format(
-      "step {}: {} is not finite; {}; rows {}", run.state.step,
-      result.nonfinite == "loss" ? "the loss" : "the gradient of " + result.nonfinite,
-      in_part ? "parameters whose gradients came before it (later layers) were updated, the others were not"
-              : "the update was skipped and the weights are unchanged",
+      "step {}: {} is not finite; {}; rows {}", run.state.step, tensor_text(result),
+      result.in_part
+          ? "parameters whose gradients came before it (later layers) were updated, the others were not"
+          : "the update was skipped and the weights are unchanged",
       rows_text(run, result, batches));
 }
 
@@ -76,7 +81,7 @@ std::string nonfinite_failure(const Run& run, const StepResult& result, const St
   return fmt::format(
       "{} steps in a row were not finite, first in {}, last on rows {}; the weights are those before them "
       "(checkpoint in {}); {}",
-      count, result.nonfinite, rows_text(run, result, batches), run.directory.checkpoints().string(),
+      count, tensor_text(result), rows_text(run, result, batches), run.directory.checkpoints().string(),
       what_to_mend(run));
 }
 

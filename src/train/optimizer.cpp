@@ -27,11 +27,10 @@ Tensor elements(const Tensor& tensor, std::int64_t begin, std::int64_t end) {
 }
 
 /// Waits for them.
-std::vector<kernels::StepScalars> read_scalars(ops::Context& context, const Tensor& scalars) {
-  const HostCopy copy(context.stream(), scalars);
-  std::vector<kernels::StepScalars> result(copy.bytes().size() / sizeof(kernels::StepScalars));
-  std::memcpy(result.data(), copy.bytes().data(), copy.bytes().size());
-  return result;
+kernels::StepScalars value_of(const HostCopy& scalars) {
+  kernels::StepScalars value;
+  std::memcpy(&value, scalars.bytes().data(), sizeof value);
+  return value;
 }
 
 }  // namespace
@@ -65,7 +64,8 @@ std::vector<std::int64_t> assign_groups(const model::ParameterSet& parameters,
 
 Optimizer::Optimizer(ops::Context& context, model::ParameterSet& parameters, const OptimizerOptions& options)
     : options_(options),
-      scalars_(context.empty(Shape{kScalarsSize}, DType::kU8, device::Purpose::kOptimizer)) {
+      scalars_(context.empty(Shape{kScalarsSize}, DType::kU8, device::Purpose::kOptimizer)),
+      next_scalars_(context.empty(Shape{2 * kScalarsSize}, DType::kU8, device::Purpose::kOptimizer)) {
   const bool adamw = options.type == OptimizerOptions::Type::kAdamW;
   const auto groups = assign_groups(parameters, options.groups);
   if (options.offload == OptimizerOptions::Offload::kHost && HostStates::are_apart(context))
@@ -132,18 +132,31 @@ void Optimizer::with_states(const ops::Context& context, const Slot& slot,
                 });
 }
 
-void Optimizer::begin_update(ops::Context& context, double learning_rate, double clip_norm) {
-  const auto t = static_cast<double>(updates_ + 1);
-  const std::array before{
-      kernels::StepScalars{.learning_rate = static_cast<float>(learning_rate),
-                           .bias_correction1 = static_cast<float>(1 - std::pow(options_.beta1, t)),
-                           .bias_correction2 = static_cast<float>(1 - std::pow(options_.beta2, t)),
-                           .step = static_cast<std::int32_t>(updates_),
-                           .clip_norm = static_cast<float>(clip_norm)}};
-  upload_bytes(context.stream(), std::as_bytes(std::span(before)), scalars_);
+kernels::StepScalars Optimizer::scalars_of(std::int64_t updates, double learning_rate,
+                                           double clip_norm) const {
+  const auto t = static_cast<double>(updates + 1);
+  return {.learning_rate = static_cast<float>(learning_rate),
+          .bias_correction1 = static_cast<float>(1 - std::pow(options_.beta1, t)),
+          .bias_correction2 = static_cast<float>(1 - std::pow(options_.beta2, t)),
+          .step = static_cast<std::int32_t>(updates),
+          .clip_norm = static_cast<float>(clip_norm)};
 }
 
-void Optimizer::add_square(ops::Context& context, const Tensor& grad, const Tensor& squares) const {
+void Optimizer::begin_update(ops::Context& context, double learning_rate, double clip_norm) {
+  HONE_CHECK(may_begin_unread(), "an update is begun, and {} before it were not read", unread_);
+  if (unread_ == 0) {
+    const std::array now{scalars_of(updates_, learning_rate, clip_norm)};
+    return upload_bytes(context.stream(), std::as_bytes(std::span(now)), scalars_);
+  }
+  const std::array next{scalars_of(updates_ + 1, learning_rate, clip_norm),
+                        scalars_of(updates_, learning_rate, clip_norm)};
+  upload_bytes(context.stream(), std::as_bytes(std::span(next)), next_scalars_);
+  ops::launch(context, kOptimizer, context.kernels().next_step,
+              {.next = static_cast<const kernels::StepScalars*>(next_scalars_.data()), .scalars = scalars()});
+}
+
+void Optimizer::add_square(ops::Context& context, const Slot& slot, const Tensor& grad,
+                           const Tensor& squares) const {
   ops::launch(context, kOptimizer, context.kernels().sum_of_squares,
               {.x = grad.data(),
                .n = grad.numel(),
@@ -151,13 +164,14 @@ void Optimizer::add_square(ops::Context& context, const Tensor& grad, const Tens
                .parts = squares.defined() ? squares.as<double>() : nullptr,
                .num_parts = squares.defined() ? squares.numel() : 0,
                .has_parts = squares.defined(),
+               .index = static_cast<std::int32_t>(&slot - slots_.data()),
                .scalars = scalars()});
 }
 
 UpdateResult Optimizer::step(ops::Context& context, double learning_rate, double clip, const Tensor& loss) {
   begin_update(context, learning_rate);
   put_update(context, clip, loss);
-  return end_update(context);
+  return end_update(start_reading(context));
 }
 
 void Optimizer::finish_gradients(const std::function<void()>& backward, ops::Context& context) {
@@ -177,7 +191,7 @@ void Optimizer::put_update(ops::Context& context, double clip, const Tensor& los
   for (const auto& slot : slots_) {
     const Tensor grad = slot.parameter->grad_slot->grad(),
                  squares = slot.parameter->grad_slot->take_squares();
-    if (grad.defined()) add_square(context, grad, squares);
+    if (grad.defined()) add_square(context, slot, grad, squares);
   }
   ops::launch(context, kOptimizer, context.kernels().finish_norm,
               {.scalars = scalars(),
@@ -220,7 +234,7 @@ UpdateResult Optimizer::step_during(const std::function<void()>& backward, ops::
                                     double learning_rate, double clip, double clip_norm, const Tensor& loss) {
   begin_update(context, learning_rate, clip_norm);
   put_update_during(backward, context, clip, loss);
-  return end_update(context);
+  return end_update(start_reading(context));
 }
 
 void Optimizer::put_update_during(const std::function<void()>& backward, ops::Context& context, double clip,
@@ -229,7 +243,7 @@ void Optimizer::put_update_during(const std::function<void()>& backward, ops::Co
   UpdateStream* const beside = update_stream(context);
   const auto take = [&](const Slot& slot, const Tensor& grad, const Tensor& squares) {
     const auto work = [&](ops::Context& where) {
-      add_square(where, grad, squares);
+      add_square(where, slot, grad, squares);
       ops::launch(where, kOptimizer, where.kernels().finish_norm,
                   {.scalars = scalars(),
                    .max_norm = static_cast<float>(clip),
@@ -251,19 +265,29 @@ void Optimizer::put_update_during(const std::function<void()>& backward, ops::Co
 
 double Optimizer::norm_during(const std::function<void()>& backward, ops::Context& context) {
   begin_update(context, 0);
-  take_gradients(backward, context, [&](const Slot&, const Tensor& grad, const Tensor& squares) {
-    add_square(context, grad, squares);
+  take_gradients(backward, context, [&](const Slot& slot, const Tensor& grad, const Tensor& squares) {
+    add_square(context, slot, grad, squares);
   });
-  return std::sqrt(read_scalars(context, scalars_).front().sum_of_squares);
+  return std::sqrt(value_of(HostCopy(context.stream(), scalars_)).sum_of_squares);
 }
 
-UpdateResult Optimizer::end_update(ops::Context& context) {
-  const kernels::StepScalars after = read_scalars(context, scalars_).front();
-  if (after.skip == 0) {
-    ++updates_;
-    last_norm_ = after.grad_norm;
-  }
-  return {.grad_norm = after.grad_norm, .skipped = after.skip != 0};
+HostCopy Optimizer::start_reading(ops::Context& context) {
+  ++unread_;
+  return {context.stream(), scalars_};
+}
+
+UpdateResult Optimizer::end_update(const HostCopy& scalars) {
+  const kernels::StepScalars after = value_of(scalars);
+  --unread_;
+  if (after.skip != 0)
+    return {.grad_norm = after.grad_norm,
+            .skipped = true,
+            .nonfinite = after.nonfinite == 0
+                             ? ""
+                             : slots_.at(static_cast<std::size_t>(after.nonfinite - 1)).parameter->spec.name};
+  ++updates_;
+  last_norm_ = after.grad_norm;
+  return {.grad_norm = after.grad_norm, .nonfinite = {}};
 }
 
 void Optimizer::update(ops::Context& context, const Slot& slot, const Tensor& grad) const {
@@ -356,23 +380,6 @@ Tensor Optimizer::master_of(const model::Parameter& parameter) const {
   for (const auto& slot : slots_)
     if (slot.parameter == &parameter) return slot.states.master;
   return {};
-}
-
-std::string Optimizer::first_nonfinite(ops::Context& context) const {
-  const auto count = static_cast<std::int64_t>(slots_.size());
-  const Tensor all = context.zeros(Shape{count * kScalarsSize}, DType::kU8, device::Purpose::kWorkspace);
-  for (std::int64_t i = 0; i < count; ++i) {
-    const Tensor grad = slots_[static_cast<std::size_t>(i)].parameter->grad_slot->grad();
-    if (!grad.defined()) continue;
-    auto* scalars =
-        static_cast<kernels::StepScalars*>(all.rows(i * kScalarsSize, (i + 1) * kScalarsSize).data());
-    ops::launch(context, kOptimizer, context.kernels().sum_of_squares,
-                {.x = grad.data(), .n = grad.numel(), .dtype = grad.dtype(), .scalars = scalars});
-  }
-  const auto sums = read_scalars(context, all);
-  for (std::size_t i = 0; i < sums.size(); ++i)
-    if (!std::isfinite(sums[i].sum_of_squares)) return slots_[i].parameter->spec.name;
-  return "";
 }
 
 }  // namespace hone::train

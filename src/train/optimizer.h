@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "model/causal_lm.h"
+#include "tensor/transfer.h"
 #include "train/host_states.h"
 #include "train/update_stream.h"
 
@@ -59,6 +60,9 @@ struct UpdateResult {
   /// A gradient or the loss was not finite: nothing was changed; or, where updates are made as gradients are
   /// ready, nothing from the first such gradient on.
   bool skipped = false;
+  /// Then: the first trainable parameter (of those that are updated as gradients are ready, the first to have
+  /// a gradient) whose gradient is not finite; "": all are, but the loss or the norm is not.
+  std::string nonfinite;
 };
 
 /// The optimizer of one model: state for every trainable parameter. AdamW and SGD are torch.optim's, norm and
@@ -88,10 +92,15 @@ class Optimizer {
   UpdateResult step_during(const std::function<void()>& backward, ops::Context& context, double learning_rate,
                            double clip, double clip_norm, const Tensor& loss = {});
 
-  // step and step_during in three parts, of which the second neither reads nor sends anything and, but for
-  // is_at_first_buffers(), is the same calls of kernels in every step.
+  // step and step_during in parts, of which the second, put_..., neither reads nor sends anything and, but
+  // for is_at_first_buffers(), is the same calls of kernels in every step.
 
+  /// Where the update before this one was not read yet, the device sees what became of it, and counts, and
+  /// clips, by that: clip_norm is then the norm of the last one that was read.
   void begin_update(ops::Context& context, double learning_rate, double clip_norm = 0);
+  /// Whether it may be called before the last update was read: no more than one is unread, and the first, by
+  /// which others may go other ways (is_at_first_buffers, last_norm), was.
+  bool may_begin_unread() const { return unread_ == 0 || (unread_ == 1 && updates_ > 0); }
   /// `backward` of the last micro-batch before put_update, which then reads no gradient for the norm whose
   /// sum of squares it has brought along (GradSlot::ask_for_squares; not where device and host share memory,
   /// where that is a pass over the gradient all the same).
@@ -99,7 +108,10 @@ class Optimizer {
   void put_update(ops::Context& context, double clip, const Tensor& loss);
   void put_update_during(const std::function<void()>& backward, ops::Context& context, double clip,
                          const Tensor& loss);
-  UpdateResult end_update(ops::Context& context);
+  /// What became of the update that was put, on its way to the host: for end_update, once and in order.
+  HostCopy start_reading(ops::Context& context);
+  /// Waits for it.
+  UpdateResult end_update(const HostCopy& scalars);
 
   /// The norm of the gradients that `backward` makes; there is no update.
   double norm_during(const std::function<void()>& backward, ops::Context& context);
@@ -138,8 +150,6 @@ class Optimizer {
   Tensor separate_master(const model::Parameter& parameter) const;
   /// A parameter's value in full precision; undefined where it is not trained.
   Tensor master_of(const model::Parameter& parameter) const;
-  /// The first trainable parameter whose gradient is not finite; "" where all are.
-  std::string first_nonfinite(ops::Context& context) const;
 
  private:
   struct Slot {
@@ -155,8 +165,10 @@ class Optimizer {
   /// Calls work(begin, end, states on the device) for all elements, whose states it may change.
   void with_states(const ops::Context& context, const Slot& slot, const HostStates::Work& work) const;
   kernels::StepScalars* scalars() const { return static_cast<kernels::StepScalars*>(scalars_.data()); }
+  /// Of a step after so many updates.
+  kernels::StepScalars scalars_of(std::int64_t updates, double learning_rate, double clip_norm) const;
   /// squares: numbers whose sum it is, or undefined.
-  void add_square(ops::Context& context, const Tensor& grad, const Tensor& squares) const;
+  void add_square(ops::Context& context, const Slot& slot, const Tensor& grad, const Tensor& squares) const;
   void update(ops::Context& context, const Slot& slot, const Tensor& grad) const;
   void update_elements(ops::Context& context, const Slot& slot, const Tensor& grad, std::int64_t begin,
                        std::int64_t end, const States& states) const;
@@ -168,9 +180,11 @@ class Optimizer {
 
   OptimizerOptions options_;
   std::vector<Slot> slots_;
-  std::int64_t updates_ = 0;
+  std::int64_t updates_ = 0;  // of those that were read, as last_norm_
   std::optional<double> last_norm_;
+  int unread_ = 0;                    // updates that were put since
   Tensor scalars_;                    // one kernels::StepScalars
+  Tensor next_scalars_;               // two: kernels::NextStepArgs
   std::unique_ptr<HostStates> host_;  // null: all states are on the device
   /// Of updates as gradients are ready; null before the first, and where work is done on return.
   std::unique_ptr<UpdateStream> update_stream_;

@@ -158,38 +158,13 @@ StepRecord RunLog::record_of(const Run& run, const StepResult& result, double le
   return record;
 }
 
-RunLog::~RunLog() {
-  try {
-    write_held();
-  } catch (const std::exception& error) {  // where the run fails, this is not why
-    log_warning("{}", error.what());
-  }
-}
-
 void RunLog::step(const StepRecord& record) {
-  write_held();
   for (const auto& sink : sinks_) sink->step(record);
 }
 
 void RunLog::record(const StepRecord& record) {
-  write_held();
   for (const auto& sink : sinks_) sink->record(record);
   if (each_) each_(record);
-}
-
-void RunLog::record_later(StepRecord record) {
-  write_held();
-  held_ = std::move(record);
-  if (each_) each_(*held_);
-}
-
-void RunLog::write_held() {
-  if (!held_) return;
-  const StepRecord record = *std::exchange(held_, std::nullopt);
-  for (const auto& sink : sinks_) {
-    sink->step(record);
-    sink->record(record);
-  }
 }
 
 void RunLog::count_experts(TrainState& state, const StepResult& result, std::int64_t steps) {
@@ -208,7 +183,6 @@ void RunLog::count_experts(TrainState& state, const StepResult& result, std::int
 }
 
 void RunLog::sync() {
-  write_held();
   for (const auto& sink : sinks_) sink->sync();
   if (experts_) experts_->sync();
 }

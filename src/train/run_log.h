@@ -17,16 +17,11 @@
 
 namespace hone::train {
 
-/// Everything comes in the order of the steps: what is held back (record_later) before all else.
 class RunLog {
  public:
   /// Opens the run's logs for what comes after its state; measures the machine's peak. `each` is one more
   /// sink, or null.
   RunLog(const Run& run, std::function<void(const StepRecord&)> each);
-  /// Writes what is held back.
-  ~RunLog();
-  RunLog(const RunLog&) = delete;
-  RunLog& operator=(const RunLog&) = delete;
 
   void show_start_card(const Run& run) const;
   /// What this start of the run will need.
@@ -42,10 +37,6 @@ class RunLog {
   static StepRecord record_before_first_step(const Run& run);
   void step(const StepRecord& record);
   void record(const StepRecord& record);
-  /// Of a step that nothing follows but the next: step and record, at the next moment when the card is at
-  /// work (write_held), so that it does not stand still meanwhile. `each` sees it now.
-  void record_later(StepRecord record);
-  void write_held();
   /// Adds a step's loads, and from time to time writes a row of their sums to experts.jsonl.
   void count_experts(TrainState& state, const StepResult& result, std::int64_t steps);
   void sync();
@@ -54,7 +45,6 @@ class RunLog {
   bool is_watched_ = true;  // train.report_to names the console
   std::vector<std::unique_ptr<RecordSink>> sinks_;
   std::function<void(const StepRecord&)> each_;
-  std::optional<StepRecord> held_;
   std::optional<StepLog> experts_;  // none: a model without experts
   void measure_ceilings(const device::Stream& stream);
   kernels::Ceilings ceilings_;

@@ -40,17 +40,23 @@ void add_counts(const std::vector<HostCopy>& counts, std::vector<std::vector<std
   }
 }
 
-/// A micro-batch's outputs on their way to the host.
+/// What is told of a step, on its way to the host.
 struct Arriving {
-  HostCopy loss, lm_loss;
-  std::optional<HostCopy> aux_loss = std::nullopt;
-  std::vector<HostCopy> expert_counts = {};
+  struct MicroBatch {
+    HostCopy loss, lm_loss, nll;
+    std::optional<HostCopy> aux_loss = std::nullopt;
+    std::vector<HostCopy> expert_counts = {};
 
-  Arriving(device::Stream& stream, const StepOutputs::MicroBatch& from)
-      : loss(stream, from.loss), lm_loss(stream, from.lm_loss) {
-    if (from.aux_loss.defined()) aux_loss.emplace(stream, from.aux_loss);
-    for (const Tensor& counts : from.expert_counts) expert_counts.emplace_back(stream, counts);
-  }
+    MicroBatch(device::Stream& stream, const StepOutputs::MicroBatch& from)
+        : loss(stream, from.loss), lm_loss(stream, from.lm_loss), nll(stream, from.nll) {
+      if (from.aux_loss.defined()) aux_loss.emplace(stream, from.aux_loss);
+      for (const Tensor& counts : from.expert_counts) expert_counts.emplace_back(stream, counts);
+    }
+  };
+  std::vector<MicroBatch> micro_batches = {};
+  HostCopy update;
+  PhaseClock clock;
+  StepResult known = {};  // what needs no device
 };
 
 double value_of(const HostCopy& scalar) {
@@ -96,6 +102,14 @@ void PhaseClock::end(ops::Context& context) {
     lap.end = record_time(context.stream());
   else
     lap.ms = watch_.lap_ms();
+}
+
+PhaseClock PhaseClock::of_last_launch() const {
+  PhaseClock clock = *this;
+  for (Lap& lap : clock.laps_)
+    for (auto* place : {&lap.begin, &lap.end})
+      if (*place != nullptr) *place = (*place)->of_last_launch();
+  return clock;
 }
 
 std::array<double, kernels::kNumPhases> PhaseClock::read() const {
@@ -158,26 +172,20 @@ StepOutputs put_step(ops::Context& context, const model::Decoder& decoder, Optim
   return outputs;
 }
 
-StepResult read_step(ops::Context& context, Optimizer& optimizer,
-                     std::span<const model::TokenBatch> micro_batches, const StepInputs& inputs,
-                     const StepOutputs& outputs, const StepOptions& options, bool as_ready) {
-  std::vector<Arriving> arriving;
-  for (const auto& micro : outputs.micro_batches) arriving.emplace_back(context.stream(), micro);
-  const UpdateResult update = optimizer.end_update(context);
-  StepResult result{.grad_norm = update.grad_norm,
-                    .skipped = update.skipped,
-                    .nonfinite = {},
-                    .nonfinite_documents = {},
-                    .tokens = inputs.tokens,
-                    .supervised = inputs.supervised,
-                    .loss_weight = inputs.loss_weight,
-                    .expert_counts = {}};
-  const auto ms = outputs.clock.read();
+namespace {
+
+StepResult read(const Arriving& arriving, Optimizer& optimizer,
+                std::span<const model::TokenBatch> micro_batches, const StepOptions& options, bool as_ready) {
+  const UpdateResult update = optimizer.end_update(arriving.update);
+  StepResult result = arriving.known;
+  result.grad_norm = update.grad_norm;
+  result.skipped = update.skipped;
+  const auto ms = arriving.clock.read();
   result.forward_ms = ms[static_cast<std::size_t>(kernels::Phase::kForward)];
   result.backward_ms = ms[static_cast<std::size_t>(kernels::Phase::kBackward)];
   result.optimizer_ms = ms[static_cast<std::size_t>(kernels::Phase::kOptimizer)];
   double aux_loss = 0;
-  for (const Arriving& micro : arriving) {
+  for (const auto& micro : arriving.micro_batches) {
     result.loss += value_of(micro.loss);
     result.lm_loss += value_of(micro.lm_loss);
     if (micro.aux_loss) aux_loss += value_of(*micro.aux_loss);
@@ -187,19 +195,37 @@ StepResult read_step(ops::Context& context, Optimizer& optimizer,
   if (!result.skipped) return result;
   std::int64_t documents = 0;
   for (std::size_t i = 0; i < micro_batches.size(); ++i) {
-    const HostCopy nll(context.stream(), outputs.micro_batches[i].nll);
-    find_nonfinite(micro_batches[i], nll.values<float>(), documents, result.nonfinite_documents);
+    find_nonfinite(micro_batches[i], arriving.micro_batches[i].nll.values<float>(), documents,
+                   result.nonfinite_documents);
     documents += static_cast<std::int64_t>(micro_batches[i].lengths.size());
   }
-  result.nonfinite = !std::isfinite(result.loss) ? "loss"
-                     : as_ready                  ? kSomeParameter
-                                                 : optimizer.first_nonfinite(context);
+  const bool of_loss = !std::isfinite(result.loss);
+  result.nonfinite = of_loss ? "loss" : update.nonfinite;
+  result.in_part = as_ready && !of_loss;
   return result;
 }
 
-StepResult run_step(ops::Context& context, model::Decoder& decoder, Optimizer& optimizer,
-                    std::span<const model::TokenBatch> micro_batches, const StepInputs& inputs,
-                    const StepOptions& options, const std::function<void()>& meanwhile) {
+}  // namespace
+
+PendingStep start_reading(ops::Context& context, Optimizer& optimizer,
+                          std::span<const model::TokenBatch> micro_batches, const StepInputs& inputs,
+                          const StepOutputs& outputs, const StepOptions& options, bool as_ready) {
+  auto arriving = std::make_shared<Arriving>();
+  for (const auto& micro : outputs.micro_batches)
+    arriving->micro_batches.emplace_back(context.stream(), micro);
+  arriving->update = optimizer.start_reading(context);
+  arriving->clock = outputs.clock.of_last_launch();
+  arriving->known.tokens = inputs.tokens;
+  arriving->known.supervised = inputs.supervised;
+  arriving->known.loss_weight = inputs.loss_weight;
+  return PendingStep([=, arriving = std::shared_ptr<const Arriving>(arriving), optimizer = &optimizer] {
+    return read(*arriving, *optimizer, micro_batches, options, as_ready);
+  });
+}
+
+PendingStep begin_step(ops::Context& context, model::Decoder& decoder, Optimizer& optimizer,
+                       std::span<const model::TokenBatch> micro_batches, const StepInputs& inputs,
+                       const StepOptions& options) {
   decoder.parameters().reset_grads();
   HONE_CHECK(!options.update_as_ready || micro_batches.size() == 1,
              "updates as gradients are ready of {} micro-batches", micro_batches.size());
@@ -211,20 +237,26 @@ StepResult run_step(ops::Context& context, model::Decoder& decoder, Optimizer& o
   const bool as_ready = options.update_as_ready && std::isfinite(clip_norm);
   optimizer.begin_update(context, options.learning_rate, clip_norm);
   const StepOutputs outputs = put_step(context, decoder, optimizer, inputs, options, as_ready);
-  if (meanwhile) meanwhile();
-  return read_step(context, optimizer, micro_batches, inputs, outputs, options, as_ready);
+  return start_reading(context, optimizer, micro_batches, inputs, outputs, options, as_ready);
+}
+
+PendingStep step_of_nothing(const StepInputs& inputs) {
+  return PendingStep([tokens = inputs.tokens] {
+    return StepResult{.nonfinite = {}, .nonfinite_documents = {}, .tokens = tokens, .expert_counts = {}};
+  });
+}
+
+PendingStep begin_step(ops::Context& context, model::Decoder& decoder, Optimizer& optimizer,
+                       std::span<const model::TokenBatch> micro_batches, const StepOptions& options) {
+  const StepInputs counts = count_step(micro_batches);
+  if (counts.supervised == 0) return step_of_nothing(counts);
+  return begin_step(context, decoder, optimizer, micro_batches, upload_step(context, decoder, micro_batches),
+                    options);
 }
 
 StepResult train_step(ops::Context& context, model::Decoder& decoder, Optimizer& optimizer,
-                      std::span<const model::TokenBatch> micro_batches, const StepOptions& options,
-                      const std::function<void()>& meanwhile) {
-  const StepInputs counts = count_step(micro_batches);
-  if (counts.supervised == 0) {  // nothing to learn: a mean over no tokens is no loss
-    if (meanwhile) meanwhile();
-    return {.nonfinite = {}, .nonfinite_documents = {}, .tokens = counts.tokens, .expert_counts = {}};
-  }
-  return run_step(context, decoder, optimizer, micro_batches, upload_step(context, decoder, micro_batches),
-                  options, meanwhile);
+                      std::span<const model::TokenBatch> micro_batches, const StepOptions& options) {
+  return begin_step(context, decoder, optimizer, micro_batches, options).read();
 }
 
 EvalResult evaluate(ops::Context& context, model::Decoder& decoder, const model::TokenBatch& batch) {

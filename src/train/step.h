@@ -6,6 +6,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "model/decoder.h"
@@ -24,17 +25,14 @@ struct StepOptions {
   bool update_as_ready = false;
 };
 
-/// StepResult::nonfinite where gradients were let go of before anyone asked whose it was: parameters whose
-/// gradients came before it were updated.
-inline constexpr const char* kSomeParameter = "a parameter";
-
 struct StepResult {
   double loss = 0;      // lm_loss + aux_coefficient * aux_loss
   double lm_loss = 0;   // weighted mean over the step's supervised tokens
   double aux_loss = 0;  // Transformers' formula per micro-batch, averaged by tokens
   double grad_norm = 0;
-  bool skipped = false;   // the loss or a gradient was not finite: nothing was changed (but kSomeParameter)
-  std::string nonfinite;  // then: the first such tensor ("loss", a parameter's name, or kSomeParameter)
+  bool skipped = false;   // the loss or a gradient was not finite: nothing was changed (but in_part)
+  std::string nonfinite;  // then: "loss", or UpdateResult::nonfinite
+  bool in_part = false;   // then: parameters whose gradients came before that one were updated
   std::vector<std::int64_t>
       nonfinite_documents;  // then: the documents of the step with a loss that is not finite, in order
   std::int64_t tokens = 0, supervised = 0;
@@ -48,11 +46,27 @@ struct StepResult {
 /// nothing is computed: the loss is 0 and there is no update. The loss is sum(w * -log p) / sum(w) over
 /// all supervised tokens of the step, w their weights (1, where they have none): so any split into
 /// micro-batches gives the same gradient, and weights that are all the same change nothing. The auxiliary
-/// loss of a micro-batch counts by its share of the tokens. `meanwhile`, or null, is called once, when all of
-/// it is in the stream and before it is waited for: what the host does then takes no time of a card's.
+/// loss of a micro-batch counts by its share of the tokens.
 StepResult train_step(ops::Context& context, model::Decoder& decoder, Optimizer& optimizer,
-                      std::span<const model::TokenBatch> micro_batches, const StepOptions& options,
-                      const std::function<void()>& meanwhile = nullptr);
+                      std::span<const model::TokenBatch> micro_batches, const StepOptions& options);
+
+/// A step that is in the stream, and all that is told of it on its way to the host. The next one may be begun
+/// meanwhile where Optimizer::may_begin_unread(), so that a card need not wait for the host between the two:
+/// the same bits. Read in order, while context, optimizer and micro-batches live.
+class PendingStep {
+ public:
+  /// read: waits for the step.
+  explicit PendingStep(std::function<StepResult()> read) : read_(std::move(read)) {}
+  /// Waits for it. Once.
+  StepResult read() { return std::exchange(read_, nullptr)(); }
+
+ private:
+  std::function<StepResult()> read_;
+};
+
+/// train_step without its end.
+PendingStep begin_step(ops::Context& context, model::Decoder& decoder, Optimizer& optimizer,
+                       std::span<const model::TokenBatch> micro_batches, const StepOptions& options);
 
 struct EvalResult {
   double loss = 0;         // sum of weight * -log p over the supervised tokens, language model only

@@ -57,15 +57,31 @@ StepGraphs::Entry& StepGraphs::entry_of(Key key) {
   return entries_.emplace_back(Entry{.key = std::move(key)});
 }
 
+/// Lets go of the entry's graph when the card has.
+void StepGraphs::retire(device::Stream& stream, Entry& entry) {
+  std::erase_if(retired_, [](const Retired& old) { return old.done->is_done(); });
+  if (entry.graph != nullptr) retired_.push_back({stream.record(), std::move(entry.graph)});
+  entry.outputs = {};
+}
+
 /// Of graphs, and of keys, those that were not seen for longest.
-void StepGraphs::forget_old() {
-  const auto oldest_first = [](const Entry& a, const Entry& b) { return a.last_seen < b.last_seen; };
+void StepGraphs::forget_old(device::Stream& stream) {
   const auto has_graph = [](const Entry& entry) { return entry.graph != nullptr; };
-  std::ranges::sort(entries_, oldest_first);
+  std::ranges::sort(entries_, {}, &Entry::last_seen);
   auto too_many = std::ranges::count_if(entries_, has_graph) - static_cast<std::ptrdiff_t>(kMostGraphs);
-  std::erase_if(entries_, [&](const Entry& entry) { return has_graph(entry) && too_many-- > 0; });
-  if (entries_.size() > kMostKeys)
-    entries_.erase(entries_.begin(), entries_.end() - static_cast<std::ptrdiff_t>(kMostKeys));
+  for (auto it = entries_.begin(); it != entries_.end() && too_many > 0;) {
+    if (!has_graph(*it)) {
+      ++it;
+      continue;
+    }
+    retire(stream, *it);
+    it = entries_.erase(it);
+    --too_many;
+  }
+  if (entries_.size() <= kMostKeys) return;
+  const auto end = entries_.end() - static_cast<std::ptrdiff_t>(kMostKeys);
+  for (auto it = entries_.begin(); it != end; ++it) retire(stream, *it);
+  entries_.erase(entries_.begin(), end);
 }
 
 /// False where there is none of it, for good.
@@ -95,9 +111,8 @@ bool StepGraphs::capture(ops::Context& context, model::Decoder& decoder, Optimiz
   return true;
 }
 
-StepResult StepGraphs::step(ops::Context& context, model::Decoder& decoder, Optimizer& optimizer,
-                            std::span<const model::TokenBatch> micro_batches, const StepOptions& options,
-                            const std::function<void()>& meanwhile) {
+PendingStep StepGraphs::begin(ops::Context& context, model::Decoder& decoder, Optimizer& optimizer,
+                              std::span<const model::TokenBatch> micro_batches, const StepOptions& options) {
   const bool clips = options.clip > 0;
   const double clip_norm =
       options.update_as_ready && clips && optimizer.last_norm() ? *optimizer.last_norm() : 0;
@@ -107,7 +122,7 @@ StepResult StepGraphs::step(ops::Context& context, model::Decoder& decoder, Opti
   why_none_ = why_none(context, optimizer);
   if (is_odd || !gave_up_.empty() || !why_none_.empty() || count_step(micro_batches).supervised == 0) {
     ++counts_.called;
-    return train_step(context, decoder, optimizer, micro_batches, options, meanwhile);
+    return begin_step(context, decoder, optimizer, micro_batches, options);
   }
   StepInputs inputs = upload_step(context, decoder, micro_batches);
   Key key{.micro_batches = {},
@@ -122,9 +137,9 @@ StepResult StepGraphs::step(ops::Context& context, model::Decoder& decoder, Opti
   const bool was_seen = entry.last_seen != 0;
   entry.last_seen = ++clock_;
   const auto call = [&](const StepInputs& its) {
-    forget_old();
+    forget_old(context.stream());
     ++counts_.called;
-    return run_step(context, decoder, optimizer, micro_batches, its, options, meanwhile);
+    return begin_step(context, decoder, optimizer, micro_batches, its, options);
   };
   if (!was_seen || entry.lost == kMostLost) return call(inputs);
 
@@ -136,26 +151,25 @@ StepResult StepGraphs::step(ops::Context& context, model::Decoder& decoder, Opti
       entry.inputs.micro_batches[i].take(context, inputs.micro_batches[i]);
     inputs = {};  // memory of which the graph may make use
   }
-  optimizer.begin_update(context, options.learning_rate, clip_norm);
   if (is_new && !capture(context, decoder, optimizer, entry, options)) {
     inputs = std::exchange(entry.inputs, {});
     return call(inputs);
   }
   const bool is_as_it_was = is_new || (gradients_of(decoder) == entry.gradients &&
                                        optimizer.scratch_generation() == entry.update_scratch);
-  if (!is_as_it_was || !entry.graph->launch()) {
-    entry.graph = nullptr;  // others hold its memory: the next step like it makes another
+  if (!is_as_it_was || !entry.graph->is_ready()) {
+    retire(context.stream(), entry);  // others hold its memory: the next step like it makes another
     ++entry.lost;
-    entry.outputs = {};
     inputs = std::exchange(entry.inputs, {});
     return call(inputs);
   }
+  optimizer.begin_update(context, options.learning_rate, clip_norm);
+  entry.graph->launch();
   ++counts_.launched;
-  if (meanwhile) meanwhile();
-  const StepResult result =
-      read_step(context, optimizer, micro_batches, entry.inputs, entry.outputs, options, entry.key.as_ready);
-  forget_old();
-  return result;
+  PendingStep pending = start_reading(context, optimizer, micro_batches, entry.inputs, entry.outputs, options,
+                                      entry.key.as_ready);
+  forget_old(context.stream());
+  return pending;
 }
 
 std::string StepGraphs::text() const {

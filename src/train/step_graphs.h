@@ -13,26 +13,26 @@
 
 namespace hone::train {
 
-/// Runs the steps of one model and optimizer as train_step does, the same bits. A step like one before, whose
+/// Runs the steps of one model and optimizer as begin_step does, the same bits. A step like one before, whose
 /// kernels would be called with the same arguments, is captured; those that follow are launches of the graph.
 /// What changes from step to step lies in device memory and is sent before: ids, labels, weights, positions,
 /// where sequences begin, the learning rate, bias corrections, the norm to clip by, and the count of updates,
 /// by which is rounded at random. What is in the calls makes two steps alike: the numbers of micro-batches,
 /// tokens, supervised tokens and sequences, the longest sequence, the sum of loss weights, and StepOptions
-/// but for the rate. A step of which none like it came before, lately, is run as train_step does.
+/// but for the rate. A step of which none like it came before, lately, is run as begin_step does.
 ///
 /// A graph's activations are nobody's between two launches; it holds its inputs and outputs, some bytes a
 /// token. Where what another graph holds, or anything else that stays, comes to lie in its blocks, it is made
-/// anew, a few times. The loss is read at the end of its own step. Ends before the context.
+/// anew, a few times. What a step tells is on its way to the host when the next one is launched. Ends before
+/// the context.
 class StepGraphs {
  public:
   /// Why no step is ever captured: one line; "" where those that repeat are.
   static std::string why_none(const ops::Context& context, const Optimizer& optimizer);
 
-  /// As train_step.
-  StepResult step(ops::Context& context, model::Decoder& decoder, Optimizer& optimizer,
-                  std::span<const model::TokenBatch> micro_batches, const StepOptions& options,
-                  const std::function<void()>& meanwhile = nullptr);
+  /// As begin_step.
+  PendingStep begin(ops::Context& context, model::Decoder& decoder, Optimizer& optimizer,
+                    std::span<const model::TokenBatch> micro_batches, const StepOptions& options);
 
   struct Counts {
     std::int64_t called = 0;    // steps that were run kernel by kernel
@@ -64,11 +64,18 @@ class StepGraphs {
     std::unique_ptr<device::Graph> graph = nullptr;
   };
   Entry& entry_of(Key key);
-  void forget_old();
+  void forget_old(device::Stream& stream);
+  void retire(device::Stream& stream, Entry& entry);
   bool capture(ops::Context& context, model::Decoder& decoder, Optimizer& optimizer, Entry& entry,
                const StepOptions& options);
 
+  /// A graph that is not launched again, and whose last launch may go on.
+  struct Retired {
+    std::shared_ptr<const device::Event> done;
+    std::unique_ptr<device::Graph> graph;
+  };
   std::vector<Entry> entries_;
+  std::vector<Retired> retired_;
   std::uint64_t clock_ = 0;
   Counts counts_;
   std::string gave_up_;   // why: a capture failed for good; "": none has

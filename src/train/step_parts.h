@@ -25,6 +25,8 @@ class PhaseClock {
   void end(ops::Context& context);
   /// Of each phase, in ms. Waits for all of it.
   std::array<double, kernels::kNumPhases> read() const;
+  /// In a graph, the times of its last launch, which stay; else these.
+  PhaseClock of_last_launch() const;
 
  private:
   struct Lap {
@@ -61,16 +63,18 @@ StepInputs upload_step(ops::Context& context, model::Decoder& decoder,
 /// The sums of the batches alone: nothing is uploaded.
 StepInputs count_step(std::span<const model::TokenBatch> micro_batches);
 
-/// Forward, backward and update, between Optimizer::begin_update and end_update: sends and reads nothing.
+/// Forward, backward and update, after Optimizer::begin_update: sends and reads nothing.
 StepOutputs put_step(ops::Context& context, const model::Decoder& decoder, Optimizer& optimizer,
                      const StepInputs& inputs, const StepOptions& options, bool as_ready);
-/// The whole step, where its inputs are on the device. `meanwhile` as train_step's.
-StepResult run_step(ops::Context& context, model::Decoder& decoder, Optimizer& optimizer,
-                    std::span<const model::TokenBatch> micro_batches, const StepInputs& inputs,
-                    const StepOptions& options, const std::function<void()>& meanwhile);
-/// Optimizer::end_update, and all that is told of the step. Waits for it.
-StepResult read_step(ops::Context& context, Optimizer& optimizer,
-                     std::span<const model::TokenBatch> micro_batches, const StepInputs& inputs,
-                     const StepOutputs& outputs, const StepOptions& options, bool as_ready);
+/// All that is told of a step that was put, until Optimizer::end_update: sends it to the host.
+PendingStep start_reading(ops::Context& context, Optimizer& optimizer,
+                          std::span<const model::TokenBatch> micro_batches, const StepInputs& inputs,
+                          const StepOutputs& outputs, const StepOptions& options, bool as_ready);
+/// The whole step, where its inputs are on the device.
+PendingStep begin_step(ops::Context& context, model::Decoder& decoder, Optimizer& optimizer,
+                       std::span<const model::TokenBatch> micro_batches, const StepInputs& inputs,
+                       const StepOptions& options);
+/// Of one without supervised tokens, which nothing is put for: a mean over no tokens is no loss.
+PendingStep step_of_nothing(const StepInputs& inputs);
 
 }  // namespace hone::train

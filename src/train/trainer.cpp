@@ -3,6 +3,8 @@
 #include <fmt/ranges.h>
 #include <cmath>
 #include <limits>
+#include <memory>
+#include <optional>
 #include <utility>
 
 #include "base/console.h"
@@ -37,8 +39,7 @@ void count_step(TrainState& state, const StepResult& result, const Optimizer& op
                              : result.loss;
 }
 
-bool evaluation_is_due(const Run& run) {
-  const std::int64_t step = run.state.step;
+bool evaluation_is_due(const Run& run, std::int64_t step) {
   if (run.evaluation_sets.empty()) return false;
   return step == 0 || step >= run.steps || (run.recipe.eval_every > 0 && step % run.recipe.eval_every == 0);
 }
@@ -80,17 +81,10 @@ void evaluate(Run& run, const StopRequested& stop) {
   run.state.waiting->evaluations = std::move(evaluations);
 }
 
-bool checkpoint_is_due(const Run& run) {
-  const TrainState& state = run.state;
-  if (state.step == 0) return false;
-  if (run.recipe.checkpoint_every == 0) return run.recipe.load_best && state.step == state.best_step;
-  return state.step == state.best_step || state.step % run.recipe.checkpoint_every == 0;
-}
-
-/// Whether nothing but the next step follows the last one.
-bool is_plain(const Run& run, const StepResult& result) {
-  return !result.skipped && result.supervised > 0 && !evaluation_is_due(run) && !checkpoint_is_due(run) &&
-         !run.is_at_end();
+bool checkpoint_is_due(const Run& run, std::int64_t step) {
+  if (step == 0) return false;
+  if (run.recipe.checkpoint_every == 0) return run.recipe.load_best && step == run.state.best_step;
+  return step == run.state.best_step || step % run.recipe.checkpoint_every == 0;
 }
 
 void save_checkpoint(const Run& run, RunLog& log) {
@@ -116,7 +110,7 @@ void save_checkpoint(const Run& run, RunLog& log) {
 bool end_step(Run& run, RunLog& log, const StopRequested& stop) {
   TrainState& state = run.state;
   try {
-    if (evaluation_is_due(run)) evaluate(run, stop);
+    if (evaluation_is_due(run, state.step)) evaluate(run, stop);
   } catch (const Stopped&) {
     return false;
   }
@@ -124,7 +118,7 @@ bool end_step(Run& run, RunLog& log, const StopRequested& stop) {
   state.waiting.reset();
   if (run.is_at_end()) return true;
   if (stop()) return false;
-  if (checkpoint_is_due(run)) save_checkpoint(run, log);
+  if (checkpoint_is_due(run, state.step)) save_checkpoint(run, log);
   return true;
 }
 
@@ -138,64 +132,112 @@ StepData read_data(const Run& run, data::Cursor cursor) {
   return {make_batches(*run.train_data, packs, run.recipe.micro_batch), cursor};
 }
 
-/// The loop. False where a stop was requested before the last step. Between two steps a card waits for what
-/// is told of the first, since that says how the second goes on (the count of updates, the norm to clip by,
-/// three that were skipped); not for the second's data, nor, where nothing else comes between, for the
-/// first's record.
-bool train_steps(Run& run, RunLog& log, const StopRequested& stop) {
-  TrainState& state = run.state;
-  const Recipe& recipe = run.recipe;
-  if (state.step == 0 && !run.evaluation_sets.empty()) state.waiting = RunLog::record_before_first_step(run);
-  if (state.waiting && !end_step(run, log, stop)) return false;
-  std::optional<StepGraphs> graphs;
-  if (recipe.cuda_graph) graphs.emplace();
-  const bool may_hold =
-      !run.context->stream().shares_host_memory();  // else nothing runs while the host writes
-  std::optional<StepData> ahead;
-  while (!run.is_at_end()) {
-    const Stopwatch watch;
-    const StepData data = ahead ? *std::exchange(ahead, std::nullopt) : read_data(run, state.cursor);
-    const StepBatches& batches = data.batches;
-    const auto meanwhile = [&] {
-      log.write_held();
-      if (state.step + 1 >= run.steps) return;
-      try {
-        ahead = read_data(run, data.next);
-      } catch (const Error&) {  // of the next step, which will meet it again
+/// A step that is in the stream, and has not been read.
+struct UnreadStep {
+  std::unique_ptr<const StepData> data;  // the same place as long as the step needs it
+  double learning_rate = 0;
+  PendingStep pending;
+};
+
+/// The steps of a run. On a card the next one is put into the stream before this one is read, so that the
+/// card does not wait while the host hears of the one, writes its record and reads the data of another; but
+/// where more than the next step follows it: an evaluation, a checkpoint, the end of the run, of too many
+/// skipped ones too. The device goes by what became of the step before (Optimizer::begin_update): the same
+/// bits.
+class Steps {
+ public:
+  Steps(Run& run, RunLog& log, const StopRequested& stop) : run_(run), log_(log), stop_(stop) {
+    if (run.recipe.cuda_graph) graphs_.emplace();
+  }
+
+  /// False where a stop was requested before the last step.
+  bool run() {
+    std::optional<UnreadStep> step;
+    while (!run_.is_at_end()) {
+      if (!step) {
+        watch_ = {};
+        step = begin(read_data(run_, run_.state.cursor), run_.state.step);
       }
-    };
-    const double learning_rate =
-        recipe.learning_rate * schedule_factor(recipe.schedule, state.step, run.steps);
+      std::optional<UnreadStep> next = begin_ahead(*step);
+      const bool goes_on = finish(*step);
+      step = std::move(next);
+      if (goes_on) continue;
+      return step && finish(*step) && run_.is_at_end();
+    }
+    if (graphs_ && run_.recipe.device.type == device::DeviceType::kCuda) log_.note("{}", graphs_->text());
+    return true;
+  }
+
+ private:
+  /// Step `number` of the run, counted from 0.
+  UnreadStep begin(StepData read, std::int64_t number) {
+    const Recipe& recipe = run_.recipe;
+    auto data = std::make_unique<const StepData>(std::move(read));
+    const double learning_rate = recipe.learning_rate * schedule_factor(recipe.schedule, number, run_.steps);
     const StepOptions options{.learning_rate = learning_rate,
                               .clip = recipe.clip.value_or(0.0),
                               .recompute = recipe.recompute,
-                              .aux_coefficient = run.aux_coefficient,
+                              .aux_coefficient = run_.aux_coefficient,
                               .update_as_ready = recipe.update_as_ready};
-    auto& decoder = run.model->decoder();
-    const StepResult result =
-        graphs
-            ? graphs->step(*run.context, decoder, *run.optimizer, batches.micro_batches, options, meanwhile)
-            : train_step(*run.context, decoder, *run.optimizer, batches.micro_batches, options, meanwhile);
-    const double seconds = watch.seconds();
+    auto& decoder = run_.model->decoder();
+    const auto& micro_batches = data->batches.micro_batches;
+    auto pending = graphs_ ? graphs_->begin(*run_.context, decoder, *run_.optimizer, micro_batches, options)
+                           : begin_step(*run_.context, decoder, *run_.optimizer, micro_batches, options);
+    return {std::move(data), learning_rate, std::move(pending)};
+  }
 
-    state.cursor = data.next;  // not before: of a step that finds no memory the forecast is of its batches
-    count_step(state, result, *run.optimizer, seconds);
-    state.waiting = log.record_of(run, result, learning_rate, seconds);
-    log.count_experts(state, result, run.steps);
-    if (may_hold && is_plain(run, result)) {
-      log.record_later(*std::exchange(state.waiting, std::nullopt));
-      if (stop()) return false;
-      continue;
+  /// The one after `step`, which is unread; nullopt where it has to wait for that.
+  std::optional<UnreadStep> begin_ahead(UnreadStep& step) {
+    const std::int64_t done = run_.state.step + 1;                         // with `step`
+    if (run_.context->stream().shares_host_memory()) return std::nullopt;  // all is done already
+    if (done >= run_.steps || evaluation_is_due(run_, done) || checkpoint_is_due(run_, done) ||
+        run_.state.consecutive_skips + 1 >= kMostSkips || !run_.optimizer->may_begin_unread() || stop_())
+      return std::nullopt;
+    std::optional<StepData> data;
+    try {
+      data = read_data(run_, step.data->next);
+    } catch (const Error&) {  // the next step meets it again
+      return std::nullopt;
     }
-    log.step(*state.waiting);
+    try {
+      return begin(*std::move(data), done);
+    } catch (const device::OutOfMemory&) {
+      finish(step);  // which is no less done
+      throw;
+    }
+  }
+
+  /// Reads a step, counts it, and does what follows it. False where a stop was requested.
+  bool finish(UnreadStep& step) {
+    const StepResult result = step.pending.read();
+    const double seconds = 1e-3 * watch_.lap_ms();
+    TrainState& state = run_.state;
+    state.cursor =
+        step.data->next;  // not before: of a step that finds no memory the forecast is of its batches
+    count_step(state, result, *run_.optimizer, seconds);
+    state.waiting = log_.record_of(run_, result, step.learning_rate, seconds);
+    log_.step(*state.waiting);
+    log_.count_experts(state, result, run_.steps);
+    const StepBatches& batches = step.data->batches;
     if (result.supervised == 0)
       log_warning("step {}: none of its rows has a token to learn from; no update", state.step);
-    if (result.skipped) log_warning("{}", nonfinite_warning(run, result, batches));
-    if (state.consecutive_skips == kMostSkips) give_up(run, log, result, batches);
-    if (!end_step(run, log, stop)) return false;
+    if (result.skipped) log_warning("{}", nonfinite_warning(run_, result, batches));
+    if (state.consecutive_skips == kMostSkips) give_up(run_, log_, result, batches);
+    return end_step(run_, log_, stop_);
   }
-  if (graphs && recipe.device.type == device::DeviceType::kCuda) log.note("{}", graphs->text());
-  return true;
+
+  Run& run_;
+  RunLog& log_;
+  const StopRequested& stop_;
+  std::optional<StepGraphs> graphs_;
+  Stopwatch watch_;  // laps of steps: from the end of one to that of the next, or from its own beginning
+};
+
+bool train_steps(Run& run, RunLog& log, const StopRequested& stop) {
+  TrainState& state = run.state;
+  if (state.step == 0 && !run.evaluation_sets.empty()) state.waiting = RunLog::record_before_first_step(run);
+  if (state.waiting && !end_step(run, log, stop)) return false;
+  return Steps(run, log, stop).run();
 }
 
 /// Writes model/: the last step's weights, or with train.load_best those of the best one's checkpoint. Where

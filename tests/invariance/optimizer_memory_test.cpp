@@ -7,7 +7,9 @@
 #include <cstring>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/rng.h"
@@ -124,6 +126,50 @@ TEST(AsReadyClipped, ByTheNormOfTheStepBeforeAndTheFirstByItsOwn) {
       length += std::pow(values[i] - ready.weights.at(name)[i], 2);
   const double want = training.step.learning_rate * training.step.clip * two.norms[1] / two.norms[0];
   EXPECT_NEAR(std::sqrt(length) / want, 1, 1e-2);
+}
+
+TEST(Optimizer, NamesTheFirstGradientThatIsNotFinite) {
+  ops::Context context(device::default_device(), 1);
+  auto model = model::CausalLM::from_pretrained(
+      context, std::string(HONE_TEST_DATA) + "/golden/qwen3-default", {.dtype = DType::kF32});
+  auto& parameters = model.decoder().parameters();
+  parameters.set_trainable({"layers.0.*"}, DType::kF32);
+  train::Optimizer optimizer(context, model, {});
+  std::vector<const model::Parameter*> trained;
+  for (const auto& p : parameters.all())
+    if (p.trainable) trained.push_back(&p);
+  ASSERT_GT(trained.size(), 5U);
+  const auto step = [&](const std::map<std::size_t, float>& broken, float loss) {
+    for (std::size_t i = 0; i < trained.size(); ++i) {
+      std::vector<float> values(static_cast<std::size_t>(trained[i]->value.numel()), 1e-3F);
+      if (const auto at = broken.find(i); at != broken.end()) values.back() = at->second;
+      const auto target = ops::GradTarget::of(context, *trained[i]->grad_slot);
+      upload_bytes(context.stream(), std::as_bytes(std::span(values)), target.grad);
+    }
+    const Tensor its_loss = context.empty(Shape{1}, DType::kF32);
+    upload_bytes(context.stream(), std::as_bytes(std::span(&loss, 1)), its_loss);
+    const auto result = optimizer.step(context, 1e-3, 1, its_loss);
+    parameters.reset_grads();
+    return result;
+  };
+  constexpr float kNaN = NAN, kInfinity = HUGE_VALF;
+  for (const auto& [broken, first] : std::vector<std::pair<std::map<std::size_t, float>, std::size_t>>{
+           {{{0, kNaN}}, 0},
+           {{{2, kInfinity}, {4, kNaN}}, 2},
+           {{{trained.size() - 1, -kInfinity}}, trained.size() - 1}}) {
+    const auto result = step(broken, 1);
+    EXPECT_TRUE(result.skipped);
+    EXPECT_EQ(result.nonfinite, trained[first]->spec.name);
+  }
+  const auto of_loss = step({}, kNaN);
+  EXPECT_TRUE(of_loss.skipped);
+  EXPECT_EQ(of_loss.nonfinite, "");
+  const auto of_norm = step({{1, 3e38F}, {3, 3e38F}, {5, 3e38F}}, 1);  // whose norm f32 has not
+  EXPECT_TRUE(of_norm.skipped);
+  EXPECT_EQ(of_norm.nonfinite, "");
+  EXPECT_EQ(optimizer.updates(), 0);
+  EXPECT_FALSE(step({}, 1).skipped);
+  EXPECT_EQ(optimizer.updates(), 1);
 }
 
 TEST(AsReadyClipped, AFirstGradientThatIsNotFiniteChangesNothing) {

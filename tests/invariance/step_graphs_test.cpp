@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <map>
 #include <optional>
 #include <string>
@@ -55,8 +56,9 @@ class StepsOfModel {
 
   /// Documents of these lengths in each micro-batch, other ids in each step, every fifth label left out.
   /// Rates and weights change with the step.
-  train::StepResult step(int number, const Lengths& lengths) {
-    std::vector<model::TokenBatch> batches(static_cast<std::size_t>(setting_.micro_batches));
+  train::StepResult step(int number, const Lengths& lengths) { return begin(number, lengths).read(); }
+  train::PendingStep begin(int number, const Lengths& lengths) {
+    auto& batches = batches_.emplace_back(static_cast<std::size_t>(setting_.micro_batches));
     const CounterRng random(5, RngPurpose::kBench);
     std::uint64_t draw = static_cast<std::uint64_t>(number) << 20;
     for (auto& batch : batches)
@@ -77,13 +79,8 @@ class StepsOfModel {
       }
     auto options = setting_.step;
     options.learning_rate = 1e-3 * (1 + number % 7);
-    int calls = 0;
-    const auto meanwhile = [&] { ++calls; };
-    result_ = with_graphs_
-                  ? graphs_.step(context_, model_.decoder(), *optimizer_, batches, options, meanwhile)
-                  : train::train_step(context_, model_.decoder(), *optimizer_, batches, options, meanwhile);
-    EXPECT_EQ(calls, 1) << number;
-    return result_;
+    return with_graphs_ ? graphs_.begin(context_, model_.decoder(), *optimizer_, batches, options)
+                        : train::begin_step(context_, model_.decoder(), *optimizer_, batches, options);
   }
 
   /// The loss of a batch that is not learnt from.
@@ -146,7 +143,7 @@ class StepsOfModel {
   model::CausalLM model_;
   std::optional<train::Optimizer> optimizer_;
   train::StepGraphs graphs_;
-  train::StepResult result_;
+  std::deque<std::vector<model::TokenBatch>> batches_;  // which steps read as long as they are not read
   std::vector<std::byte> before_;
 };
 
@@ -189,20 +186,38 @@ class Pooled : public testing::Test {
 
 class StepGraphs : public Pooled, public testing::WithParamInterface<GraphSetting> {};
 
+// And the host begins each step before it has read what became of the last.
 TEST_P(StepGraphs, AreBitForBitTheSteps) {
   StepsOfModel graphs(GetParam(), true), calls(GetParam(), false);
   // As many tokens and documents, the longest as long; other documents.
   const Lengths shapes[] = {{9, 5, 3, 12}, {12, 9, 5, 3}, {3, 4, 12, 10}, {12, 2, 12, 3}, {6, 6, 5, 12}};
-  constexpr int kSteps = 6;
+  constexpr int kSteps = 6, kBroken = 3;
+  std::vector<train::StepResult> want;
+  std::optional<train::PendingStep> unread;
+  int reads = 0, early = 0;
+  const auto read = [&] {
+    const auto got = unread->read();
+    expect_same(got, want.at(static_cast<std::size_t>(reads)), reads);
+    EXPECT_EQ(got.skipped, reads == kBroken);
+    ++reads;
+    unread.reset();
+  };
   for (int i = 0; i < kSteps; ++i) {
-    if (i == 3)
+    if (i == kBroken)
       for (StepsOfModel* training : {&graphs, &calls}) training->break_norm();
-    const auto got = graphs.step(i, shapes[i % 5]), want = calls.step(i, shapes[i % 5]);
-    expect_same(got, want, i);
-    EXPECT_EQ(got.skipped, i == 3);
-    if (i == 3)
+    want.push_back(calls.step(i, shapes[i % 5]));
+    if (unread && !graphs.optimizer().may_begin_unread()) read();
+    auto begun = graphs.begin(i, shapes[i % 5]);
+    if (unread) {
+      ++early;
+      read();
+    }
+    unread = std::move(begun);
+    if (i == kBroken)
       for (StepsOfModel* training : {&graphs, &calls}) training->mend_norm();
   }
+  read();
+  EXPECT_EQ(early, kSteps - 2);  // the second waits for the first
   expect_same(graphs.bytes(), calls.bytes());
   EXPECT_EQ(graphs.optimizer().updates(), calls.optimizer().updates());
   const auto& counts = graphs.graphs().counts();
@@ -240,6 +255,49 @@ INSTANTIATE_TEST_SUITE_P(
         GraphSetting{.name = "sinks_and_windows", .model = "gpt_oss-default", .dtype = DType::kBF16},
         GraphSetting{.name = "tied", .model = "gemma3_text-default"}),
     [](const auto& test) { return std::string(test.param.name); });
+
+/// Two steps in a row that are skipped, of which the second is begun before the first was read; without
+/// graphs.
+class PendingSteps : public Pooled, public testing::WithParamInterface<GraphSetting> {};
+
+TEST_P(PendingSteps, GoByWhatBecameOfTheOneBefore) {
+  StepsOfModel late(GetParam(), false), sync(GetParam(), false);
+  const Lengths lengths{9, 5, 3, 12};
+  std::vector<train::StepResult> want;
+  std::vector<train::PendingStep> begun;
+  const auto read = [&](int i) {
+    expect_same(begun.at(static_cast<std::size_t>(i)).read(), want.at(static_cast<std::size_t>(i)), i);
+  };
+  for (int i = 0; i < 6; ++i) {
+    if (i == 2)
+      for (StepsOfModel* training : {&late, &sync}) training->break_norm();
+    want.push_back(sync.step(i, lengths));
+    EXPECT_EQ(want.back().skipped, i == 2 || i == 3);
+    EXPECT_EQ(late.optimizer().may_begin_unread(), i != 1);
+    if (i == 1) read(0);
+    begun.push_back(late.begin(i, lengths));
+    if (i > 1) {
+      EXPECT_FALSE(late.optimizer().may_begin_unread()) << "two are unread";
+      read(i - 1);
+    }
+    if (i == 3)
+      for (StepsOfModel* training : {&late, &sync}) training->mend_norm();
+  }
+  read(5);
+  expect_same(late.bytes(), sync.bytes());
+  EXPECT_EQ(late.optimizer().updates(), 4);
+  EXPECT_EQ(late.optimizer().last_norm(), sync.optimizer().last_norm());
+}
+INSTANTIATE_TEST_SUITE_P(Settings, PendingSteps,
+                         testing::Values(GraphSetting{.name = "as_ready",
+                                                      .model = "qwen3-default",
+                                                      .dtype = DType::kBF16,
+                                                      .optimizer = {.master = Optimizing::Master::kBF16},
+                                                      .step = {.clip = 0.1, .update_as_ready = true}},
+                                         GraphSetting{.name = "offloaded",
+                                                      .model = "qwen3-default",
+                                                      .optimizer = {.offload = Optimizing::Offload::kHost}}),
+                         [](const auto& test) { return std::string(test.param.name); });
 
 class GraphsOfSteps : public Pooled {};
 

@@ -203,5 +203,26 @@ TEST_F(Resume, ThreeStepsThatAreNotFiniteStopTheRunWithWeightsIntact) {
   for (const float w : weights.floats("master.model.embed_tokens.weight")) ASSERT_TRUE(std::isfinite(w));
 }
 
+// On a card a step is begun before the last one is read, but where a checkpoint comes between.
+TEST_F(Resume, StepsThatAreReadLateAreThoseThatAreReadAtOnce) {
+  for (const char* update : {"at_end", "as_ready"}) {
+    const std::string late = std::string("late_") + update, once = std::string("once_") + update;
+    const auto with = [&](int checkpoint_every) {
+      return std::vector<std::string>{"train.micro_batch=2", "train.global_batch=2", "train.steps=5",
+                                      std::string("train.optimizer.update=") + update,
+                                      fmt::format("train.checkpoint_every={}", checkpoint_every)};
+    };
+    workspace_.succeed(args(late, with(0)));
+    workspace_.succeed(args(once, with(1)));
+    const auto got = metrics(late), want = metrics(once);
+    ASSERT_EQ(got.size(), 5U);
+    ASSERT_EQ(want.size(), 5U);
+    for (std::size_t i = 0; i < got.size(); ++i)
+      for (const char* key : {"step", "epoch", "loss", "lr", "grad_norm", "tokens", "skipped"})
+        EXPECT_EQ(got[i].at(key), want[i].at(key)) << update << " " << i << " " << key;
+    EXPECT_TRUE(workspace_.files(late + "/model") == workspace_.files(once + "/model"));
+  }
+}
+
 }  // namespace
 }  // namespace hone::test
