@@ -32,8 +32,9 @@ test-emulation: setup
 	@scripts/test.sh build-cuda-emulation -L emulated
 
 ## The kernels for NVIDIA cards by nvcc, for every generation: needs CUDA's toolkit, no card. Fails where a kernel spills registers that is
-## not known to, or, where there is cuobjdump, comes to memory before it has waited for the kernel before. Without a driver hone must say so in one line.
-cuda: setup
+## not known to, or comes to memory before it has waited for the kernel before. Without a driver hone must say so in one line.
+cuda:
+	@scripts/setup.sh --disassemblers
 	@cmake --preset cuda --log-level=ERROR >/dev/null
 	@cmake --build build-cuda --target hone
 	@tools/cuda_resources.py build-cuda

@@ -10,7 +10,7 @@ where
 
     tools/cuda_code.py BUILD [--cuobjdump PATH]
 
-Needs cuobjdump, and nvdisasm beside it, of the toolkit; where there is none it says so and is done.
+Needs cuobjdump, and nvdisasm beside it, of the toolkit or of scripts/setup.sh --disassemblers.
 """
 import argparse
 import os
@@ -167,13 +167,14 @@ def look_at(cuobjdump, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", type=pathlib.Path)
-    parser.add_argument("--cuobjdump", default=shutil.which("cuobjdump") or shutil.which("/usr/local/cuda/bin/cuobjdump"))
+    fetched = pathlib.Path(__file__).parent.parent / "build/cuda-libraries/nvidia/cu13/bin/cuobjdump"
+    parser.add_argument("--cuobjdump", default=next(filter(None, map(shutil.which, ("cuobjdump", "/usr/local/cuda/bin/cuobjdump", str(fetched)))), None))
     args = parser.parse_args()
     files = sorted((args.build / "CMakeFiles/hone_kernels_cuda.dir/src/kernels/cuda").glob("*.cu.o"))
     if not files:
         sys.exit(f"{args.build}: no kernels there; is it built with HONE_CUDA=ON?")
     if args.cuobjdump is None:
-        print("cuda_code: skipped, no cuobjdump (NVIDIA's wheels nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm have one)")
+        print("cuda_code: skipped, no cuobjdump; scripts/setup.sh --disassemblers fetches it")
         return
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = list(pool.map(lambda path: look_at(args.cuobjdump, path), files))
