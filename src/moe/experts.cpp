@@ -234,20 +234,23 @@ void experts_backward(Backward& b, const ExpertsCall& kept, const ExpertWeights&
     if (is_wanted) launch_gradients(context, call, dy, to);
     b.give(kWeights, std::move(to.dweights));
     if (b.defers())
-      b.later({kGateUp, kDown, kGateUpBias, kDownBias},
-              [kept, weights, x, dy](Context& later, const std::vector<GradTarget>& targets) {
-                const HeldExperts held_later(later, weights);
-                ExpertsCall call_later = kept;
-                call_later.x = x.get(later);
-                call_later.experts = held_later.values();
-                launch_gradients(later, call_later, dy,
-                                 {.dx = {},
-                                  .dweights = {},
-                                  .gate_up = targets[0],
-                                  .down = targets[1],
-                                  .gate_up_bias = targets[2],
-                                  .down_bias = targets[3]});
-              });
+      b.later(
+          {kGateUp, kDown, kGateUpBias, kDownBias},
+          [x, dy](Context& later) { return std::vector<Tensor>{x.get(later), dy}; },
+          [kept, weights](Context& later, const std::vector<Tensor>& of,
+                          const std::vector<GradTarget>& targets) {
+            const HeldExperts held_later(later, weights);
+            ExpertsCall call_later = kept;
+            call_later.x = of[0];
+            call_later.experts = held_later.values();
+            launch_gradients(later, call_later, of[1],
+                             {.dx = {},
+                              .dweights = {},
+                              .gate_up = targets[0],
+                              .down = targets[1],
+                              .gate_up_bias = targets[2],
+                              .down_bias = targets[3]});
+          });
   }
   b.give(kResidual, dy);
 }

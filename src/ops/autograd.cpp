@@ -54,6 +54,11 @@ void GradSlot::reset() {
 }
 
 GradTarget GradTarget::of(Context& context, GradSlot& slot) {
+  if (SideStream* side = context.side_stream(); side != nullptr && slot.is_leaf_) side->wait_for(slot.grad_);
+  return beside(context, slot);
+}
+
+GradTarget GradTarget::beside(Context& context, GradSlot& slot) {
   slot.squares_ = Tensor();  // of the gradient so far
   if (slot.is_leaf_) {
     if (!slot.grad_.defined())
@@ -97,12 +102,27 @@ void GradSlot::add(Context& context, Tensor grad) {
 struct DeferredGradients::Work {
   std::vector<std::shared_ptr<GradSlot>> slots;  // null: not wanted
   Tape::Uses uses;                               // keep the hooks of the slots waiting
+  Backward::MakeOperands operands;
   Backward::MakeGradients make;
 
   void run(Context& context) const {
     std::vector<GradTarget> targets;
     for (const auto& slot : slots) targets.push_back(slot ? GradTarget::of(context, *slot) : GradTarget());
-    make(context, targets);
+    make(context, operands(context), targets);
+  }
+  /// Into `side`, of `context`.
+  void run_beside(Context& context, SideStream& side) && {
+    std::vector<GradTarget> targets;
+    std::vector<Tensor> written;
+    for (const auto& slot : slots) {
+      targets.push_back(slot ? GradTarget::beside(context, *slot) : GradTarget());
+      written.push_back(targets.back().grad);
+    }
+    const std::vector<Tensor> read = operands(context);
+    side.put(read, std::move(written),
+             [make = std::move(make), read, targets = std::move(targets)](Context& there) {
+               make(there, read, targets);
+             });
   }
 };
 
@@ -119,6 +139,7 @@ void DeferredGradients::run(Context& context, std::size_t count) {
     Work work = std::move(work_.front());
     work_.pop_front();
     work.run(context);
+    work.operands = nullptr;
     work.make = nullptr;  // what it kept is free before a hook asks for memory
     work.uses.pass();
   }
@@ -151,8 +172,9 @@ GradTarget Backward::target(std::size_t input) {
   return GradTarget::of(context_, *inputs_[input]);
 }
 
-void Backward::later(const std::vector<std::size_t>& inputs, MakeGradients make) {
-  DeferredGradients::Work work{.slots = {}, .uses = {}, .make = std::move(make)};
+void Backward::later(const std::vector<std::size_t>& inputs, MakeOperands operands, MakeGradients make) {
+  DeferredGradients::Work work{
+      .slots = {}, .uses = {}, .operands = std::move(operands), .make = std::move(make)};
   bool are_leaves = true;
   bool any = false;
   for (const std::size_t input : inputs) {
@@ -162,7 +184,11 @@ void Backward::later(const std::vector<std::size_t>& inputs, MakeGradients make)
     any = any || slot != nullptr;
   }
   if (!any) return;
-  if (deferred_ == nullptr || !are_leaves) return work.run(context_);
+  if (!are_leaves) return work.run(context_);
+  if (deferred_ == nullptr) {
+    SideStream* const side = context_.side_stream();
+    return side != nullptr ? std::move(work).run_beside(context_, *side) : work.run(context_);
+  }
   for (const auto& slot : work.slots)
     if (slot) work.uses.add(slot);
   deferred_->work_.push_back(std::move(work));
@@ -190,18 +216,27 @@ void Tape::Uses::pass() {
   }
 }
 
-void Tape::backward(Context& context, const Tensor& loss, DeferredGradients* deferred) {
+void Tape::backward(Context& context, const Tensor& loss, DeferredGradients* deferred, SideStream* beside) {
   HONE_CHECK(loss.numel() == 1 && loss.dtype() == DType::kF32,
              "[ops.autograd] backward from {} {}; give its gradient", name_of(loss.dtype()),
              loss.shape().str());
   HONE_CHECK(loss.grad_slot() != nullptr, "[ops.autograd] the loss depends on nothing that wants a gradient");
   std::vector<std::pair<Tensor, Tensor>> seeds;
   seeds.emplace_back(loss, context.one().reshape(loss.shape()));
-  backward(context, std::move(seeds), deferred);
+  backward(context, std::move(seeds), deferred, beside);
 }
 
 void Tape::backward(Context& context, std::vector<std::pair<Tensor, Tensor>> outputs_and_grads,
-                    DeferredGradients* deferred) {
+                    DeferredGradients* deferred, SideStream* beside) {
+  if (beside == nullptr)  // or this is the inside of a recomputed block, whose gradients go where all do
+    return differentiate(context, std::move(outputs_and_grads), deferred);
+  const SideStreamScope scope(context, beside);
+  differentiate(context, std::move(outputs_and_grads), deferred);
+  beside->join();
+}
+
+void Tape::differentiate(Context& context, std::vector<std::pair<Tensor, Tensor>> outputs_and_grads,
+                         DeferredGradients* deferred) {
   HONE_CHECK(keeps_, "[ops.autograd] backward over a tape that only counts");
   {
     Uses seeds;  // a seed is one contribution among those of the later uses

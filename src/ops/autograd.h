@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "ops/context.h"
+#include "ops/side_stream.h"
 
 namespace hone::ops {
 
@@ -39,14 +40,16 @@ class GradSlot {
   /// norm needs not read the gradient again. Only the last contribution to a gradient knows it: ask before
   /// that.
   void ask_for_squares(bool asked) { asks_for_squares_ = asked; }
-  /// Numbers in f64 whose sum it is, of grad(), moved out; undefined where the last contribution brought none.
+  /// Numbers in f64 whose sum it is, of grad(), moved out; undefined where the last contribution brought
+  /// none.
   Tensor take_squares() { return std::exchange(squares_, Tensor()); }
   /// Forgets the gradient; a leaf keeps its storage. May come between forward and backward, but not after
   /// linear_cross_entropy, which has written its weight's gradient by then.
   void reset();
   /// Called in backward once the last recorded use of a leaf has contributed: once for all uses of a tied
   /// weight, in every tape that is alive. What the passed operations kept is free by then. Not called for a
-  /// leaf that has no gradient.
+  /// leaf that has no gradient. Where backward was given a SideStream the gradient may be under way there:
+  /// what reads it is put there, too, or comes after SideStream::wait_for.
   void set_hook(std::function<void()> hook) { hook_ = std::move(hook); }
 
  private:
@@ -78,8 +81,11 @@ struct GradTarget {
   /// undefined where nobody asks for it.
   Tensor squares(Context& context, std::int64_t parts) const;
   /// The target of `value`, whose slot must exist. Storage: a leaf's own; else f32 where several uses will be
-  /// summed, else the value's dtype. The caller must write it: it counts as written from now on.
+  /// summed, else the value's dtype. The caller must write it, in the context's stream: it counts as written
+  /// from now on, and comes after what a leaf was given in the context's side stream.
   static GradTarget of(Context& context, GradSlot& slot);
+  /// The same for work that is put into the context's side stream.
+  static GradTarget beside(Context& context, GradSlot& slot);
 };
 
 /// Gradients of weights that backward() put off: what they are made of is kept, and run() makes them, in the
@@ -116,10 +122,15 @@ class Backward {
   /// Where to write input i's gradient; only if wants(i).
   GradTarget target(std::size_t input);
   /// The same for gradients that nothing else waits for: `make` is called with the targets of these inputs
-  /// (an undefined one where it is not wanted) at once, or, where all are of leaves and backward() was given
-  /// DeferredGradients, when those are run. Nothing happens unless one is wanted.
-  using MakeGradients = std::function<void(Context&, const std::vector<GradTarget>&)>;
-  void later(const std::vector<std::size_t>& inputs, MakeGradients make);
+  /// (an undefined one where it is not wanted) at once, or, where all are of leaves, when DeferredGradients
+  /// that backward() was given are run, or in the SideStream that it was given. Nothing happens unless one is
+  /// wanted. operands: makes what `make` reads besides what it captured, never in a side stream, since what
+  /// is made but once (Saved) is read by others, too. Operands, and what `make` captured, are kept until the
+  /// work is done.
+  using MakeOperands = std::function<std::vector<Tensor>(Context&)>;
+  using MakeGradients =
+      std::function<void(Context&, const std::vector<Tensor>& operands, const std::vector<GradTarget>&)>;
+  void later(const std::vector<std::size_t>& inputs, MakeOperands operands, MakeGradients make);
   /// Whether later() puts gradients of leaves off.
   bool defers() const { return deferred_ != nullptr; }
   /// Hands over a gradient that exists already (a residual's): moved where it is the first, else added. The
@@ -150,12 +161,15 @@ class Tape {
   Tape& operator=(const Tape&) = delete;
 
   /// Differentiates from `loss` (one element, f32), whose gradient is 1. Throws where loss depends on nothing
-  /// that wants a gradient. deferred: takes the gradients that can wait; null: none do.
-  void backward(Context& context, const Tensor& loss, DeferredGradients* deferred = nullptr);
+  /// that wants a gradient. deferred: takes the gradients that can wait; null: none do. beside: of `context`,
+  /// where those that can wait and are not deferred are made, and joined at the end: the same bits; null: in
+  /// their turn.
+  void backward(Context& context, const Tensor& loss, DeferredGradients* deferred = nullptr,
+                SideStream* beside = nullptr);
   /// Differentiates from given gradients of given values. Undefined gradients are left out. Move the vector
   /// in, and each gradient is freed as soon as it has been used.
   void backward(Context& context, std::vector<std::pair<Tensor, Tensor>> outputs_and_grads,
-                DeferredGradients* deferred = nullptr);
+                DeferredGradients* deferred = nullptr, SideStream* beside = nullptr);
 
   std::size_t num_nodes() const { return nodes_.size(); }
   /// False in the first pass of a recomputed block: operations record as ever (it counts the uses of the
@@ -193,6 +207,8 @@ class Tape {
     std::shared_ptr<Uses> recomputed_uses;  // of a recomputed block: those of the leaves inside it
     GradFn grad_fn;
   };
+  void differentiate(Context& context, std::vector<std::pair<Tensor, Tensor>> outputs_and_grads,
+                     DeferredGradients* deferred);
   void run(Context& context, DeferredGradients* deferred);
   bool keeps_ = true;
   std::vector<Node> nodes_;

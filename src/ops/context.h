@@ -13,6 +13,7 @@
 
 namespace hone::ops {
 
+class SideStream;
 class Tape;
 
 class Context {
@@ -37,6 +38,11 @@ class Context {
   /// The tape that operations record on; null: no gradients are wanted.
   Tape* tape() const { return tape_; }
   void set_tape(Tape* tape) { tape_ = tape; }
+
+  /// Where backward puts gradients of weights, beside what it does in stream() (SideStreamScope); null: there
+  /// is none, and they are made in their turn.
+  SideStream* side_stream() const { return side_stream_; }
+  void set_side_stream(SideStream* side) { side_stream_ = side; }
 
   Tensor empty(Shape shape, DType dtype, device::Purpose purpose = device::Purpose::kActivations) const {
     return Tensor::empty(allocator(), std::move(shape), dtype, purpose);
@@ -64,6 +70,7 @@ class Context {
   kernels::Profile* profile_ = nullptr;
   Tensor one_;
   Tape* tape_ = nullptr;
+  SideStream* side_stream_ = nullptr;
 };
 
 /// Records on `tape` (or on none, for nullptr) while it lives, then restores what was there.

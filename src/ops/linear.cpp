@@ -76,10 +76,14 @@ void backward(Backward& b, const Saved& x, const Weight& weight, DType dtype, bo
   b.give(kResidual, dy);
   if (!b.wants(kX) && !b.wants(kWeight)) return;
   dy = converted(context, "ops.linear gradient", dy, dtype);
-  b.later({kWeight}, [dy, x, dtype, fp8](Context& later, const std::vector<GradTarget>& to) {
-    multiply(later, dy, true, along_k(fp8), converted(later, "ops.linear gradient", x.get(later), dtype),
-             along_k(fp8), to[0]);
-  });
+  b.later(
+      {kWeight},
+      [dy, x, dtype](Context& later) {
+        return std::vector<Tensor>{dy, converted(later, "ops.linear gradient", x.get(later), dtype)};
+      },
+      [fp8](Context& later, const std::vector<Tensor>& of, const std::vector<GradTarget>& to) {
+        multiply(later, of[0], true, along_k(fp8), of[1], along_k(fp8), to[0]);
+      });
   if (b.wants(kX)) {
     const HeldWeight held(context, weight);
     multiply(context, dy, false, along_k(fp8), held.value(), squares(fp8), b.target(kX));

@@ -9,7 +9,7 @@ namespace hone::ops {
 /// x: (rows, in) T. weight: (out, in) T, or f32 whatever T is. bias: (out) as weight, or undefined. residual:
 /// (rows, out) f32 or undefined. Result: (rows, out) of out_dtype: f32, or the weight's. Keeps x (Saved). The
 /// gradients for x, weight, bias and residual are computed only where wanted; the weight's may be put off
-/// (DeferredGradients).
+/// (DeferredGradients) or made beside the others (SideStream).
 ///
 /// With an f32 weight beside a bf16 x (a router that is kept in f32: DeepSeek-V3's is multiplied so) every
 /// product is one of f32: x is converted, which is exact, in scratch memory, and the gradient of x is rounded

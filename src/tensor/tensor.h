@@ -51,6 +51,10 @@ class Tensor {
   bool is_contiguous() const;
   /// True where no other Tensor shares this one's buffer.
   bool owns_buffer_alone() const { return buffer_.use_count() == 1; }
+  /// Whether both are defined and lie in one buffer, on the meta device, too.
+  bool shares_buffer_with(const Tensor& other) const {
+    return buffer_ != nullptr && buffer_ == other.buffer_;
+  }
 
   /// Address of the first element, for kernels and the verbs of device::Stream; null on the meta device. The
   /// host reads and writes elements by tensor/transfer.h.

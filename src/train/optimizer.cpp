@@ -219,15 +219,15 @@ void Optimizer::take_gradients(const std::function<void()>& backward, ops::Conte
   finish_gradients(backward, context);
 }
 
-UpdateStream* Optimizer::update_stream(ops::Context& context) {
-  if (!update_stream_ && HostStates::are_apart(context)) {
+ops::SideStream* Optimizer::side_stream(ops::Context& context) {
+  if (!side_stream_ && HostStates::are_apart(context)) {
     std::size_t largest = 0;
     for (const auto& slot : slots_)
       largest = std::max(largest, static_cast<std::size_t>(slot.parameter->value.numel()) *
                                       size_of(slot.parameter->grad_slot->grad_dtype()));
-    update_stream_ = std::make_unique<UpdateStream>(context, largest);
+    side_stream_ = std::make_unique<ops::SideStream>(context, largest);
   }
-  return update_stream_.get();
+  return side_stream_.get();
 }
 
 UpdateResult Optimizer::step_during(const std::function<void()>& backward, ops::Context& context,
@@ -240,7 +240,7 @@ UpdateResult Optimizer::step_during(const std::function<void()>& backward, ops::
 void Optimizer::put_update_during(const std::function<void()>& backward, ops::Context& context, double clip,
                                   const Tensor& loss) {
   if (host_) host_->begin_round();
-  UpdateStream* const beside = update_stream(context);
+  ops::SideStream* const beside = side_stream(context);
   const auto take = [&](const Slot& slot, const Tensor& grad, const Tensor& squares) {
     const auto work = [&](ops::Context& where) {
       add_square(where, slot, grad, squares);
@@ -252,7 +252,7 @@ void Optimizer::put_update_during(const std::function<void()>& backward, ops::Co
                    .has_loss = loss.defined()});
       update(where, slot, grad);
     };
-    beside != nullptr ? beside->put(grad, work, squares) : work(context);
+    beside != nullptr ? beside->put({grad, squares}, {}, work) : work(context);
   };
   try {
     take_gradients(backward, context, take);

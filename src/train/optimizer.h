@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "model/causal_lm.h"
+#include "ops/side_stream.h"
 #include "tensor/transfer.h"
 #include "train/host_states.h"
-#include "train/update_stream.h"
 
 namespace hone::train {
 
@@ -87,8 +87,8 @@ class Optimizer {
   // all at once. They are clipped by a norm that is known before, as that of the last step.
 
   /// Updates while `backward` runs; on a card in a stream of their own, beside what backward does there, and
-  /// then as much as the largest gradient is kept at most (UpdateStream). clip_norm: what the clip factor is
-  /// made of. Reads one struct back.
+  /// then as much as the largest gradient is kept at most (ops::SideStream). clip_norm: what the clip factor
+  /// is made of. Reads one struct back.
   UpdateResult step_during(const std::function<void()>& backward, ops::Context& context, double learning_rate,
                            double clip, double clip_norm, const Tensor& loss = {});
 
@@ -119,10 +119,13 @@ class Optimizer {
   std::optional<double> last_norm() const { return last_norm_; }
   void set_last_norm(std::optional<double> norm) { last_norm_ = norm; }
 
-  /// Of the stream that updates are made in beside backward: Stream::scratch_generation; 0: there is none.
-  std::uint64_t scratch_generation() const {
-    return update_stream_ ? update_stream_->scratch_generation() : 0;
-  }
+  /// The stream beside `context`'s, of which work under way keeps as much as the largest gradient: updates as
+  /// gradients are ready are made there, and the gradients of weights by a `backward` that is given it; an
+  /// update then comes after its gradient. Made by the first call. Null where work is done on return.
+  ops::SideStream* side_stream(ops::Context& context);
+  /// Of that stream: Stream::scratch_generation, and SideStream::most_own_bytes; 0: there is none.
+  std::uint64_t scratch_generation() const { return side_stream_ ? side_stream_->scratch_generation() : 0; }
+  std::int64_t most_side_bytes() const { return side_stream_ ? side_stream_->most_own_bytes() : 0; }
   /// Whether states pass through the device for each update (Offload::kHost).
   bool has_host_states() const { return host_ != nullptr; }
 
@@ -175,19 +178,16 @@ class Optimizer {
   /// Whenever `backward` has a gradient ready, `take` is called with it, and with its squares as add_square.
   void take_gradients(const std::function<void()>& backward, ops::Context& context,
                       const std::function<void(const Slot&, const Tensor&, const Tensor&)>& take);
-  /// Null where work is done on return.
-  UpdateStream* update_stream(ops::Context& context);
 
   OptimizerOptions options_;
   std::vector<Slot> slots_;
   std::int64_t updates_ = 0;  // of those that were read, as last_norm_
   std::optional<double> last_norm_;
-  int unread_ = 0;                    // updates that were put since
-  Tensor scalars_;                    // one kernels::StepScalars
-  Tensor next_scalars_;               // two: kernels::NextStepArgs
-  std::unique_ptr<HostStates> host_;  // null: all states are on the device
-  /// Of updates as gradients are ready; null before the first, and where work is done on return.
-  std::unique_ptr<UpdateStream> update_stream_;
+  int unread_ = 0;                                // updates that were put since
+  Tensor scalars_;                                // one kernels::StepScalars
+  Tensor next_scalars_;                           // two: kernels::NextStepArgs
+  std::unique_ptr<HostStates> host_;              // null: all states are on the device
+  std::unique_ptr<ops::SideStream> side_stream_;  // null before the first call of side_stream()
 };
 
 }  // namespace hone::train

@@ -1,5 +1,5 @@
-// Gradients of weights that are put off: the same bits, made when they are asked for, hooks after the last
-// one.
+// Gradients of weights that are put off, or made beside the others: the same bits, made when they are asked
+// for, hooks after the last one.
 #include "ops/linear.h"
 #include "ops/rms_norm.h"
 #include "tests/ops/autograd_fixture.h"
@@ -23,7 +23,7 @@ class Deferred : public Autograd {
     for (int i = 0; i < 3; ++i) y = recompute ? checkpoint(context_, {y}, block)[0] : block({y})[0];
     return linear(context_, y, last_, bias_);
   }
-  void backward(bool recompute, DeferredGradients* deferred) {
+  void backward(bool recompute, DeferredGradients* deferred, SideStream* beside = nullptr) {
     for (const Tensor* t : {&x_, &norm_, &shared_, &last_, &bias_}) t->grad_slot()->reset();
     fired_.clear();
     Tape tape;
@@ -31,7 +31,7 @@ class Deferred : public Autograd {
     std::vector<std::pair<Tensor, Tensor>> seeds;
     const Tensor y = forward(recompute);
     seeds.emplace_back(y, seed_);
-    tape.backward(context_, std::move(seeds), deferred);
+    tape.backward(context_, std::move(seeds), deferred, beside);
   }
   std::vector<std::vector<double>> gradients() const {
     return {grad_of(x_), grad_of(norm_), grad_of(shared_), grad_of(last_), grad_of(bias_)};
@@ -76,6 +76,51 @@ TEST_F(Deferred, HooksFireAfterTheLastContribution) {
   EXPECT_THAT(fired_, ElementsAre(&norm_, &last_, &shared_));
   deferred.run(context_, 1);
   EXPECT_EQ(fired_.size(), 3U) << "nothing is left";
+}
+
+TEST_F(Deferred, WeightGradientsHaveTheSameBitsBeside) {
+  for (const bool recompute : {false, true}) {
+    backward(recompute, nullptr);
+    const auto in_order = gradients();
+    const auto fired = fired_;
+    const std::int64_t resting = activations();
+    for (const std::size_t most : {std::size_t{0}, std::size_t{1} << 30}) {
+      SideStream side(context_, most);
+      backward(recompute, nullptr, &side);
+      EXPECT_EQ(gradients(), in_order) << most;
+      EXPECT_EQ(fired_, fired);
+      EXPECT_EQ(activations(), resting) << "joined: nothing is kept";
+      EXPECT_EQ(context_.side_stream(), nullptr) << "of this backward alone";
+    }
+  }
+}
+
+TEST_F(Deferred, WhatIsPutOffIsNotMadeBeside) {
+  SideStream side(context_, 0);
+  DeferredGradients deferred;
+  backward(true, &deferred, &side);
+  EXPECT_EQ(deferred.size(), 4U);
+  const auto later = [&] {
+    deferred.run(context_);
+    return gradients();
+  }();
+  backward(true, nullptr);
+  EXPECT_EQ(gradients(), later);
+}
+
+TEST_F(Deferred, WhatBesideReadsIsKeptUpToABound) {
+  const auto most_held = [&](SideStream* side) {
+    context_.ledger().reset_peak();
+    backward(false, nullptr, side);
+    return context_.ledger().peak(Purpose::kActivations);
+  };
+  const std::int64_t in_order = most_held(nullptr);
+  SideStream one(context_, 0), all(context_, std::size_t{1} << 30);
+  // Of the shared weight's products: dy and x, (5, 6) f32 each.
+  constexpr std::int64_t kOperands = 2 * 5 * 6 * 4;
+  EXPECT_GE(most_held(&one), in_order);
+  EXPECT_LE(most_held(&one), in_order + 2 * kOperands);
+  EXPECT_GT(most_held(&all), most_held(&one));
 }
 
 TEST_F(Deferred, TwoPassesWaitInOneQueue) {

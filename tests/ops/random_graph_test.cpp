@@ -1,4 +1,5 @@
-// Random programs against finite differences, and against themselves with parts recomputed.
+// Random programs against finite differences, and against themselves with parts recomputed, and with
+// gradients of weights in a side stream.
 #include <cmath>
 
 #include "base/rng.h"
@@ -83,7 +84,7 @@ TEST_F(Autograd, RandomGraphsMatchFiniteDifferencesAndTheirRecomputation) {
     const std::int64_t before = activations();
     // step: how far along a random direction in all of the parameters together; grad: the derivative there.
     const auto run = [&](double step, bool differentiate, bool recompute,
-                         std::vector<std::vector<double>>* grads) {
+                         std::vector<std::vector<double>>* grads, SideStream* beside = nullptr) {
       Tensors leaves;
       int fired = 0;
       for (std::size_t i = 0; i < shapes.size(); ++i) {
@@ -103,7 +104,7 @@ TEST_F(Autograd, RandomGraphsMatchFiniteDifferencesAndTheirRecomputation) {
       for (std::size_t j = 0; j < values_of(y).size(); ++j)
         projection += values_of(y)[j] * values_of(seed_grad)[j];
       if (!differentiate) return projection;
-      tape.backward(context_, {{y, seed_grad}});
+      tape.backward(context_, {{y, seed_grad}}, nullptr, beside);
       double derivative = 0;
       int with_gradient = 0;
       for (std::size_t i = 0; i < shapes.size(); ++i) {
@@ -121,6 +122,13 @@ TEST_F(Autograd, RandomGraphsMatchFiniteDifferencesAndTheirRecomputation) {
     std::vector<std::vector<double>> recomputed;
     const double derivative = run(0, true, false, &plain);
     const double again = run(0, true, true, &recomputed);
+    SideStream side(context_, 200);
+    std::vector<std::vector<double>> beside;
+    std::vector<std::vector<double>> recomputed_beside;
+    (void)run(0, true, false, &beside, &side);
+    (void)run(0, true, true, &recomputed_beside, &side);
+    EXPECT_EQ(beside, plain);
+    EXPECT_EQ(recomputed_beside, recomputed);
     graph.parameters.clear();
     EXPECT_EQ(activations(), before);
     constexpr double kStep = 1.0 / 2048;

@@ -12,13 +12,14 @@
 #include "device/out_of_memory.h"
 #include "ops/launch.h"
 #include "tensor/transfer.h"
-#include "tests/train/forgetful_stream.h"
+#include "tests/device/forgetful_stream.h"
 #include "train/forecast.h"
 
 namespace hone::train {
 namespace {
 
 using device::DeviceType;
+using device::Forgetful;
 
 /// On the CPU a guarded one, whose memory is as far from the host as a card's.
 class HostStatesTest : public testing::Test {
