@@ -158,7 +158,9 @@ StepOutputs put_step(ops::Context& context, const model::Decoder& decoder, Optim
     const Tensor differentiated = std::move(loss.total);
     loss = {};
     outputs.clock.begin(context, kernels::Phase::kBackward);
-    const auto backward = [&] { tape.backward(context, differentiated); };
+    ops::SideStream* const beside =
+        options.weight_gradients_beside ? optimizer.side_stream(context) : nullptr;
+    const auto backward = [&] { tape.backward(context, differentiated, nullptr, beside); };
     if (as_ready)
       optimizer.put_update_during(backward, context, options.clip, sum);
     else if (i + 1 == inputs.micro_batches.size())

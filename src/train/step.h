@@ -23,6 +23,9 @@ struct StepOptions {
   /// micro-batch. Clipped by the norm of the last update; the first one by its own, for which forward and
   /// backward run twice.
   bool update_as_ready = false;
+  /// On a card, gradients of linear layers' weights in a stream beside the rest of backward
+  /// (Optimizer::side_stream); the same bits.
+  bool weight_gradients_beside = false;
 };
 
 struct StepResult {

@@ -104,7 +104,7 @@ bool StepGraphs::capture(ops::Context& context, model::Decoder& decoder, Optimiz
     return false;
   }
   entry.gradients = gradients_of(decoder);
-  entry.update_scratch = optimizer.scratch_generation();
+  entry.side_scratch = optimizer.scratch_generation();
   entry.graph = std::move(captured.graph);
   ++counts_.captured;
   counts_.size = entry.graph->size();
@@ -131,6 +131,7 @@ PendingStep StepGraphs::begin(ops::Context& context, model::Decoder& decoder, Op
           .aux_coefficient = options.aux_coefficient,
           .recompute = options.recompute,
           .as_ready = options.update_as_ready,
+          .beside = options.weight_gradients_beside,
           .makes_buffers = optimizer.is_at_first_buffers()};
   for (const auto& batch : inputs.micro_batches) key.micro_batches.push_back(batch.shape());
   Entry& entry = entry_of(std::move(key));
@@ -156,7 +157,7 @@ PendingStep StepGraphs::begin(ops::Context& context, model::Decoder& decoder, Op
     return call(inputs);
   }
   const bool is_as_it_was = is_new || (gradients_of(decoder) == entry.gradients &&
-                                       optimizer.scratch_generation() == entry.update_scratch);
+                                       optimizer.scratch_generation() == entry.side_scratch);
   if (!is_as_it_was || !entry.graph->is_ready()) {
     retire(context.stream(), entry);  // others hold its memory: the next step like it makes another
     ++entry.lost;

@@ -49,7 +49,7 @@ class StepGraphs {
   struct Key {
     std::vector<model::Decoder::LossShape> micro_batches;
     double loss_weight, clip, aux_coefficient;
-    bool recompute, as_ready, makes_buffers;
+    bool recompute, as_ready, beside, makes_buffers;
     bool operator==(const Key&) const = default;
   };
   struct Entry {
@@ -60,7 +60,7 @@ class StepGraphs {
     StepInputs inputs = {};
     StepOutputs outputs = {};
     std::vector<const void*> gradients = {};
-    std::uint64_t update_scratch = 0;  // Optimizer::scratch_generation() of then
+    std::uint64_t side_scratch = 0;  // Optimizer::scratch_generation() of then
     std::unique_ptr<device::Graph> graph = nullptr;
   };
   Entry& entry_of(Key key);

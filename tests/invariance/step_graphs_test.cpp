@@ -36,7 +36,7 @@ struct GraphSetting {
   train::OptimizerOptions optimizer = {};
   train::StepOptions step = {.learning_rate = 0, .clip = 1};
   int micro_batches = 1;
-  bool weighted = false;
+  bool weighted = false, fp8 = false;
 };
 
 /// A model in training, with graphs or without.
@@ -49,6 +49,7 @@ class StepsOfModel {
         model_(model::CausalLM::from_pretrained(
             context_, std::string(HONE_TEST_DATA) + "/golden/" + setting.model, {.dtype = setting.dtype})) {
     model_.decoder().parameters().set_trainable({}, setting.micro_batches > 1 ? DType::kF32 : setting.dtype);
+    model_.decoder().parameters().multiply_in_fp8(setting.fp8);
     auto options = setting.optimizer;
     options.weight_decay = 0.1;
     optimizer_.emplace(context_, model_, options);
@@ -78,6 +79,7 @@ class StepsOfModel {
         batch.add(ids, labels, weights);
       }
     auto options = setting_.step;
+    if (!with_graphs_) options.weight_gradients_beside = false;  // which is to have the same bits
     options.learning_rate = 1e-3 * (1 + number % 7);
     return with_graphs_ ? graphs_.begin(context_, model_.decoder(), *optimizer_, batches, options)
                         : train::begin_step(context_, model_.decoder(), *optimizer_, batches, options);
@@ -253,7 +255,25 @@ INSTANTIATE_TEST_SUITE_P(
         GraphSetting{.name = "recomputed", .step = {.clip = 1, .recompute = true, .aux_coefficient = 0.01}},
         GraphSetting{.name = "weighted", .model = "deepseek_v3-default", .weighted = true},
         GraphSetting{.name = "sinks_and_windows", .model = "gpt_oss-default", .dtype = DType::kBF16},
-        GraphSetting{.name = "tied", .model = "gemma3_text-default"}),
+        GraphSetting{.name = "tied", .model = "gemma3_text-default"},
+        GraphSetting{
+            .name = "beside", .model = "qwen3-default", .step = {.clip = 1, .weight_gradients_beside = true}},
+        GraphSetting{.name = "beside_as_ready",
+                     .model = "deepseek_v3-default",
+                     .dtype = DType::kBF16,
+                     .optimizer = {.master = Optimizing::Master::kBF16},
+                     .step = {.clip = 0.1, .update_as_ready = true, .weight_gradients_beside = true}},
+        GraphSetting{.name = "beside_accumulated",
+                     .model = "gemma3_text-default",
+                     .dtype = DType::kBF16,
+                     .step = {.clip = 1, .recompute = true, .weight_gradients_beside = true},
+                     .micro_batches = 2},
+        GraphSetting{.name = "beside_fp8",
+                     .model = "deepseek_v3-default",
+                     .dtype = DType::kBF16,
+                     .optimizer = {.state = Optimizing::State::k8Bit},
+                     .step = {.clip = 1, .weight_gradients_beside = true},
+                     .fp8 = true}),
     [](const auto& test) { return std::string(test.param.name); });
 
 /// Two steps in a row that are skipped, of which the second is begun before the first was read; without
