@@ -80,6 +80,7 @@ def checks(root: Path, work: Path) -> list[Check]:
         Check("goldens in bf16", [golden], 60, card, "*.Bf16Logits*"),
         Check("optimizer and generation", [golden], 60, card, "*.ThreeAdamW*:*.Greedy*"),
         Check("kernels apart", [kernels], 60, told, "-*CudaKernels*:CudaProducts*:*CudaStreams*:CudaPool*:CudaDevice*"),
+        Check("step of 8.1 B, weight gradients beside", [*step, *lean, "--weight-gradients", "beside", "--steps", "5"], 60),
         Check("demo", ["bash", str(root / "demo/run.sh"), hone], 120, card),
         # 128 GiB by the forecast: moments and masters in f32, all gradients at once
         Check("step of 8.1 B, states in f32", [*step, "--steps", "5", "--profile"], 120, card_gib=132),

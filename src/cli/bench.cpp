@@ -33,6 +33,11 @@ void add_bench(CLI::App& app) {
       ->check(CLI::IsMember({"f32", "bf16"}))
       ->capture_default_str();
   step_verb->add_flag("--as-ready", step->update_as_ready, "train.optimizer.update: as_ready");
+  step_verb
+      ->add_option("--weight-gradients", step->weight_gradients,
+                   "of linear layers, on a card, as train.weight_gradients")
+      ->check(CLI::IsMember({"in_order", "beside"}))
+      ->capture_default_str();
   step_verb->add_flag(
       "--graph,!--no-graph", step->graph,
       "on a card, launch the measured steps as one CUDA graph each (the default), or kernel by kernel");

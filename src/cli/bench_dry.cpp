@@ -162,6 +162,10 @@ void print_report(const Json& report) {
         "where its "
         "launches begin and end and where its last tiles leave multiprocessors waiting\n",
         hidden, report["opt_ms"].get<double>());
+  if (report["weight_gradients"] == "beside")
+    fmt::print(
+        "gradients of linear layers' weights run beside backward, one after another here: what that hides is "
+        "not modelled\n");
   std::string memory;
   for (const auto& [purpose, gib] : report["memory_gib"].items())
     memory += fmt::format("{}{} {:.1f}", memory.empty() ? "" : ", ", purpose, gib.get<double>());
@@ -203,6 +207,7 @@ void bench_step_dry(const BenchStepOptions& options) {
                              .gradient_dtype = dtype,
                              .optimizer = options.optimizer_options(),
                              .update_as_ready = options.update_as_ready,
+                             .weight_gradients_beside = options.weight_gradients_beside(),
                              .device = device,
                              .profile = &profile});
 
@@ -236,6 +241,7 @@ void bench_step_dry(const BenchStepOptions& options) {
                     {"opt_ms", phase(kernels::Phase::kOptimizer)},
                     {"step_ms", kMs * total.total()},
                     {"hidden_at_best_ms", hidden},
+                    {"weight_gradients", options.weight_gradients},
                     {"tok_s", static_cast<double>(forecast.tokens) / total.total()},
                     {"least_ms", kMs * total.least},
                     {"speed_of_light", total.least / total.total()},

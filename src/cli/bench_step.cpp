@@ -112,6 +112,7 @@ void bench_step(const BenchStepOptions& options) {
                                                .gradient_dtype = dtype,
                                                .optimizer = options.optimizer_options(),
                                                .update_as_ready = options.update_as_ready,
+                                               .weight_gradients_beside = options.weight_gradients_beside(),
                                                .threads = threads,
                                                .device = context.device()});
   trim_heap();
@@ -127,7 +128,8 @@ void bench_step(const BenchStepOptions& options) {
                                         .clip = 1,
                                         .recompute = options.recompute,
                                         .aux_coefficient = aux,
-                                        .update_as_ready = options.update_as_ready};
+                                        .update_as_ready = options.update_as_ready,
+                                        .weight_gradients_beside = options.weight_gradients_beside()};
   train::StepGraphs graphs;
   const auto begin = [&] {
     return options.graph ? graphs.begin(context, model.decoder(), optimizer, batches, step_options)
@@ -162,7 +164,8 @@ void bench_step(const BenchStepOptions& options) {
     }
     context.set_profile(nullptr);
   }
-  const std::int64_t most_held = on_host ? peak_resident_bytes() : context.ledger().peak_total();
+  const std::int64_t most_held =
+      on_host ? peak_resident_bytes() : context.ledger().peak_total() + optimizer.most_side_bytes();
   const double above_weights = static_cast<double>(most_held - weights_held) / 0x1p20;
   nlohmann::ordered_json held;  // what for; each at its own peak
   for (std::size_t i = 0; i < device::kNumPurposes; ++i) {

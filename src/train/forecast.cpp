@@ -1,5 +1,6 @@
 #include "train/forecast.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "train/step.h"
@@ -31,7 +32,8 @@ StepForecast forecast_steps(const model::DecoderSpec& spec, DType dtype,
         {.clip = options.update_as_ready ? 0.0 : 1.0,  // of the first step two passes hold no more than one
          .recompute = options.recompute,
          .aux_coefficient = options.aux_coefficient,
-         .update_as_ready = options.update_as_ready});
+         .update_as_ready = options.update_as_ready,
+         .weight_gradients_beside = options.weight_gradients_beside});
     return std::exchange(context.stream().costs(), {});
   };
   StepForecast forecast;
@@ -40,9 +42,13 @@ StepForecast forecast_steps(const model::DecoderSpec& spec, DType dtype,
   context.set_profile(options.profile);
   forecast.kernels = step(batches.front());
   context.set_profile(nullptr);
-  optimizer.step(context, 0, 0);  // once more, as the step has it at its end
-  forecast.update = std::exchange(context.stream().costs(), {});
-  forecast.kernels.resize(forecast.kernels.size() - forecast.update.size());
+  optimizer.step(context, 0, 0);  // once more, alone: which slots updates are made by
+  const auto updating = std::exchange(context.stream().costs(), {});
+  const auto updates = std::ranges::stable_partition(forecast.kernels, [&](const device::KernelCost& kernel) {
+    return std::ranges::find(updating, kernel.slot, &device::KernelCost::slot) == updating.end();
+  });
+  forecast.update.assign(updates.begin(), updates.end());
+  forecast.kernels.erase(updates.begin(), updates.end());
   for (const auto& kernel : forecast.kernels) forecast.flops += kernel.cost.flops;
   // From the second step on the storage of all gradients is there when activations are made.
   context.ledger().reset_peak();
@@ -55,7 +61,7 @@ StepForecast forecast_steps(const model::DecoderSpec& spec, DType dtype,
   }
   MemoryForecast& memory = forecast.memory;
   memory = held_memory(context, decoder.parameters(), !options.update_as_ready);
-  const std::int64_t peak = context.ledger().peak_total();
+  const std::int64_t peak = context.ledger().peak_total() + optimizer.most_side_bytes();
   memory.activations = peak - memory.total();
   memory.reserve = device::Allocator::reserve_bytes(peak);
   return forecast;

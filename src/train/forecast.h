@@ -33,7 +33,7 @@ struct StepForecast {
   std::int64_t parameters = 0;              // elements of all
   std::int64_t tokens = 0;                  // of the first step
   std::vector<device::KernelCost> kernels;  // of its forward and backward
-  std::vector<device::KernelCost> update;   // of the optimizer after it
+  std::vector<device::KernelCost> update;   // of its update
   double flops = 0;                         // of `kernels`
   MemoryForecast memory;                    // of all
 };
@@ -46,7 +46,7 @@ struct ForecastOptions {
   bool untied_head = false;              // as Decoder
   DType gradient_dtype = DType::kF32;    // f32, or the weights' dtype
   OptimizerOptions optimizer = {};
-  bool update_as_ready = false;
+  bool update_as_ready = false, weight_gradients_beside = false;
   int threads = 1;             // of the CPU; each has scratch memory of its own
   device::Device device = {};  // whose kernels' scratch memory is counted
   std::span<const model::TokenBatch> evaluation_batches =

@@ -16,14 +16,16 @@ struct Setting {
 };
 
 /// In order of what they cost the user. First what changes no bit: states that need not be in pinned memory
-/// where that is what lacks; recompute, a third more computing. Then a smaller micro_batch: the gradient is
-/// the same sum, rounded elsewhere, and products of fewer rows take longer. as_ready costs no time, but clips
-/// by the norm of the step before; 8-bit moments cost none either, and train as well (Dettmers et al.,
-/// arXiv:2110.02861). Offloading changes no bit, yet each step brings all states over the bus and back, 24
-/// bytes a parameter: on a step of a small batch that is most of it. Last what touches the weights
-/// themselves: bf16 masters, whose small updates are added up by chance.
+/// where that is what lacks; gradients of weights in their turn; recompute, a third more computing. Then a
+/// smaller micro_batch: the gradient is the same sum, rounded elsewhere, and products of fewer rows take
+/// longer. as_ready costs no time, but clips by the norm of the step before; 8-bit moments cost none either,
+/// and train as well (Dettmers et al., arXiv:2110.02861). Offloading changes no bit, yet each step brings all
+/// states over the bus and back, 24 bytes a parameter: on a step of a small batch that is most of it. Last
+/// what touches the weights themselves: bf16 masters, whose small updates are added up by chance.
 std::vector<Setting> settings_for(const Recipe& recipe) {
-  std::vector<Setting> settings{{"train.optimizer.offload", "none"}, {"train.recompute", "block"}};
+  std::vector<Setting> settings{{"train.optimizer.offload", "none"},
+                                {"train.weight_gradients", "in_order"},
+                                {"train.recompute", "block"}};
   for (std::int64_t micro = recipe.micro_batch - 1; micro > 0; --micro)
     if (recipe.global_batch % micro == 0) settings.push_back({"train.micro_batch", std::to_string(micro)});
   for (const char* setting : {"train.optimizer.update=as_ready", "train.optimizer.state=8bit",

@@ -77,6 +77,7 @@ void check_shapes(const Recipe& recipe, const model::ModelDescription& descripti
                            .gradient_dtype = changed.gradient_dtype(dtype),
                            .optimizer = changed.optimizer,
                            .update_as_ready = changed.update_as_ready,
+                           .weight_gradients_beside = changed.weight_gradients_beside,
                            .device = changed.device})
         .memory;
   };

@@ -44,9 +44,10 @@ struct Recipe {
   std::optional<std::int64_t> steps;
   double epochs = 1;  // where steps is not given
   std::int64_t global_batch = 8, micro_batch = 1;
-  OptimizerOptions optimizer;    // its seed is `seed`
-  bool cuda_graph = true;        // steps of a card that repeat are launched as one
-  bool update_as_ready = false;  // each parameter as soon as its gradient is there
+  OptimizerOptions optimizer;            // its seed is `seed`
+  bool cuda_graph = true;                // steps of a card that repeat are launched as one
+  bool update_as_ready = false;          // each parameter as soon as its gradient is there
+  bool weight_gradients_beside = false;  // on a card: StepOptions
   double learning_rate = 2e-5;
   ScheduleOptions schedule;
   std::optional<double> clip = 1.0;  // nullopt: off

@@ -344,18 +344,33 @@ void add_run_options(std::vector<Option>& options) {
          return r.device.type == device::DeviceType::kCpu ? "device is cpu: a kernel is a call of a function"
                                                           : "";
        }});
-  options.push_back({"train.fp8", "none | block",
-                     "block: products by the matrices of attention, feed-forwards and experts, forward and "
-                     "backward, are of operands "
-                     "rounded to e4m3 in blocks (128 numbers along the sum, weights 128 x 128; power-of-two "
-                     "scales), as DeepSeek-V3 "
-                     "and Transformer Engine's Float8BlockScaling have it; not the embedding, head, router "
-                     "and norms. On compute "
-                     "capability 9.0 the tensor cores for e4m3 multiply, but for experts' weights' gradients; "
-                     "elsewhere those numbers are "
-                     "multiplied as bf16, which is slower than without",
-                     [](Recipe& r, const RecipeValue& v) { r.fp8 = v.word({"none", "block"}) == 1; },
-                     [](const Recipe& r) { return std::string(r.fp8 ? "block" : "none"); }});
+  options.push_back(
+      {"train.weight_gradients", "in_order | beside",
+       "beside: on a card the gradients of linear layers' weights (dW) are made in a stream beside the rest "
+       "of backward, with the updates where those are made as_ready, the same bits; what they are made of "
+       "is held longer, up to the size of the largest gradient. Experts' come with their inputs' gradients",
+       [](Recipe& r, const RecipeValue& v) {
+         r.weight_gradients_beside = v.word({"in_order", "beside"}) == 1;
+       },
+       [](const Recipe& r) { return std::string(r.weight_gradients_beside ? "beside" : "in_order"); },
+       Bearing::kNone,
+       [](const Recipe& r) {
+         return r.device.type == device::DeviceType::kCpu ? "device is cpu: all work is done in its turn"
+                                                          : "";
+       }});
+  options.push_back(
+      {"train.fp8", "none | block",
+       "block: products by the matrices of attention, feed-forwards and experts, forward and "
+       "backward, are of operands "
+       "rounded to e4m3 in blocks (128 numbers along the sum, weights 128 x 128; power-of-two "
+       "scales), as DeepSeek-V3 "
+       "and Transformer Engine's Float8BlockScaling have it; not the embedding, head, router "
+       "and norms. On compute "
+       "capability 9.0 the tensor cores for e4m3 multiply, but for experts' weights' gradients; "
+       "elsewhere those numbers are "
+       "multiplied as bf16, which is slower than without",
+       [](Recipe& r, const RecipeValue& v) { r.fp8 = v.word({"none", "block"}) == 1; },
+       [](const Recipe& r) { return std::string(r.fp8 ? "block" : "none"); }});
   options.push_back(
       {"train.aux_coef", "number | null",
        "coefficient of the load-balancing loss; default: the config's, where output_router_logits is true",

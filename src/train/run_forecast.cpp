@@ -54,6 +54,7 @@ StepForecast forecast_run(const Run& run, const model::CausalLM& model, const Re
                                 .gradient_dtype = recipe.gradient_dtype(decoder.dtype()),
                                 .optimizer = recipe.optimizer,
                                 .update_as_ready = recipe.update_as_ready,
+                                .weight_gradients_beside = recipe.weight_gradients_beside,
                                 .threads = run.context->stream().num_threads(),
                                 .device = run.context->device(),
                                 .evaluation_batches = evaluated};

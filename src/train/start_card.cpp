@@ -108,6 +108,8 @@ std::string optimizer_text(const StartCardFacts& f) {
   if (optimizer.type == OptimizerOptions::Type::kAdamW && optimizer.state == OptimizerOptions::State::k8Bit)
     text += ", moments in 8 bits";
   if (f.memory.pinned > 0) text += ", in the host's memory";
+  if (f.recipe->weight_gradients_beside && f.recipe->device.type == device::DeviceType::kCuda)
+    text += ", gradients of linear layers' weights beside backward";
   if (!f.recipe->update_as_ready) return text;
   text += ", updates as gradients are ready";
   return text + (f.recipe->clip

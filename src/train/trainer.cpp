@@ -178,7 +178,8 @@ class Steps {
                               .clip = recipe.clip.value_or(0.0),
                               .recompute = recipe.recompute,
                               .aux_coefficient = run_.aux_coefficient,
-                              .update_as_ready = recipe.update_as_ready};
+                              .update_as_ready = recipe.update_as_ready,
+                              .weight_gradients_beside = recipe.weight_gradients_beside};
     auto& decoder = run_.model->decoder();
     const auto& micro_batches = data->batches.micro_batches;
     auto pending = graphs_ ? graphs_->begin(*run_.context, decoder, *run_.optimizer, micro_batches, options)

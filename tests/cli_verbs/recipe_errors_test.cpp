@@ -250,12 +250,14 @@ TEST(RecipeNotes, WhatHasNoEffectIsSaid) {
   workspace.chat_data(8);
   write(workspace / "recipe.yaml", kStart +
                                        "train:\n  steps: 2\n  eval_every: 5\n  optimizer: {momentum: 0.9}\n"
-                                       "  schedule: {type: constant, min_lr_ratio: 0.1, warmup: 4}\n");
+                                       "  schedule: {type: constant, min_lr_ratio: 0.1, warmup: 4}\n"
+                                       "  weight_gradients: beside\n");
   const auto outcome = workspace.succeed({"train", "recipe.yaml"});
   for (const char* part : {"recipe.yaml:6: train.eval_every has no effect",
                            "recipe.yaml:7: train.optimizer.momentum has no effect",
                            "recipe.yaml:8: train.schedule.min_lr_ratio has no effect",
-                           "recipe.yaml:8: train.schedule.warmup is 4 of 2 steps"})
+                           "recipe.yaml:8: train.schedule.warmup is 4 of 2 steps",
+                           "recipe.yaml:9: train.weight_gradients has no effect: device is cpu"})
     EXPECT_NE(outcome.err.find(part), std::string::npos) << part << " in: " << outcome.err;
 }
 

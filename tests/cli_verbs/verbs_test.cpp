@@ -475,7 +475,8 @@ TEST_F(BenchDry, SaysWhereTheTimeWouldGo) {
                     "counts_scratch",
                     "slots",
                     "paths",
-                    "hidden_at_best_ms"});
+                    "hidden_at_best_ms",
+                    "weight_gradients"});
   EXPECT_EQ(row["modelled"], true);
   EXPECT_EQ(row["card"]["name"], "H200");
   const auto number = [](const Json& of, const std::string& key) { return of.at(key).get<double>(); };
@@ -538,6 +539,9 @@ TEST_F(BenchDry, FollowsWhatIsAskedFor) {
   EXPECT_EQ(number(ready["memory_gib"], "gradients"), 0);
   EXPECT_NEAR(number(ready, "bwd_ms"), number(plain, "bwd_ms"), 0.01 * number(plain, "bwd_ms"));
   EXPECT_GE(number(ready, "opt_ms"), number(plain, "opt_ms")) << "the same updates, wherever they are made";
+  const auto beside = dry({"--weight-gradients", "beside"});
+  EXPECT_EQ(beside["weight_gradients"], "beside");
+  EXPECT_EQ(number(beside, "step_ms"), number(plain, "step_ms")) << "one after another";
   EXPECT_GT(number(dry({"--batch", "64"}), "tok_s"), 10 * number(plain, "tok_s")) << "launches are shared";
   const auto in_fp8 = dry({"--fp8"});
   EXPECT_EQ(in_fp8["fp8"], true);

@@ -102,7 +102,27 @@ TEST(Forecast, GivesItsProfileTheKernelsOfOneStepByPhase) {
   EXPECT_GT(seconds({}, "attention_grad", Phase::kBackward), 0);
   const double update = seconds({}, "adamw", Phase::kOptimizer);
   EXPECT_GT(update, 0);
-  EXPECT_DOUBLE_EQ(seconds({.update_as_ready = true}, "adamw", Phase::kOptimizer), update);
+  for (const bool beside : {false, true})
+    EXPECT_DOUBLE_EQ(
+        seconds({.update_as_ready = true, .weight_gradients_beside = beside}, "adamw", Phase::kOptimizer),
+        update);
+}
+
+TEST(Forecast, OfWeightGradientsBesideCountsWhatTheyReadAndTheirScratch) {
+  const device::Device card{device::DeviceType::kCuda, 0};
+  for (const bool as_ready : {false, true}) {
+    const auto in_order = forecast({.update_as_ready = as_ready, .device = card});
+    const auto beside =
+        forecast({.update_as_ready = as_ready, .weight_gradients_beside = true, .device = card});
+    EXPECT_EQ(beside.flops, in_order.flops);
+    EXPECT_EQ(beside.kernels.size(), in_order.kernels.size());
+    EXPECT_EQ(beside.update.size(), in_order.update.size());
+    EXPECT_EQ(beside.memory.gradients, in_order.memory.gradients);
+    if (as_ready) continue;  // updates share the bound: what is held at once is theirs or the operands
+    EXPECT_GT(beside.memory.activations, in_order.memory.activations);
+  }
+  EXPECT_EQ(forecast({.weight_gradients_beside = true}).memory.activations, forecast({}).memory.activations)
+      << "the CPU's are made in their turn";
 }
 
 TEST(Forecast, CountsOfExpertsOnlyWhatIsTrained) {
