@@ -70,6 +70,8 @@ if(cuda STREQUAL EMULATION)
   set_target_properties(hone_cuda_emulation PROPERTIES UNITY_BUILD OFF)
   target_include_directories(hone_cuda_emulation PUBLIC ${PROJECT_SOURCE_DIR}/emulation/cuda/include PRIVATE ${PROJECT_SOURCE_DIR}/emulation/cuda)
   target_link_libraries(hone_cuda_emulation PRIVATE fmt::fmt OpenMP::OpenMP_CXX)
+  # Every access of a kernel is a call into it, which reads thread-local variables.
+  target_compile_options(hone_cuda_emulation PRIVATE $<$<CONFIG:Release>:-O3> -ftls-model=initial-exec)
   set_source_files_properties(${kernels} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "${HONE_CUDA_EMULATION_FLAGS}")
   target_link_libraries(hone_cuda_runtime INTERFACE hone_cuda_emulation)
   target_link_libraries(hone_kernels_cuda PRIVATE hone_warnings)

@@ -8,38 +8,60 @@
 
 namespace cuda_emulation {
 
+[[gnu::target_clones("avx2", "default")]] void max_into(std::uint32_t* to, const std::uint32_t* from,
+                                                        std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) to[i] = std::max(to[i], from[i]);
+}
+
 void Order::merge(const Order& other) {
-  seen.resize(std::max(seen.size(), other.seen.size()));
-  fenced.resize(std::max(fenced.size(), other.fenced.size()));
-  for (std::size_t i = 0; i < other.seen.size(); ++i) seen[i] = std::max(seen[i], other.seen[i]);
-  for (std::size_t i = 0; i < other.fenced.size(); ++i) fenced[i] = std::max(fenced[i], other.fenced[i]);
-  others.resize(std::max(others.size(), other.others.size()));
+  if (seen.size() < other.seen.size()) seen.resize(other.seen.size());
+  if (fenced.size() < other.fenced.size()) fenced.resize(other.fenced.size());
+  max_into(seen.data(), other.seen.data(), other.seen.size());
+  max_into(fenced.data(), other.fenced.data(), other.fenced.size());
+  if (others.size() < other.others.size()) others.resize(other.others.size());
   for (std::size_t i = 0; i < other.others.size(); ++i) others[i].merge(other.others[i]);
 }
 
-Order order_of_here() {
+void add_order_of_here(Order& to, std::shared_ptr<const Order>& last) {
   const Fiber& me = *current;
-  Order order = me.order != nullptr ? *me.order : Order{};
-  const auto size = static_cast<std::size_t>(worker->num_threads + kEngines);
-  order.seen.resize(size);
-  order.fenced.resize(size);
-  for (int lane = 0; lane < 32 && me.warp() * 32 + lane < worker->num_threads; ++lane) {
-    auto& seen = order.seen[static_cast<std::size_t>(me.warp() * 32 + lane)];
-    seen = std::max(seen, me.known[static_cast<std::size_t>(lane)]);
+  if (me.order != nullptr && me.order != last) {
+    to.merge(*me.order);
+    last = me.order;
   }
-  order.seen[static_cast<std::size_t>(me.index)] = me.clock;
+  const auto size = static_cast<std::size_t>(worker->num_threads + kEngines);
+  if (to.seen.size() < size) to.seen.resize(size);
+  if (to.fenced.size() < size) to.fenced.resize(size);
+  const int first = me.warp() * 32, lanes = std::min(32, worker->num_threads - first);
+  if (lanes > 0)  // a visitor of a cluster is none of them
+    max_into(to.seen.data() + first, me.known.data(), static_cast<std::size_t>(lanes));
+  auto& own = to.seen[static_cast<std::size_t>(me.index)];
+  own = std::max(own, me.clock);
+}
+
+Order order_of_here() {
+  Order order;
+  std::shared_ptr<const Order> none;
+  add_order_of_here(order, none);
   return order;
 }
 
-void share_orders(const std::vector<Fiber*>& fibers) {
+void share_orders(std::span<Fiber* const> fibers) {
   std::vector<const Order*> distinct;
+  std::shared_ptr<const Order> all;
   for (const Fiber* fiber : fibers)
-    if (fiber->order != nullptr && std::ranges::find(distinct, fiber->order.get()) == distinct.end())
+    if (fiber->order != nullptr && fiber->order != all &&
+        std::ranges::find(distinct, fiber->order.get()) == distinct.end()) {
       distinct.push_back(fiber->order.get());
+      if (all == nullptr) all = fiber->order;
+    }
   if (distinct.empty()) return;
-  auto all = std::make_shared<Order>();
-  for (const Order* order : distinct) all->merge(*order);
-  for (Fiber* fiber : fibers) fiber->order = all;
+  if (distinct.size() > 1) {
+    auto merged = std::make_shared<Order>(*distinct[0]);
+    for (std::size_t i = 1; i < distinct.size(); ++i) merged->merge(*distinct[i]);
+    all = std::move(merged);
+  }
+  for (Fiber* fiber : fibers)
+    if (fiber->order != all) fiber->order = all;
 }
 
 namespace {
@@ -48,10 +70,19 @@ Asynchronous& async() {
   return worker->async;
 }
 
-void learn(const Order& order) {
-  auto all = std::make_shared<Order>(order);
-  if (current->order != nullptr) all->merge(*current->order);
-  current->order = std::move(all);
+/// The running thread has waited for the last whole phase.
+void learn(AsyncBarrier& barrier) {
+  auto& mine = current->order;
+  if (mine == nullptr) mine = barrier.settled;
+  if (mine == barrier.settled) return;
+  if (barrier.waited != barrier.settled || barrier.waited_knew != mine) {
+    auto all = std::make_shared<Order>(*mine);
+    all->merge(*barrier.settled);
+    barrier.waited = barrier.settled;
+    barrier.waited_knew = mine;
+    barrier.learnt = std::move(all);
+  }
+  mine = barrier.learnt;
 }
 
 void wake_all(std::vector<std::uint16_t>& waiting) {
@@ -75,7 +106,7 @@ void arrive(const char* what, void* at, std::int64_t bytes) {
   if (barrier.pending == 0)
     stop(fmt::format("{} at {}: more than the {} arrivals of a phase", what,
                      name_of(reinterpret_cast<std::uintptr_t>(at)), barrier.count));
-  barrier.coming.merge(order_of_here());
+  add_order_of_here(barrier.coming, barrier.last_come);
   tick(*current);
   barrier.bytes += bytes;
   --barrier.pending;
@@ -146,11 +177,13 @@ void mbarrier_wait(void* at, unsigned parity) {
   AsyncBarrier& barrier = barrier_at("mbarrier.try_wait", at);
   while ((barrier.phase & 1) == (parity & 1)) {
     barrier.waiting.push_back(static_cast<std::uint16_t>(current->index));
-    suspend(fmt::format("phase {} of the mbarrier at {}, which {} arrivals and {} bytes are missing to",
-                        barrier.phase, name_of(reinterpret_cast<std::uintptr_t>(at)), barrier.pending,
-                        barrier.bytes));
+    suspend([&] {
+      return fmt::format("phase {} of the mbarrier at {}, which {} arrivals and {} bytes are missing to",
+                         barrier.phase, name_of(reinterpret_cast<std::uintptr_t>(at)), barrier.pending,
+                         barrier.bytes);
+    });
   }
-  if (barrier.settled != nullptr) learn(*barrier.settled);
+  if (barrier.settled != nullptr) learn(barrier);
 }
 
 void mbarrier_arrive_after_copies(void* at) {
@@ -178,12 +211,12 @@ void mbarrier_arrive_after_copies(void* at) {
 
 void fence_proxy_async() {
   auto order = std::make_shared<Order>(order_of_here());
-  for (std::size_t i = 0; i < order->seen.size(); ++i) {
-    std::uint32_t seen = order->seen[i];
-    if (i < static_cast<std::size_t>(worker->num_threads) && worker->barrier_clock > 0)
-      seen = std::max(seen, worker->barrier_clock - 1);
-    order->fenced[i] = std::max(order->fenced[i], seen);
-  }
+  max_into(order->fenced.data(), order->seen.data(), order->seen.size());
+  if (worker->barrier_clock > 0)
+    for (int i = 0; i < worker->num_threads; ++i) {
+      auto& fenced = order->fenced[static_cast<std::size_t>(i)];
+      fenced = std::max(fenced, worker->barrier_clock - 1);
+    }
   current->order = std::move(order);
   tick(*current);
 }
@@ -195,19 +228,22 @@ void named_barrier(int id, int threads, bool waits) {
   if (barrier.arrived == 0) barrier.threads = threads;
   if (barrier.threads != threads)
     stop(fmt::format("bar {} of {} threads, to which others have come as {}", id, threads, barrier.threads));
-  barrier.order.merge(order_of_here());
+  add_order_of_here(barrier.order, barrier.last_come);
   tick(*current);
   if (++barrier.arrived < threads) {
     if (!waits) return;
     barrier.waiting.push_back(static_cast<std::uint16_t>(current->index));
-    suspend(
-        fmt::format("named barrier {} of {} threads, to which {} have come", id, threads, barrier.arrived));
+    suspend([&] {
+      return fmt::format("named barrier {} of {} threads, to which {} have come", id, threads,
+                         barrier.arrived);
+    });
     return;
   }
   const auto order = std::make_shared<const Order>(std::move(barrier.order));
   for (const std::uint16_t index : barrier.waiting) worker->fibers[index].order = order;
   if (waits) current->order = order;
   barrier.order = {};
+  barrier.last_come = nullptr;
   barrier.arrived = 0;
   wake_all(barrier.waiting);
 }
@@ -233,7 +269,9 @@ void set_registers(int count, bool increase) {
   };
   while (taken() - mine + count > a.register_limit) {
     a.waiting_for_registers.push_back(static_cast<std::uint16_t>(current->index));
-    suspend(fmt::format("setmaxnreg.inc from {} to {}, of {} for all warps", mine, count, a.register_limit));
+    suspend([&] {
+      return fmt::format("setmaxnreg.inc from {} to {}, of {} for all warps", mine, count, a.register_limit);
+    });
   }
   mine = count;
 }

@@ -39,16 +39,35 @@ extern "C" void cuda_emulation_switch_stacks(void** save, void* to);
 
 namespace cuda_emulation {
 
-thread_local Fiber* current = nullptr;
-thread_local Worker* worker = nullptr;
-thread_local bool stopping = false;
+constinit thread_local Fiber* current = nullptr;
+constinit thread_local Worker* worker = nullptr;
+constinit thread_local bool stopping = false;
 
 namespace {
 
 constexpr std::size_t kSharedArena = std::size_t{512} << 10, kSharedRedZone = 64;
 
+/// Somebody who can go on, drawn; there is one.
+Fiber& draw_runnable(Worker& w) {
+  auto& chosen = w.runnable[w.draw() % w.runnable.size()];
+  Fiber& fiber = w.fibers[chosen];
+  chosen = w.runnable.back();
+  w.runnable.pop_back();
+  return fiber;
+}
+
+/// The running thread waits, or has exited. Where there is nothing else to draw the next one goes on at once.
 void to_scheduler() {
-  cuda_emulation_switch_stacks(&current->stack_pointer, worker->cluster->scheduler);
+  Worker& w = *worker;
+  Fiber& me = *current;
+  if (w.cluster->blocks.size() > 1 || !w.async.events.empty() || w.runnable.empty()) {
+    cuda_emulation_switch_stacks(&me.stack_pointer, w.cluster->scheduler);
+    return;
+  }
+  Fiber& next = draw_runnable(w);
+  if (&next == &me) return;
+  current = &next;
+  cuda_emulation_switch_stacks(&me.stack_pointer, next.stack_pointer);
 }
 
 void run_fiber() {
@@ -69,12 +88,12 @@ Worker& worker_here(int rank) {
   there = std::make_unique<Worker>([] {
     Worker w;
     w.shared = make_arena(kSharedArena);
+    w.global = global_memory();
+    w.checks = checks_are_on();
     void* at = ::mmap(nullptr, kStackBytes * kMaxThreads, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at == MAP_FAILED) throw std::bad_alloc();
     w.stacks = static_cast<char*>(at);
-    for (int i = 0; i < kMaxThreads; ++i)  // a stack that overflows dies there
-      ::mprotect(w.stacks + static_cast<std::size_t>(i) * kStackBytes, 4096, PROT_NONE);
     return w;
   }());
   return *there;
@@ -94,11 +113,13 @@ void prepare(Fiber& fiber, int index, const Launch& launch, std::uint32_t block)
   fiber.clock = 1;
   fiber.known.fill(0);
   fiber.order.reset();
-  fiber.waits_asynchronously.clear();
+  fiber.waits_asynchronously = nullptr;
   fiber.copies.clear();
   fiber.stores.clear();
-  auto* top =
-      reinterpret_cast<void**>(worker->stacks + static_cast<std::size_t>(index + 1) * kStackBytes) - 2;
+  char* const begin = worker->stacks + static_cast<std::size_t>(index) * kStackBytes;
+  fiber.stack = reinterpret_cast<std::uintptr_t>(begin);
+  // nor within a page do they all begin at the same place
+  auto* top = reinterpret_cast<void**>(begin + kStackBytes - static_cast<std::size_t>(index % 32) * 128) - 2;
   *top = reinterpret_cast<void*>(&run_fiber);  // where the first switch returns to, the stack 8 below 16
   fiber.stack_pointer = top - 6;
   std::fill(top - 6, top, nullptr);
@@ -107,9 +128,9 @@ void prepare(Fiber& fiber, int index, const Launch& launch, std::uint32_t block)
 /// Why nothing goes on: a thread that waits for one that waits elsewhere or has exited.
 std::string describe_deadlock() {
   for (Fiber& fiber : worker->fibers) {
-    if (fiber.exited || fiber.waits_asynchronously.empty()) continue;
+    if (fiber.exited || fiber.waits_asynchronously == nullptr) continue;
     current = &fiber;
-    return "deadlock: waits for " + fiber.waits_asynchronously;
+    return "deadlock: waits for " + (*fiber.waits_asynchronously)();
   }
   for (Fiber& fiber : worker->fibers) {
     if (fiber.exited) continue;
@@ -142,10 +163,11 @@ void wake(Fiber& fiber) {
   worker->runnable.push_back(static_cast<std::uint16_t>(fiber.index));
 }
 
-void suspend(const std::string& what) {
-  current->waits_asynchronously = what;
+void suspend(const std::function<std::string()>& what) {
+  Fiber& me = *current;
+  me.waits_asynchronously = &what;
   to_scheduler();
-  current->waits_asynchronously.clear();
+  me.waits_asynchronously = nullptr;
 }
 
 void tick(Fiber& fiber) {
@@ -199,6 +221,8 @@ void start_block(LaunchState& state, std::uint32_t index, int rank, Cluster& clu
   w.sites.clear();
   start_asynchronous();
   w.fibers.resize(static_cast<std::size_t>(w.num_threads));
+  for (; w.guarded < w.num_threads; ++w.guarded)  // a stack that overflows dies there
+    ::mprotect(w.stacks + static_cast<std::size_t>(w.guarded) * kStackBytes, 4096, PROT_NONE);
   w.runnable.clear();
   for (int i = 0; i < w.num_threads; ++i) {
     prepare(w.fibers[static_cast<std::size_t>(i)], i, launch, index);
@@ -219,10 +243,7 @@ bool go_on() {
     return true;
   }
   if (w.runnable.empty()) return false;
-  auto& chosen = w.runnable[w.draw() % w.runnable.size()];
-  Fiber& fiber = w.fibers[chosen];
-  chosen = w.runnable.back();
-  w.runnable.pop_back();
+  Fiber& fiber = draw_runnable(w);
   current = &fiber;
   cuda_emulation_switch_stacks(&w.cluster->scheduler, fiber.stack_pointer);
   return true;
@@ -297,40 +318,35 @@ void meet_warp(const char* what, unsigned mask, void* mine, Meet meet, bool orde
     to_scheduler();
     return;
   }
-  for (int lane = 0; lane < 32; ++lane) {
-    if ((mask >> lane & 1) == 0) continue;
-    const Fiber& other = w.fibers[static_cast<std::size_t>(first + lane)];
-    if (other.mask != mask || std::string_view(other.waits_in_warp) != what)
+  Fiber* const fibers = w.fibers.data() + first;
+  Fiber* taking[32];
+  int count = 0;
+  for (unsigned left = mask; left != 0; left &= left - 1) {
+    const int lane = __builtin_ctz(left);
+    Fiber& other = fibers[lane];
+    if (other.mask != mask || (other.waits_in_warp != what && std::string_view(other.waits_in_warp) != what))
       stop(fmt::format("{} with mask {:#x} while lane {} waits in {} with mask {:#x}", what, mask, lane,
                        other.waits_in_warp, other.mask));
+    taking[count++] = &other;
   }
   w.waiting[warp] &= ~mask;
   // The last one: does it for all, and all know now what each has done.
   void* lanes[32] = {};
-  std::array<std::uint32_t, 32> known{};
-  for (int lane = 0; lane < 32; ++lane) {
-    if ((mask >> lane & 1) == 0) continue;
-    Fiber& fiber = w.fibers[static_cast<std::size_t>(first + lane)];
-    lanes[lane] = fiber.mine;
-    for (std::size_t i = 0; i < 32; ++i) known[i] = std::max(known[i], fiber.known[i]);
-    known[static_cast<std::size_t>(lane)] = fiber.clock;
-  }
+  for (int i = 0; i < count; ++i) lanes[taking[i]->lane()] = taking[i]->mine;
   meet(lanes, mask);
   if (orders_memory) {
-    std::vector<Fiber*> fibers;
-    for (int lane = 0; lane < 32; ++lane)
-      if ((mask >> lane & 1) != 0) fibers.push_back(&w.fibers[static_cast<std::size_t>(first + lane)]);
-    share_orders(fibers);
-  }
-  for (int lane = 0; lane < 32; ++lane) {
-    if ((mask >> lane & 1) == 0) continue;
-    Fiber& fiber = w.fibers[static_cast<std::size_t>(first + lane)];
-    if (orders_memory) {
-      fiber.known = known;
-      tick(fiber);
+    std::array<std::uint32_t, 32> known{};
+    for (int i = 0; i < count; ++i) max_into(known.data(), taking[i]->known.data(), 32);
+    for (int i = 0; i < count; ++i) known[static_cast<std::size_t>(taking[i]->lane())] = taking[i]->clock;
+    share_orders({taking, static_cast<std::size_t>(count)});
+    for (int i = 0; i < count; ++i) {
+      taking[i]->known = known;
+      tick(*taking[i]);
     }
-    fiber.waits_in_warp = nullptr;
-    wake(fiber);
+  }
+  for (int i = 0; i < count; ++i) {
+    taking[i]->waits_in_warp = nullptr;
+    wake(*taking[i]);
   }
   to_scheduler();  // whoever is first from here on is drawn
 }
@@ -382,7 +398,7 @@ int meet_block(const char* what, Vote vote, bool mine) {
     int count = 0;
     std::uint32_t clock = 0;
     for (const Fiber& fiber : w.fibers) {
-      if (std::string_view(fiber.waits_in_block) != what)
+      if (fiber.waits_in_block != what && std::string_view(fiber.waits_in_block) != what)
         stop(fmt::format("{} while thread ({}, {}, {}) waits in {}", what, fiber.here.thread.x,
                          fiber.here.thread.y, fiber.here.thread.z, fiber.waits_in_block));
       count += fiber.vote ? 1 : 0;
@@ -391,9 +407,11 @@ int meet_block(const char* what, Vote vote, bool mine) {
     w.vote_result = count;
     w.waiting_in_block = 0;
     w.barrier_clock = clock + 1;
-    std::vector<Fiber*> all;
-    for (Fiber& fiber : w.fibers) all.push_back(&fiber);
-    share_orders(all);
+    if (std::ranges::any_of(w.fibers, [](const Fiber& fiber) { return fiber.order != nullptr; })) {
+      std::vector<Fiber*> all;
+      for (Fiber& fiber : w.fibers) all.push_back(&fiber);
+      share_orders(all);
+    }
     for (Fiber& fiber : w.fibers) {
       fiber.clock = clock;
       tick(fiber);

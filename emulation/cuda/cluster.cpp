@@ -77,8 +77,10 @@ void cluster_barrier() {
   std::size_t threads = 0;
   for (const Worker* block : all.blocks) threads += static_cast<std::size_t>(block->num_threads);
   if (all.waiting.size() < threads) {
-    suspend(fmt::format("the cluster's barrier, to which {} threads of {} have come", all.waiting.size(),
-                        threads));
+    suspend([&] {
+      return fmt::format("the cluster's barrier, to which {} threads of {} have come", all.waiting.size(),
+                         threads);
+    });
     return;
   }
   std::vector<std::shared_ptr<const Order>> known;

@@ -2,15 +2,11 @@
 // array (-fsanitize=alignment,bounds): the sanitizers' own libraries are not linked.
 #include <fmt/format.h>
 
-#include "state.h"
+#include "access.h"
 
 namespace cuda_emulation {
 
 namespace {
-
-inline void seen(const volatile void* address, std::size_t size, Access access) {
-  if (current != nullptr && !stopping) check(reinterpret_cast<std::uintptr_t>(address), size, access);
-}
 
 /// The part of UBSan's description of a place that is read here.
 struct Place {
@@ -89,22 +85,22 @@ void __tsan_vptr_read(void**) {}
 
 #define HONE_ACCESS(size)                      \
   void __tsan_read##size(void* p) {            \
-    seen(p, size, Access::kRead);              \
+    seen<Access::kRead>(p, size);              \
   }                                            \
   void __tsan_write##size(void* p) {           \
-    seen(p, size, Access::kWrite);             \
+    seen<Access::kWrite>(p, size);             \
   }                                            \
   void __tsan_unaligned_read##size(void* p) {  \
-    seen(p, size, Access::kRead);              \
+    seen<Access::kRead>(p, size);              \
   }                                            \
   void __tsan_unaligned_write##size(void* p) { \
-    seen(p, size, Access::kWrite);             \
+    seen<Access::kWrite>(p, size);             \
   }                                            \
   void __tsan_volatile_read##size(void* p) {   \
-    seen(p, size, Access::kRead);              \
+    seen<Access::kRead>(p, size);              \
   }                                            \
   void __tsan_volatile_write##size(void* p) {  \
-    seen(p, size, Access::kWrite);             \
+    seen<Access::kWrite>(p, size);             \
   }
 HONE_ACCESS(1)
 HONE_ACCESS(2)
@@ -113,10 +109,10 @@ HONE_ACCESS(8)
 HONE_ACCESS(16)
 #undef HONE_ACCESS
 void __tsan_read_range(void* p, std::size_t size) {
-  seen(p, size, Access::kRead);
+  seen<Access::kRead>(p, size);
 }
 void __tsan_write_range(void* p, std::size_t size) {
-  seen(p, size, Access::kWrite);
+  seen<Access::kWrite>(p, size);
 }
 
 // Of the host's part of a .cu: reference counts and the like. Kernels have CUDA's atomics.

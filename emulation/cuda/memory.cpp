@@ -9,7 +9,7 @@
 #include <mutex>
 #include <new>
 
-#include "state.h"
+#include "access.h"
 
 namespace cuda_emulation {
 
@@ -113,11 +113,6 @@ bool races(Record before, bool shared, unsigned bytes, bool atomic) {
                                       : "read"));
 }
 
-Record record_of_here(unsigned bytes, bool atomic) {
-  return {static_cast<std::uint64_t>(worker->block) << 32 | static_cast<std::uint64_t>(current->index) << 22 |
-          static_cast<std::uint64_t>(current->clock) << 3 | bytes << 1 | (atomic ? 1U : 0U)};
-}
-
 void check_granule(const Arena& arena, bool shared, std::uintptr_t address, std::size_t size, Access access,
                    std::size_t granule, unsigned bytes) {
   std::uint8_t& state = arena.states[granule];
@@ -138,7 +133,7 @@ void check_granule(const Arena& arena, bool shared, std::uintptr_t address, std:
   Cell& cell = arena.cells[granule];
   const bool atomic = access == Access::kAtomic;
   const Record writer{cell.writer.load(std::memory_order_relaxed)};
-  Record mine = record_of_here(bytes, atomic);
+  Record mine = record_of(*current, *worker, bytes, atomic);
   if (races(writer, shared, bytes, atomic)) stop_race(address, size, access, writer, true);
   if (access == Access::kRead) {
     const Record reader{cell.reader.load(std::memory_order_relaxed)};
@@ -160,45 +155,6 @@ void check_granule(const Arena& arena, bool shared, std::uintptr_t address, std:
       writer.is_atomic() == atomic)
     mine.bits |= writer.bytes() << 1;
   cell.writer.store(mine.bits, std::memory_order_relaxed);
-}
-
-/// Whether who was here before (0: nobody) came before: by an earlier launch, in program order, or with the
-/// block's last barrier between. False: maybe.
-bool surely_before(Record before, bool shared, Record mine) {
-  if (before.bits == 0) return true;
-  if (before.block() == mine.block())
-    return before.thread() == mine.thread() || (static_cast<int>(before.thread()) < worker->num_threads &&
-                                                before.clock() < worker->barrier_clock);
-  return shared || before.block() - worker->launch->first_block >= (1U << 31);
-}
-
-/// What nearly all accesses are: whole granules, allocated, written if they are read, with nobody near. True
-/// where it is that, and then recorded; false where check_granule has to look, granule by granule. (This in
-/// front of it makes kernels of products 1.7 times as fast.)
-bool pass_quickly(const Arena& arena, bool shared, std::uintptr_t address, std::size_t size, Access access) {
-  if (((address | size) & (kGranule - 1)) != 0 || access == Access::kAtomic) return false;
-  const std::size_t first = arena.granule(address), end = first + size / kGranule;
-  constexpr std::uint8_t kGood = kAllocated | kWritten;
-  for (std::size_t g = first; g < end; ++g)
-    if (__atomic_load_n(&arena.states[g], __ATOMIC_RELAXED) != kGood) return false;
-  const Record mine = record_of_here(kAllocated, false);
-  for (std::size_t g = first; g < end; ++g) {
-    Cell& cell = arena.cells[g];
-    const Record reader{cell.reader.load(std::memory_order_relaxed)};
-    if (access == Access::kRead && reader.bits == mine.bits) continue;
-    if (!surely_before({cell.writer.load(std::memory_order_relaxed)}, shared, mine)) return false;
-    if (access == Access::kRead) {
-      if (reader.block() == mine.block() && reader.thread() / 32 != mine.thread() / 32)
-        cell.other_reader.store(reader.bits, std::memory_order_relaxed);
-      cell.reader.store(mine.bits, std::memory_order_relaxed);
-    } else {
-      if (!surely_before(reader, shared, mine) ||
-          !surely_before({cell.other_reader.load(std::memory_order_relaxed)}, shared, mine))
-        return false;
-      cell.writer.store(mine.bits, std::memory_order_relaxed);
-    }
-  }
-  return true;
 }
 
 }  // namespace
@@ -408,7 +364,8 @@ void check(std::uintptr_t address, std::size_t size, Access access) {
   if (!checks_are_on()) return;
   if (shared && access != Access::kRead) check_products(verb(access), address, size);
   const Arena& arena = shared ? worker->shared : global_memory();
-  if (pass_quickly(arena, shared, address, size, access)) return;
+  if (access != Access::kAtomic && pass_quickly(arena, *worker, *current, shared, address, size, access))
+    return;
   const std::uintptr_t end = address + size;
   for (std::uintptr_t at = address; at < end;) {
     const unsigned first = at % kGranule;

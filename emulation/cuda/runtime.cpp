@@ -1,5 +1,6 @@
 // Launches, the machine, memory and copies. Streams: streams.cpp.
 #include <fmt/format.h>
+#include <omp.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -38,7 +39,7 @@ void run(LaunchState& state) {
     if (!state.failed.exchange(true)) first = failure;
   };
   const auto threads =
-      static_cast<int>(std::min<std::size_t>(clusters, std::max(1U, std::thread::hardware_concurrency())));
+      static_cast<int>(std::min<std::size_t>(clusters, static_cast<std::size_t>(::omp_get_max_threads())));
   if (threads == 1) {
     for (std::size_t i = 0; i < clusters; ++i) some(i);
   } else {

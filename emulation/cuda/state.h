@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -73,7 +74,8 @@ void copy_written(const void* from, void* to, std::size_t size);
 
 inline constexpr int kMaxThreads = 1024, kMaxWarps = 32;
 inline constexpr int kMostBlocks = 8;  // of a cluster
-inline constexpr std::size_t kStackBytes = std::size_t{64} << 10;
+// A page more than a power of two, so that the stacks of a block do not all lie in the same sets of a cache.
+inline constexpr std::size_t kStackBytes = std::size_t{68} << 10;
 inline constexpr std::size_t kStaticSharedLimit = 48 << 10;  // and of a kernel that has not asked for more
 
 struct PendingCopy {
@@ -108,10 +110,13 @@ struct Order {
   void merge(const Order& other);
 };
 inline constexpr int kEngines = 64;
+/// to[i] = max(to[i], from[i])
+void max_into(std::uint32_t* to, const std::uint32_t* from, std::size_t count);
 
 /// A thread of the kernel: a fiber.
 struct Fiber {
   void* stack_pointer = nullptr;
+  std::uintptr_t stack = 0;  // where its local memory begins: kStackBytes
   Here here{};
   int index = 0;  // in the block
   bool exited = false;
@@ -125,10 +130,10 @@ struct Fiber {
   // Happens-before: what it does now has this clock; what lane i did up to known[i] came before.
   std::uint32_t clock = 1;
   std::array<std::uint32_t, 32> known{};
-  std::shared_ptr<const Order> order;            // null: nothing but by `known` and __syncthreads
-  std::string waits_asynchronously;              // for what, "": nothing
-  std::vector<std::vector<PendingCopy>> copies;  // groups; the last one is open
-  std::vector<StoreGroup> stores;                // the same of TMA
+  std::shared_ptr<const Order> order;  // null: nothing but by `known` and __syncthreads
+  const std::function<std::string()>* waits_asynchronously = nullptr;  // for what; null: nothing
+  std::vector<std::vector<PendingCopy>> copies;                        // groups; the last one is open
+  std::vector<StoreGroup> stores;                                      // the same of TMA
 
   int warp() const { return index / 32; }
   int lane() const { return index % 32; }
@@ -157,11 +162,15 @@ struct AsyncBarrier {
   std::uint32_t engine_clock = 1;
   Order coming;                          // of all arrivals
   std::shared_ptr<const Order> settled;  // of the last whole phase
+  // Threads bring and take the same orders, again and again: the one that last went into `coming`, and what
+  // `settled` and the order of a thread that waited were together.
+  std::shared_ptr<const Order> last_come, waited, waited_knew, learnt;
   std::vector<std::uint16_t> waiting;
 };
 struct NamedBarrier {
   int threads = 0, arrived = 0;
   Order order;
+  std::shared_ptr<const Order> last_come;  // as of an mbarrier
   std::vector<std::uint16_t> waiting;
 };
 /// A wgmma of one warp, which is 16 of its 64 rows, from its issue until its warp has waited for it.
@@ -232,13 +241,15 @@ struct Worker {
   std::vector<std::uint16_t> runnable;
   std::uint64_t random = 1;
   char* stacks = nullptr;
+  int guarded = 0;  // stacks below which nothing may be touched
   int exited = 0, waiting_in_block = 0;
   bool waited_for_grids = false;  // a thread of it
   // Of each warp: the lanes that wait in a collective of it, and those that have exited or never were.
   std::array<unsigned, kMaxWarps> waiting{}, absent{};
   int vote_result = 0;
   std::uint32_t barrier_clock = 0;  // what has a lower clock came before the block's last barrier
-  Arena shared;
+  Arena shared, global;             // global_memory()
+  bool checks = true;               // checks_are_on()
   std::size_t dynamic_bytes = 0, static_end = 0;
   struct Site {
     const void* site;
@@ -257,10 +268,10 @@ struct Worker {
 };
 
 /// The thread that runs here; null outside of kernels.
-extern thread_local Fiber* current;
-extern thread_local Worker* worker;
+extern constinit thread_local Fiber* current;
+extern constinit thread_local Worker* worker;
 /// The block is given up: nothing more is checked.
-extern thread_local bool stopping;
+extern constinit thread_local bool stopping;
 
 /// Runs the blocks of a cluster of a launch on this host thread, from this one on; false, with what to
 /// report, where they were stopped.
@@ -279,8 +290,8 @@ void land_stores(Fiber& fiber);
 
 /// orders_memory: what each lane did before comes before what all do then.
 void meet_warp(const char* what, unsigned mask, void* mine, Meet meet, bool orders_memory);
-/// The running thread waits until somebody wakes it.
-void suspend(const std::string& what);
+/// The running thread waits until somebody wakes it; what() says what for, where nobody does.
+void suspend(const std::function<std::string()>& what);
 void wake(Fiber& fiber);
 /// What it does from here on has a later clock.
 void tick(Fiber& fiber);
@@ -291,8 +302,10 @@ Order order_for_others();
 /// f() as done to another block of the cluster by what the running thread knows of it: `worker` is that block
 /// then.
 void in_block(int rank, const std::function<void()>& f);
+/// What the running thread knows of, itself included, merged into `to`; `last` is what was before.
+void add_order_of_here(Order& to, std::shared_ptr<const Order>& last);
 /// All of what any of these knew, known to all of them.
-void share_orders(const std::vector<Fiber*>& fibers);
+void share_orders(std::span<Fiber* const> fibers);
 /// Whether what has the record came before what the running thread does now.
 bool ordered(Record before);
 /// What an instruction of the asynchronous proxy does to shared memory, which the running thread has issued:

@@ -27,7 +27,7 @@ float decode(std::uint32_t bits, int exponent_bits, int mantissa_bits, bool infi
 }
 
 /// Element i of a register.
-float element_of(Element element, std::uint32_t word, int i) {
+inline float element_of(Element element, std::uint32_t word, int i) {
   switch (element) {
     case Element::kTF32:
       return bits<float>(word & 0xffffe000U);
@@ -44,40 +44,54 @@ float element_of(Element element, std::uint32_t word, int i) {
 }
 
 struct Mma {
-  Element element;
   float* d;
   const std::uint32_t *a, *b;
 };
 
+/// d of each lane plus the sum of what its row of a and its column of b make, one product after the other.
+template <Element kElement>
 void multiply(Lanes lanes, unsigned) {
-  const Element element = static_cast<Mma*>(lanes[0])->element;
-  const int in_word = element == Element::kTF32                               ? 1
-                      : element == Element::kBF16 || element == Element::kF16 ? 2
-                                                                              : 4;
-  const int k = 8 * in_word;
-  float a[16][32], b[8][32];
+  constexpr int in_word = kElement == Element::kTF32                                ? 1
+                          : kElement == Element::kBF16 || kElement == Element::kF16 ? 2
+                                                                                    : 4;
+  constexpr int k = 8 * in_word;
+  float a[16][k], b[k][8];
   for (int lane = 0; lane < 32; ++lane) {
     const auto& mine = *static_cast<Mma*>(lanes[lane]);
     const int group = lane / 4, place = lane % 4;
     for (int i = 0; i < in_word; ++i) {
       const int low = place * in_word + i, high = low + k / 2;
-      a[group][low] = element_of(element, mine.a[0], i);
-      a[group + 8][low] = element_of(element, mine.a[1], i);
-      a[group][high] = element_of(element, mine.a[2], i);
-      a[group + 8][high] = element_of(element, mine.a[3], i);
-      b[group][low] = element_of(element, mine.b[0], i);
-      b[group][high] = element_of(element, mine.b[1], i);
+      a[group][low] = element_of(kElement, mine.a[0], i);
+      a[group + 8][low] = element_of(kElement, mine.a[1], i);
+      a[group][high] = element_of(kElement, mine.a[2], i);
+      a[group + 8][high] = element_of(kElement, mine.a[3], i);
+      b[low][group] = element_of(kElement, mine.b[0], i);
+      b[high][group] = element_of(kElement, mine.b[1], i);
     }
   }
-  for (int lane = 0; lane < 32; ++lane) {
-    const auto& mine = *static_cast<Mma*>(lanes[lane]);
-    for (int i = 0; i < 4; ++i) {
-      const int row = lane / 4 + (i >= 2 ? 8 : 0), col = lane % 4 * 2 + i % 2;
-      float sum = 0;
-      for (int j = 0; j < k; ++j) sum += a[row][j] * b[col][j];
-      mine.d[i] += sum;
-    }
+  float sums[16][8] = {};
+  for (int row = 0; row < 16; ++row)
+    for (int j = 0; j < k; ++j)
+      for (int col = 0; col < 8; ++col) sums[row][col] += a[row][j] * b[j][col];
+  for (int lane = 0; lane < 32; ++lane)
+    for (int i = 0; i < 4; ++i)
+      static_cast<Mma*>(lanes[lane])->d[i] += sums[lane / 4 + (i >= 2 ? 8 : 0)][lane % 4 * 2 + i % 2];
+}
+
+Meet multiply_of(Element element) {
+  switch (element) {
+    case Element::kTF32:
+      return multiply<Element::kTF32>;
+    case Element::kBF16:
+      return multiply<Element::kBF16>;
+    case Element::kF16:
+      return multiply<Element::kF16>;
+    case Element::kE4M3:
+      return multiply<Element::kE4M3>;
+    case Element::kE5M2:
+      return multiply<Element::kE5M2>;
   }
+  return nullptr;
 }
 
 struct Rows {
@@ -129,8 +143,8 @@ float decode_e4m3(std::uint8_t code) {
 }
 
 void mma(Element element, float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
-  Mma mine{element, d, a, b};
-  meet_warp("mma", 0xffffffffU, &mine, multiply);
+  Mma mine{d, a, b};
+  meet_warp("mma", 0xffffffffU, &mine, multiply_of(element));
 }
 
 void ldmatrix(std::uint32_t* to, int matrices, bool transposed, const void* row) {

@@ -306,7 +306,8 @@ void issue_product(Issue issue, bool accumulate, bool a_transposed, bool b_trans
     ++worker->async.products;
   }
   // none of the warp goes on before what lane 0 has done
-  meet_warp("wgmma", 0xffffffffU, nullptr, [](Lanes, unsigned) {}, false);
+  meet_warp(
+      "wgmma", 0xffffffffU, nullptr, [](Lanes, unsigned) {}, false);
 }
 
 }  // namespace
