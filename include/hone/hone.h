@@ -240,8 +240,8 @@ class Trainer {
 
   /// Trains to the end: from the start, or from the newest checkpoint of the output, which an earlier call or
   /// a process that was killed has left, with the same bits as if nothing had happened. `each` sees every
-  /// step when it is complete; where it returns false the run stops there with a checkpoint. Signals are left
-  /// to the caller.
+  /// step when it is complete; where it returns false the run stops there with a checkpoint. (On a card the
+  /// next step is therefore not begun before; without `each` it is.) Signals are left to the caller.
   TrainOutput train(const std::function<bool(const TrainerStep&)>& each = nullptr);
 
  private:

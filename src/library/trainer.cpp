@@ -19,23 +19,21 @@ Trainer::Trainer(const std::vector<std::string>& settings, const std::string& re
 
 TrainOutput Trainer::train(const std::function<bool(const TrainerStep&)>& each) {
   bool is_enough = false;
-  const auto outcome =
-      train::train(impl_->recipe, {.stop = [&] { return is_enough; },
-                                   .each =
-                                       [&](const train::StepRecord& record) {
-                                         if (!each) return;
-                                         TrainerStep step{.step = record.step,
-                                                          .steps = record.steps,
-                                                          .epoch = record.epoch,
-                                                          .loss = record.loss,
-                                                          .learning_rate = record.learning_rate,
-                                                          .grad_norm = record.grad_norm,
-                                                          .tokens_per_second = record.tokens_per_second,
-                                                          .eval_loss = std::nullopt};
-                                         if (!record.evaluations.empty())
-                                           step.eval_loss = record.evaluations.front().summary.loss;
-                                         is_enough = !each(step);
-                                       }});
+  const auto show = [&](const train::StepRecord& record) {
+    TrainerStep step{.step = record.step,
+                     .steps = record.steps,
+                     .epoch = record.epoch,
+                     .loss = record.loss,
+                     .learning_rate = record.learning_rate,
+                     .grad_norm = record.grad_norm,
+                     .tokens_per_second = record.tokens_per_second,
+                     .eval_loss = std::nullopt};
+    if (!record.evaluations.empty()) step.eval_loss = record.evaluations.front().summary.loss;
+    is_enough = !each(step);
+  };
+  train::TrainOptions options{.stop = [&] { return is_enough; }};
+  if (each) options.each = show;
+  const auto outcome = train::train(impl_->recipe, options);
   TrainOutput output{.steps = outcome.steps,
                      .finished = !outcome.interrupted,
                      .model = outcome.model.string(),

@@ -25,8 +25,9 @@ struct TrainOptions {
   bool require_checkpoint = false;  // --resume: refuse to start anew
   bool extend =
       false;  // --extend: go on with the output's run although the recipe asks for other numbers now
-  StopRequested stop = nullptr;                           // null: the run goes to its end
-  std::function<void(const StepRecord&)> each = nullptr;  // sees every record when it is complete
+  StopRequested stop = nullptr;  // null: the run goes to its end
+  /// Sees every record when it is complete, before the next step is begun.
+  std::function<void(const StepRecord&)> each = nullptr;
 };
 
 /// Thrown out of reading or evaluating where a stop was requested: what was begun is done again by the next

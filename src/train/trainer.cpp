@@ -142,11 +142,12 @@ struct UnreadStep {
 /// The steps of a run. On a card the next one is put into the stream before this one is read, so that the
 /// card does not wait while the host hears of the one, writes its record and reads the data of another; but
 /// where more than the next step follows it: an evaluation, a checkpoint, the end of the run, of too many
-/// skipped ones too. The device goes by what became of the step before (Optimizer::begin_update): the same
-/// bits.
+/// skipped ones too, or a caller who is shown each and may stop there (`is_shown`). The device goes by what
+/// became of the step before (Optimizer::begin_update): the same bits.
 class Steps {
  public:
-  Steps(Run& run, RunLog& log, const StopRequested& stop) : run_(run), log_(log), stop_(stop) {
+  Steps(Run& run, RunLog& log, const StopRequested& stop, bool is_shown)
+      : run_(run), log_(log), stop_(stop), is_shown_(is_shown) {
     if (run.recipe.cuda_graph) graphs_.emplace();
   }
 
@@ -189,8 +190,8 @@ class Steps {
 
   /// The one after `step`, which is unread; nullopt where it has to wait for that.
   std::optional<UnreadStep> begin_ahead(UnreadStep& step) {
-    const std::int64_t done = run_.state.step + 1;                         // with `step`
-    if (run_.context->stream().shares_host_memory()) return std::nullopt;  // all is done already
+    const std::int64_t done = run_.state.step + 1;                                      // with `step`
+    if (is_shown_ || run_.context->stream().shares_host_memory()) return std::nullopt;  // or all is done
     if (done >= run_.steps || evaluation_is_due(run_, done) || checkpoint_is_due(run_, done) ||
         run_.state.consecutive_skips + 1 >= kMostSkips || !run_.optimizer->may_begin_unread() || stop_())
       return std::nullopt;
@@ -230,15 +231,16 @@ class Steps {
   Run& run_;
   RunLog& log_;
   const StopRequested& stop_;
+  bool is_shown_;
   std::optional<StepGraphs> graphs_;
   Stopwatch watch_;  // laps of steps: from the end of one to that of the next, or from its own beginning
 };
 
-bool train_steps(Run& run, RunLog& log, const StopRequested& stop) {
+bool train_steps(Run& run, RunLog& log, const StopRequested& stop, bool is_shown) {
   TrainState& state = run.state;
   if (state.step == 0 && !run.evaluation_sets.empty()) state.waiting = RunLog::record_before_first_step(run);
   if (state.waiting && !end_step(run, log, stop)) return false;
-  return Steps(run, log, stop).run();
+  return Steps(run, log, stop, is_shown).run();
 }
 
 /// Writes model/: the last step's weights, or with train.load_best those of the best one's checkpoint. Where
@@ -323,7 +325,7 @@ TrainOutcome train_run(Run& run, const TrainOptions& options, const StopRequeste
   RunLog log(run, options.each);
   log.show_start_card(run);
   if (stop()) throw Stopped{};
-  const bool ended = train_steps(run, log, stop);
+  const bool ended = train_steps(run, log, stop, options.each != nullptr);
   if (ended)
     finish(run, log);
   else if (run.state.step == 0)

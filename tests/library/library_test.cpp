@@ -273,7 +273,6 @@ TEST_F(TrainerTest, StoppedGoesOnWithTheSameBits) {
             bytes_of(fs::path(whole.model) / "model.safetensors"));
 }
 
-// Where the device's memory is its own a record may be written when the next step is on its way.
 TEST_F(TrainerTest, EndsByAnExceptionWithARowOfEachStepInOrder) {
   const auto steps_of = [&](const std::string& run) {
     std::vector<std::int64_t> steps;
