@@ -21,7 +21,7 @@ constexpr double kMs = 1e3;
 /// The parts of a time that are beyond its least, as the table and --json name them.
 struct Part {
   const char* name;
-  double kernels::WorkTime::* seconds;
+  double kernels::WorkTime::*seconds;
   const char* what;
 };
 constexpr Part kParts[] = {

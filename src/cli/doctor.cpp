@@ -120,7 +120,7 @@ void run(bool json) {
   const auto description = kernels::describe(device);
   const auto compute = kernels::measure_compute_peak(device, team);
   const auto memory = kernels::measure_memory_peak(device, team);
-  struct sysinfo system{};
+  struct sysinfo system {};
   ::sysinfo(&system);
   const double total = static_cast<double>(system.totalram) * system.mem_unit;
   const auto gpu = describe_cards(device::cuda_report(), team);

@@ -92,7 +92,7 @@ class GuardedRange {
     base_ = static_cast<std::byte*>(mapped);
     begin_address = base_;
     end_address = base_ + kSize;
-    struct sigaction action{};
+    struct sigaction action {};
     action.sa_sigaction = tell;
     action.sa_flags = SA_SIGINFO | static_cast<int>(SA_RESETHAND);  // then it faults once more, for good
     ::sigaction(SIGSEGV, &action, nullptr);

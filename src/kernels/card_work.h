@@ -48,7 +48,8 @@ struct CardTarget {
   Card card;
   std::string no_cublaslt = {};  // why there is none; "": there is
   std::string no_cudnn = {};     // why there is none, as above
-  std::string no_wgmma = {};     // why nothing goes by it on compute capability 9.0; "": experts, attention's gradient
+  std::string no_wgmma =
+      {};  // why nothing goes by it on compute capability 9.0; "": experts, attention's gradient
 };
 /// A card of this machine; of one that cards.h does not know, peaks are those of the nearest. Throws
 /// Error(kUser) where it cannot be used.

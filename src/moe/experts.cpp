@@ -236,7 +236,9 @@ void experts_backward(Backward& b, const ExpertsCall& kept, const ExpertWeights&
     if (b.defers())
       b.later(
           {kGateUp, kDown, kGateUpBias, kDownBias},
-          [x, dy](Context& later) { return std::vector<Tensor>{x.get(later), dy}; },
+          [x, dy](Context& later) {
+            return std::vector<Tensor>{x.get(later), dy};
+          },
           [kept, weights](Context& later, const std::vector<Tensor>& of,
                           const std::vector<GradTarget>& targets) {
             const HeldExperts held_later(later, weights);

@@ -21,13 +21,13 @@ std::string list_text(const std::vector<std::string>& items) {
 }
 
 /// Options of the commonest kinds, from a pointer to member.
-Option integer_option(std::string key, std::int64_t Recipe::* field, std::int64_t least, std::string help) {
+Option integer_option(std::string key, std::int64_t Recipe::*field, std::int64_t least, std::string help) {
   return {std::move(key), "integer", std::move(help),
           [=](Recipe& r, const RecipeValue& v) { r.*field = v.integer(least, kMany); },
           [=](const Recipe& r) { return std::to_string(r.*field); }};
 }
 
-Option boolean_option(std::string key, bool Recipe::* field, std::string help) {
+Option boolean_option(std::string key, bool Recipe::*field, std::string help) {
   return {std::move(key), "true | false", std::move(help),
           [=](Recipe& r, const RecipeValue& v) { r.*field = v.boolean(); },
           [=](const Recipe& r) { return std::string(r.*field ? "true" : "false"); }};
@@ -113,7 +113,7 @@ Option mesh_option(const std::string& dimension) {
           Bearing::kNone};
 }
 
-Option path_option(std::string key, std::string Recipe::* field, std::string help) {
+Option path_option(std::string key, std::string Recipe::*field, std::string help) {
   return {std::move(key),
           "path",
           std::move(help),
@@ -266,7 +266,9 @@ void add_optimizer_options(std::vector<Option>& options) {
        "as_ready: each parameter as soon as its gradient is there, on a card beside backward, so that "
        "gradients take next to no "
        "memory; clipped by the norm of the step before. Needs global_batch = micro_batch",
-       [](Recipe& r, const RecipeValue& v) { r.update_as_ready = v.word({"at_end", "as_ready"}) == 1; },
+       [](Recipe& r, const RecipeValue& v) {
+         r.update_as_ready = v.word({"at_end", "as_ready"}) == 1;
+       },
        [](const Recipe& r) { return std::string(r.update_as_ready ? "as_ready" : "at_end"); }});
   options.push_back(
       word_option<OptimizerOptions::Offload>(
@@ -330,7 +332,9 @@ void add_run_options(std::vector<Option>& options) {
                      [](const Recipe& r) { return std::to_string(r.seed); }});
   options.push_back({"train.recompute", "none | block",
                      "block: keep only every layer's input and compute the rest again for the gradient",
-                     [](Recipe& r, const RecipeValue& v) { r.recompute = v.word({"none", "block"}) == 1; },
+                     [](Recipe& r, const RecipeValue& v) {
+                       r.recompute = v.word({"none", "block"}) == 1;
+                     },
                      [](const Recipe& r) { return std::string(r.recompute ? "block" : "none"); },
                      Bearing::kNone});
   options.push_back(
@@ -338,7 +342,9 @@ void add_run_options(std::vector<Option>& options) {
        "auto: steps on a card whose sizes come again (tokens, supervised ones, rows, the longest row) are "
        "one "
        "launch of a CUDA graph, the same bits; off: every kernel is launched by itself",
-       [](Recipe& r, const RecipeValue& v) { r.cuda_graph = v.word({"auto", "off"}) == 0; },
+       [](Recipe& r, const RecipeValue& v) {
+         r.cuda_graph = v.word({"auto", "off"}) == 0;
+       },
        [](const Recipe& r) { return std::string(r.cuda_graph ? "auto" : "off"); }, Bearing::kNone,
        [](const Recipe& r) {
          return r.device.type == device::DeviceType::kCpu ? "device is cpu: a kernel is a call of a function"
@@ -369,7 +375,9 @@ void add_run_options(std::vector<Option>& options) {
        "capability 9.0 the tensor cores for e4m3 multiply, but for experts' weights' gradients; "
        "elsewhere those numbers are "
        "multiplied as bf16, which is slower than without",
-       [](Recipe& r, const RecipeValue& v) { r.fp8 = v.word({"none", "block"}) == 1; },
+       [](Recipe& r, const RecipeValue& v) {
+         r.fp8 = v.word({"none", "block"}) == 1;
+       },
        [](const Recipe& r) { return std::string(r.fp8 ? "block" : "none"); }});
   options.push_back(
       {"train.aux_coef", "number | null",

@@ -191,7 +191,9 @@ TEST(CudaDevice, ReportsTheCard) {
 }
 
 TEST(CudaDevice, ACardThatIsNotThere) {
-  EXPECT_THAT(error_of([] { (void)make_stream({DeviceType::kCuda, 99}); }),
+  EXPECT_THAT(error_of([] {
+                (void)make_stream({DeviceType::kCuda, 99});
+              }),
               HasSubstr("device cuda:99: there "));
 }
 

@@ -513,7 +513,8 @@ TEST(Experts, DecodeEveryCodeOfQuantisedWeights) {
     std::vector<std::uint8_t> pairs;
     for (unsigned code = 0; code < 32; code += 2)
       pairs.push_back(static_cast<std::uint8_t>(code % 16 | (code % 16 + 1) << 4));
-    // From 2 on all are normal numbers: those below are 0 where f32 is multiplied by bf16 units in three parts.
+    // From 2 on all are normal numbers: those below are 0 where f32 is multiplied by bf16 units in three
+    // parts.
     for (const int exponent : {2, 120, 127, 200}) {
       const auto scale = static_cast<std::uint8_t>(exponent);
       const auto four_bits = decoded(WeightKind::kMxfp4, pairs, &scale, 32, *table);

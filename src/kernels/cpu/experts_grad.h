@@ -256,8 +256,8 @@ class ExpertsBackward {
   /// <dy, down_bias> of a row.
   float bias_dot(Index expert, const S* dy_row) const {
     const T* bias = static_cast<const T*>(forward_.down_bias) + expert * hidden_;
-    return static_cast<float>(
-        sum_lanes<Isa>(hidden_, [&](Index j, auto lanes, auto sum) __attribute__((always_inline)) {
+    return static_cast<float>(sum_lanes<Isa>(
+        hidden_, [&](Index j, auto lanes, auto sum) __attribute__((always_inline)) {
           return Isa::fma(load<Isa>(dy_row + j, lanes), load<Isa>(bias + j, lanes), sum);
         }));
   }
@@ -300,37 +300,39 @@ class ExpertsBackward {
                  const Add& add) {
     with_dtype(dtype, [&](auto tag) {
       auto* out = static_cast<TypeOf<decltype(tag)>*>(grad) + offset;
-      for_lanes<Isa>(columns.size(), [&](Index at, auto lanes) __attribute__((always_inline)) {
-        const Index j = columns.begin + at;
-        auto total = Isa::wide_zero();
-        for (Index begin = 0; begin < rows; begin += kPiece) {
-          auto sum = Isa::zero();
-          for (Index r = begin; r < least(rows, begin + kPiece); r++) sum = add(r, j, lanes, sum);
-          total = Isa::add(total, sum);
-        }
-        auto sum = Isa::rounded(total);
-        if (accumulate) sum = sum + load<Isa>(out + j, lanes);
-        store<Isa>(out + j, sum, lanes);
-      });
+      for_lanes<Isa>(
+          columns.size(), [&](Index at, auto lanes) __attribute__((always_inline)) {
+            const Index j = columns.begin + at;
+            auto total = Isa::wide_zero();
+            for (Index begin = 0; begin < rows; begin += kPiece) {
+              auto sum = Isa::zero();
+              for (Index r = begin; r < least(rows, begin + kPiece); r++) sum = add(r, j, lanes, sum);
+              total = Isa::add(total, sum);
+            }
+            auto sum = Isa::rounded(total);
+            if (accumulate) sum = sum + load<Isa>(out + j, lanes);
+            store<Isa>(out + j, sum, lanes);
+          });
     });
   }
   void down_bias_grad(const ExpertBlock& expert, Range columns) {
     const std::int32_t* permutation = forward_.permutation + expert.begin;
     const std::int32_t* token_of = token_of_ + expert.begin;
-    bias_grad(args_.ddown_bias, args_.ddown_bias_dtype, args_.accumulate_ddown_bias, expert.expert * hidden_,
-              columns, expert.rows(),
-              [&](Index r, Index j, auto lanes, auto sum) __attribute__((always_inline)) {
-                const auto weight = Isa::set(forward_.weights[permutation[r]]);
-                return Isa::fma(weight, load<Isa>(dy() + token_of[r] * dy_stride() + j, lanes), sum);
-              });
+    bias_grad(
+        args_.ddown_bias, args_.ddown_bias_dtype, args_.accumulate_ddown_bias, expert.expert * hidden_,
+        columns, expert.rows(), [&](Index r, Index j, auto lanes, auto sum) __attribute__((always_inline)) {
+          const auto weight = Isa::set(forward_.weights[permutation[r]]);
+          return Isa::fma(weight, load<Isa>(dy() + token_of[r] * dy_stride() + j, lanes), sum);
+        });
   }
   void gate_up_bias_grad(const ExpertBlock& expert, const Rows& rows, Range columns) {
     const S* dpre = rows.dpre + (expert.begin - rows.begin) * padded<S>(inner_);
-    bias_grad(args_.dgate_up_bias, args_.dgate_up_bias_dtype, args_.accumulate_dgate_up_bias,
-              expert.expert * inner_, columns, expert.rows(),
-              [&](Index r, Index j, auto lanes, auto sum) __attribute__((always_inline)) {
-                return sum + load<Isa>(dpre + r * padded<S>(inner_) + j, lanes);
-              });
+    bias_grad(
+        args_.dgate_up_bias, args_.dgate_up_bias_dtype, args_.accumulate_dgate_up_bias,
+        expert.expert * inner_, columns,
+        expert.rows(), [&](Index r, Index j, auto lanes, auto sum) __attribute__((always_inline)) {
+          return sum + load<Isa>(dpre + r * padded<S>(inner_) + j, lanes);
+        });
   }
 
   /// Stage 3 for the rows of a block.

@@ -54,16 +54,18 @@ void round_fp8_tile(const T* from, Index from_stride, Index rows, Index cols, Fp
   using Bits = typename Lanes::Bits;
   const auto largest_of_row = [&](Index i) __attribute__((always_inline)) {
     Bits most{};
-    for_lanes<Isa>(cols, [&](Index j, auto lanes) __attribute__((always_inline)) {
-      most = Lanes::larger(most, Lanes::magnitude(load<Isa>(from + i * from_stride + j, lanes)));
-    });
+    for_lanes<Isa>(
+        cols, [&](Index j, auto lanes) __attribute__((always_inline)) {
+          most = Lanes::larger(most, Lanes::magnitude(load<Isa>(from + i * from_stride + j, lanes)));
+        });
     return most;
   };
   const auto round_row = [&](Index i, const Fp8Scale<Bits>& scale) __attribute__((always_inline)) {
-    for_lanes<Isa>(cols, [&](Index j, auto lanes) __attribute__((always_inline)) {
-      store<Isa>(to + i * to_stride + j, Lanes::round(load<Isa>(from + i * from_stride + j, lanes), scale),
-                 lanes);
-    });
+    for_lanes<Isa>(
+        cols, [&](Index j, auto lanes) __attribute__((always_inline)) {
+          store<Isa>(to + i * to_stride + j,
+                     Lanes::round(load<Isa>(from + i * from_stride + j, lanes), scale), lanes);
+        });
   };
   switch (blocks) {
     case Fp8Blocks::kAlongRows:
@@ -77,15 +79,16 @@ void round_fp8_tile(const T* from, Index from_stride, Index rows, Index cols, Fp
       return;
     }
     case Fp8Blocks::kDownColumns:
-      for_lanes<Isa>(cols, [&](Index j, auto lanes) __attribute__((always_inline)) {
-        Bits most{};
-        for (Index i = 0; i < rows; i++)
-          most = Lanes::larger(most, Lanes::magnitude(load<Isa>(from + i * from_stride + j, lanes)));
-        const auto scale = fp8_scale(most);
-        for (Index i = 0; i < rows; i++)
-          store<Isa>(to + i * to_stride + j,
-                     Lanes::round(load<Isa>(from + i * from_stride + j, lanes), scale), lanes);
-      });
+      for_lanes<Isa>(
+          cols, [&](Index j, auto lanes) __attribute__((always_inline)) {
+            Bits most{};
+            for (Index i = 0; i < rows; i++)
+              most = Lanes::larger(most, Lanes::magnitude(load<Isa>(from + i * from_stride + j, lanes)));
+            const auto scale = fp8_scale(most);
+            for (Index i = 0; i < rows; i++)
+              store<Isa>(to + i * to_stride + j,
+                         Lanes::round(load<Isa>(from + i * from_stride + j, lanes), scale), lanes);
+          });
   }
 }
 

@@ -68,11 +68,12 @@ class Fp8Experts {
     over_rows<Isa>(block.rows(), hidden_, stream_, [&](Index r) {
       float* sum = sums + token_of(block, r) * hidden_;
       const auto weight = Isa::set(weighted ? weight_of(block, r) : 1.0F);
-      for_lanes<Isa>(hidden_, [&](Index j, auto lanes) __attribute__((always_inline)) {
-        auto v = load<Isa>(rows + r * hidden_ + j, lanes);
-        if (bias != nullptr) v = v + load<Isa>(bias + j, lanes);
-        store<Isa>(sum + j, Isa::fma(weight, v, load<Isa>(sum + j, lanes)), lanes);
-      });
+      for_lanes<Isa>(
+          hidden_, [&](Index j, auto lanes) __attribute__((always_inline)) {
+            auto v = load<Isa>(rows + r * hidden_ + j, lanes);
+            if (bias != nullptr) v = v + load<Isa>(bias + j, lanes);
+            store<Isa>(sum + j, Isa::fma(weight, v, load<Isa>(sum + j, lanes)), lanes);
+          });
     });
   }
   void clear(float* sums) {
@@ -84,11 +85,12 @@ class Fp8Experts {
   template <class B, class Y>
   void put(const float* sums, const B* base, Index base_stride, Y* out, Index stride) {
     over_rows<Isa>(tokens_, hidden_, stream_, [&](Index i) {
-      for_lanes<Isa>(hidden_, [&](Index j, auto lanes) __attribute__((always_inline)) {
-        auto v = load<Isa>(sums + i * hidden_ + j, lanes);
-        if (base != nullptr) v = v + load<Isa>(base + i * base_stride + j, lanes);
-        store<Isa>(out + i * stride + j, v, lanes);
-      });
+      for_lanes<Isa>(
+          hidden_, [&](Index j, auto lanes) __attribute__((always_inline)) {
+            auto v = load<Isa>(sums + i * hidden_ + j, lanes);
+            if (base != nullptr) v = v + load<Isa>(base + i * base_stride + j, lanes);
+            store<Isa>(out + i * stride + j, v, lanes);
+          });
     });
   }
   /// c (m, n) = [c +] op(a) op(b), rows of all as long as they are.
@@ -173,16 +175,18 @@ class Fp8ExpertsForward : Fp8Experts<Isa, T> {
       const Activate<Isa, decltype(f)::value> activate(args_.alpha, args_.limit);
       over_rows<Isa>(block.rows(), inner_, stream_, [&](Index r) {
         float* pre = pre_ + r * inner_;
-        for_lanes<Isa>(inner_, [&](Index j, auto lanes) __attribute__((always_inline)) {
-          auto v = load<Isa>(pre + j, lanes);
-          if (bias != nullptr) v = v + load<Isa>(bias + j, lanes);
-          store<Isa>(pre + j, v, lanes);
-          if (kept != nullptr) store<Isa>(kept + r * inner_ + j, v, lanes);
-        });
-        for_lanes<Isa>(ffn_, [&](Index j, auto lanes) __attribute__((always_inline)) {
-          const auto up = args_.gated ? load<Isa>(pre + ffn_ + j, lanes) : Isa::set(1.0F);
-          store<Isa>(activation_ + r * ffn_ + j, activate(load<Isa>(pre + j, lanes), up).value, lanes);
-        });
+        for_lanes<Isa>(
+            inner_, [&](Index j, auto lanes) __attribute__((always_inline)) {
+              auto v = load<Isa>(pre + j, lanes);
+              if (bias != nullptr) v = v + load<Isa>(bias + j, lanes);
+              store<Isa>(pre + j, v, lanes);
+              if (kept != nullptr) store<Isa>(kept + r * inner_ + j, v, lanes);
+            });
+        for_lanes<Isa>(
+            ffn_, [&](Index j, auto lanes) __attribute__((always_inline)) {
+              const auto up = args_.gated ? load<Isa>(pre + ffn_ + j, lanes) : Isa::set(1.0F);
+              store<Isa>(activation_ + r * ffn_ + j, activate(load<Isa>(pre + j, lanes), up).value, lanes);
+            });
       });
     });
   }
@@ -301,15 +305,16 @@ class Fp8ExpertsBackward : Fp8Experts<Isa, T> {
         const T* pre = kept + r * inner_;
         T *h = activation_ + r * ffn_, *dpre = dpre_ + r * inner_;
         const auto weight = Isa::set(Base::weight_of(block, r));
-        double dot = sum_lanes<Isa>(ffn_, [&](Index j, auto lanes, auto sum) __attribute__((always_inline)) {
-          const auto up = args_.gated ? load<Isa>(pre + ffn_ + j, lanes) : Isa::set(1.0F);
-          const auto at = activate(load<Isa>(pre + j, lanes), up);
-          const auto d = load<Isa>(dact + j, lanes), dw = d * weight;
-          store<Isa>(h + j, at.value * weight, lanes);
-          store<Isa>(dpre + j, dw * at.of_gate, lanes);
-          if (args_.gated) store<Isa>(dpre + ffn_ + j, dw * at.of_up, lanes);
-          return Isa::fma(first_lanes<Isa>(d, Isa::zero(), lanes), at.value, sum);
-        });
+        double dot = sum_lanes<Isa>(
+            ffn_, [&](Index j, auto lanes, auto sum) __attribute__((always_inline)) {
+              const auto up = args_.gated ? load<Isa>(pre + ffn_ + j, lanes) : Isa::set(1.0F);
+              const auto at = activate(load<Isa>(pre + j, lanes), up);
+              const auto d = load<Isa>(dact + j, lanes), dw = d * weight;
+              store<Isa>(h + j, at.value * weight, lanes);
+              store<Isa>(dpre + j, dw * at.of_gate, lanes);
+              if (args_.gated) store<Isa>(dpre + ffn_ + j, dw * at.of_up, lanes);
+              return Isa::fma(first_lanes<Isa>(d, Isa::zero(), lanes), at.value, sum);
+            });
         if (!grad_.wants_dweights) return;
         if (args_.has_down_bias) dot += bias_dot(block, r);
         grad_.dweights[args_.permutation[block.begin + r]] = static_cast<float>(dot);
@@ -320,9 +325,10 @@ class Fp8ExpertsBackward : Fp8Experts<Isa, T> {
   double bias_dot(const ExpertBlock& block, Index r) const {
     const T* bias = static_cast<const T*>(args_.down_bias) + block.expert * hidden_;
     const T* dy = dy_ + Base::token_of(block, r) * dy_stride_;
-    return sum_lanes<Isa>(hidden_, [&](Index j, auto lanes, auto sum) __attribute__((always_inline)) {
-      return Isa::fma(load<Isa>(dy + j, lanes), load<Isa>(bias + j, lanes), sum);
-    });
+    return sum_lanes<Isa>(
+        hidden_, [&](Index j, auto lanes, auto sum) __attribute__((always_inline)) {
+          return Isa::fma(load<Isa>(dy + j, lanes), load<Isa>(bias + j, lanes), sum);
+        });
   }
   /// out[j] = [itself +] the sum over the expert's rows of term(row, j, lanes), in pieces of kPiece rows.
   template <class Term>
@@ -332,32 +338,37 @@ class Fp8ExpertsBackward : Fp8Experts<Isa, T> {
     with_dtype(dtype, [&](auto tag) {
       auto* out = static_cast<TypeOf<decltype(tag)>*>(grad) + block.expert * cols;
       over_elements<Isa>(1, cols, true, stream_, [&](Index, Index first, Index end) {
-        for_lanes<Isa>(end - first, [&](Index at, auto lanes) __attribute__((always_inline)) {
-          const Index j = first + at;
-          auto total = Isa::wide_zero();
-          for (Index begin = 0; begin < block.rows(); begin += kPiece) {
-            auto sum = Isa::zero();
-            for (Index r = begin; r < least(block.rows(), begin + kPiece); r++) sum = sum + term(r, j, lanes);
-            total = Isa::add(total, sum);
-          }
-          auto sum = Isa::rounded(total);
-          if (accumulate) sum = sum + load<Isa>(out + j, lanes);
-          store<Isa>(out + j, sum, lanes);
-        });
+        for_lanes<Isa>(
+            end - first, [&](Index at, auto lanes) __attribute__((always_inline)) {
+              const Index j = first + at;
+              auto total = Isa::wide_zero();
+              for (Index begin = 0; begin < block.rows(); begin += kPiece) {
+                auto sum = Isa::zero();
+                for (Index r = begin; r < least(block.rows(), begin + kPiece); r++)
+                  sum = sum + term(r, j, lanes);
+                total = Isa::add(total, sum);
+              }
+              auto sum = Isa::rounded(total);
+              if (accumulate) sum = sum + load<Isa>(out + j, lanes);
+              store<Isa>(out + j, sum, lanes);
+            });
       });
     });
   }
   void down_bias_grad(const ExpertBlock& block) {
-    bias_grad(grad_.ddown_bias, grad_.ddown_bias_dtype, grad_.accumulate_ddown_bias, block, hidden_,
-              [&](Index r, Index j, auto lanes) __attribute__((always_inline)) {
-                return Isa::set(Base::weight_of(block, r)) *
-                       load<Isa>(dy_ + Base::token_of(block, r) * dy_stride_ + j, lanes);
-              });
+    bias_grad(
+        grad_.ddown_bias, grad_.ddown_bias_dtype, grad_.accumulate_ddown_bias, block,
+        hidden_, [&](Index r, Index j, auto lanes) __attribute__((always_inline)) {
+          return Isa::set(Base::weight_of(block, r)) *
+                 load<Isa>(dy_ + Base::token_of(block, r) * dy_stride_ + j, lanes);
+        });
   }
   void gate_up_bias_grad(const ExpertBlock& block) {
-    bias_grad(grad_.dgate_up_bias, grad_.dgate_up_bias_dtype, grad_.accumulate_dgate_up_bias, block, inner_,
-              [&](Index r, Index j, auto lanes)
-                  __attribute__((always_inline)) { return load<Isa>(dpre_ + r * inner_ + j, lanes); });
+    bias_grad(
+        grad_.dgate_up_bias, grad_.dgate_up_bias_dtype, grad_.accumulate_dgate_up_bias, block,
+        inner_, [&](Index r, Index j, auto lanes) __attribute__((always_inline)) {
+          return load<Isa>(dpre_ + r * inner_ + j, lanes);
+        });
   }
 
   const ExpertsGradArgs& grad_;

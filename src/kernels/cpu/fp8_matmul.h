@@ -17,8 +17,8 @@ namespace hone::kernels::cpu {
 template <class Isa, class T>
 void matmul_in_fp8(const MatmulArgs& args, device::Stream& stream) {
   MatmulArgs rounded = args;
-  const auto carve = [&](Carver& carver) __attribute__((always_inline)) {
-    const auto copy = [&](Matrix& m, Rounding rounding) __attribute__((always_inline)) {
+  const auto carve = [&](Carver & carver) __attribute__((always_inline)) {
+    const auto copy = [&](Matrix & m, Rounding rounding) __attribute__((always_inline)) {
       if (rounding == Rounding::kNone) return;
       m.data = carver.take<T>(m.rows * padded<T>(m.cols));
       m.stride = padded<T>(m.cols);

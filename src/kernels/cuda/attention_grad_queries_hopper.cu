@@ -73,7 +73,9 @@ __global__ void __launch_bounds__(HopperAttention::kThreads, 1)
       wait_for(empty + stage.at, stage.phase ^ 1);
       const int first = low + step * kKeys;
       fetch_heads(keys_in(stage.at), values_in(stage.at), a.k, a.v, high - first, shape.head_dim, thread,
-                  [&](int row) { return PackedRows::Row{sequence.first_key + first + row, kv_head}; });
+                  [&](int row) {
+                    return PackedRows::Row{sequence.first_key + first + row, kv_head};
+                  });
       arrive_after_copies(full + stage.at);
       stage.advance();
     }

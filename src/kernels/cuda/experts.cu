@@ -5,8 +5,8 @@
 
 #include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/expert_rows_hopper.cuh"
-#include "kernels/cuda/hopper_path.h"
 #include "kernels/cuda/fp8.h"
+#include "kernels/cuda/hopper_path.h"
 #include "kernels/cuda/register.h"
 #include "kernels/cuda/rows_e4m3.cuh"
 

@@ -126,7 +126,9 @@ class OperandTile {
 #pragma unroll
     for (int i = 0; i < kMine; ++i) source_.deposit(place(buffer, i), raw_[i]);
   }
-  __device__ __forceinline__ const T* buffer(int i) const { return buffers_ + i * kSize; }
+  __device__ __forceinline__ const T* buffer(int i) const {
+    return buffers_ + i * kSize;
+  }
 
  private:
   __device__ __forceinline__ static int line(int i) {

@@ -90,9 +90,9 @@ __device__ __forceinline__ void store(__nv_bfloat16* p, Index n, bool vectors, c
     if (i < n) put(p[i], v[i]);
 }
 
-/// The sum of the squares of a pack: in f32 where that loses nothing but last bits (2^-100: what a square below
-/// 2^-126 has lost is less than 2^-46 of the sum), else in double, to which an H200 converts 16 numbers in the
-/// clock that brings it 10, and a card for graphics two.
+/// The sum of the squares of a pack: in f32 where that loses nothing but last bits (2^-100: what a square
+/// below 2^-126 has lost is less than 2^-46 of the sum), else in double, to which an H200 converts 16 numbers
+/// in the clock that brings it 10, and a card for graphics two.
 __device__ __forceinline__ double squares_of_pack(const float (&v)[kPack]) {
   float sum = 0;
 #pragma unroll
