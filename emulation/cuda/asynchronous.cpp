@@ -46,6 +46,8 @@ Order order_of_here() {
 }
 
 void share_orders(std::span<Fiber* const> fibers) {
+  if (std::ranges::all_of(fibers, [&](const Fiber* fiber) { return fiber->order == fibers[0]->order; }))
+    return;
   std::vector<const Order*> distinct;
   std::shared_ptr<const Order> all;
   for (const Fiber* fiber : fibers)
@@ -54,7 +56,6 @@ void share_orders(std::span<Fiber* const> fibers) {
       distinct.push_back(fiber->order.get());
       if (all == nullptr) all = fiber->order;
     }
-  if (distinct.empty()) return;
   if (distinct.size() > 1) {
     auto merged = std::make_shared<Order>(*distinct[0]);
     for (std::size_t i = 1; i < distinct.size(); ++i) merged->merge(*distinct[i]);
