@@ -28,7 +28,7 @@ test: configure
 ## The kernels for NVIDIA cards, and training, resume and generation with them, on a card that the processor plays and that checks every access.
 test-emulation: setup
 	@cmake --preset cuda-emulation --log-level=ERROR >/dev/null
-	@cmake --build build-cuda-emulation --target test_cuda_emulation test_golden test_resume test_cli_verbs test_ops test_train test_invariance hone
+	@cmake --build build-cuda-emulation --target test_cuda_emulation test_golden test_emulated hone
 	@scripts/test.sh build-cuda-emulation -L emulated
 
 ## The kernels for NVIDIA cards by nvcc, for every generation: needs CUDA's toolkit, no card. Fails where a kernel spills registers that is

@@ -53,13 +53,15 @@ PeakLoops loops_of(CpuIsa isa) {
   switch (isa) {
     case CpuIsa::kAvx2:
       return cpu::peak_loops<cpu::Avx2>();
+#if HONE_AVX512
     case CpuIsa::kAvx512:
       return cpu::peak_loops<cpu::Avx512>();
     case CpuIsa::kAvx512Bf16:
       return cpu::peak_loops<cpu::Avx512Bf16>();
     case CpuIsa::kAvx512Amx:
       return cpu::peak_loops<cpu::Avx512Amx>();
-    case CpuIsa::kReference:
+#endif
+    default:
       break;
   }
   return {plain_multiply_add, nullptr, nullptr, plain_sum, plain_copy, plain_triad};

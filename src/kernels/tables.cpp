@@ -33,12 +33,13 @@ bool may_use_tiles() {
 #endif
 }
 
-/// What the processor has and the operating system keeps across context switches.
+/// What the processor has, the operating system keeps across context switches, and this build has kernels for
+/// (HONE_AVX512: cmake/isa.cmake).
 bool processor_has(CpuIsa isa) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
-  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") != 0 &&
+  const bool avx512 = HONE_AVX512 != 0 && avx2 && __builtin_cpu_supports("avx512f") != 0 &&
                       __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512dq") != 0 &&
                       __builtin_cpu_supports("avx512vl") != 0;
   const bool avx512_bf16 = avx512 && __builtin_cpu_supports("avx512bf16") != 0;

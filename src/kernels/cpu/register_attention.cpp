@@ -22,6 +22,7 @@ void fill_attention(KernelTable& table) {
   };
 }
 
+#if HONE_AVX512
 /// On AMX tiles bf16 is multiplied; f32 as without them, by the code that is there.
 void fill_attention_amx(KernelTable& table) {
   static constexpr cpu::AttentionFunctions kVectors = functions<cpu::Avx512>();
@@ -33,6 +34,7 @@ void fill_attention_amx(KernelTable& table) {
     cpu::attention_grad(g.forward.q.dtype == DType::kF32 ? kVectors : kTiles, g, stream);
   };
 }
+#endif
 
 }  // namespace
 
@@ -42,12 +44,17 @@ void register_attention_kernels(CpuIsa isa, KernelTable& table) {
       return;
     case CpuIsa::kAvx2:
       return fill_attention<cpu::Avx2>(table);
+#if HONE_AVX512
     case CpuIsa::kAvx512:
       return fill_attention<cpu::Avx512>(table);
     case CpuIsa::kAvx512Bf16:
       return fill_attention<cpu::Avx512Bf16>(table);
     case CpuIsa::kAvx512Amx:
       return fill_attention_amx(table);
+#else
+    default:
+      return;
+#endif
   }
 }
 

@@ -23,12 +23,17 @@ void register_matrix_kernels(CpuIsa isa, KernelTable& table) {
       return;
     case CpuIsa::kAvx2:
       return fill_matrix<cpu::Avx2>(table);
+#if HONE_AVX512
     case CpuIsa::kAvx512:
       return fill_matrix<cpu::Avx512>(table);
     case CpuIsa::kAvx512Bf16:
       return fill_matrix<cpu::Avx512Bf16>(table);
     case CpuIsa::kAvx512Amx:
       return fill_matrix<cpu::Avx512Amx>(table);
+#else
+    default:
+      return;
+#endif
   }
 }
 

@@ -24,11 +24,16 @@ void register_row_kernels(CpuIsa isa, KernelTable& table) {
       return;
     case CpuIsa::kAvx2:
       return fill_row<cpu::Avx2>(table);
+#if HONE_AVX512
     case CpuIsa::kAvx512:
       return fill_row<cpu::Avx512>(table);
     case CpuIsa::kAvx512Bf16:
     case CpuIsa::kAvx512Amx:  // rows have no products
       return fill_row<cpu::Avx512Bf16>(table);
+#else
+    default:
+      return;
+#endif
   }
 }
 

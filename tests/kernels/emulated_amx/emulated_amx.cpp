@@ -1,5 +1,7 @@
 #include "tests/kernels/emulated_amx.h"
 
+#include <algorithm>
+
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/attention_backward.h"
 #include "kernels/cpu/attention_few.h"
@@ -20,7 +22,8 @@ using kernels::CpuIsa;
 using kernels::cpu::EmulatedAmx;
 
 bool can_emulate_amx() {
-  return __builtin_cpu_supports("avx512bf16") != 0;
+  const auto available = kernels::available_cpu_isas();  // of this processor and this build
+  return std::ranges::find(available, CpuIsa::kAvx512Bf16) != available.end();
 }
 
 kernels::KernelTable emulated_amx_kernels() {
