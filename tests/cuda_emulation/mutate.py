@@ -83,7 +83,7 @@ def outcome(build, commands, link, number, mutation):
         # Seconds of the processor's, not of the clock: a machine with other work is slow, not caught.
         run = subprocess.run([f"{folder}/mutant", "--gtest_brief=1", test], capture_output=True, text=True,
                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (600, 600)),
-                             env={**os.environ, "GTEST_BREAK_ON_FAILURE": "1"})
+                             env={**os.environ, "GTEST_BREAK_ON_FAILURE": "1", "OMP_NUM_THREADS": "1"})  # jobs side by side
         if run.returncode == -signal.SIGXCPU or run.returncode == -signal.SIGKILL:
             return "hangs"
         if run.returncode == 0:
