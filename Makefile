@@ -41,8 +41,11 @@ cuda:
 	@tools/cuda_code.py build-cuda
 	@scripts/check_cuda_start.sh build-cuda/hone
 
-## build-cuda/hone-gpu-check.tar.xz: on a machine with a card, unpacked, ./gpu_check.sh [--minutes M] says what works there and how fast.
-gpu-bundle: cuda
+## build-cuda/hone-gpu-check.tar.xz: on a machine with a card, unpacked, ./gpu_check.sh [--minutes M] says what works there and how fast. Fetches
+## NVIDIA's libraries (1.3 GB), for their headers: what was built without goes by kernels of our own there.
+gpu-bundle:
+	@scripts/setup.sh --cuda
+	@$(MAKE) --no-print-directory cuda
 	@cmake --build build-cuda --target test_cuda test_golden
 	@scripts/gpu_bundle.sh build-cuda build-cuda/hone-gpu-check.tar.xz
 
