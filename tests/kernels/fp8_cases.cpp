@@ -138,7 +138,12 @@ struct Fp8Operands {
         return arena.random()() % one_in == 0 ? number : 0.0;
       };
       args.gate_up.data = filled(arena, l.experts * args.inner(), l.hidden, l.dtype, 0, weight).data;
-      args.down.data = whole(arena, l.experts * l.hidden, l.ffn, l.dtype, 19, one_in).data;
+      args.down.data =
+          filled(arena, l.experts * l.hidden, l.ffn, l.dtype, 0, [&](std::int64_t i, std::int64_t) {
+            const double number = static_cast<double>(arena.random()() % 39) - 19;
+            const bool meets_2_20 = !l.gated && i % l.hidden == 0;
+            return arena.random()() % one_in == 0 && !meets_2_20 ? number : 0.0;
+          }).data;
       if (l.biases) {
         args.gate_up_bias = whole(arena, l.experts, args.inner(), l.dtype, 19, 1).data;
         args.down_bias = whole(arena, l.experts, l.hidden, l.dtype, 19, 1).data;
@@ -207,8 +212,16 @@ Outputs run_fp8_experts_grad(const KernelTable& table, Stream& stream, const Fp8
   g.forward.y = forward.output("", l.tokens, l.hidden, DType::kF32, false, 1);
   input_kernels().experts(g.forward, stream);
   const DType dy = l.skewed ? DType::kF32 : l.dtype, dweight = l.skewed ? DType::kF32 : l.dtype;
-  g.dy = l.exact ? whole(arena, l.tokens, l.hidden, dy, l.gated ? 3 : 19, 1)
-                 : arena.input(l.tokens, l.hidden, dy);
+  // Ungated: some rows have a 2^20, which down meets with zeros, and which leaves their others the least
+  // numbers.
+  g.dy = l.exact
+             ? filled(arena, l.tokens, l.hidden, dy, 0,
+                      [&](std::int64_t i, std::int64_t j) {
+                        const unsigned limit = l.gated ? 3 : 19;
+                        const double number = static_cast<double>(arena.random()() % (2 * limit + 1)) - limit;
+                        return l.gated || j != 0 ? number : i % 3 == 0 ? 0x1p20 : 0.0;
+                      })
+             : arena.input(l.tokens, l.hidden, dy);
   g.dx = arena.output("dx", l.tokens, l.hidden, l.dtype, l.accumulate, fp8_tolerance(l, l.dtype, true));
   g.accumulate_dx = g.accumulate_dgate_up = g.accumulate_ddown = l.accumulate;
   if (only_dx) {
