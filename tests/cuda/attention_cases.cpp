@@ -46,6 +46,8 @@ std::vector<Case> attention_tile_cases() {
       // the first query sees all keys of a tile but the last
       {{64}, {62}, 1, 1, 64, 0},
       {{170, 3}, {}, 4, 1, 120, 129, 0, 0, true},
+      // a window of so many rows that half a tile's keys are of no row of more steps than there are buffers
+      {{200}, {}, 40, 1, 16, 20},
       // sinks and softcap
       {{70, 5}, {}, 8, 2, 64, 0, 0, 0, true},
       {{90}, {}, 2, 1, 64, 40, 0, 2, true},
