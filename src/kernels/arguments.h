@@ -41,16 +41,13 @@ struct StepScalars {
       0;  // 1 + SumOfSquaresArgs::index of the first gradient that is not finite; 0: all are
 };
 
-/// What an operand of a product is rounded to before it is multiplied: blocks of e4m3 (OCP FP8 1.0), each
-/// with a scale of its own (fp8.h), as DeepSeek-V3 trains (arXiv:2412.19437, 3.3) and Transformer Engine's
-/// Float8BlockScaling with its defaults (power-of-two scales; the report has them for some activations).
-enum class Rounding : std::uint8_t {
-  kNone,
-  kFp8AlongK,   // 128 numbers along the product's k: activations and gradients
-  kFp8Squares,  // 128 x 128: weights, which are then the same numbers in the forward product and in dy W
-};
-
-/// c = [c +] op(a) op(b) [+ bias] [+ residual], a and b rounded as round_a and round_b say.
+/// c = [c +] op(a) op(b) [+ bias] [+ residual].
+///
+/// With fp8 both operands are rounded to blocks of e4m3 (OCP FP8 1.0) before they are multiplied, each with a
+/// scale of its own (fp8.h): a, activations or their gradients, in 128 numbers along k; b, a weight, in
+/// squares of 128 x 128, and so the same numbers in x Wt and in dy W. The blocks are those of DeepSeek-V3
+/// (arXiv:2412.19437, 3.3) and Transformer Engine's Float8BlockScaling with its defaults (power-of-two
+/// scales; the report has them for some activations).
 struct MatmulArgs {
   Matrix a;  // (m, k) T, or (k, m) if transpose_a
   Matrix b;  // (k, n) T, or (n, k) if transpose_b
@@ -62,7 +59,7 @@ struct MatmulArgs {
   bool has_bias = false;
   Matrix residual;  // (m, n) f32 or T, may be left out
   bool accumulate = false;
-  Rounding round_a = Rounding::kNone, round_b = Rounding::kNone;
+  bool fp8 = false;  // only where a is not transposed
 };
 
 /// The gradient of TakeRowsArgs where an index may come any number of times, as of an embedding: dtable at
@@ -373,13 +370,11 @@ struct ExpertWeight {
 /// the weight's gradient is <d activation, activation>). The rows that count are offsets[experts], at most
 /// tokens * top_k; a slot whose inverse is -1 goes nowhere.
 ///
-/// With fp8 the operands of every product are rounded as Rounding says, in T as they are stored: x and
-/// activation(…) (without the routing weight, which multiplies what comes of them) along k, weights in
-/// squares. In the gradients dy and that of the pre-activation along k for the products by weights; for the
-/// weights' own gradients, whose k is an expert's rows, dy, x, the gradient of the pre-activation and weight
-/// * activation in blocks of 128 rows from the expert's first on. Gate and up are matrices of their own:
-/// squares begin anew at up's first row, blocks of the pre-activation's gradient at its first column. Nothing
-/// else is rounded: biases, their gradients and dweights are of the numbers as they are.
+/// With fp8 the operands of every product by a weight are rounded as MatmulArgs::fp8 says, in T as they are
+/// stored: x and activation(…) (without the routing weight, which multiplies what comes of them), in the
+/// gradients dy and that of the pre-activation along k, weights in squares. Gate and up are matrices of their
+/// own: squares begin anew at up's first row, blocks of the pre-activation's gradient at its first column.
+/// Nothing else is rounded: gradients of weights and biases and dweights are of the numbers as they are.
 struct ExpertsArgs {
   Matrix x;                            // (tokens, hidden) T
   ExpertWeight gate_up;                // (experts, inner(), hidden), the gate's rows first

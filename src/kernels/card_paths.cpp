@@ -54,8 +54,7 @@ constinit const Path kWgmma{
 constinit const Path kWgmmaE4m3{
     "wgmma e4m3 128 x 128", [](const Card&, DType) { return 0.5; }, 0.76, 2,
     "assumed, of the peak of e4m3: DeepGEMM's grouped products with the same blocks and such tiles, 1,093 to "
-    "1,297 TFLOP/s on an H800 (its README, 4,096 rows a group and more), are 55 to 65 %. Gradients of "
-    "experts' weights multiply the rounded numbers as bf16"};
+    "1,297 TFLOP/s on an H800 (its README, 4,096 rows a group and more), are 55 to 65 %"};
 constinit const Path kF32Tiles{"f32 tiles 64 x 64", [](const Card&, DType) { return 0.6; }, 0.76, 2,
                                "assumed"};
 // Of a warp's 16 rows and 64 keys: keys and values once each, 320 bytes a column with the copies, for 4,096
@@ -128,11 +127,10 @@ std::vector<SlotPath> fp8_paths(const CardTarget& target) {
             {"experts", kLargeTiles.name, kWgmmaE4m3.name, why},
             {"experts_grad", kLargeTiles.name, kWgmmaE4m3.name, why}};
   }
-  return {
-      {"matmul", kWgmmaE4m3.name},
-      {"experts", kWgmmaE4m3.name},
-      {"experts_grad", kWgmma.name, kWgmmaE4m3.name,
-       "by which only its other products go: those of weights' gradients multiply rounded numbers as bf16"}};
+  return {{"matmul", kWgmmaE4m3.name},
+          {"experts", kWgmmaE4m3.name},
+          {"experts_grad", kWgmma.name, kWgmmaE4m3.name,
+           "by which its products by weights go: weights' gradients are products of bf16"}};
 }
 
 std::vector<SlotPath> slot_paths(const CardTarget& target) {

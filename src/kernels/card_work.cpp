@@ -112,8 +112,8 @@ void add_product(Work& work, const MatmulArgs& a, const CardTarget& target) {
              c.bytes - (bytes(a.a) + bytes(a.b)) / 2, target.card);
     return;
   }
-  for (const auto& [operand, rounding] : {std::pair(&a.a, a.round_a), std::pair(&a.b, a.round_b)})
-    if (rounding != Rounding::kNone) work.push_back({.path = &kRows, .bytes = 2 * bytes(*operand)});
+  if (a.fp8)
+    for (const Matrix* operand : {&a.a, &a.b}) work.push_back({.path = &kRows, .bytes = 2 * bytes(*operand)});
   if (cuda::is_for_vendor(a) && target.no_cublaslt.empty() && *cuda::vendor_refusal(a) == '\0') {
     work.push_back(
         {.path = &kCublasLt, .flops = c.flops, .done = c.flops, .bytes = c.bytes, .dtype = c.dtype});
@@ -306,10 +306,7 @@ struct ExpertWork {
     return 16 * real(a.experts) * real(parts);
   }
   void add_row_kernel(double of_bytes) { work.push_back({.path = &kRows, .bytes = of_bytes}); }
-  /// To FP8, before a product: so many numbers, each read and written in T, or as it is multiplied.
-  void add_rounding(double numbers) {
-    if (a.fp8) add_row_kernel(2 * t * numbers);
-  }
+  /// To FP8, before a product: so many numbers, each read in T and written as it is multiplied.
   void add_coded_rows(double numbers) {
     if (a.fp8) add_row_kernel((t + of_operand()) * numbers);
   }
@@ -504,15 +501,11 @@ Work card_work(const ExpertsGradArgs& g, const CardTarget& target) {
                        (f.has_down_bias ? bytes(g.dy) + real(f.experts) * real(w.hidden) * w.t : 0));
   }
   if (g.wants_ddown) {
-    w.add_rounding(pairs * real(w.hidden));
-    w.add_rounding(pairs * real(f.ffn));
     w.add_sums(w.hidden, f.ffn,
-               dy + activation + written(w.matrix() * bytes_of(g.ddown_dtype), g.accumulate_ddown), !f.fp8,
+               dy + activation + written(w.matrix() * bytes_of(g.ddown_dtype), g.accumulate_ddown), true,
                g.ddown, g.ddown_dtype, g.accumulate_ddown, g.wants_ddown_squares);
   }
   if (g.wants_dgate_up) {
-    w.add_rounding(inner_numbers);
-    w.add_rounding(pairs * real(w.hidden));
     w.add_sums(f.inner(), w.hidden,
                inner + bytes(f.x) +
                    written(real(f.parts()) * w.matrix() * bytes_of(g.dgate_up_dtype), g.accumulate_dgate_up),

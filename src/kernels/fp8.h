@@ -1,4 +1,4 @@
-// Operands in blocks of FP8, as Rounding (arguments.h) names them: the scale of a block and its numbers.
+// Operands in blocks of FP8, as MatmulArgs::fp8 has them: the scale of a block and its numbers.
 //
 // A block is e4m3 times one scale, the least power of two (not below 2^-117) by which its largest finite
 // magnitude is at most 448; numbers round to nearest even. Why blocks, why powers of two, why e4m3 alone:

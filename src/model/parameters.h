@@ -31,7 +31,7 @@ struct ParameterSpec {
   /// Loaded, saved and computed with in f32, whatever the dtype of the rest, and never trained: a buffer of
   /// Transformers that it keeps in f32 (e_score_correction_bias).
   bool is_buffer = false;
-  /// A linear layer of attention, a feed-forward or experts, whose products may be of operands in FP8. Not
+  /// A linear layer of attention, a feed-forward or experts, products by which may be of operands in FP8. Not
   /// the embedding, the head, norms, biases, a router or the gate of a shared expert (DeepSeek-V3, 3.3.1):
   /// what few numbers decide, or what is looked up.
   bool may_be_in_fp8() const;

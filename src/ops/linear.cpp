@@ -32,18 +32,10 @@ void check(const Context& context, const Tensor& x, const Tensor& weight, const 
              name_of(out_dtype), name_of(weight.dtype()));
 }
 
-using kernels::Rounding;
-Rounding along_k(bool fp8) {
-  return fp8 ? Rounding::kFp8AlongK : Rounding::kNone;
-}
-Rounding squares(bool fp8) {
-  return fp8 ? Rounding::kFp8Squares : Rounding::kNone;
-}
-
-/// Gives a gradient the product a b, of operands rounded as round_a and round_b say. The kernel writes f32 or
-/// what it multiplies; for a narrower gradient (of a bf16 x beside an f32 weight), into scratch memory first.
-void multiply(Context& context, const Tensor& a, bool transpose_a, Rounding round_a, const Tensor& b,
-              Rounding round_b, const GradTarget& to) {
+/// Gives a gradient the product a b, fp8: of rounded operands. The kernel writes f32 or what it multiplies;
+/// for a narrower gradient (of a bf16 x beside an f32 weight), into scratch memory first.
+void multiply(Context& context, const Tensor& a, bool transpose_a, const Tensor& b, bool fp8,
+              const GradTarget& to) {
   constexpr std::string_view kOp = "ops.linear gradient";
   const bool narrows = to.grad.dtype() != DType::kF32 && to.grad.dtype() != a.dtype();
   const Tensor c =
@@ -55,13 +47,12 @@ void multiply(Context& context, const Tensor& a, bool transpose_a, Rounding roun
           .transpose_a = transpose_a,
           .residual = {},
           .accumulate = to.accumulate && !narrows,
-          .round_a = round_a,
-          .round_b = round_b});
+          .fp8 = fp8});
   if (narrows) copy(context, kOp, c, to.grad, to.accumulate);
 }
 
 // x where the weight's gradient is wanted, weight where x's is; else undefined. dtype: the weight's, of every
-// product; fp8: whether these are of operands in FP8.
+// product; fp8: whether that of dx is of operands in FP8.
 void backward(Backward& b, const Saved& x, const Weight& weight, DType dtype, bool fp8) {
   Context& context = b.context();
   Tensor dy = b.take_grad();
@@ -81,12 +72,12 @@ void backward(Backward& b, const Saved& x, const Weight& weight, DType dtype, bo
       [dy, x, dtype](Context& later) {
         return std::vector<Tensor>{dy, converted(later, "ops.linear gradient", x.get(later), dtype)};
       },
-      [fp8](Context& later, const std::vector<Tensor>& of, const std::vector<GradTarget>& to) {
-        multiply(later, of[0], true, along_k(fp8), of[1], along_k(fp8), to[0]);
+      [](Context& later, const std::vector<Tensor>& of, const std::vector<GradTarget>& to) {
+        multiply(later, of[0], true, of[1], false, to[0]);
       });
   if (b.wants(kX)) {
     const HeldWeight held(context, weight);
-    multiply(context, dy, false, along_k(fp8), held.value(), squares(fp8), b.target(kX));
+    multiply(context, dy, false, held.value(), fp8, b.target(kX));
   }
 }
 
@@ -109,8 +100,7 @@ Tensor linear(Context& context, const Tensor& x, const Weight& weight_handle, co
           .bias = bias.defined() ? bias.data() : nullptr,
           .has_bias = bias.defined(),
           .residual = as_matrix(residual),
-          .round_a = along_k(fp8),
-          .round_b = squares(fp8)});
+          .fp8 = fp8});
   if (!needs_grad(context, {&x, &weight, &bias, &residual})) return y;
   const Saved kept_x = weight.grad_slot() ? Saved(x) : Saved();
   const Weight kept_weight = x.grad_slot() ? weight_handle.detach() : Weight();

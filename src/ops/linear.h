@@ -15,10 +15,9 @@ namespace hone::ops {
 /// product is one of f32: x is converted, which is exact, in scratch memory, and the gradient of x is rounded
 /// once, at its end.
 ///
-/// With a weight in FP8 (Weight::in_fp8) the operands of its three products are rounded (kernels::Rounding):
-/// x and the weight in y = x Wt, dy and the weight in dx = dy W, and of dW = dyt x both, in blocks of 128
-/// rows, which are k there: from x and dy as they are kept, so that nothing is rounded twice. Nothing more is
-/// kept.
+/// With a weight in FP8 (Weight::in_fp8) the operands of the products by it are rounded
+/// (kernels::MatmulArgs::fp8): x and the weight in y = x Wt, dy and the weight in dx = dy W. dW = dyt x is of
+/// x and dy as they are. Nothing more is kept.
 Tensor linear(Context& context, const Tensor& x, const Weight& weight, const Weight& bias,
               const Tensor& residual, DType out_dtype);
 /// The same without a residual, in x's dtype.

@@ -58,6 +58,13 @@ Option word_option(std::string key, std::vector<std::string> words, std::functio
           }};
 }
 
+/// One of two words: the second where the field is set.
+Option flag_option(std::string key, const std::string& unset, const std::string& set, bool Recipe::*field,
+                   std::string help) {
+  return word_option<bool>(
+      std::move(key), {unset, set}, [field](Recipe& r) -> bool& { return r.*field; }, std::move(help));
+}
+
 Option dtype_option() {
   return {"model.dtype", "f32 | bf16 | auto",
           "what to compute in; auto: the checkpoint's own dtype. bf16 keeps f32 master weights",
@@ -77,9 +84,8 @@ Option quantized_option() {
   using model::QuantizedStorage;
   return {"model.quantized",
           "dequantize | keep",
-          "what quantised weights (mxfp4, fp8) are saved as; dequantize: bf16, without quantization_config; "
-          "keep: "
-          "their own format, trained ones coded again",
+          "what quantised weights (mxfp4, fp8) are saved as; dequantize: bf16, without "
+          "quantization_config; keep: their own format, trained ones coded again",
           [](Recipe& r, const RecipeValue& v) {
             r.quantized =
                 v.word({"dequantize", "keep"}) == 0 ? QuantizedStorage::kDequantize : QuantizedStorage::kKeep;
@@ -253,23 +259,18 @@ void add_optimizer_options(std::vector<Option>& options) {
   options.push_back(word_option<OptimizerOptions::Master>(
                         "train.optimizer.master", {"f32", "bf16"},
                         [](Recipe& r) -> OptimizerOptions::Master& { return r.optimizer.master; },
-                        "of bf16 weights; f32: a copy that gathers small updates, 4 bytes a parameter; bf16: "
-                        "none, the weights "
-                        "are rounded at random")
+                        "of bf16 weights; f32: a copy that gathers small updates, 4 bytes a parameter; "
+                        "bf16: none, the weights are rounded at random")
                         .bears(Bearing::kState)
                         .idle_where([](const Recipe& r) {
                           return r.dtype == DType::kF32 ? "model.dtype is f32: weights are their own masters"
                                                         : "";
                         }));
-  options.push_back(
-      {"train.optimizer.update", "at_end | as_ready",
-       "as_ready: each parameter as soon as its gradient is there, on a card beside backward, so that "
-       "gradients take next to no "
-       "memory; clipped by the norm of the step before. Needs global_batch = micro_batch",
-       [](Recipe& r, const RecipeValue& v) {
-         r.update_as_ready = v.word({"at_end", "as_ready"}) == 1;
-       },
-       [](const Recipe& r) { return std::string(r.update_as_ready ? "as_ready" : "at_end"); }});
+  options.push_back(flag_option(
+      "train.optimizer.update", "at_end", "as_ready", &Recipe::update_as_ready,
+      "as_ready: each parameter as soon as its gradient is there, on a card beside backward, so that "
+      "gradients take next to no memory; clipped by the norm of the step before. Needs global_batch = "
+      "micro_batch"));
   options.push_back(
       word_option<OptimizerOptions::Offload>(
           "train.optimizer.offload", {"none", "host"},
@@ -330,55 +331,41 @@ void add_run_options(std::vector<Option>& options) {
                        r.optimizer.seed = r.seed;
                      },
                      [](const Recipe& r) { return std::to_string(r.seed); }});
-  options.push_back({"train.recompute", "none | block",
-                     "block: keep only every layer's input and compute the rest again for the gradient",
-                     [](Recipe& r, const RecipeValue& v) {
-                       r.recompute = v.word({"none", "block"}) == 1;
-                     },
-                     [](const Recipe& r) { return std::string(r.recompute ? "block" : "none"); },
-                     Bearing::kNone});
   options.push_back(
-      {"train.cuda_graph", "auto | off",
-       "auto: steps on a card whose sizes come again (tokens, supervised ones, rows, the longest row) are "
-       "one "
-       "launch of a CUDA graph, the same bits; off: every kernel is launched by itself",
-       [](Recipe& r, const RecipeValue& v) {
-         r.cuda_graph = v.word({"auto", "off"}) == 0;
-       },
-       [](const Recipe& r) { return std::string(r.cuda_graph ? "auto" : "off"); }, Bearing::kNone,
-       [](const Recipe& r) {
-         return r.device.type == device::DeviceType::kCpu ? "device is cpu: a kernel is a call of a function"
-                                                          : "";
-       }});
+      flag_option("train.recompute", "none", "block", &Recipe::recompute,
+                  "block: keep only every layer's input and compute the rest again for the gradient")
+          .bears(Bearing::kNone));
   options.push_back(
-      {"train.weight_gradients", "in_order | beside",
-       "beside: on a card the gradients of linear layers' weights (dW) are made in a stream beside the rest "
-       "of backward, with the updates where those are made as_ready, the same bits; what they are made of "
-       "is held longer, up to the size of the largest gradient. Experts' come with their inputs' gradients",
-       [](Recipe& r, const RecipeValue& v) {
-         r.weight_gradients_beside = v.word({"in_order", "beside"}) == 1;
-       },
-       [](const Recipe& r) { return std::string(r.weight_gradients_beside ? "beside" : "in_order"); },
-       Bearing::kNone,
-       [](const Recipe& r) {
-         return r.device.type == device::DeviceType::kCpu ? "device is cpu: all work is done in its turn"
-                                                          : "";
-       }});
+      flag_option(
+          "train.cuda_graph", "off", "auto", &Recipe::cuda_graph,
+          "auto: steps on a card whose sizes come again (tokens, supervised ones, rows, the longest row) "
+          "are one launch of a CUDA graph, the same bits; off: every kernel is launched by itself")
+          .bears(Bearing::kNone)
+          .idle_where([](const Recipe& r) {
+            return r.device.type == device::DeviceType::kCpu
+                       ? "device is cpu: a kernel is a call of a function"
+                       : "";
+          }));
   options.push_back(
-      {"train.fp8", "none | block",
-       "block: products by the matrices of attention, feed-forwards and experts, forward and "
-       "backward, are of operands "
-       "rounded to e4m3 in blocks (128 numbers along the sum, weights 128 x 128; power-of-two "
-       "scales), as DeepSeek-V3 "
-       "and Transformer Engine's Float8BlockScaling have it; not the embedding, head, router "
-       "and norms. On compute "
-       "capability 9.0 the tensor cores for e4m3 multiply, but for experts' weights' gradients; "
-       "elsewhere those numbers are "
-       "multiplied as bf16, which is slower than without",
-       [](Recipe& r, const RecipeValue& v) {
-         r.fp8 = v.word({"none", "block"}) == 1;
-       },
-       [](const Recipe& r) { return std::string(r.fp8 ? "block" : "none"); }});
+      flag_option(
+          "train.weight_gradients", "in_order", "beside", &Recipe::weight_gradients_beside,
+          "beside: on a card the gradients of linear layers' weights (dW) are made in a stream beside "
+          "the rest of backward, with the updates where those are made as_ready, the same bits; what "
+          "they are made of is held longer, up to the size of the largest gradient. Experts' come with "
+          "their inputs' gradients")
+          .bears(Bearing::kNone)
+          .idle_where([](const Recipe& r) {
+            return r.device.type == device::DeviceType::kCpu ? "device is cpu: all work is done in its turn"
+                                                             : "";
+          }));
+  options.push_back(flag_option(
+      "train.fp8", "none", "block", &Recipe::fp8,
+      "block: products by the matrices of attention, feed-forwards and experts, forward and of the "
+      "gradient that goes on, are of operands rounded to e4m3 in blocks (128 numbers along the sum, "
+      "weights 128 x 128; power-of-two scales), as DeepSeek-V3 and Transformer Engine's "
+      "Float8BlockScaling have them; gradients of weights are not (torchao's rowwise_with_gw_hp), nor "
+      "the embedding, head, router and norms. On compute capability 9.0 the tensor cores for e4m3 "
+      "multiply; elsewhere those numbers are multiplied as bf16, which is slower than without"));
   options.push_back(
       {"train.aux_coef", "number | null",
        "coefficient of the load-balancing loss; default: the config's, where output_router_logits is true",

@@ -92,8 +92,9 @@ std::string fp8_text(const model::ParameterSet& parameters) {
   if (matrices == 0) return "";
   return fmt::format(
       "products by {} of attention, feed-forwards and experts ({:.1f}% of the parameters) are of operands in "
-      "e4m3, "
-      "blocks of 128 and of 128 x 128 in weights; by the embedding, head, router and norms they are not",
+      "e4m3, blocks of 128 and of 128 x 128 in weights, forward and of the gradient that goes on; gradients "
+      "of "
+      "weights, and products by the embedding, head, router and norms, are not",
       counted(matrices, "matrix", "matrices"),
       100.0 * static_cast<double>(elements) / static_cast<double>(parameters.num_elements()));
 }

@@ -46,6 +46,8 @@ std::vector<Case> attention_tile_cases() {
       // the first query sees all keys of a tile but the last
       {{64}, {62}, 1, 1, 64, 0},
       {{170, 3}, {}, 4, 1, 120, 129, 0, 0, true},
+      // a window of one key: a softmax of one number, of whose gradient nothing is left
+      {{129, 3}, {}, 2, 1, 64, 1},
       // a window of so many rows that half a tile's keys are of no row of more steps than there are buffers
       {{200}, {}, 40, 1, 16, 20},
       // sinks and softcap

@@ -194,22 +194,17 @@ TEST(CardWork, OfOperandsInFp8IsByItsTensorCoresWhereThereAreSome) {
   for (const Launch& launch : card_work(g, h200))
     of_dx += launch.flops == 2.0 * 128 * 1520 * 2048 ? launch.done : 0;
   EXPECT_DOUBLE_EQ(of_dx, 2.0 * 132 * 128 * 128 * (12 * 128 + 256));
-  // a linear layer's: forward, dx and the weight's gradient
-  MatmulArgs forward = product(4096, 5120, 2048), dx = product(4096, 2048, 5120),
-             dw = product(5120, 2048, 4096);
-  forward.round_a = dx.round_a = dw.round_a = dw.round_b = Rounding::kFp8AlongK;
-  forward.round_b = dx.round_b = Rounding::kFp8Squares;
-  dx.transpose_b = dw.transpose_b = false;
+  // a linear layer's: forward and dx
+  MatmulArgs forward = product(4096, 5120, 2048), dx = product(4096, 2048, 5120);
+  forward.fp8 = dx.fp8 = true;
+  dx.transpose_b = false;
   dx.b = matrix(5120, 2048);
-  dw.transpose_a = true;
-  dw.a = matrix(4096, 5120);
-  dw.b = matrix(4096, 2048);
   const auto seconds = [&](const MatmulArgs& product, const CardTarget& target) {
     double sum = 0;
     for (const Launch& launch : card_work(product, target)) sum += seconds_of(launch, target.card);
     return sum;
   };
-  for (MatmulArgs* product : {&forward, &dx, &dw}) {
+  for (MatmulArgs* product : {&forward, &dx}) {
     EXPECT_EQ(card_work(*product, h200).size(), 3u);
     EXPECT_EQ(card_work(*product, h200).back().path->name, "wgmma e4m3 128 x 128");
     EXPECT_EQ(card_work(*product, a100).back().path->name, "cuBLASLt");
@@ -282,8 +277,7 @@ TEST(CardWork, SaysThePathsThatLargeCallsTake) {
 
 TEST(CardWork, SaysThePathsThatLargeCallsInFp8Take) {
   MatmulArgs dense = product(4096, 4096, 4096);
-  dense.round_a = Rounding::kFp8AlongK;
-  dense.round_b = Rounding::kFp8Squares;
+  dense.fp8 = true;
   ExpertsArgs routed = experts(4096, 128, 8);
   routed.fp8 = true;
   ExpertsGradArgs grad{};

@@ -13,12 +13,9 @@ namespace hone::test {
 
 namespace {
 
-using kernels::Rounding;
-
 struct Fp8Product {
   std::int64_t m, n, k;
-  bool transpose_a, transpose_b;
-  Rounding round_a, round_b;
+  bool transpose_b;
   bool more = false;    // bias, residual, accumulate, rows that lie apart
   bool broken = false;  // a number of each operand is not finite
 };
@@ -43,12 +40,10 @@ Outputs run_fp8_product(const KernelTable& table, Stream& stream, const Fp8Produ
     if (transposed) std::swap(rows, cols);
     return with_outliers(arena, rows, cols, dtype, pad, p.broken);
   };
-  a.a = operand(p.transpose_a, p.m, p.k);
+  a.a = operand(false, p.m, p.k);
   a.b = operand(p.transpose_b, p.k, p.n);
-  a.transpose_a = p.transpose_a;
   a.transpose_b = p.transpose_b;
-  a.round_a = p.round_a;
-  a.round_b = p.round_b;
+  a.fp8 = true;
   a.has_bias = p.more;
   if (p.more) {
     a.bias = arena.input(1, p.n, dtype).data;
@@ -65,32 +60,30 @@ Outputs run_fp8_product(const KernelTable& table, Stream& stream, const Fp8Produ
   return arena.outputs();
 }
 
-/// The products of a linear layer, one by a plain operand, and squares along either operand.
+/// The products of a linear layer by its weight.
 void add_fp8_products(std::vector<Case>& cases) {
-  constexpr Rounding kNone = Rounding::kNone, kK = Rounding::kFp8AlongK, kSquares = Rounding::kFp8Squares;
-  const Fp8Product products[] = {{1, 1, 1, false, true, kK, kSquares},
-                                 {0, 5, 7, false, true, kK, kSquares},
-                                 {5, 7, 0, true, false, kK, kK, true},
-                                 {33, 130, 257, false, true, kK, kSquares, true},
-                                 {33, 257, 130, false, false, kK, kSquares},
-                                 {130, 40, 300, true, false, kK, kK, true},
-                                 {136, 264, 128, true, false, kK, kK},
-                                 {3, 200, 129, false, true, kK, kSquares},
-                                 {64, 64, 384, false, true, kK, kNone},
-                                 {65, 129, 127, false, false, kNone, kSquares},
-                                 {140, 17, 150, true, true, kSquares, kSquares, true},
-                                 {20, 140, 260, false, true, kK, kK},
-                                 {20, 30, 140, false, true, kK, kSquares, false, true},
-                                 {140, 30, 20, true, false, kSquares, kK, false, true}};
+  const Fp8Product products[] = {{1, 1, 1, true},
+                                 {0, 5, 7, true},
+                                 {5, 7, 0, false, true},
+                                 {33, 130, 257, true, true},
+                                 {33, 257, 130, false, true},
+                                 {130, 40, 300, false, true},
+                                 {136, 264, 128, true},
+                                 {3, 200, 129, true},
+                                 {64, 64, 384, true},
+                                 {65, 129, 127, false},
+                                 {140, 17, 150, false, true},
+                                 {20, 140, 260, true},
+                                 {20, 30, 140, true, false, true},
+                                 {140, 30, 20, false, false, true}};
   for (const Fp8Product& p : products)
     for (const DType dtype : kBothDtypes)
       for (const DType out : kBothDtypes) {
         if (dtype == DType::kF32 && out != dtype) continue;
         cases.push_back(
             {"matmul",
-             fmt::format("matmul in fp8 ({}, {}) {}x{}x{} {}->{}{}{}{}{}", static_cast<int>(p.round_a),
-                         static_cast<int>(p.round_b), p.m, p.n, p.k, name_of(dtype), name_of(out),
-                         p.transpose_a ? " at" : "", p.transpose_b ? " bt" : "", p.more ? " and more" : "",
+             fmt::format("matmul in fp8 {}x{}x{} {}->{}{}{}{}", p.m, p.n, p.k, name_of(dtype), name_of(out),
+                         p.transpose_b ? " bt" : "", p.more ? " and more" : "",
                          p.broken ? " not finite" : ""),
              [=](const KernelTable& t, Stream& st) { return run_fp8_product(t, st, p, dtype, out); },
              dtype == DType::kBF16 ? kE4m3Sums : 0});

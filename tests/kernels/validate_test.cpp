@@ -35,6 +35,12 @@ TEST(KernelArguments, OfAProductAreOneType) {
   a.b = matrix(kB, 3, 4);
   a.c.stride = 3;
   EXPECT_THROW(validate(a), Error) << "rows that overlap";
+  a.c.stride = 4;
+  a.fp8 = true;
+  EXPECT_NO_THROW(validate(a));
+  a.a = matrix(kB, 3, 2);
+  a.transpose_a = true;
+  EXPECT_THROW(validate(a), Error) << "a gradient of weights is not of FP8";
 }
 
 TEST(KernelArguments, MayBeAbsentButNotOfAnotherShape) {

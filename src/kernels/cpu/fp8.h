@@ -8,7 +8,7 @@
 namespace hone::kernels::cpu {
 
 /// Which numbers share a scale.
-enum class Fp8Blocks : std::uint8_t { kAlongRows, kDownColumns, kSquares };
+enum class Fp8Blocks : std::uint8_t { kAlongRows, kSquares };
 
 /// The bits of a vector as words.
 template <std::size_t kBytes>
@@ -78,17 +78,6 @@ void round_fp8_tile(const T* from, Index from_stride, Index rows, Index cols, Fp
       for (Index i = 0; i < rows; i++) round_row(i, scale);
       return;
     }
-    case Fp8Blocks::kDownColumns:
-      for_lanes<Isa>(
-          cols, [&](Index j, auto lanes) __attribute__((always_inline)) {
-            Bits most{};
-            for (Index i = 0; i < rows; i++)
-              most = Lanes::larger(most, Lanes::magnitude(load<Isa>(from + i * from_stride + j, lanes)));
-            const auto scale = fp8_scale(most);
-            for (Index i = 0; i < rows; i++)
-              store<Isa>(to + i * to_stride + j,
-                         Lanes::round(load<Isa>(from + i * from_stride + j, lanes), scale), lanes);
-          });
   }
 }
 

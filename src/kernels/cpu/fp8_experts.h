@@ -234,7 +234,6 @@ class Fp8ExpertsBackward : Fp8Experts<Isa, T> {
     products_ = carver.take<float>(most_rows_ * most(hidden_, ffn_));
     activation_ = carver.take<T>(most_rows_ * ffn_);
     dpre_ = carver.take<T>(most_rows_ * inner_);
-    dpre_rounded_ = carver.take<T>(most_rows_ * inner_);
   }
 
   /// What is made once, of all tokens.
@@ -264,30 +263,23 @@ class Fp8ExpertsBackward : Fp8Experts<Isa, T> {
     if (grad_.wants_ddown_bias) down_bias_grad(block);
     if (grad_.wants_dgate_up_bias) gate_up_bias_grad(block);
     if (grad_.wants_ddown && (n > 0 || !grad_.accumulate_ddown)) {
-      gather_rounded(block, dy_, dy_stride_);
-      Base::round(activation_, ffn_, n, ffn_, Fp8Blocks::kDownColumns, activation_, ffn_);
+      Base::gather(block, dy_, dy_stride_, rows_);
       Base::multiply(rows_, true, activation_, false, hidden_, ffn_, n,
                      expert_of(grad_.ddown, grad_.ddown_dtype, block, hidden_ * ffn_), grad_.ddown_dtype,
                      grad_.accumulate_ddown);
     }
     if (grad_.wants_dgate_up && (n > 0 || !grad_.accumulate_dgate_up)) {
-      gather_rounded(block, static_cast<const T*>(args_.x.data), args_.x.stride);
-      Base::round(dpre_, inner_, n, inner_, Fp8Blocks::kDownColumns, dpre_rounded_, inner_);
-      Base::multiply(dpre_rounded_, true, rows_, false, inner_, hidden_, n,
+      Base::gather(block, static_cast<const T*>(args_.x.data), args_.x.stride, rows_);
+      Base::multiply(dpre_, true, rows_, false, inner_, hidden_, n,
                      expert_of(grad_.dgate_up, grad_.dgate_up_dtype, block, inner_ * hidden_),
                      grad_.dgate_up_dtype, grad_.accumulate_dgate_up);
     }
     if (!grad_.dx.given()) return;
     for (Index part = 0; part < inner_; part += ffn_)
-      Base::round(dpre_ + part, inner_, n, ffn_, Fp8Blocks::kAlongRows, dpre_rounded_ + part, inner_);
+      Base::round(dpre_ + part, inner_, n, ffn_, Fp8Blocks::kAlongRows, dpre_ + part, inner_);
     const T* gate_up = Base::round_weight(args_.gate_up, block.expert, args_.parts(), ffn_, hidden_, weight_);
-    Base::multiply(dpre_rounded_, false, gate_up, false, n, hidden_, inner_, products_, DType::kF32);
+    Base::multiply(dpre_, false, gate_up, false, n, hidden_, inner_, products_, DType::kF32);
     Base::scatter(block, products_, nullptr, false, sums_);
-  }
-  /// rows_ = an expert's rows of x, in blocks down its columns: the k of a weight's gradient.
-  void gather_rounded(const ExpertBlock& block, const T* x, Index stride) {
-    Base::gather(block, x, stride, rows_);
-    Base::round(rows_, hidden_, block.rows(), hidden_, Fp8Blocks::kDownColumns, rows_, hidden_);
   }
   static void* expert_of(void* grad, DType dtype, const ExpertBlock& block, Index elements) {
     return static_cast<char*>(grad) + block.expert * elements * (dtype == DType::kF32 ? 4 : 2);
@@ -381,7 +373,6 @@ class Fp8ExpertsBackward : Fp8Experts<Isa, T> {
   float* products_ = nullptr;  // (rows, ffn) or (rows, hidden)
   T* activation_ = nullptr;    // (rows, ffn)
   T* dpre_ = nullptr;          // (rows, inner)
-  T* dpre_rounded_ = nullptr;
 };
 
 template <class Isa>

@@ -9,7 +9,7 @@ namespace hone::kernels::cpu {
 
 template <class Isa>
 struct Fp8Kernels {
-  /// args: of which an operand at least is to be rounded.
+  /// args.fp8 is set.
   static void matmul(const MatmulArgs& args, Stream& stream);
   /// args.fp8 is set.
   static void experts(const ExpertsArgs& args, Stream& stream);

@@ -130,8 +130,7 @@ void matmul_as(const MatmulArgs& args, device::Stream& stream) {
 
 template <class Isa>
 void MatrixKernels<Isa>::matmul(const MatmulArgs& args, device::Stream& stream) {
-  if (args.round_a != Rounding::kNone || args.round_b != Rounding::kNone)
-    return Fp8Kernels<Isa>::matmul(args, stream);
+  if (args.fp8) return Fp8Kernels<Isa>::matmul(args, stream);
   if (args.a.dtype == DType::kF32) {
     matmul_as<Isa, float, float>(args, stream);
   } else if (args.c.dtype == DType::kF32) {

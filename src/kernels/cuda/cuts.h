@@ -39,12 +39,9 @@ inline const char* vendor_refusal(const MatmulArgs& a) {
 }
 
 /// Why tensor cores for e4m3 (rows_e4m3.cuh, on compute capability 9.0) do not take a dense product; "" where
-/// they do: a linear layer's, of rows by its weight, as it is or transposed, and of its weight's gradient.
+/// they do.
 inline const char* e4m3_refusal(const MatmulArgs& a) {
-  const bool of_rows = !a.transpose_a && a.round_b == Rounding::kFp8Squares,
-             of_columns = a.transpose_a && !a.transpose_b && a.round_b == Rounding::kFp8AlongK;
-  if (a.round_a != Rounding::kFp8AlongK || (!of_rows && !of_columns))
-    return "its operands are not rounded to FP8 as a linear layer's";
+  if (!a.fp8) return "its operands are not rounded to FP8";
   if (a.a.dtype != DType::kBF16) return "the operands are not bf16";
   if (a.c.rows == 0 || a.c.cols == 0 || depth_of(a) == 0) return "the product is empty";
   return "";

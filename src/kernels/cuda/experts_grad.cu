@@ -224,7 +224,7 @@ struct Scratch {
   bool wants_dpre, wants_rows;  // d activation is needed for the first or the dots
   std::int64_t dy, activation, dpre, dots, rows, bytes;
   std::int64_t dgate_up_squares, ddown_squares;
-  std::int64_t of_tokens, of_rows, of_dpre, weight;  // operands in FP8: dy, rows of dy and x, dpre, weights
+  std::int64_t of_tokens, of_dpre, weight;  // operands in FP8: dy; as bytes dpre; weights
 };
 Scratch scratch_of(const ExpertsGradArgs& g) {
   const ExpertsArgs& f = g.forward;
@@ -244,15 +244,11 @@ Scratch scratch_of(const ExpertsGradArgs& g) {
   };
   s.dgate_up_squares = pieces.take(square_bytes(g.wants_dgate_up_squares, f.inner(), f.x.cols));
   s.ddown_squares = pieces.take(square_bytes(g.wants_ddown_squares, f.x.cols, f.ffn));
-  const Matrix rows{nullptr, f.x.dtype, capacity, f.x.cols, f.x.cols};
   if (f.fp8 && capacity > 0) {  // of either path
     constexpr Fp8Order kColumns = Fp8Order::kColumns;
     if (s.wants_rows)
       s.of_tokens = pieces.take(std::max(fp8_copy_bytes(f.x), fp8_rows_bytes(f.x.rows, f.x.cols, 1)));
-    if (g.wants_ddown || g.wants_dgate_up) s.of_rows = pieces.take(fp8_copy_bytes(rows));
-    if (g.wants_dgate_up || g.dx.given())
-      s.of_dpre =
-          pieces.take(std::max(capacity * f.inner() * size, fp8_rows_bytes(capacity, f.inner(), f.parts())));
+    if (g.dx.given()) s.of_dpre = pieces.take(fp8_rows_bytes(capacity, f.inner(), f.parts()));
     std::int64_t weight = std::max(fp8_weight_bytes(f.experts, 1, f.x.cols, f.ffn),
                                    fp8_lines_bytes(f.experts, 1, f.x.cols, f.ffn, kColumns));
     if (g.dx.given())
@@ -355,41 +351,26 @@ void experts_grad_of(const ExpertsGradArgs& g, unsigned char* memory, Stream& qu
     }
     if (g.wants_dweights) dweights_of<T>(g, dots, scratch.dot_groups, stream);
   }
-  // An expert's rows of a matrix of tokens: gathered as they are multiplied, or rounded down their columns
-  // before.
-  Matrix of_rows{memory + scratch.of_rows, f.x.dtype, capacity, hidden, hidden};
-  of_rows = fp8_copy_at(of_rows, of_rows.data);
+  // An expert's rows of a matrix of tokens: gathered as they are multiplied.
   const auto rows_of_experts = [&](const Matrix& tokens) {
-    if (!f.fp8)
-      return DenseLines<T, false>{static_cast<const T*>(tokens.data), tokens.stride, f.permutation, top_k};
-    round_fp8_of_experts(tokens, f.permutation, top_k, of_rows, f.offsets, f.experts, queue);
-    return DenseLines<T, false>{static_cast<const T*>(of_rows.data), of_rows.stride};
+    return DenseLines<T, false>{static_cast<const T*>(tokens.data), tokens.stride, f.permutation, top_k};
   };
   const int multiprocessors = hopper ? card.multiprocessors : 0;
-  Matrix dpre_operand = of_dpre;
-  if (f.fp8) dpre_operand.data = memory + scratch.of_dpre;
-  const bool vectors_dpre = f.inner() * Index{sizeof(T)} % 16 == 0;
   const auto squares_at = [&](bool wanted, std::int64_t place, double* sums) {
     return SquareParts{wanted ? reinterpret_cast<double*>(memory + place) : nullptr, 0, sums};
   };
   SquareParts of_dgate_up =
                   squares_at(g.wants_dgate_up_squares, scratch.dgate_up_squares, g.dgate_up_squares),
               of_ddown = squares_at(g.wants_ddown_squares, scratch.ddown_squares, g.ddown_squares);
-  if (g.wants_ddown) {
-    const Matrix of_activation{activation, f.x.dtype, capacity, f.ffn, f.ffn};
-    if (f.fp8) round_fp8_of_experts(of_activation, nullptr, 1, of_activation, f.offsets, f.experts, queue);
+  if (g.wants_ddown)
     launch_weight_grad<T>(rows_of_experts(dy), DenseLines<T, false>{activation, f.ffn},
-                          has_vectors(f.fp8 ? of_rows : dy) && f.ffn * Index{sizeof(T)} % 16 == 0, f, hidden,
-                          g.ddown, f.ffn, g.ddown_dtype, g.accumulate_ddown, of_ddown, multiprocessors,
-                          stream);
-  }
-  if (g.wants_dgate_up) {
-    if (f.fp8) round_fp8_of_experts(of_dpre, nullptr, 1, dpre_operand, f.offsets, f.experts, queue);
-    launch_weight_grad<T>(DenseLines<T, false>{static_cast<const T*>(dpre_operand.data), f.inner()},
-                          rows_of_experts(f.x), has_vectors(f.fp8 ? of_rows : f.x) && vectors_dpre, f,
-                          f.inner(), g.dgate_up, hidden, g.dgate_up_dtype, g.accumulate_dgate_up, of_dgate_up,
+                          has_vectors(dy) && f.ffn * Index{sizeof(T)} % 16 == 0, f, hidden, g.ddown, f.ffn,
+                          g.ddown_dtype, g.accumulate_ddown, of_ddown, multiprocessors, stream);
+  if (g.wants_dgate_up)
+    launch_weight_grad<T>(DenseLines<T, false>{dpre, f.inner()}, rows_of_experts(f.x),
+                          has_vectors(f.x) && f.inner() * Index{sizeof(T)} % 16 == 0, f, f.inner(),
+                          g.dgate_up, hidden, g.dgate_up_dtype, g.accumulate_dgate_up, of_dgate_up,
                           multiprocessors, stream);
-  }
   if (const int wanted = (g.wants_ddown_squares ? 1 : 0) + (g.wants_dgate_up_squares ? 1 : 0);
       wanted > 0 && experts > 0)
     HONE_LAUNCH(sum_square_parts, dim3(static_cast<unsigned>(experts), static_cast<unsigned>(wanted)),
@@ -412,15 +393,13 @@ void experts_grad_of(const ExpertsGradArgs& g, unsigned char* memory, Stream& qu
                     to_hidden, store)) {
     ExpertWeight weight = f.gate_up;
     if (f.fp8) {  // gate and up apart: their columns as rows
-      const auto part_rows = [&](void* data) {
-        return Matrix{data, f.x.dtype, capacity * f.parts(), f.ffn, f.ffn};
-      };
-      round_fp8(part_rows(dpre), part_rows(dpre_operand.data), Fp8Blocks::kAlongRows, queue,
-                f.offsets + f.experts, static_cast<int>(f.parts()));
+      const Matrix part_rows{dpre, f.x.dtype, capacity * f.parts(), f.ffn, f.ffn};
+      round_fp8(part_rows, part_rows, Fp8Blocks::kAlongRows, queue, f.offsets + f.experts,
+                static_cast<int>(f.parts()));
       weight = encode_fp8_weight(f.gate_up, f.x.dtype, f.experts, f.parts(), f.ffn, hidden,
                                  memory + scratch.weight, queue);
     }
-    product(std::false_type{}, dpre_operand, weight, WeightShape{f.parts(), f.ffn, hidden, false}, to_hidden,
+    product(std::false_type{}, of_dpre, weight, WeightShape{f.parts(), f.ffn, hidden, false}, to_hidden,
             store);
   }
   launch_combine<T>(store.out, f, nullptr, Matrix{}, g.dx, g.accumulate_dx, stream);

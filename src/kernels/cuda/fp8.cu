@@ -68,67 +68,6 @@ __device__ __forceinline__ void put_codes(const float (&v)[kPack], const Scale& 
   for (int i = 0; i < kPack; ++i) words[i / 4] |= code_of(v[i], scale) << i % 4 * 8;
 }
 
-/// A tile: its rows first … end - 1, and where row i of it is read.
-struct TileRows {
-  Index first, end;
-  const std::int32_t* index;
-  int divisor;
-  __device__ __forceinline__ Index source(Index row) const {
-    return index != nullptr ? static_cast<Index>(index[row] / divisor) : row;
-  }
-};
-
-template <Fp8Blocks kBlocks, typename T>
-__device__ void round_tile(const Rows<const T>& from, const Rows<T>& to, const TileRows& rows, Index cols,
-                           bool vectors) {
-  const int mine = static_cast<int>(threadIdx.x) / kRowThreads;
-  const Index col = static_cast<Index>(blockIdx.x) * kSide + threadIdx.x % kRowThreads * kPack,
-              n = cols - col;
-  const auto each = [&](const auto& f) {
-    for (int turn = 0; turn < kTurns; ++turn) {
-      const Index row = rows.first + mine + turn * kRowsAtOnce;
-      float v[kPack] = {};
-      if (row < rows.end && n > 0) load(from.at(rows.source(row), col), n, vectors, v);
-      f(row, v);
-    }
-  };
-  const auto put_row = [&](Index row, float(&v)[kPack], const auto& scale_of) {
-    if (row >= rows.end || n <= 0) return;
-#pragma unroll
-    for (int i = 0; i < kPack; ++i) v[i] = rounded(v[i], scale_of(i));
-    store(to.at(row, col), n, vectors, v);
-  };
-  if constexpr (kBlocks == Fp8Blocks::kAlongRows) {
-    each([&](Index row, float(&v)[kPack]) {
-      const Scale scale = fp8_scale(largest_of_row(largest_of(v)));
-      put_row(row, v, [&](int) { return scale; });
-    });
-  } else if constexpr (kBlocks == Fp8Blocks::kSquares) {
-    std::uint32_t most = 0;
-    each([&](Index, float(&v)[kPack]) { most = larger(most, largest_of(v)); });
-    const Scale scale = fp8_scale(largest_of_block(most));
-    each([&](Index row, float(&v)[kPack]) { put_row(row, v, [&](int) { return scale; }); });
-  } else {
-    HONE_SHARED(std::uint32_t, of_columns, [kRowsAtOnce][kSide]);
-    std::uint32_t most[kPack] = {};
-    each([&](Index, float(&v)[kPack]) {
-#pragma unroll
-      for (int i = 0; i < kPack; ++i) most[i] = larger(most[i], fp8_magnitude(__float_as_uint(v[i])));
-    });
-    const int first = static_cast<int>(threadIdx.x) % kRowThreads * kPack;
-#pragma unroll
-    for (int i = 0; i < kPack; ++i) of_columns[mine][first + i] = most[i];
-    __syncthreads();
-    Scale scales[kPack];
-#pragma unroll
-    for (int i = 0; i < kPack; ++i) {
-      for (int row = 0; row < kRowsAtOnce; ++row) most[i] = larger(most[i], of_columns[row][first + i]);
-      scales[i] = fp8_scale(most[i]);
-    }
-    each([&](Index row, float(&v)[kPack]) { put_row(row, v, [&](int i) { return scales[i]; }); });
-  }
-}
-
 /// Blocks: x a tile's columns, y its rows.
 template <Fp8Blocks kBlocks, typename T>
 __global__ void round_fp8_tiles(Rows<const T> from, Rows<T> to, Index rows, Index cols,
@@ -137,18 +76,31 @@ __global__ void round_fp8_tiles(Rows<const T> from, Rows<T> to, Index rows, Inde
   if (rows_there != nullptr) rows = static_cast<Index>(*rows_there) * factor;
   const Index first = static_cast<Index>(blockIdx.y) * kSide;
   if (first >= rows) return;
-  round_tile<kBlocks>(from, to, TileRows{first, first + kSide < rows ? first + kSide : rows, nullptr, 1},
-                      cols, vectors);
-}
-
-template <typename T>
-__global__ void round_fp8_expert_tiles(Rows<const T> from, const std::int32_t* index, int divisor, Rows<T> to,
-                                       const std::int32_t* offsets, int experts, Index cols, bool vectors) {
-  begin_kernel();
-  const ExpertRows rows = rows_of_tile<kSide>(offsets, experts, static_cast<int>(blockIdx.y));
-  if (rows.expert < 0) return;
-  const int end = rows.first + kSide < rows.end ? rows.first + kSide : rows.end;
-  round_tile<Fp8Blocks::kDownColumns>(from, to, TileRows{rows.first, end, index, divisor}, cols, vectors);
+  const int mine = static_cast<int>(threadIdx.x) / kRowThreads;
+  const Index col = static_cast<Index>(blockIdx.x) * kSide + threadIdx.x % kRowThreads * kPack,
+              n = cols - col;
+  const auto each = [&](const auto& f) {
+    for (int turn = 0; turn < kTurns; ++turn) {
+      const Index row = first + mine + turn * kRowsAtOnce;
+      float v[kPack] = {};
+      if (row < rows && n > 0) load(from.at(row, col), n, vectors, v);
+      f(row, v);
+    }
+  };
+  const auto put_row = [&](Index row, float(&v)[kPack], const Scale& scale) {
+    if (row >= rows || n <= 0) return;
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) v[i] = rounded(v[i], scale);
+    store(to.at(row, col), n, vectors, v);
+  };
+  if constexpr (kBlocks == Fp8Blocks::kAlongRows) {
+    each([&](Index row, float(&v)[kPack]) { put_row(row, v, fp8_scale(largest_of_row(largest_of(v)))); });
+  } else {
+    std::uint32_t most = 0;
+    each([&](Index, float(&v)[kPack]) { most = larger(most, largest_of(v)); });
+    const Scale scale = fp8_scale(largest_of_block(most));
+    each([&](Index row, float(&v)[kPack]) { put_row(row, v, scale); });
+  }
 }
 
 /// Blocks: x a tile's columns, y its rows, counted over parts * experts matrices of `rows` rows.
@@ -225,56 +177,6 @@ __device__ __forceinline__ void put_columns(const unsigned* columns, std::uint8_
     if (first + c >= lines) return;
     *reinterpret_cast<unsigned*>(to + (first + c) * depth + word * 4) = columns[c * kColumnWords + word];
   }
-}
-
-/// Of columns as lines of depth bytes, in blocks of 128 rows. Blocks: x a tile's columns, y its rows.
-template <typename T>
-__global__ void encode_fp8_column_blocks(Rows<const T> from, Index rows, Index cols, std::uint8_t* codes,
-                                         float* scales, bool vectors) {
-  begin_kernel();
-  HONE_SHARED(std::uint32_t, of_columns, [kRowsAtOnce][kSide]);
-  HONE_SHARED(unsigned, columns, [kSide * kColumnWords]);
-  const int group = static_cast<int>(threadIdx.x) / kRowThreads,
-            in_tile = static_cast<int>(threadIdx.x) % kRowThreads * kPack;
-  const Index first = static_cast<Index>(blockIdx.x) * kSide, n = cols - first - in_tile;
-  const auto load_row = [&](int half, int i, float(&v)[kPack]) {
-    const Index row = static_cast<Index>(blockIdx.y) * kSide + half * (kSide / 2) + group * 4 + i;
-#pragma unroll
-    for (int c = 0; c < kPack; ++c) v[c] = 0;
-    if (row < rows && n > 0) load(from.at(row, first + in_tile), n, vectors, v);
-  };
-  float v[kPack];
-  std::uint32_t most[kPack] = {};
-  for (int i = 0; i < 8; ++i) {
-    load_row(i / 4, i % 4, v);
-#pragma unroll
-    for (int c = 0; c < kPack; ++c) most[c] = larger(most[c], fp8_magnitude(__float_as_uint(v[c])));
-  }
-#pragma unroll
-  for (int c = 0; c < kPack; ++c) of_columns[group][in_tile + c] = most[c];
-  __syncthreads();
-  Scale scale[kPack];
-#pragma unroll
-  for (int c = 0; c < kPack; ++c) {
-    for (int row = 0; row < kRowsAtOnce; ++row) most[c] = larger(most[c], of_columns[row][in_tile + c]);
-    scale[c] = fp8_scale(most[c]);
-    if (group == 0 && c < n)
-      scales[blockIdx.y * cols + first + in_tile + c] = __uint_as_float(scale[c].scale);
-  }
-  for (int half = 0; half < 2; ++half) {
-    unsigned down[kPack] = {};
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      load_row(half, i, v);
-#pragma unroll
-      for (int c = 0; c < kPack; ++c) down[c] |= code_of(v[c], scale[c]) << i * 8;
-    }
-#pragma unroll
-    for (int c = 0; c < kPack; ++c)
-      columns[(in_tile + c) * kColumnWords + half * (kSide / 8) + group] = down[c];
-  }
-  __syncthreads();
-  put_columns(columns, codes + blockIdx.y * kSide, static_cast<Index>(gridDim.y) * kSide, first, cols);
 }
 
 /// Where the codes of a square go: as Fp8Lines.
@@ -378,26 +280,9 @@ void round_fp8(const Matrix& from, const Matrix& to, Fp8Blocks blocks, Stream& s
     switch (blocks) {
       case Fp8Blocks::kAlongRows:
         return go(std::integral_constant<Fp8Blocks, Fp8Blocks::kAlongRows>{});
-      case Fp8Blocks::kDownColumns:
-        return go(std::integral_constant<Fp8Blocks, Fp8Blocks::kDownColumns>{});
       case Fp8Blocks::kSquares:
         return go(std::integral_constant<Fp8Blocks, Fp8Blocks::kSquares>{});
     }
-  });
-}
-
-void round_fp8_of_experts(const Matrix& from, const std::int32_t* index, int divisor, const Matrix& to,
-                          const std::int32_t* offsets, std::int64_t experts, Stream& stream) {
-  if (to.rows == 0 || to.cols == 0 || experts == 0) return;
-  // each expert may have one tile that is not full
-  const Index ragged = to.rows < experts ? to.rows : experts;
-  const dim3 grid(static_cast<unsigned>(ceil_div(to.cols, kSide)),
-                  static_cast<unsigned>(to.rows / kSide + ragged));
-  const bool vectors = has_vectors(from) && has_vectors(to);
-  with_dtype(to.dtype, [&](auto type) {
-    using T = TypeOf<decltype(type)>;
-    HONE_LAUNCH((round_fp8_expert_tiles<T>), grid, kThreads, 0, cuda_stream(stream), rows_of<const T>(from),
-                index, divisor, rows_of<T>(to), offsets, static_cast<int>(experts), to.cols, vectors);
   });
 }
 
@@ -459,21 +344,6 @@ Fp8Rows encode_fp8_rows(const Matrix& from, std::int64_t parts, void* memory, St
     HONE_LAUNCH((encode_fp8_row_blocks<T>), grid, kThreads, 0, cuda_stream(stream), rows_of<const T>(from),
                 from.rows, of_part, static_cast<int>(blocks_of(of_part)), rows_there, from.rows, codes,
                 scales, vectors);
-  });
-  return encoded;
-}
-
-Fp8Rows encode_fp8_columns(const Matrix& from, void* memory, Stream& stream) {
-  const Index blocks = blocks_of(from.rows);
-  auto* codes = static_cast<std::uint8_t*>(memory);
-  auto* scales = reinterpret_cast<float*>(codes + up_to_256(from.cols * blocks * kSide));
-  const Fp8Rows encoded{codes, scales, from.cols, blocks * kSide};
-  if (from.cols == 0 || blocks == 0) return encoded;
-  const dim3 grid(static_cast<unsigned>(blocks_of(from.cols)), static_cast<unsigned>(blocks));
-  with_dtype(from.dtype, [&](auto type) {
-    using T = TypeOf<decltype(type)>;
-    HONE_LAUNCH((encode_fp8_column_blocks<T>), grid, kThreads, 0, cuda_stream(stream), rows_of<const T>(from),
-                from.rows, from.cols, codes, scales, has_vectors(from));
   });
   return encoded;
 }

@@ -6,7 +6,7 @@
 namespace hone::kernels::cuda {
 
 /// Which numbers share a scale.
-enum class Fp8Blocks { kAlongRows, kDownColumns, kSquares };
+enum class Fp8Blocks { kAlongRows, kSquares };
 
 /// Room for a matrix's rounded copy, whose rows lie whole 16 bytes apart: its bytes, a multiple of 256.
 std::int64_t fp8_copy_bytes(const Matrix& m);
@@ -17,10 +17,6 @@ Matrix fp8_copy_at(const Matrix& m, void* memory);
 /// card, or null: all): as many times factor rows are rounded, the others left alone.
 void round_fp8(const Matrix& from, const Matrix& to, Fp8Blocks blocks, Stream& stream,
                const std::int32_t* rows_there = nullptr, int factor = 1);
-/// Of rows in expert order, down their columns in blocks of 128 from each expert's first: row i of `to` is
-/// row i of `from`, or where there is an index row index[i] / divisor.
-void round_fp8_of_experts(const Matrix& from, const std::int32_t* index, int divisor, const Matrix& to,
-                          const std::int32_t* offsets, std::int64_t experts, Stream& stream);
 
 /// A dense weight of experts as WeightKind::kFp8Block: what its squares are rounded to, and no bit more.
 std::int64_t fp8_weight_bytes(std::int64_t experts, std::int64_t parts, std::int64_t rows, std::int64_t k);
@@ -45,9 +41,6 @@ std::int64_t fp8_rows_bytes(std::int64_t rows, std::int64_t cols, std::int64_t p
 /// 256-byte aligned. rows_there: as of round_fp8.
 Fp8Rows encode_fp8_rows(const Matrix& from, std::int64_t parts, void* memory, Stream& stream,
                         const std::int32_t* rows_there = nullptr);
-
-/// Its columns as rows: of fp8_rows_bytes(its columns, its rows, 1).
-Fp8Rows encode_fp8_columns(const Matrix& from, void* memory, Stream& stream);
 
 /// What the lines of an operand are, of matrices (parts, rows, cols): rows of one part; rows of two, sixteen
 /// of the first and sixteen of the second in turn (WeightShape::pairs); or columns, along all rows.

@@ -91,59 +91,39 @@ void with_layout(const MatmulArgs& a, const ProductCut& cut, const Output& out, 
     a.transpose_b ? go(No{}, Yes{}) : go(No{}, No{});
 }
 
-/// The coded operands of e4m3_refusal's products: those of a weight's gradient are columns of both, each in
-/// blocks along k.
-bool sums_columns(const MatmulArgs& a) {
-  return a.transpose_a;
-}
 Fp8Order order_of(const MatmulArgs& a) {
   return a.transpose_b ? Fp8Order::kRows : Fp8Order::kColumns;
 }
 std::int64_t coded_rows_bytes(const MatmulArgs& a) {
   return fp8_rows_bytes(a.c.rows, depth_of(a), 1);
 }
+/// The coded operands of e4m3_refusal's products.
 std::int64_t coded_bytes(const MatmulArgs& a) {
   if (*e4m3_refusal(a) != '\0') return 0;
-  return coded_rows_bytes(a) + (sums_columns(a) ? fp8_rows_bytes(a.c.cols, depth_of(a), 1)
-                                                : fp8_lines_bytes(1, 1, a.b.rows, a.b.cols, order_of(a)));
+  return coded_rows_bytes(a) + fp8_lines_bytes(1, 1, a.b.rows, a.b.cols, order_of(a));
 }
 void multiply_coded(const MatmulArgs& a, const Output& out, int multiprocessors, Stream& stream,
                     void* scratch) {
   auto* lines_at = static_cast<unsigned char*>(scratch) + coded_rows_bytes(a);
-  const RowProduct all{nullptr, 1, a.c.rows, depth_of(a), a.c.cols};
-  if (sums_columns(a)) {
-    const Fp8Rows rows = encode_fp8_columns(a.a, scratch, stream),
-                  b = encode_fp8_columns(a.b, lines_at, stream);
-    const Fp8Lines lines{b.codes, b.scales, b.rows, b.depth, Fp8Order::kRows, 0, 1, b.rows, 0};
-    return launch_row_e4m3<false, true>({rows, nullptr, 1}, lines, all, PutRows{out}, multiprocessors,
-                                        cuda_stream(stream));
-  }
   const Fp8Rows rows = encode_fp8_rows(a.a, 1, scratch, stream);
   const Fp8Lines lines = encode_fp8_lines(a.b.data, a.b.dtype, a.b.stride, 1, 1, a.b.rows, a.b.cols,
                                           order_of(a), lines_at, stream);
+  const RowProduct all{nullptr, 1, a.c.rows, depth_of(a), a.c.cols};
   launch_row_e4m3<false>({rows, nullptr, 1}, lines, all, PutRows{out}, multiprocessors, cuda_stream(stream));
 }
 
 /// The bytes of the rounded copies of operands; the product's own scratch memory follows.
 std::int64_t rounded_bytes(const MatmulArgs& a) {
-  return (a.round_a != Rounding::kNone ? fp8_copy_bytes(a.a) : 0) +
-         (a.round_b != Rounding::kNone ? fp8_copy_bytes(a.b) : 0);
+  return a.fp8 ? fp8_copy_bytes(a.a) + fp8_copy_bytes(a.b) : 0;
 }
 /// The product of the same operands rounded, which it puts into the stream before.
 MatmulArgs with_rounded(const MatmulArgs& a, Stream& stream, void* memory) {
   MatmulArgs rounded = a;
-  rounded.round_a = rounded.round_b = Rounding::kNone;
-  auto* at = static_cast<unsigned char*>(memory);
-  const auto round = [&](Matrix& m, Rounding rounding, bool k_down) {
-    if (rounding == Rounding::kNone) return;
-    const Matrix copy = fp8_copy_at(m, at);
-    at += fp8_copy_bytes(m);
-    const Fp8Blocks along = k_down ? Fp8Blocks::kDownColumns : Fp8Blocks::kAlongRows;
-    round_fp8(m, copy, rounding == Rounding::kFp8Squares ? Fp8Blocks::kSquares : along, stream);
-    m = copy;
-  };
-  round(rounded.a, a.round_a, a.transpose_a);
-  round(rounded.b, a.round_b, !a.transpose_b);
+  rounded.fp8 = false;
+  rounded.a = fp8_copy_at(a.a, memory);
+  rounded.b = fp8_copy_at(a.b, static_cast<unsigned char*>(memory) + fp8_copy_bytes(a.a));
+  round_fp8(a.a, rounded.a, Fp8Blocks::kAlongRows, stream);
+  round_fp8(a.b, rounded.b, Fp8Blocks::kSquares, stream);
   return rounded;
 }
 
@@ -165,8 +145,9 @@ void matmul(const MatmulArgs& a, Stream& stream, void* scratch) {
   const device::CudaCard& card = device::card_of(stream);
   if (*e4m3_refusal(a) == '\0' && why_not_hopper(card).empty())
     return multiply_coded(a, out, card.multiprocessors, stream, scratch);
-  if (const std::int64_t bytes = rounded_bytes(a); bytes > 0)
-    return matmul(with_rounded(a, stream, scratch), stream, static_cast<unsigned char*>(scratch) + bytes);
+  if (a.fp8)
+    return matmul(with_rounded(a, stream, scratch), stream,
+                  static_cast<unsigned char*>(scratch) + rounded_bytes(a));
   if (is_for_vendor(a) && vendor_matmul(a, stream, scratch)) return;
   auto* partial = static_cast<float*>(scratch);
   const cudaStream_t queue = cuda_stream(stream);

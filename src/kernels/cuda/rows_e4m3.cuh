@@ -7,8 +7,7 @@
 // bits of theirs (wgmma.cuh), and scales change from block to block. Scales are powers of two, so nothing is
 // rounded but by the two sums. Each thread has a sum twice, which leaves room for 128 tokens a tile; while
 // one warpgroup adds up, the other multiplies. Both operands lie along k, for wgmma takes no others of e4m3:
-// of a product by a weight's transpose (dx = dy w) the transpose is coded, of a dense weight's gradient both
-// operands' columns (fp8.h), and then each line has a scale of its own.
+// of a product by a weight's transpose (dx = dy w) the transpose is coded (fp8.h).
 #pragma once
 
 #include <algorithm>
@@ -49,17 +48,12 @@ __device__ __forceinline__ float2 times(const float2& v, float scale) {
   return make_float2(v.x * scale, v.y * scale);
 }
 
-/// Where this thread's scales of the first block of its lines are, and how far from them those of the next.
-/// kEachLine: a thread has two lines, whose scales differ.
-struct LineScales {
-  const float *first, *second;
-  Index of_block;
-};
-/// into (64, kColumns) of a warpgroup = its lines by the tile's tokens.
-template <int kColumns, bool kGather, bool kEachLine>
+/// into (64, kColumns) of a warpgroup = its lines by the tile's tokens. scales_of_lines: of the first block
+/// of k, the next one's of_block further.
+template <int kColumns, bool kGather>
 __device__ __forceinline__ void multiply_e4m3(float* into, unsigned char* memory, std::uint64_t* full,
                                               std::uint64_t* empty, int group, int blocks,
-                                              const LineScales& scales_of_lines,
+                                              const float* scales_of_lines, Index of_block,
                                               BufferStage<E4m3Rows::kStages>& stage) {
   using Cut = E4m3Rows;
   float sums[kColumns / 2];
@@ -67,9 +61,7 @@ __device__ __forceinline__ void multiply_e4m3(float* into, unsigned char* memory
   for (int i = 0; i < kColumns / 2; ++i) into[i] = 0;
 #pragma unroll 1
   for (int block = 0; block < blocks; ++block) {
-    const Index of_block = block * scales_of_lines.of_block;
-    const float of_first = scales_of_lines.first[of_block];
-    const float of_second = kEachLine ? scales_of_lines.second[of_block] : of_first;
+    const float of_lines = scales_of_lines[block * of_block];
     wait_for(full + stage.at, stage.phase);
     if constexpr (kGather) fence_for_async();
     unsigned char* at = memory + stage.at * Cut::kStageBytes;
@@ -81,12 +73,10 @@ __device__ __forceinline__ void multiply_e4m3(float* into, unsigned char* memory
     wgmma_commit();
     const float* scales = reinterpret_cast<const float*>(memory + Cut::kScalesAt) + stage.at * Cut::kTokens +
                           threadIdx.x % 4 * 2;
-    float2 of_tokens[kColumns / 8];
+    float2 of_both[kColumns / 8];
 #pragma unroll
-    for (int j = 0; j < kColumns / 8; ++j) {
-      const float2 two = *reinterpret_cast<const float2*>(scales + 8 * j);
-      of_tokens[j] = kEachLine ? two : times(two, of_first);
-    }
+    for (int j = 0; j < kColumns / 8; ++j)
+      of_both[j] = times(*reinterpret_cast<const float2*>(scales + 8 * j), of_lines);
     wgmma_wait<0>();
 #pragma unroll
     for (int i = 0; i < kColumns / 2; ++i) keep_after_wait(sums[i]);
@@ -95,21 +85,18 @@ __device__ __forceinline__ void multiply_e4m3(float* into, unsigned char* memory
     stage.advance();
 #pragma unroll
     for (int j = 0; j < kColumns / 8; ++j) {
-      const float2 first = kEachLine ? times(of_tokens[j], of_first) : of_tokens[j],
-                   second = kEachLine ? times(of_tokens[j], of_second) : of_tokens[j];
-      into[4 * j] = fmaf(sums[4 * j], first.x, into[4 * j]);
-      into[4 * j + 1] = fmaf(sums[4 * j + 1], first.y, into[4 * j + 1]);
-      into[4 * j + 2] = fmaf(sums[4 * j + 2], second.x, into[4 * j + 2]);
-      into[4 * j + 3] = fmaf(sums[4 * j + 3], second.y, into[4 * j + 3]);
+      into[4 * j] = fmaf(sums[4 * j], of_both[j].x, into[4 * j]);
+      into[4 * j + 1] = fmaf(sums[4 * j + 1], of_both[j].y, into[4 * j + 1]);
+      into[4 * j + 2] = fmaf(sums[4 * j + 2], of_both[j].x, into[4 * j + 2]);
+      into[4 * j + 3] = fmaf(sums[4 * j + 3], of_both[j].y, into[4 * j + 3]);
     }
   }
 }
 
 #endif
 
-/// finish as in expert_row_tiles. kEachLine: each of the lines has scales of its own, (blocks, lines), as
-/// rows have. Grid: at most one block a multiprocessor.
-template <bool kGather, bool kEachLine, typename Finish>
+/// finish as in expert_row_tiles. Grid: at most one block a multiprocessor.
+template <bool kGather, typename Finish>
 __global__ void __launch_bounds__(E4m3Rows::kThreads, 1)
     row_product_e4m3(const __grid_constant__ CUtensorMap of_lines,
                      const __grid_constant__ CUtensorMap of_rows, Fp8Lines lines, E4m3Tokens tokens,
@@ -190,23 +177,15 @@ __global__ void __launch_bounds__(E4m3Rows::kThreads, 1)
     for (int i = static_cast<int>(blockIdx.x); i < count; i += step) {
       const HopperTile tile = tiles.tile(i);
       const int rows = tile.rows.end - tile.rows.first;
-      LineScales scales{lines.scales, lines.scales, lines.of_block};
-      if constexpr (kEachLine) {
-        const int line =
-            tile.line + static_cast<int>(threadIdx.x) / 32 * 16 + static_cast<int>(threadIdx.x) % 32 / 4;
-        scales.first += min(line, static_cast<int>(lines.lines) - 1);
-        scales.second += min(line + 8, static_cast<int>(lines.lines) - 1);
-      } else {
-        // Of a tile of pairs, 64 lines of each part: sixteen lines, a warp's, are of one part.
-        const bool pairs = lines.order == Fp8Order::kPairs;
-        scales.first += tile.rows.expert * lines.of_matrix +
-                        (pairs ? tile.line / 2 : tile.line) / kFp8Side * lines.of_line +
-                        (pairs && threadIdx.x / 32 % 2 == 1 ? lines.of_pair : 0);
-      }
+      // Of a tile of pairs, 64 lines of each part: sixteen lines, a warp's, are of one part.
+      const bool pairs = lines.order == Fp8Order::kPairs;
+      const float* scales = lines.scales + tile.rows.expert * lines.of_matrix +
+                            (pairs ? tile.line / 2 : tile.line) / kFp8Side * lines.of_line +
+                            (pairs && threadIdx.x / 32 % 2 == 1 ? lines.of_pair : 0);
       switch ((rows + 15) / 16) {
-#define HONE_ROWS(n)                                                                                    \
-  case n:                                                                                               \
-    multiply_e4m3<16 * n, kGather, kEachLine>(sums, memory, full, empty, group, blocks, scales, stage); \
+#define HONE_ROWS(n)                                                                                         \
+  case n:                                                                                                    \
+    multiply_e4m3<16 * n, kGather>(sums, memory, full, empty, group, blocks, scales, lines.of_block, stage); \
     break;
         HONE_ROWS(1)
         HONE_ROWS(2)
@@ -235,7 +214,7 @@ struct PutRows {
 };
 
 /// launch_row_product (experts.cuh) of coded operands on compute capability 9.0.
-template <bool kGather, bool kEachLine = false, typename Finish>
+template <bool kGather, typename Finish>
 void launch_row_e4m3(const E4m3Tokens& tokens, const Fp8Lines& lines, const RowProduct& p,
                      const Finish& finish, int multiprocessors, cudaStream_t stream) {
   if (p.capacity == 0 || p.columns == 0) return;
@@ -252,8 +231,8 @@ void launch_row_e4m3(const E4m3Tokens& tokens, const Fp8Lines& lines, const RowP
   const Index most =
       (p.capacity / Cut::kTokens + std::min<Index>(p.capacity, p.experts)) * ceil_div(p.columns, Cut::kLines);
   const auto grid = static_cast<unsigned>(std::min<Index>(multiprocessors, most));
-  HONE_LAUNCH((row_product_e4m3<kGather, kEachLine, Finish>), grid, Cut::kThreads, Cut::kSharedBytes, stream,
-              of_lines, of_rows, lines, tokens, p, finish);
+  HONE_LAUNCH((row_product_e4m3<kGather, Finish>), grid, Cut::kThreads, Cut::kSharedBytes, stream, of_lines,
+              of_rows, lines, tokens, p, finish);
 }
 
 }  // namespace hone::kernels::cuda

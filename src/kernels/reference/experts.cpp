@@ -29,8 +29,8 @@ Matrix columns_of(const Matrix& m, std::int64_t begin, std::int64_t count) {
 }
 
 // With fp8 (ExpertsArgs):
-Rounding along_k(const ExpertsArgs& a) {
-  return a.fp8 ? Rounding::kFp8AlongK : Rounding::kNone;
+void round_rows(const ExpertsArgs& a, const Matrix& rows) {
+  if (a.fp8) round_blocks(rows, 1, kFp8Side);
 }
 /// A weight, part by part.
 void round_weight(const ExpertsArgs& a, const Matrix& weight, std::int64_t parts) {
@@ -71,16 +71,11 @@ void forward_expert(const ExpertsArgs& a, std::int64_t e, std::vector<double>& y
   const std::int64_t begin = a.offsets[e], count = a.offsets[e + 1] - begin, hidden = a.x.cols;
   Rows x(count, hidden), pre(count, a.inner()), act(count, a.ffn), out(count, hidden);
   gather(a, a.x, begin, x.matrix);
+  round_rows(a, x.matrix);
   const ExpertMatrix gate_up = gate_up_of(a, e), down = down_of(a, e);
   round_weight(a, gate_up.matrix, a.parts());
   round_weight(a, down.matrix, 1);
-  matmul({.a = x.matrix,
-          .b = gate_up.matrix,
-          .c = pre.matrix,
-          .transpose_b = true,
-          .residual = {},
-          .round_a = along_k(a)},
-         stream);
+  matmul({.a = x.matrix, .b = gate_up.matrix, .c = pre.matrix, .transpose_b = true, .residual = {}}, stream);
   for (std::int64_t r = 0; r < count; ++r) {
     for (std::int64_t j = 0; j < a.inner(); ++j)
       put(pre.matrix, r, j, bias_of(a.gate_up_bias, a.has_gate_up_bias, a.x.dtype, e, a.inner(), j), true);
@@ -94,13 +89,8 @@ void forward_expert(const ExpertsArgs& a, std::int64_t e, std::vector<double>& y
     }
   }
   round_to_t(a, act.matrix);
-  matmul({.a = act.matrix,
-          .b = down.matrix,
-          .c = out.matrix,
-          .transpose_b = true,
-          .residual = {},
-          .round_a = along_k(a)},
-         stream);
+  round_rows(a, act.matrix);
+  matmul({.a = act.matrix, .b = down.matrix, .c = out.matrix, .transpose_b = true, .residual = {}}, stream);
   for (std::int64_t r = 0; r < count; ++r)
     for (std::int64_t j = 0; j < hidden; ++j) {
       const double weight = a.weights[a.permutation[begin + r]], bias = down_bias(a, e, j);
@@ -179,7 +169,10 @@ void backward_expert(const ExpertsGradArgs& g, std::int64_t e, std::vector<doubl
   round_to_t(a, dy.matrix);
   const ExpertMatrix down = down_of(a, e);
   round_weight(a, down.matrix, 1);
-  matmul({.a = dy.matrix, .b = down.matrix, .c = dact.matrix, .residual = {}, .round_a = along_k(a)}, stream);
+  {
+    const Operand rounded(dy.matrix, a.fp8, 1);
+    matmul({.a = rounded.matrix, .b = down.matrix, .c = dact.matrix, .residual = {}}, stream);
+  }
   activation_grad(g, e, dy.matrix, dact.matrix, dpre.matrix, act.matrix);
   round_to_t(a, dpre.matrix);
   round_to_t(a, act.matrix);
@@ -190,9 +183,7 @@ void backward_expert(const ExpertsGradArgs& g, std::int64_t e, std::vector<doubl
             .c = slice(g.ddown, g.ddown_dtype, e, hidden, a.ffn),
             .transpose_a = true,
             .residual = {},
-            .accumulate = g.accumulate_ddown,
-            .round_a = along_k(a),
-            .round_b = along_k(a)},
+            .accumulate = g.accumulate_ddown},
            stream);
   if (g.wants_dgate_up) {
     Rows x(count, hidden);
@@ -202,17 +193,15 @@ void backward_expert(const ExpertsGradArgs& g, std::int64_t e, std::vector<doubl
             .c = slice(g.dgate_up, g.dgate_up_dtype, e, a.inner(), hidden),
             .transpose_a = true,
             .residual = {},
-            .accumulate = g.accumulate_dgate_up,
-            .round_a = along_k(a),
-            .round_b = along_k(a)},
+            .accumulate = g.accumulate_dgate_up},
            stream);
   }
   if (g.dx.given()) {
     Rows drow(count, hidden);
     const ExpertMatrix gate_up = gate_up_of(a, e);
     round_weight(a, gate_up.matrix, a.parts());
-    for (std::int64_t part = 0; a.fp8 && part < a.parts(); ++part)
-      round_blocks(columns_of(dpre.matrix, part * a.ffn, a.ffn), 1, kFp8Side);
+    for (std::int64_t part = 0; part < a.parts(); ++part)
+      round_rows(a, columns_of(dpre.matrix, part * a.ffn, a.ffn));
     matmul({.a = dpre.matrix, .b = gate_up.matrix, .c = drow.matrix, .residual = {}}, stream);
     scatter_add(a, begin, drow.matrix, dx);
   }

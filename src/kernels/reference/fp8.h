@@ -50,16 +50,14 @@ inline void round_blocks(const Matrix& m, std::int64_t block_rows, std::int64_t 
       round_block(m, i, std::min(block_rows, m.rows - i), j, std::min(block_cols, m.cols - j));
 }
 
-/// An operand of a product as it is multiplied. k_down: k runs down its columns.
+/// An operand of a product as it is multiplied; fp8: rounded in blocks of block_rows x 128.
 struct Operand {
-  Operand(const Matrix& m, Rounding rounding, bool k_down)
-      : rounded(rounding == Rounding::kNone ? 0 : m.rows, rounding == Rounding::kNone ? 0 : m.cols),
-        matrix(rounding == Rounding::kNone ? m : rounded.matrix) {
-    if (rounding == Rounding::kNone) return;
+  Operand(const Matrix& m, bool fp8, std::int64_t block_rows)
+      : rounded(fp8 ? m.rows : 0, fp8 ? m.cols : 0), matrix(fp8 ? rounded.matrix : m) {
+    if (!fp8) return;
     for (std::int64_t i = 0; i < m.rows; ++i)
       for (std::int64_t j = 0; j < m.cols; ++j) store(matrix, i, j, load(m, i, j));
-    const bool squares = rounding == Rounding::kFp8Squares;
-    round_blocks(matrix, squares || k_down ? kFp8Side : 1, squares || !k_down ? kFp8Side : 1);
+    round_blocks(matrix, block_rows, kFp8Side);
   }
   Rows rounded;
   Matrix matrix;

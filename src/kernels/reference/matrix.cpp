@@ -43,7 +43,7 @@ void product_tile(const MatmulArgs& a, const Matrix& left, const Matrix& right, 
 void matmul(const MatmulArgs& a, Stream& stream) {
   const std::int64_t m = a.c.rows, n = a.c.cols;
   const std::int64_t k = a.transpose_a ? a.a.rows : a.a.cols;
-  const Operand left(a.a, a.round_a, a.transpose_a), right(a.b, a.round_b, !a.transpose_b);
+  const Operand left(a.a, a.fp8, 1), right(a.b, a.fp8, kFp8Side);
   const std::int64_t row_tiles = (m + kTile - 1) / kTile, col_tiles = (n + kTile - 1) / kTile;
   parallel_for(stream, row_tiles * col_tiles, [&](std::int64_t tile) {
     const std::int64_t i0 = tile / col_tiles * kTile, j0 = tile % col_tiles * kTile;
