@@ -137,6 +137,7 @@ struct HeadWork {
   const HeadOperands& head;
   const HeadGradients& to;
   const CardTarget& target;
+  bool sums_dweight;  // in f32
   Work work = {};
 
   Matrix logits(Count rows, Count words, DType dtype) const { return {nullptr, dtype, rows, words, words}; }
@@ -173,17 +174,17 @@ struct HeadWork {
     MatmulArgs a{};
     a.a = logits(rows, words, head.hidden.dtype);
     a.b = rows_of(rows);
-    a.c = {nullptr, to.dweight_dtype, words, head.hidden.cols, head.hidden.cols};
+    a.c = {nullptr, sums_dweight ? DType::kF32 : to.dweight_dtype, words, head.hidden.cols, head.hidden.cols};
     a.transpose_a = true;
-    a.accumulate = accumulate || to.accumulate_dweight;
+    a.accumulate = accumulate || (to.accumulate_dweight && !sums_dweight);
     add_product(work, a, target);
   }
 };
 /// As Head::run. row_bytes: what else is moved for each row.
 Work head_work(const HeadOperands& head, const HeadGradients& to, bool wants_statistics, double row_bytes,
                const CardTarget& target, const cuda::HeadLimits& limits) {
-  HeadWork w{head, to, target};
   const cuda::HeadCut cut(head, to, limits);
+  HeadWork w{head, to, target, cut.sums_dweight};
   const Count rows = head.hidden.rows, vocab = head.weight.rows;
   if (rows == 0) return {};
   for (Count row = 0; row < rows; row += cut.chunk_rows) {
@@ -203,6 +204,10 @@ Work head_work(const HeadOperands& head, const HeadGradients& to, bool wants_sta
   if (cut.keeps) {
     if (to.dhidden.given()) w.add_dhidden(rows, vocab, to.dhidden.dtype, false);
     w.add_dweight(rows, vocab, false);
+  }
+  if (cut.sums_dweight) {
+    const double dweight = elements(head.weight), of_one = bytes_of(to.dweight_dtype);
+    w.work.push_back({.path = &kRows, .bytes = dweight * (4 + of_one * (to.accumulate_dweight ? 2 : 1))});
   }
   for (Count word = 0; word < vocab && cut.again; word += cut.again_words) {
     const Count words = std::min(vocab - word, cut.again_words);

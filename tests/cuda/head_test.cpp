@@ -60,6 +60,18 @@ TEST_F(CudaHead, AgreesWithTheReferenceInChunksOfRows) {
                                             .statistics_bytes = 30'000,
                                             .least_rows = 1,
                                             .kept_bytes = 0,
+                                            .summed_bytes = 0,
+                                            .statistics_rows = 64,
+                                            .least_words = 8}>());
+}
+
+// The same, as chunks of 300 rows' 1,111 words add to a sum in f32.
+TEST_F(CudaHead, AgreesWithTheReferenceWhereTheWeightsGradientIsSummedUp) {
+  expect_all_cases_agree(limited<HeadLimits{.gradient_bytes = 80'000,
+                                            .statistics_bytes = 30'000,
+                                            .least_rows = 1,
+                                            .kept_bytes = 0,
+                                            .summed_bytes = 1 << 20,
                                             .statistics_rows = 64,
                                             .least_words = 8}>());
 }
@@ -87,13 +99,14 @@ TEST_F(CudaHead, AgreesWithTheReferenceInRangesOfWords) {
 
 // A word that is no row's target gets scale / words of each row: 1 of the first, and of the others so little
 // that what two of them add to 1 in bf16 is rounded away. Together they are 9 % of it.
-template <std::int64_t kKeptBytes>
+template <std::int64_t kKeptBytes, std::int64_t kSummedBytes>
 void expect_no_rounding_between_chunks(Stream& card) {
   constexpr std::int64_t kRows = 64, kWords = 32, kHidden = 16;
   constexpr HeadLimits kTwoRows{.gradient_bytes = 2 * 4 * kWords,
                                 .statistics_bytes = 2 * 4 * kWords,
                                 .least_rows = 1,
                                 .kept_bytes = kKeptBytes,
+                                .summed_bytes = kSummedBytes,
                                 .beside_kept_bytes = 2 * 4 * kWords,
                                 .statistics_rows = 2,
                                 .least_words = 8};
@@ -119,31 +132,48 @@ void expect_no_rounding_between_chunks(Stream& card) {
     ASSERT_NEAR(dweight[i], 1 + (kRows - 1) * kLittle, 0x1p-8) << i;
 }
 TEST_F(CudaHead, DoesNotRoundAWeightsGradientAtEachChunkOfRows) {
-  for (const bool keeps : {false, true}) {
-    SCOPED_TRACE(keeps);
-    keeps ? expect_no_rounding_between_chunks<1 << 20>(card()) : expect_no_rounding_between_chunks<0>(card());
+  {
+    SCOPED_TRACE("kept");
+    expect_no_rounding_between_chunks<1 << 20, 0>(card());
   }
+  {
+    SCOPED_TRACE("summed up");
+    expect_no_rounding_between_chunks<0, 1 << 20>(card());
+  }
+  SCOPED_TRACE("made again");
+  expect_no_rounding_between_chunks<0, 0>(card());
 }
 
-// Beside a gradient of the weight in bf16: 4,096 rows of Qwen 3's words are kept, 8,192 are not, nor those of
-// so many words that a chunk has no full tiles. The rest is as beside one in f32.
-TEST(CudaHeadCut, KeepsGradientsUpToALimit) {
-  const auto cut = [](std::int64_t rows, std::int64_t words, DType dweight) {
-    const kernels::HeadOperands head{.hidden = {nullptr, DType::kBF16, rows, 8, 8},
-                                     .weight = {nullptr, DType::kBF16, words, 8, 8}};
+// Beside a gradient of the weight in bf16: of 4,096 rows of Qwen 3's words gradients are kept, of 8,192 the
+// weight's is summed up in f32, unless that is too much memory, or more than what would be kept. Those of so
+// many words that a chunk has no full tiles are neither. The rest is as beside one in f32.
+TEST(CudaHeadCut, KeepsGradientsOrSumsUpToALimit) {
+  const auto cut = [](std::int64_t rows, std::int64_t words, DType dweight, std::int64_t hidden = 2048) {
+    const kernels::HeadOperands head{.hidden = {nullptr, DType::kBF16, rows, hidden, hidden},
+                                     .weight = {nullptr, DType::kBF16, words, hidden, hidden}};
     const kernels::HeadGradients to{.dhidden = {}, .wants_dweight = true, .dweight_dtype = dweight};
     return kernels::cuda::HeadCut(head, to, {});
   };
   const auto qwen = cut(4096, 151'936, DType::kBF16);
-  EXPECT_TRUE(qwen.keeps && !qwen.again);
+  EXPECT_TRUE(qwen.keeps && !qwen.sums_dweight && !qwen.again);
   EXPECT_EQ(qwen.chunk_rows, 512);
-  for (const auto& [rows, words] : {std::pair{8192, 151'936}, {4096, 262'144}, {800, 400'000}}) {
-    const auto other = cut(rows, words, DType::kBF16);
-    EXPECT_TRUE(!other.keeps && other.again) << words;
-    EXPECT_EQ(other.chunk_rows, cut(rows, words, DType::kF32).chunk_rows);
+  for (const auto& [rows, words] : {std::pair{8192, 151'936}, {8192, 262'144}, {4500, 150'000}}) {
+    const auto summed = cut(rows, words, DType::kBF16);
+    EXPECT_TRUE(!summed.keeps && summed.sums_dweight && !summed.again) << words;
+    EXPECT_EQ(summed.chunk_rows, cut(rows, words, DType::kF32).chunk_rows);
   }
-  EXPECT_FALSE(cut(4096, 151'936, DType::kF32).keeps) << "f32 is not rounded";
-  EXPECT_FALSE(cut(1024, 151'936, DType::kBF16).keeps) << "one chunk";
+  const auto expect_again = [&](std::int64_t rows, std::int64_t words, std::int64_t hidden) {
+    const auto other = cut(rows, words, DType::kBF16, hidden);
+    EXPECT_TRUE(!other.keeps && !other.sums_dweight && other.again) << words;
+    EXPECT_EQ(other.chunk_rows, cut(rows, words, DType::kF32).chunk_rows);
+  };
+  expect_again(8192, 262'144, 2304);  // sums of 2.25 GiB
+  expect_again(8000, 151'936, 4096);  // more than 8,000 rows' gradients
+  expect_again(800, 700'000, 256);    // a chunk of fewer rows than products want
+  const auto f32 = cut(8192, 151'936, DType::kF32);
+  EXPECT_TRUE(!f32.keeps && !f32.sums_dweight) << "f32 is not rounded";
+  const auto one = cut(1024, 151'936, DType::kBF16);
+  EXPECT_TRUE(!one.keeps && !one.sums_dweight) << "one chunk";
 }
 
 // As Scratch.OfTheHeadDoesNotGrowWithTheVocabulary, of the table's limits: 640 MiB, or gradients that are

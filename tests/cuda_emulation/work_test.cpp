@@ -129,8 +129,8 @@ TEST_F(CardClock, EachSlotLaunchesWhatItsWorkSays) {
   }
 }
 
-// The head, which no case of all_cases() cuts, in chunks of rows whose gradients are kept and not, and in
-// ranges of words.
+// The head, which no case of all_cases() cuts, in chunks of rows whose gradients are kept, whose weight's is
+// summed up, and neither, and in ranges of words.
 void run_head(const kernels::LinearCrossEntropyArgs& a, Stream& stream, const HeadLimits& limits) {
   kernels::cuda::linear_cross_entropy(a, stream, limits);
 }
@@ -166,11 +166,16 @@ TEST_F(CardClock, TheHeadLaunchesWhatItsWorkSaysHoweverItIsCut) {
                                .statistics_bytes = 30'000,
                                .least_rows = 1,
                                .kept_bytes = 0,
+                               .summed_bytes = 0,
                                .beside_kept_bytes = 20'000,
                                .statistics_rows = 64,
                                .least_words = 8};
   constexpr HeadLimits kKept = [](HeadLimits limits) {
     limits.kept_bytes = 1 << 20;
+    return limits;
+  }(kChunks);
+  constexpr HeadLimits kSummed = [](HeadLimits limits) {
+    limits.summed_bytes = 1 << 20;
     return limits;
   }(kChunks);
   constexpr HeadLimits kRanges = [](HeadLimits limits) {
@@ -179,6 +184,7 @@ TEST_F(CardClock, TheHeadLaunchesWhatItsWorkSaysHoweverItIsCut) {
   }(kChunks);
   expect_head_launches<kChunks>(card());
   expect_head_launches<kKept>(card());
+  expect_head_launches<kSummed>(card());
   expect_head_launches<kRanges>(card());
 }
 

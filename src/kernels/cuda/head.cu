@@ -4,7 +4,8 @@
 // into their gradients in place, and multiplied. Else they are made twice: first, by rows and ranges of
 // words, to be summed up; then, by ranges of words of all rows, for the gradients. A bf16 gradient of the
 // weight that several chunks of rows would add to would be rounded each time: the chunks' gradients are put
-// side by side, for one product of all rows, or, where that is too much memory, logits are made twice.
+// side by side, for one product of all rows, or, where that is too much memory, added up in f32, or, where
+// that is, too, logits are made twice.
 #include "kernels/cuda/head.h"
 #include "kernels/cuda/matmul.h"
 #include "kernels/cuda/register.h"
@@ -209,6 +210,8 @@ class Head {
     states_ = reinterpret_cast<RowState*>(take(rows_ * static_cast<Index>(sizeof(RowState))));
     dhidden_ = reinterpret_cast<float*>(
         take(cut_.sums_dhidden ? rows_ * head.hidden.cols * static_cast<Index>(sizeof(float)) : 0));
+    dweight_ = reinterpret_cast<float*>(
+        take(cut_.sums_dweight ? vocab_ * head.weight.cols * static_cast<Index>(sizeof(float)) : 0));
     products_ = take(0);
   }
 
@@ -249,6 +252,13 @@ class Head {
         add_dhidden(all, words, cut_.sums_dhidden ? of_sums() : to_.dhidden, word > 0);
     }
     if (rows_ == 0 && to_.wants_dweight && !to_.accumulate_dweight) add_dweight(all, {0, vocab_}, false);
+    if (cut_.sums_dweight && stream_ != nullptr) {
+      CopyArgs round{};
+      round.x = dweight_sums();
+      round.y = dweight();
+      round.accumulate = to_.accumulate_dweight;
+      copy(round, *stream_);
+    }
     if (cut_.sums_dhidden && rows_ > 0 && stream_ != nullptr)
       HONE_LAUNCH(round_each_row<__nv_bfloat16>, static_cast<unsigned>(rows_),
                   threads_for_row(to_.dhidden.cols), 0, cuda_stream(*stream_), dhidden_,
@@ -267,6 +277,8 @@ class Head {
             states_ + rows.begin};
   }
   Matrix of_sums() const { return {dhidden_, DType::kF32, rows_, p_.hidden.cols, p_.hidden.cols}; }
+  Matrix dweight() const { return {to_.dweight, to_.dweight_dtype, vocab_, p_.weight.cols, p_.weight.cols}; }
+  Matrix dweight_sums() const { return {dweight_, DType::kF32, vocab_, p_.weight.cols, p_.weight.cols}; }
   Matrix logits_of(Range rows, Range words) const {
     return {logits_, DType::kF32, rows.size(), words.size(), HeadCut::stride_of(words.size())};
   }
@@ -309,13 +321,13 @@ class Head {
   /// more: of rows before these there is some already.
   void add_dweight(Range rows, Range words, bool more) {
     if (!to_.wants_dweight) return;
-    const Matrix all{to_.dweight, to_.dweight_dtype, vocab_, p_.weight.cols, p_.weight.cols};
+    const Matrix all = cut_.sums_dweight ? dweight_sums() : dweight();
     multiply({.a = gradients_of(rows, words),
               .b = rows_in(p_.hidden, rows),
               .c = rows_in(all, words),
               .transpose_a = true,
               .residual = {},
-              .accumulate = more || to_.accumulate_dweight});
+              .accumulate = more || (to_.accumulate_dweight && !cut_.sums_dweight)});
   }
 
   const HeadOperands& p_;
@@ -329,8 +341,8 @@ class Head {
   float* logits_ = nullptr;
   void* kept_ = nullptr;  // gradients of all rows and words, of hidden's dtype
   RowState* states_ = nullptr;
-  float* dhidden_ = nullptr;
-  void* products_ = nullptr;  // what they take, one after the other
+  float *dhidden_ = nullptr, *dweight_ = nullptr;  // sums
+  void* products_ = nullptr;                       // what they take, one after the other
   Index own_bytes_ = 0, product_bytes_ = 0;
 };
 
