@@ -79,7 +79,7 @@ verify-hf: configure
 	@cmake --build $(BUILD) --target hone
 	@$(PYTHON) tools/verify_hf.py --hone $(BUILD)/hone --goldens --random 4
 
-## Bugs planted in the kernels for NVIDIA cards, one at a time: the emulator or the parity test sees each (70 minutes of two cores).
+## Bugs planted in the kernels for NVIDIA cards, one at a time: the emulator or the parity test sees each (an hour of two cores).
 mutate-cuda: setup
 	@cmake --preset cuda-emulation --log-level=ERROR >/dev/null
 	@cmake --build build-cuda-emulation --target test_cuda_emulation

@@ -56,7 +56,8 @@ def checks(root: Path, work: Path) -> list[Check]:
     card = {"HONE_DEVICE": "cuda"}
     told = {"HONE_CUDA_SYNC": "1"}  # an error is told at the kernel that made it
     large = str(root / "bench/gpu/qwen3_moe_8b")
-    step = [hone, "bench", "step", large, "--device", "cuda", "--dtype", "bf16", "--batch", "1", "--seq", "4096", "--json"]
+    rows = [hone, "bench", "step", large, "--device", "cuda", "--dtype", "bf16", "--seq", "4096", "--json", "--batch"]
+    step, steps_of_four = [*rows, "1"], [*rows, "4"]
     lean = ["--state", "8bit", "--master", "bf16", "--as-ready"]
     early, graphs = Suspect("early launches", {"HONE_CUDA_PDL": "0"}), Suspect("graphs", arguments=["--no-graph"])
     suspects = [
@@ -82,6 +83,9 @@ def checks(root: Path, work: Path) -> list[Check]:
         Check("kernels apart", [kernels], 60, told, "-*CudaKernels*:CudaProducts*:*CudaStreams*:CudaPool*:CudaDevice*"),
         Check("step of 8.1 B, weight gradients beside", [*step, *lean, "--weight-gradients", "beside", "--steps", "5"], 60),
         Check("demo", ["bash", str(root / "demo/run.sh"), hone], 120, card),
+        # FP8 costs with few tokens and gains with many, by the model from 16,384 on
+        Check("step of 8.1 B, 16,384 tokens", [*steps_of_four, *lean, "--steps", "4"], 60),
+        Check("step of 8.1 B, 16,384 tokens in fp8", [*steps_of_four, *lean, "--fp8", "--steps", "4"], 60),
         # 128 GiB by the forecast: moments and masters in f32, all gradients at once
         Check("step of 8.1 B, states in f32", [*step, "--steps", "5", "--profile"], 120, card_gib=132),
     ]
