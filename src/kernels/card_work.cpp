@@ -206,8 +206,10 @@ Work head_work(const HeadOperands& head, const HeadGradients& to, bool wants_sta
     w.add_dweight(rows, vocab, false);
   }
   if (cut.sums_dweight) {
-    const double dweight = elements(head.weight), of_one = bytes_of(to.dweight_dtype);
-    w.work.push_back({.path = &kRows, .bytes = dweight * (4 + of_one * (to.accumulate_dweight ? 2 : 1))});
+    const double numbers = elements(head.weight);
+    w.work.push_back(
+        {.path = &kRows,
+         .bytes = 4 * numbers + written(numbers * bytes_of(to.dweight_dtype), to.accumulate_dweight)});
   }
   for (Count word = 0; word < vocab && cut.again; word += cut.again_words) {
     const Count words = std::min(vocab - word, cut.again_words);

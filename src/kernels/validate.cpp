@@ -40,7 +40,7 @@ void validate(const MatmulArgs& a) {
   check.flagged("bias", a.has_bias, a.bias, a.c.data);
   if (a.residual.given()) check.f32_or("residual", a.residual.dtype, t);
   check.as_or_left_out("residual", a.residual, a.c);
-  check.holds(!a.fp8 || !a.transpose_a, "a transposed operand is not rounded to fp8");
+  check.holds(!a.fp8 || !a.transpose_a, "a is transposed, and rounded to fp8");
   check.apart({"c", a.c}, {{"a", a.a}, {"b", a.b}, {"residual", a.residual}});
 }
 

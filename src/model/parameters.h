@@ -81,7 +81,7 @@ struct Parameter {
   bool trainable = false;
   std::shared_ptr<ops::GradSlot> grad_slot = nullptr;   // null while frozen
   std::shared_ptr<ops::Residency> residency = nullptr;  // null: the value is there
-  bool in_fp8 = false;  // its products are of operands in FP8 (ops::Weight::in_fp8)
+  bool in_fp8 = false;  // products by it are of operands in FP8 (ops::Weight::in_fp8)
 
   /// What operations take.
   ops::Weight handle() const {

@@ -42,9 +42,9 @@ struct ExpertFunction {
 /// undefined. Result: (tokens, hidden) of out_dtype, f32 or T. Keeps x (Saved), the pre-activation (tokens *
 /// top_k, rows of gate_up) T and the routing. Throws Error(kInternal) for a gradient slot at a quantised
 /// matrix. The gradients of the weights may be put off (DeferredGradients). A slot of no expert (-1) adds
-/// nothing. With dense matrices in FP8 (Weight::in_fp8, both or neither) the operands of every product are
-/// rounded as ExpertsArgs::fp8 says; nothing more is kept. (Guo et al., SonicMoE; performance notes in
-/// kernels::ExpertsArgs.)
+/// nothing. With dense matrices in FP8 (Weight::in_fp8, both or neither) the operands of products by
+/// them are rounded as ExpertsArgs::fp8 says; nothing more is kept. (Guo et al., SonicMoE; performance notes
+/// in kernels::ExpertsArgs.)
 Tensor experts(Context& context, const Tensor& x, const ExpertWeights& weights,
                const ExpertFunction& function, const Routing& routing, const Tensor& residual,
                DType out_dtype = DType::kF32);

@@ -37,7 +37,7 @@ class Weight {
   const std::shared_ptr<GradSlot>& grad_slot() const { return slot_; }
   /// This weight without its gradient slot.
   Weight detach() const;
-  /// This weight as one whose products are of operands in FP8 (kernels::MatmulArgs::fp8). Its value stays
+  /// This weight as one products by which are of operands in FP8 (kernels::MatmulArgs::fp8). Its value stays
   /// what it is.
   Weight in_fp8() const;
   bool is_in_fp8() const { return in_fp8_; }

@@ -53,27 +53,25 @@ class CudaHead : public CardMemory {
   }
 };
 
+constexpr HeadLimits chunks_of_rows(std::int64_t summed_bytes) {
+  return {.gradient_bytes = 80'000,
+          .statistics_bytes = 30'000,
+          .least_rows = 1,
+          .kept_bytes = 0,
+          .summed_bytes = summed_bytes,
+          .statistics_rows = 64,
+          .least_words = 8};
+}
+
 // 40 rows of 500 words, 17 of 1,111: whole rows, in several chunks, to whose sum a bf16 gradient of the
 // weight is not rounded, as logits are made again.
 TEST_F(CudaHead, AgreesWithTheReferenceInChunksOfRows) {
-  expect_all_cases_agree(limited<HeadLimits{.gradient_bytes = 80'000,
-                                            .statistics_bytes = 30'000,
-                                            .least_rows = 1,
-                                            .kept_bytes = 0,
-                                            .summed_bytes = 0,
-                                            .statistics_rows = 64,
-                                            .least_words = 8}>());
+  expect_all_cases_agree(limited<chunks_of_rows(0)>());
 }
 
 // The same, as chunks of 300 rows' 1,111 words add to a sum in f32.
 TEST_F(CudaHead, AgreesWithTheReferenceWhereTheWeightsGradientIsSummedUp) {
-  expect_all_cases_agree(limited<HeadLimits{.gradient_bytes = 80'000,
-                                            .statistics_bytes = 30'000,
-                                            .least_rows = 1,
-                                            .kept_bytes = 0,
-                                            .summed_bytes = 1 << 20,
-                                            .statistics_rows = 64,
-                                            .least_words = 8}>());
+  expect_all_cases_agree(limited<chunks_of_rows(1 << 20)>());
 }
 
 // The same, as their gradients are kept: made in chunks of 9 and 4 rows.

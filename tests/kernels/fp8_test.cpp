@@ -1,5 +1,5 @@
 // Operands in FP8: what they are rounded to, number for number, against the definition (fp8_oracle.h), and
-// what the products of a layer of experts make of them. (matrix_cases.cpp and moe_cases.cpp compare tables.)
+// what the products of a layer of experts make of them. (fp8_cases.cpp compares tables.)
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 

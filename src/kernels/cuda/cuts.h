@@ -235,14 +235,12 @@ struct HeadCut {
     }
     bool rounds = to.wants_dweight && to.dweight_dtype != DType::kF32 && chunk_rows < rows;
     const std::int64_t beside = whole_tiles(limits.beside_kept_bytes / bytes_of_row(vocab));
-    keeps =
-        whole && rounds && beside >= limits.least_rows &&
-        rows * stride_of(vocab) * static_cast<std::int64_t>(size_of(head.hidden.dtype)) <= limits.kept_bytes;
+    const std::int64_t of_all =
+        rows * stride_of(vocab) * static_cast<std::int64_t>(size_of(head.hidden.dtype));
+    keeps = whole && rounds && beside >= limits.least_rows && of_all <= limits.kept_bytes;
     if (keeps) chunk_rows = std::min(rows, beside);
-    const std::int64_t sum_bytes = vocab * head.weight.cols * 4;
     sums_dweight =
-        whole && rounds && !keeps && sum_bytes <= limits.summed_bytes &&
-        sum_bytes <= rows * stride_of(vocab) * static_cast<std::int64_t>(size_of(head.hidden.dtype));
+        whole && rounds && !keeps && vocab * head.weight.cols * 4 <= std::min(limits.summed_bytes, of_all);
     rounds = rounds && !keeps && !sums_dweight;
     again = to.wanted() && (!whole || rounds);
     again_words = words_that_fit(limits.gradient_bytes, rows);

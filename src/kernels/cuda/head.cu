@@ -249,7 +249,7 @@ class Head {
       find_logit_gradients(all, words);
       add_dweight(all, words, false);
       if (to_.dhidden.given() && !cut_.whole)
-        add_dhidden(all, words, cut_.sums_dhidden ? of_sums() : to_.dhidden, word > 0);
+        add_dhidden(all, words, cut_.sums_dhidden ? dhidden_sums() : to_.dhidden, word > 0);
     }
     if (rows_ == 0 && to_.wants_dweight && !to_.accumulate_dweight) add_dweight(all, {0, vocab_}, false);
     if (cut_.sums_dweight && stream_ != nullptr) {
@@ -263,7 +263,7 @@ class Head {
       HONE_LAUNCH(round_each_row<__nv_bfloat16>, static_cast<unsigned>(rows_),
                   threads_for_row(to_.dhidden.cols), 0, cuda_stream(*stream_), dhidden_,
                   rows_of<__nv_bfloat16>(to_.dhidden), to_.dhidden.cols,
-                  has_vectors(of_sums()) && has_vectors(to_.dhidden));
+                  has_vectors(dhidden_sums()) && has_vectors(to_.dhidden));
   }
 
  private:
@@ -276,7 +276,7 @@ class Head {
             targets_ + rows.begin,
             states_ + rows.begin};
   }
-  Matrix of_sums() const { return {dhidden_, DType::kF32, rows_, p_.hidden.cols, p_.hidden.cols}; }
+  Matrix dhidden_sums() const { return {dhidden_, DType::kF32, rows_, p_.hidden.cols, p_.hidden.cols}; }
   Matrix dweight() const { return {to_.dweight, to_.dweight_dtype, vocab_, p_.weight.cols, p_.weight.cols}; }
   Matrix dweight_sums() const { return {dweight_, DType::kF32, vocab_, p_.weight.cols, p_.weight.cols}; }
   Matrix logits_of(Range rows, Range words) const {

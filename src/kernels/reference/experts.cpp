@@ -169,10 +169,8 @@ void backward_expert(const ExpertsGradArgs& g, std::int64_t e, std::vector<doubl
   round_to_t(a, dy.matrix);
   const ExpertMatrix down = down_of(a, e);
   round_weight(a, down.matrix, 1);
-  {
-    const Operand rounded(dy.matrix, a.fp8, 1);
-    matmul({.a = rounded.matrix, .b = down.matrix, .c = dact.matrix, .residual = {}}, stream);
-  }
+  const Operand rounded(dy.matrix, a.fp8, 1);
+  matmul({.a = rounded.matrix, .b = down.matrix, .c = dact.matrix, .residual = {}}, stream);
   activation_grad(g, e, dy.matrix, dact.matrix, dpre.matrix, act.matrix);
   round_to_t(a, dpre.matrix);
   round_to_t(a, act.matrix);
